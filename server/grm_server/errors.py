@@ -1,0 +1,105 @@
+"""The errors of the server, named by the boundary that was crossed.
+
+    GRMError
+      InvalidRequest          400   the request breaks a rule that its schema cannot state
+        PromptTooLong         400   prompt and budget exceed the model's context
+      TooManyResponses        413   more responses than this server takes
+      BodyTooLarge            413   more bytes than this server takes
+      EngineError
+        GenerationFailed      502   one sample broke; the pipeline turns it into data, it reaches nobody alone
+        EngineDead            503   the engine is gone; readiness is red
+        EngineNotReady        503   the engine is still starting
+      TooFewVotes             502   fewer samples parsed than `min_votes`
+
+Each class carries what the HTTP layer needs (`code`, `status`, `retryable`), so that no second table can disagree
+with it. One sample's failure is data (`grm.types.Failure`); only what fails the whole request is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class GRMError(Exception):
+    """Any failure of a request that the caller can be told about."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    retry_after_s: ClassVar[int | None] = None
+
+    def __init__(
+        self, message: str, *, param: str | None = None, details: Mapping[str, int] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        """The request field at fault, or None."""
+        self.details = dict(details or {})
+        """Counts that explain the failure, e.g. {"prompt_tokens": 9000, "limit": 8192}."""
+
+
+class InvalidRequest(GRMError):
+    """The request breaks a rule that its schema cannot state."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class PromptTooLong(InvalidRequest):
+    """The prompt and the token budget do not fit the model's context; nothing was generated."""
+
+    code = "prompt_too_long"
+
+
+class TooManyResponses(GRMError):
+    """The request holds more responses than the server is configured to take."""
+
+    code = "too_many_responses"
+    status = 413
+
+
+class BodyTooLarge(GRMError):
+    """The request body holds more bytes than the server is configured to take."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class EngineError(GRMError):
+    """The engine could not do its work."""
+
+    code = "engine_error"
+    status = 502
+    retryable = True
+
+
+class GenerationFailed(EngineError):
+    """One generation broke while the engine lives on."""
+
+    code = "generation_failed"
+
+
+class EngineDead(EngineError):
+    """The engine is gone; no request can be served until it is restarted."""
+
+    code = "engine_dead"
+    status = 503
+    retry_after_s = 30
+
+
+class EngineNotReady(EngineError):
+    """The engine is still starting."""
+
+    code = "engine_not_ready"
+    status = 503
+    retry_after_s = 5
+
+
+class TooFewVotes(GRMError):
+    """Fewer samples gave scores than the request's `min_votes`."""
+
+    code = "too_few_votes"
+    status = 502
+    retryable = True
