@@ -3,8 +3,9 @@
     GRMError
       InvalidRequest          400   the request breaks a rule that its schema cannot state
         PromptTooLong         400   prompt and budget exceed the model's context
-      TooManyResponses        413   more responses than this server takes
+      LimitExceeded           422   a field asks for more than this server gives
       BodyTooLarge            413   more bytes than this server takes
+      ClientGone              499   the caller hung up; its samples were aborted, nobody reads this
       EngineError
         GenerationFailed      502   one sample broke; the pipeline turns it into data, it reaches nobody alone
         EngineDead            503   the engine is gone; readiness is red
@@ -53,11 +54,11 @@ class PromptTooLong(InvalidRequest):
     code = "prompt_too_long"
 
 
-class TooManyResponses(GRMError):
-    """The request holds more responses than the server is configured to take."""
+class LimitExceeded(GRMError):
+    """A field asks for more than the server is configured to give."""
 
-    code = "too_many_responses"
-    status = 413
+    code = "limit_exceeded"
+    status = 422
 
 
 class BodyTooLarge(GRMError):
@@ -65,6 +66,13 @@ class BodyTooLarge(GRMError):
 
     code = "body_too_large"
     status = 413
+
+
+class ClientGone(GRMError):
+    """The caller hung up before the answer; its samples were aborted."""
+
+    code = "client_gone"
+    status = 499
 
 
 class EngineError(GRMError):

@@ -58,20 +58,44 @@ class ScoreToken:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One raw generation: what the model wrote before and inside the score tail."""
+class Segment:
+    """One stretch of a sample: a lead that the judge is given, then text that it writes."""
 
-    critique_text: str
-    """Principles and critique as written."""
-    tail_text: str
-    """The score tail as written: `7, 3}`."""
-    finish_reason: Literal["stop", "length"]
-    """"length": the critique was cut at its token budget, and the scores were read after the cut."""
+    name: Literal["principles", "critique", "scores"]
+    lead: str
+    """Forced text, put before what the model writes."""
+    max_tokens: int
+    stops: tuple[str, ...] = ()
+    """Writing ends before the first of these; the end of the model's turn ends it too."""
+    pattern: str | None = None
+    """A regular expression that the text is constrained to, with log-probabilities kept; None leaves it free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """All that an engine needs to write one sample: the judge's prompt and what follows it."""
+
+    prompt: str
+    """One user turn; the engine puts the model's own chat template around it."""
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One raw generation."""
+
+    texts: Mapping[str, str]
+    """Segment name -> what the model wrote there, without the lead."""
+    cut: tuple[str, ...] = ()
+    """Names of free segments that reached their token budget."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     """Prompt tokens found in the engine's prefix cache."""
     completion_tokens: int = 0
     score_tokens: tuple[ScoreToken, ...] = ()
+    started_s: float = 0.0
+    """When the engine began this sample, on `time.monotonic`."""
+    finished_s: float = 0.0
 
 
 class FailureReason(StrEnum):

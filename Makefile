@@ -1,0 +1,64 @@
+# make serve   set up, prepare the bundled model, start the server        make test   lint, types, imports, all tests
+# make demo    score examples/ and print a table                          make help   the rest
+SHELL := /bin/bash
+PYTHON ?= python3
+ENGINE ?= $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)
+GRM := .venv/bin/grm
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve demo test lint types imports unit lint-docker openapi lock bench clean
+
+help:
+	@echo "make setup        install the $(ENGINE) engine into .venv, as locked (ENGINE=cpu|cuda)"
+	@echo "make serve        setup, then a server on http://127.0.0.1:8000 (ARGS='--model ... --port ...')"
+	@echo "make demo         score examples/ on a running server, or on one started for it"
+	@echo "make test         lint, types, import rules and all tests, the real engine among them"
+	@echo "make bench        benchmarks/engine.py: the server against the raw engine"
+	@echo "make openapi      write docs/openapi.json        make lock   write requirements/*.txt"
+
+.venv/.$(ENGINE): requirements/$(ENGINE).txt requirements/install.sh pyproject.toml
+	@PYTHON=$(PYTHON) requirements/install.sh $(ENGINE)
+	@touch $@
+
+.venv/.dev: .venv/.$(ENGINE) requirements/dev.txt
+	@requirements/install.sh dev
+	@touch $@
+
+setup: .venv/.$(ENGINE)
+
+serve: setup
+	@$(GRM) serve $(ARGS)
+
+demo: setup
+	@$(GRM) demo examples $(ARGS)
+
+test: lint types imports lint-docker unit
+
+lint: .venv/.dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: .venv/.dev
+	.venv/bin/mypy
+
+imports: .venv/.dev
+	.venv/bin/lint-imports
+
+lint-docker: .venv/.dev
+	.venv/bin/hadolint Dockerfile
+	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+unit: .venv/.dev
+	.venv/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+openapi: setup
+	$(GRM) openapi > docs/openapi.json
+
+bench: .venv/.dev
+	.venv/bin/python -m benchmarks.engine $(ARGS)
+
+lock:
+	requirements/lock.sh
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build *.egg-info

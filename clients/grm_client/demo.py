@@ -1,0 +1,112 @@
+"""What `grm demo` shows: the rewards as a table, and what the judge wrote in one sample.
+
+Everything that a model wrote is untrusted. It is cleaned of terminal escapes and shown as `Text`, in which rich reads
+no markup.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from grm_client.types import Rewards, Sample
+
+BAR_CELLS = 10
+EXCERPT_CHARS = 70
+MAX_REWARD = 10.0
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+# Escape sequences go as a whole, so that no "[31m" is left behind: commands for colour and cursor, then those that
+# carry text, such as window titles and links. That text ends at the next escape, so that the search stays linear.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
+)
+# Other control characters, and the marks that make text run backwards.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """Text that prints as itself on a terminal: escapes and control characters removed, tabs and newlines kept."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+
+
+def excerpt(text: str, limit: int = EXCERPT_CHARS) -> str:
+    """The beginning of a text on one line."""
+    line = " ".join(clean(text).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def bar(reward: float) -> str:
+    """A reward as a bar of block characters; ten cells are a reward of 10."""
+    full, eighths = divmod(round(reward / MAX_REWARD * BAR_CELLS * 8), 8)
+    return ("█" * full + EIGHTHS[eighths]).rstrip().ljust(BAR_CELLS)
+
+
+def render(console: Console, request: Mapping[str, Any], answer: Rewards) -> None:
+    """Print an answer for people to read.
+
+    request: the request that was sent, its `query` and `responses`.
+    answer: printed with one sample's principles and critique if the request had `return_samples`.
+    """
+    console.print(Text(excerpt(_last_turn(request["query"])), style="bold"))
+    console.print(_table(request["responses"], answer))
+    sample = next((sample for sample in answer.samples or () if sample.scores is not None), None)
+    if sample is not None:
+        _print_sample(console, sample)
+    console.print(Text(usage_line(answer), style="dim"))
+
+
+def _last_turn(query: str | Sequence[Mapping[str, str]]) -> str:
+    return query if isinstance(query, str) else query[-1]["content"]
+
+
+def _table(responses: Sequence[str], answer: Rewards) -> Table:
+    """One row for each response, best first; tied responses share a rank."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("reward", justify="right")
+    table.add_column("")
+    table.add_column("votes", justify="right")
+    table.add_column("")
+    table.add_column("response", overflow="fold")
+    tied = {i for group in answer.ties for i in group}
+    top = max(answer.vote_sums)
+    for i in answer.ranking:
+        rank = 1 + sum(other > answer.vote_sums[i] for other in answer.vote_sums)
+        marks = ["best"] if answer.vote_sums[i] == top else []
+        marks += ["tie"] if i in tied else []
+        table.add_row(
+            Text(str(rank)),
+            Text(f"{answer.rewards[i]:.2f}"),
+            Text(bar(answer.rewards[i]), style="cyan"),
+            Text(str(answer.vote_sums[i])),
+            Text(", ".join(marks), style="green" if "best" in marks else "yellow"),
+            Text(excerpt(responses[i])),
+        )
+    return table
+
+
+def _print_sample(console: Console, sample: Sample) -> None:
+    """What the judge wrote, in the order it wrote it."""
+    # The judge speaks of positions, not of request order; without this line its "Response 1" misleads.
+    shown = ", ".join(f"{p + 1} = response {i}" for p, i in enumerate(sample.order))
+    for title, text in (("principles", sample.principles), ("critique", sample.critique)):
+        if text:
+            panel = Panel(Text(clean(text).strip()), title=f"sample {sample.index}: {title}", title_align="left")
+            console.print(panel)
+    console.print(Text(f"shown as: {shown}; scores in request order: {sample.scores}", style="dim"))
+
+
+def usage_line(answer: Rewards) -> str:
+    """What the answer cost: samples that voted, tokens, seconds."""
+    lost = ", ".join(f"{count} {reason}" for reason, count in answer.failures.items())
+    tokens = f"{answer.usage.prompt_tokens:,} prompt + {answer.usage.completion_tokens:,} generated tokens"
+    votes = f"{answer.k_valid} of {answer.k} samples voted" + (f" ({lost})" if lost else "")
+    return f"{votes} · {tokens} · {answer.timing.total_s:.1f} s"

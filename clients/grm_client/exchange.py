@@ -1,0 +1,154 @@
+"""One exchange with the server, without the waiting: pure functions that both clients share.
+
+request_body -> (HTTP) -> retry_delay -> (sleep, again) | read_outcome -> as_rewards
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import httpx
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import from_json
+
+from grm_client.errors import APIError, ConnectionFailed, GRMClientError, TimedOut
+from grm_client.types import Rewards
+
+Query = str | Sequence[Mapping[str, str]]
+"""One user turn, or chat messages: {"role": ..., "content": ...}."""
+
+Outcome = httpx.Response | httpx.RequestError
+"""What became of one attempt."""
+
+REWARDS_PATH = "/v1/rewards"
+READY_PATH = "/health/ready"
+READY_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 10.0
+
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 30.0
+MAX_RETRY_AFTER_S = 60.0
+
+RETRIED_STATUS = frozenset({429, 503})
+RETRIED_ERRORS = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+
+
+def http_options(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+    """Arguments that `httpx.Client` and `httpx.AsyncClient` have in common."""
+    if not base_url.startswith(("http://", "https://")):
+        raise ValueError(f"base_url must start with http:// or https://, got {base_url!r}")
+    return {
+        "base_url": base_url,
+        "headers": {"user-agent": "grm-client"} | ({"authorization": f"Bearer {api_key}"} if api_key else {}),
+        "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
+        # How many requests run at once is the caller's choice and the server's to refuse; waiting unseen in a
+        # connection pool would count against `timeout_s`.
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None),
+        # HTTP_PROXY is obeyed, but no proxy can reach the caller's own machine for it.
+        "mounts": {"all://127.0.0.1": None, "all://localhost": None},
+    }
+
+
+def request_body(query: Query, responses: Sequence[str], **options: object) -> dict[str, Any]:
+    """The JSON object to send; options that are None are left to the server's defaults."""
+    if isinstance(responses, str):
+        raise TypeError("responses must be a list of strings, not one string")
+    messages = query if isinstance(query, str) else [dict(message) for message in query]
+    given = {name: value for name, value in options.items() if value is not None}
+    return {"query": messages, "responses": list(responses), **given}
+
+
+def retry_delay(attempt: int, outcome: Outcome, rng: random.Random) -> float | None:
+    """Seconds to wait before the next attempt, or None when another attempt would not help. `attempt` counts from 0.
+
+    Only what says "not now" is tried again: a connection that failed, 429 and 503. Trying again is safe, although it
+    is a POST: the server computes and stores nothing, so a request that ran twice costs time and changes nothing.
+    A 502 is not repeated, for the server has drawn all samples by then; to pay for them again is the caller's choice.
+    """
+    if isinstance(outcome, httpx.Response):
+        if outcome.status_code not in RETRIED_STATUS:
+            return None
+    elif not isinstance(outcome, RETRIED_ERRORS):
+        return None
+    # Jitter also on top of Retry-After: callers that were turned away together must not come back together.
+    # The exponent is bounded for callers that set max_retries to "for ever": 2.0 ** 1024 overflows.
+    jitter = rng.uniform(0.0, min(FIRST_BACKOFF_S * 2.0 ** min(attempt, 10), MAX_BACKOFF_S))
+    return _retry_after_s(outcome) + jitter
+
+
+def _retry_after_s(outcome: Outcome) -> float:
+    """The wait that the server asks for, at most a minute; 0 if it asks for none in whole seconds."""
+    value = outcome.headers.get("retry-after", "") if isinstance(outcome, httpx.Response) else ""
+    return min(float(value), MAX_RETRY_AFTER_S) if value.isascii() and value.isdigit() else 0.0
+
+
+def read_outcome(outcome: Outcome, base_url: str) -> dict[str, Any]:
+    """The answer as the JSON object it is, or the error that this outcome amounts to."""
+    if isinstance(outcome, httpx.RequestError):
+        raise transport_error(outcome, base_url) from outcome
+    if outcome.status_code != 200:
+        raise api_error(outcome)
+    try:
+        answer = strict_json(outcome.content)
+    except ValueError as error:
+        _bad_answer(f"not JSON, {error}: {outcome.text[:200]}")
+    if not isinstance(answer, dict):
+        _bad_answer(f"not a JSON object: {outcome.text[:200]}")
+    return answer
+
+
+def strict_json(text: bytes) -> object:
+    """Parse JSON that can be written again. Raises ValueError for bad UTF-8, lone surrogates, NaN and infinity."""
+    value: object = from_json(text, allow_inf_nan=False)
+    # 1e999 is a legal number and parses to infinity; only writing it shows it.
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+def as_rewards(answer: Mapping[str, Any]) -> Rewards:
+    """The typed form of an answer."""
+    try:
+        return Rewards.model_validate(answer)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        _bad_answer(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+
+def _bad_answer(why: str) -> NoReturn:
+    raise APIError(200, "bad_answer", f"the server's answer could not be read: {why}")
+
+
+class _ErrorDetail(BaseModel):
+    code: str
+    message: str
+    param: str | None = None
+    retryable: bool = False
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class _ErrorBody(BaseModel):
+    error: _ErrorDetail
+
+
+def api_error(response: httpx.Response) -> APIError:
+    """The server's own error, or "http_error" with the start of the text when something else answered."""
+    status = response.status_code
+    try:
+        error = _ErrorBody.model_validate_json(response.content).error
+    except ValidationError:
+        retryable = status in RETRIED_STATUS or status in (502, 504)
+        message = f"HTTP {status} from {response.url}: {response.text[:200]}"
+        return APIError(status, "http_error", message, retryable=retryable)
+    return APIError(status, error.code, error.message, error.param, error.retryable, error.details)
+
+
+def transport_error(error: httpx.RequestError, base_url: str) -> GRMClientError:
+    """Say what to do about a request that got no answer."""
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return ConnectionFailed(f"no server at {base_url}; start one with `grm serve`")
+    if isinstance(error, httpx.TimeoutException):
+        return TimedOut(f"no answer from {base_url} in time; raise timeout_s, or ask for fewer samples or tokens")
+    return ConnectionFailed(f"the connection to {base_url} broke: {str(error) or type(error).__name__}")

@@ -1,0 +1,1 @@
+"""GRM Server: rewards from k readings of a generative reward model, voted, over HTTP."""

@@ -1,0 +1,78 @@
+"""Every error in one shape. The status of a GRMError stands on its class; FastAPI's own errors are put beside it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from grm_server.api.schemas import ErrorDetail, ErrorResponse
+from grm_server.errors import GRMError
+
+logger = logging.getLogger(__name__)
+
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def error_response(error: GRMError) -> JSONResponse:
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return _answer(
+        error.status, error.code, error.message, error.param, error.retryable, error.details, headers=headers
+    )
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Turn every failure of a request into an ErrorResponse."""
+
+    @app.exception_handler(GRMError)
+    async def grm_error(_: Request, error: GRMError) -> JSONResponse:
+        return error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Never the input itself: it may hold what the policy wrote, and it may be large.
+        first = error.errors()[0]
+        param = _param(first["loc"])
+        more = len(error.errors()) - 1
+        message = f"{param or 'body'}: {first['msg']}" + (f" (and {more} more)" if more else "")
+        return _answer(422, "invalid_body", message, param, False)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
+        code = _HTTP_CODES.get(error.status_code, "http_error")
+        return _answer(error.status_code, code, str(error.detail), None, False, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> JSONResponse:
+        # The message may quote a prompt; its type and place do not.
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else "?"
+        logger.error("internal error: %s at %s", type(error).__name__, place)
+        return _answer(500, "internal_error", "an error of the server; its log says where", None, False)
+
+
+def _param(loc: tuple[int | str, ...]) -> str | None:
+    # pydantic puts the tag of the union's branch into the path; a caller knows no branches. A body that is not JSON
+    # has the place of the offending byte instead of a field.
+    path = [str(part) for part in loc if part not in ("body", "text", "messages")]
+    return ".".join(path) if path and not path[0].isdigit() else None
+
+
+def _answer(
+    status: int,
+    code: str,
+    message: str,
+    param: str | None,
+    retryable: bool,
+    details: Mapping[str, int] | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    detail = ErrorDetail(code=code, message=message, param=param, retryable=retryable, details=dict(details or {}))
+    return JSONResponse(ErrorResponse(error=detail).model_dump(), status, dict(headers or {}))

@@ -1,0 +1,93 @@
+"""The composition root: the only place that turns settings into a running service."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from importlib.resources import files
+
+from fastapi import FastAPI
+
+from grm_server.api.body_limit import BodyLimit
+from grm_server.api.convert import RequestPolicy
+from grm_server.api.error_table import add_error_handlers
+from grm_server.api.routes import Service, router
+from grm_server.engine import bundled
+from grm_server.engine.base import Sampler
+from grm_server.engine.fake import FakeSampler
+from grm_server.engine.vllm import start_vllm
+from grm_server.grm.prompts import JudgeTemplate
+from grm_server.settings import EngineSettings, Settings, SettingsError
+from grm_server.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_BUNDLED_CRITIQUE_TOKENS = 192
+"""A small model that rambles is cut early; a trained judge writes 220 to 380 tokens (Liu et al. 2025)."""
+_CRITIQUE_TOKENS = 1024
+
+
+def create_app(settings: Settings, sampler: Sampler | None = None) -> FastAPI:
+    """The HTTP service. Its engine starts with the app's lifespan, unless a sampler is given.
+
+    Raises SettingsError for a template that cannot be read or does not show what it must.
+    """
+    service = Service(_template(settings), _policy(settings), Metrics())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.sampler = sampler or _start_engine(settings)
+        yield
+        await service.sampler.close()
+
+    app = FastAPI(
+        title="GRM Server",
+        version=version("grm-server"),
+        summary="Rewards from k readings of a generative reward model.",
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    app.include_router(router)
+    app.add_middleware(BodyLimit, max_bytes=settings.http.max_body_bytes)
+    add_error_handlers(app)
+    return app
+
+
+def _start_engine(settings: Settings) -> Sampler:
+    engine = settings.engine
+    if engine.kind == "fake":
+        return FakeSampler()
+    model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
+    name = _served_name(engine)
+    logger.info("starting the engine with %s", name)
+    return start_vllm(engine, model_path, name)
+
+
+def _served_name(engine: EngineSettings) -> str:
+    if engine.served_name is not None:
+        return engine.served_name
+    return bundled.NAME if engine.model == "bundled" else engine.model.rstrip("/").rpartition("/")[2]
+
+
+def _template(settings: Settings) -> JudgeTemplate:
+    path = settings.judge.template
+    try:
+        source = (files("grm_server.grm") / "templates" / "judge.txt" if path is None else path).read_text("utf-8")
+        return JudgeTemplate(source)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"judge.template: {error}") from error
+
+
+def _policy(settings: Settings) -> RequestPolicy:
+    judge, limits = settings.judge, settings.limits
+    by_model = _BUNDLED_CRITIQUE_TOKENS if settings.engine.model == "bundled" else _CRITIQUE_TOKENS
+    return RequestPolicy(
+        k=judge.k,
+        temperature=judge.temperature,
+        max_critique_tokens=judge.max_critique_tokens or by_model,
+        limit_responses=limits.max_responses,
+        limit_k=limits.max_k,
+        limit_critique_tokens=limits.max_critique_tokens,
+    )

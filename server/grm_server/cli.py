@@ -1,0 +1,193 @@
+"""The `grm` command.
+
+`serve` needs the server's packages, which are imported when it runs; the other commands need the base install and talk
+to a server over HTTP, like any other client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from grm_client import AsyncGRMClient, GRMClient, GRMClientError
+from grm_client import demo as demo_page
+from grm_client.jsonl import read_lines, resume_point
+from grm_client.score_file import Progress as FileProgress
+from grm_client.score_file import score_file
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEMO_START_S = 300
+
+app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, pretty_exceptions_enable=False)
+Url = Annotated[str, typer.Option(envvar="GRM_CLIENT_URL", help="The server to talk to.")]
+
+
+@app.command()
+def serve(
+    model: Annotated[str | None, typer.Option(help="`bundled`, or any path or hub name that vLLM takes.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 lets the system choose.")] = None,
+    template: Annotated[Path | None, typer.Option(help="A prompt template of your own (Jinja).")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting: --set engine.dtype=float32 (docs/settings.md).")
+    ] = None,
+) -> None:
+    """Start the server. Prints a request to try once it is ready."""
+    try:
+        import grm_server.serve as server
+    except ImportError as error:
+        _fail(f"{error}. The server needs its extra packages: pip install 'grm-server[cpu]' or 'grm-server[cuda]'")
+    named = {"engine.model": model, "http.host": host, "http.port": port, "judge.template": template}
+    overrides = [f"{name}={value}" for name, value in named.items() if value is not None]
+    try:
+        server.run(os.environ, [*overrides, *(settings or [])])
+    except server.STARTUP_ERRORS as error:
+        _fail(str(error))
+
+
+@app.command()
+def score(
+    file: Annotated[str, typer.Argument(help="Requests as JSON Lines, one a line; - for standard input.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where answers go. Default: standard output.")] = None,
+    url: Url = DEFAULT_URL,
+    resume: Annotated[bool, typer.Option(help="Skip the lines that --out already answers.")] = False,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 16,
+    k: Annotated[int | None, typer.Option(min=1, help="Samples for lines that do not say.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed for lines that do not say.")] = None,
+) -> None:
+    """Score a file of requests against a running server.
+
+    A row for each line, in the order of the lines. A bad line gets a row with its error and does not stop the rest.
+    """
+    if resume and out is None:
+        _fail("--resume needs --out: the answers so far are read from it")
+    try:
+        failed = asyncio.run(_score(file, out, url, resume, concurrency, {"k": k, "seed": seed}))
+    except KeyboardInterrupt:
+        _fail("interrupted; the rows written are whole" + (", go on with --resume" if out else ""), code=130)
+    except (OSError, GRMClientError) as error:
+        _fail(str(error))
+    raise typer.Exit(1 if failed else 0)
+
+
+async def _score(
+    file: str, out: Path | None, url: str, resume: bool, concurrency: int, defaults: dict[str, object]
+) -> int:
+    """Number of lines that got an error row."""
+    skip = resume_point(out) if resume and out is not None and out.exists() else 0
+    with contextlib.ExitStack() as stack:
+        source: BinaryIO = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
+        if out is None:
+            sink: BinaryIO = sys.stdout.buffer
+        elif resume or not out.exists():
+            sink = stack.enter_context(out.open("ab"))
+        else:
+            _fail(f"{out} exists; go on with --resume, or choose another file")
+        bar = stack.enter_context(_progress_bar())
+        total = None if file == "-" else Path(file).stat().st_size
+        task = bar.add_task("scoring", total=total, note="")
+
+        def show(progress: FileProgress) -> None:
+            note = f"{progress.done} scored, {progress.failed} failed, {progress.samples} samples"
+            bar.update(task, completed=progress.bytes_read, note=note)
+
+        async with AsyncGRMClient(url) as client:
+            end = await score_file(
+                client,
+                read_lines(source),
+                sink,
+                concurrency=concurrency,
+                defaults=defaults,
+                skip=skip,
+                on_progress=show,
+            )
+    skipped = f", {skip} lines skipped" if skip else ""
+    _say(f"{end.done} scored, {end.failed} failed{skipped}: {end.samples} samples, {end.completion_tokens} tokens")
+    return end.failed
+
+
+def _progress_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+@app.command()
+def demo(
+    examples: Annotated[Path, typer.Argument(help="A folder of requests as .json files.")] = Path("examples"),
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Score the examples and print them. Starts a server for it if none runs."""
+    files = sorted(examples.glob("*.json"))
+    if not files:
+        _fail(f"no .json files in {examples}")
+    console = Console()
+    with _server_for_demo(url), GRMClient(url) as client:
+        for file in files:
+            request = json.loads(file.read_text("utf-8"))
+            with Console(stderr=True).status(f"scoring {file.name}"):
+                try:
+                    answer = client.rewards(**{"return_samples": True, **request})
+                except GRMClientError as error:
+                    _fail(f"{file}: {error}")
+            console.rule(file.name)
+            demo_page.render(console, request, answer)
+
+
+@contextlib.contextmanager
+def _server_for_demo(url: str) -> Iterator[None]:
+    """A server at `url`: the one that is there, or one that ends with the demo."""
+    with GRMClient(url, max_retries=0) as client:
+        if client.ready():
+            yield
+            return
+        if url != DEFAULT_URL:
+            _fail(f"no server is ready at {url}")
+        _say("no server is running; starting one for the demo")
+        server = subprocess.Popen([sys.executable, "-m", "grm_server", "serve"])
+        try:
+            deadline = time.monotonic() + DEMO_START_S
+            while not client.ready():
+                if server.poll() is not None or time.monotonic() > deadline:
+                    _fail("the server did not start; see above")
+                time.sleep(0.2)
+            yield
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait()
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the server."""
+    from grm_server.app import create_app
+    from grm_server.settings import Settings
+
+    typer.echo(json.dumps(create_app(Settings()).openapi(), indent=2))
+
+
+def _say(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
+    typer.echo(f"grm: {message}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,1 @@
+"""Where tokens come from. Only this package knows vLLM, torch and tokenizers."""

@@ -1,0 +1,73 @@
+"""Where tokens come from, as the pipeline sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from grm_server.errors import GenerationFailed
+from grm_server.grm.types import Sample, Script
+
+Outcome = Sample | GenerationFailed
+"""One sample's failure is data; what fails every sample is raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A script in the model's own tokens, known to fit its context."""
+
+    script: Script
+    token_ids: tuple[tuple[int, ...], ...]
+    """One for each segment: what is put before its text. The first begins with the whole prompt."""
+
+
+class Sampler(Protocol):
+    """A judge that writes samples."""
+
+    @property
+    def model(self) -> str:
+        """Its name in answers."""
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of prompt and completion together."""
+
+    def check(self) -> None:
+        """Raise EngineDead if it can serve no more requests."""
+
+    def prepare(self, script: Script) -> Prepared:
+        """Tokenise. Raises PromptTooLong; nothing has been generated then."""
+
+    def sample(
+        self, prepared: Prepared, seeds: Sequence[int], temperature: float
+    ) -> AsyncGenerator[tuple[int, Outcome]]:
+        """Write one sample for each seed, all at once; yield (place in `seeds`, sample) as each is finished.
+
+        Closing the iterator, or cancelling its consumer, aborts what is still being written. Raises EngineDead.
+        """
+
+    async def close(self) -> None:
+        """Free the engine. Idempotent."""
+
+
+async def as_finished(work: Sequence[Coroutine[Any, Any, Outcome]]) -> AsyncGenerator[tuple[int, Outcome]]:
+    """Run all of `work` at once and yield (place, result) as each ends; cancel the rest if the consumer leaves."""
+    places = {asyncio.ensure_future(coroutine): place for place, coroutine in enumerate(work)}
+    pending = set(places)
+    try:
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield places[task], task.result()
+    finally:
+        for task in places:
+            task.cancel()
+        # Wait until the engine has been told: a cancelled sample must not decode on behind our back.
+        if unfinished := [task for task in places if not task.done()]:
+            await asyncio.wait(unfinished)
+        # Retrieve what the cancelled ones died of, or asyncio logs it as lost.
+        for task in places:
+            if not task.cancelled():
+                task.exception()

@@ -1,0 +1,93 @@
+"""From text to the model's tokens, with its own chat template around it and no control token inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from grm_server.errors import InvalidRequest
+
+_CONTENT = "GRM-CONTENT-7b1f"
+_ROUNDS = 8
+
+
+class ChatEncoder:
+    """Encodes one user turn and continuations of the assistant's answer to it.
+
+    The chat template is rendered once, around a placeholder; what stands before and after it is encoded as it is, and
+    the text in between on its own, so that nothing in the text can be read together with the template. Control tokens
+    are those that the tokenizer marks special and those that the chat template itself uses; where the tokenizer would
+    map a piece of text to one of them, in whatever spelling, the piece is broken up with a space.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        template = getattr(tokenizer, "chat_template", None) or ""
+        before, after = "", "\n"
+        if template:
+            turn = [{"role": "user", "content": _CONTENT}]
+            rendered = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            if rendered.count(_CONTENT) != 1:
+                raise ValueError("the model's chat template does not show the user's message exactly once")
+            before, after = rendered.split(_CONTENT)
+        self._before, self._after = self._encode(before), self._encode(after)
+        added = {token: text for text, token in tokenizer.get_added_vocab().items()}
+        self.control_ids = frozenset(tokenizer.all_special_ids) | {
+            token for token, text in added.items() if len(text.strip()) > 2 and text in str(template)
+        }
+        """Tokens that steer the model. A sample that writes one has ended its turn."""
+        # Templates older than control tokens mark turns in plain text: [INST], ### Response:
+        self._markers = tuple(
+            marker
+            for marker in (before.strip().rpartition("\n")[2], after.strip().partition("\n")[0])
+            if marker and not self.control_ids.intersection(self._encode(marker))
+        )
+
+    def prompt(self, text: str) -> list[int]:
+        """The whole prompt: template, text as the user's turn, start of the assistant's turn."""
+        return [*self._before, *self.text(text), *self._after]
+
+    def text(self, text: str) -> list[int]:
+        """The text as plain text: no id in the result is a control token. Raises InvalidRequest if that is impossible."""
+        for marker in self._markers:
+            text = text.replace(marker, f"{marker[0]} {marker[1:]}")
+        for _ in range(_ROUNDS):
+            ids = self._encode(text)
+            if self.control_ids.isdisjoint(ids):
+                return ids
+            text = self._break_up(text)
+        raise InvalidRequest("a text holds characters that the model's tokenizer turns into control tokens")
+
+    def decode(self, context: Sequence[int], ids: Sequence[int]) -> str:
+        """The text of `ids` as it reads after `context`; some tokenizers drop the space before a first word."""
+        anchor = list(context[-4:])
+        return self._decode([*anchor, *ids])[len(self._decode(anchor)) :]
+
+    def kept(self, context: Sequence[int], ids: Sequence[int], text: str) -> list[int]:
+        """The tokens that `text` was read from: `ids` without an end of turn and without a stop mark that was cut off.
+
+        Keeps the model's own tokens where it can, because those are in the prefix cache.
+        """
+        kept = list(ids)
+        while kept and kept[-1] in self.control_ids:
+            kept.pop()
+        while kept and len(self.decode(context, kept)) > len(text):
+            kept.pop()
+        return kept + self.text(text[len(self.decode(context, kept)) :])
+
+    def _break_up(self, text: str) -> str:
+        """Put a space into every piece of the text that encodes to a control token."""
+        encoding = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        parts, end = [], 0
+        for token, (start, stop) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
+            if token in self.control_ids and end <= start < stop:
+                word = text[start:stop].strip()
+                parts += [text[end:start], f" {word[:1]} {word[1:]}" if len(word) > 1 else "\ufffd"]
+                end = stop
+        return "".join((*parts, text[end:]))
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

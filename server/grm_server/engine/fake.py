@@ -1,0 +1,85 @@
+"""A sampler without a model, for tests and measurements of what surrounds the engine.
+
+Deterministic: the text and scores of a sample follow from its prompt and seed by hash. Scripted: a test may say what
+the next samples will be. It records every call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Sequence
+
+from grm_server.engine.base import Outcome, Prepared, as_finished
+from grm_server.errors import EngineDead, PromptTooLong
+from grm_server.grm.types import Sample, Script
+
+
+class FakeSampler:
+    """See the module. Tokens are words."""
+
+    model = "fake"
+
+    def __init__(
+        self, outcomes: Iterable[Outcome | str] = (), *, delay_s: float = 0.0, max_model_len: int = 8192
+    ) -> None:
+        """`outcomes`: what the next samples will be, in the order they start; a string stands for a score tail."""
+        self.outcomes = deque(outcomes)
+        self.delay_s = delay_s
+        self.max_model_len = max_model_len
+        self.dead: EngineDead | None = None
+        self.calls: list[tuple[Script, tuple[int, ...], float]] = []
+        """(script, seeds, temperature) of every call of `sample`."""
+        self.started = self.finished = self.aborted = 0
+
+    def check(self) -> None:
+        if self.dead:
+            raise self.dead
+
+    def prepare(self, script: Script) -> Prepared:
+        words = len(script.prompt.split())
+        needed = words + sum(segment.max_tokens for segment in script.segments)
+        if needed > self.max_model_len:
+            raise PromptTooLong(
+                f"the prompt has {words} tokens; with the sample's budget that is {needed}, over {self.max_model_len}",
+                details={"prompt_tokens": words, "needed_tokens": needed, "limit": self.max_model_len},
+            )
+        return Prepared(script, ((0,) * words, *((0,) for _ in script.segments[1:])))
+
+    def sample(
+        self, prepared: Prepared, seeds: Sequence[int], temperature: float
+    ) -> AsyncGenerator[tuple[int, Outcome]]:
+        self.check()
+        self.calls.append((prepared.script, tuple(seeds), temperature))
+        return as_finished([self._write(prepared, seed) for seed in seeds])
+
+    async def _write(self, prepared: Prepared, seed: int) -> Outcome:
+        self.started += 1
+        scripted = self.outcomes.popleft() if self.outcomes else None
+        started_s = time.monotonic()
+        try:
+            await asyncio.sleep(self.delay_s)
+        except asyncio.CancelledError:
+            self.aborted += 1
+            raise
+        self.check()
+        self.finished += 1
+        if scripted is not None and not isinstance(scripted, str):
+            return scripted
+        digest = hashlib.blake2b(f"{seed}\n{prepared.script.prompt}".encode(errors="replace")).digest()
+        n = prepared.script.prompt.count("[The Begin of Response ")
+        tail = ", ".join(str(1 + digest[p] % 10) for p in range(n)) + "}"
+        words = {"principles": " Correctness (weight 1).", "critique": f" Reading {digest.hex()[:8]}."}
+        texts = {s.name: words.get(s.name, scripted or tail) for s in prepared.script.segments}
+        return Sample(
+            texts=texts,
+            prompt_tokens=len(prepared.token_ids[0]),
+            completion_tokens=sum(len(text.split()) for text in texts.values()),
+            started_s=started_s,
+            finished_s=time.monotonic(),
+        )
+
+    async def close(self) -> None:
+        self.dead = EngineDead("the engine was closed")

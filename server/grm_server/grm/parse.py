@@ -1,0 +1,36 @@
+"""What a sample says: principles, critique and the scores put back into request order. Never raises on any text."""
+
+from __future__ import annotations
+
+import re
+
+from grm_server.grm.types import Draw, Failure, FailureReason, Sample, Trajectory
+
+_BOX = re.compile(r"([^{}]*)\}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
+
+
+def parse(draw: Draw, sample: Sample) -> Trajectory | Failure:
+    """Read one sample.
+
+    The score tail starts inside the box that our own lead opened, so its first closing brace ends the verdict. It is
+    validated after it is matched: a pattern that only admits valid scores would skip a bad verdict and find another.
+    """
+    match = _BOX.match(sample.texts.get("scores", ""))
+    shown = [word.strip() for word in match[1].split(",")] if match else []
+    if not shown or not all(_INTEGER.fullmatch(word) for word in shown):
+        return Failure(draw, FailureReason.NO_SCORES, sample)
+    if len(shown) != len(draw.order):
+        return Failure(draw, FailureReason.WRONG_COUNT, sample)
+    if not all(1 <= int(word) <= 10 for word in shown):
+        return Failure(draw, FailureReason.OUT_OF_RANGE, sample)
+    scores = [0] * len(shown)
+    for p, i in enumerate(draw.order):
+        scores[i] = int(shown[p])
+    return Trajectory(
+        draw=draw,
+        sample=sample,
+        principles=sample.texts.get("principles", "").strip(),
+        critique=sample.texts.get("critique", "").strip(),
+        scores=tuple(scores),
+    )

@@ -1,0 +1,148 @@
+"""What the judge is asked: a task and an order become a script.
+
+The markers and the three output lines are the interface of the released DeepSeek-GRM checkpoints; the wording around
+them is ours, and a template file of the user's own may replace it.
+
+Every inserted text is hostile: responses come from a policy that is trained against this judge. Texts are defused
+(`defuse`) and substituted in one pass, so that no response can close its fence, open a section, or plant a verdict for
+the judge to copy. The special tokens of the chat template are the engine's to neutralise, which knows the tokenizer.
+"""
+
+from __future__ import annotations
+
+import re
+
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from grm_server.grm.types import Message, Script, Segment, Task
+
+SECTIONS = (
+    "Evaluation Criteria",
+    "Conversation Context",
+    "Principles",
+    "Reference Answer",
+    "Responses to be Scored",
+    "Output Format Requirements",
+)
+
+# Zero-width characters and soft hyphens are invisible to a reader and may stand between any two letters.
+_INVISIBLE = "[\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufeff]*"
+_GAP = r"(?:\s|[\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufeff])+"
+
+
+def _spelled(phrase: str) -> str:
+    """A pattern for the phrase with invisible characters and any white space between its parts."""
+    return _GAP.join(_INVISIBLE.join(map(re.escape, word)) for word in phrase.split())
+
+
+# Repeats are bounded where a hostile run of one character could otherwise be scanned from each of its places.
+_HASHES = rf"(?:[#\uff03]{_INVISIBLE}){{2,8}}\s*"
+_MARKUP = r"[ \t>*_#`\u00a0\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufeff-]"
+_HOSTILE = re.compile(
+    "|".join(
+        (
+            # [The End of Response 1], in any brackets
+            rf"(?P<fence>[\[\uff3b\u3010\u3014\u27e6])\s*{_INVISIBLE}(?={_spelled('the')}{_GAP}(?:{_spelled('begin')}|{_spelled('end')}))",
+            # #### Output Format Requirements ####
+            rf"{_HASHES}(?P<section>{'|'.join(map(_spelled, SECTIONS))})\s*{_HASHES}",
+            # Scores: at the start of a line, under any markup
+            rf"(?P<label>(?:^|(?<=[\r\n\u0085\u2028\u2029]))(?:{_MARKUP}){{0,16}}{_spelled('scores')}(?:{_MARKUP}){{0,16}})[:\uff1a]",
+            # \boxed{10, 1}: a list of numbers. A single one is an answer to a question in mathematics; it stays.
+            rf"\\{_INVISIBLE}{_spelled('boxed')}\s*\{{(?P<box>[\s\d.]*,[\s\d.,]*)\}}",
+        )
+    ),
+    re.IGNORECASE,
+)
+
+
+def _defang(match: re.Match[str]) -> str:
+    if match["fence"]:
+        return "("
+    if match["section"]:
+        return f"= {match['section']} ="
+    if match["label"]:
+        return f"{match['label']} -"
+    return f"boxed({match['box']})"
+
+
+def defuse(text: str) -> str:
+    """The text with everything that could pass for a part of the prompt's structure made harmless, and still legible."""
+    return _HOSTILE.sub(_defang, text)
+
+
+class JudgeTemplate:
+    """The user turn of the judge's prompt, in Jinja.
+
+    Variables: `conversation`, `responses` (fenced blocks), `reference`, `principles` (text or None), `n`.
+    """
+
+    def __init__(self, source: str) -> None:
+        """Raise ValueError unless the template shows all that it is given, once each, and the responses last."""
+        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        try:
+            self._template = environment.from_string(source)
+            for n in (1, 3):
+                self._probe(n)
+        except TemplateError as error:
+            raise ValueError(f"template: {error}") from error
+
+    def _probe(self, n: int) -> None:
+        responses = tuple(f"PROBE-RESPONSE-{i}." for i in range(n))
+        task = Task((Message("user", "PROBE-QUERY"),), responses, "PROBE-REFERENCE", "PROBE-PRINCIPLES")
+        prompt = self.render(task, tuple(range(n)))
+        for text in ("PROBE-QUERY", "PROBE-REFERENCE", "PROBE-PRINCIPLES", *responses):
+            if prompt.count(text) != 1:
+                raise ValueError(f"template: {text.split('-')[1].lower()} must be shown exactly once (n = {n})")
+        if prompt.index("PROBE-QUERY") > prompt.index("PROBE-RESPONSE"):
+            raise ValueError("template: the conversation must stand before the responses, so that all orders share it")
+
+    def render(self, task: Task, order: tuple[int, ...]) -> str:
+        """The prompt that shows `task.responses[order[p]]` at position p."""
+        return self._template.render(
+            conversation=_conversation(task.query),
+            responses="\n".join(_fenced(f"Response {p + 1}", task.responses[i]) for p, i in enumerate(order)),
+            reference=None if task.reference is None else defuse(task.reference),
+            principles=None if task.principles is None else defuse(task.principles),
+            n=len(order),
+        )
+
+
+def _fenced(label: str, text: str) -> str:
+    return f"[The Begin of {label}]\n{defuse(text)}\n[The End of {label}]"
+
+
+def _conversation(query: tuple[Message, ...]) -> str:
+    """A lone user turn as it is, as the released checkpoints were trained to see it; more turns fenced by role."""
+    if len(query) == 1 and query[0].role == "user":
+        return defuse(query[0].content)
+    return "\n".join(_fenced(f"{message.role.capitalize()} Turn", message.content) for message in query)
+
+
+def write_script(template: JudgeTemplate, task: Task, order: tuple[int, ...], max_critique_tokens: int) -> Script:
+    """The script of one sample: principles (unless given), critique, then scores under a constraint.
+
+    The scores are written after the critique ended, by itself or at its budget, so they always parse; and only what
+    stands after our own lead is read as the verdict, so nothing that the judge quotes can be taken for it.
+    """
+    scores = Segment(
+        "scores",
+        lead="\nScores: \\boxed{",
+        # "10", a comma, a space and a brace are six tokens at most in any vocabulary that has the digits.
+        max_tokens=6 * len(order) + 2,
+        pattern=r"(10|[1-9])" + r", (10|[1-9])" * (len(order) - 1) + r"\}",
+    )
+    end_of_critique = ("\nScores:", "\n**Scores", "\n#### Scores")
+    if task.principles is not None:
+        lead = f"Specific Criteria: {defuse(task.principles)}\nAnalysis:"
+        critique = Segment("critique", lead, max_critique_tokens, end_of_critique)
+        return Script(template.render(task, order), (critique, scores))
+    half = max_critique_tokens // 2
+    principles = Segment(
+        "principles",
+        lead="Specific Criteria:",
+        max_tokens=half,
+        stops=("\nAnalysis:", "\n**Analysis", "\n#### Analysis", *end_of_critique),
+    )
+    critique = Segment("critique", "\nAnalysis:", max_critique_tokens - half, end_of_critique)
+    return Script(template.render(task, order), (principles, critique, scores))

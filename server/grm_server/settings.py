@@ -1,0 +1,129 @@
+"""Every setting of the server, in one frozen object, read once by the composition root.
+
+From the environment: prefix `GRM_`, sections joined by two underscores (`GRM_ENGINE__DTYPE=float32`). From the command
+line: `grm serve --set engine.dtype=float32`, which wins. Unknown names are refused. What a request may choose (k,
+temperature, seed) is a request field; here are its default and its maximum.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+ENV_PREFIX = "GRM_"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class HTTPSettings(Section):
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback exposes an unauthenticated server."""
+    port: int = Field(8000, ge=0, le=65535)
+    """0 lets the system choose."""
+    max_body_bytes: int = Field(4 * 2**20, ge=1024)
+    """Larger request bodies are refused with 413."""
+
+
+class JudgeSettings(Section):
+    k: int = Field(8, ge=1)
+    """Samples of a request that does not say."""
+    temperature: float = Field(0.5, gt=0, le=2)
+    """Sampling temperature of a request that does not say. The paper's voting results use 0.5."""
+    max_critique_tokens: int | None = Field(None, ge=16)
+    """Budget of principles and critique of a request that does not say. None: 1024, or 192 for the bundled model."""
+    template: Path | None = None
+    """A file with a prompt template of your own (Jinja). None: the one that the package ships."""
+
+
+class LimitSettings(Section):
+    max_responses: int = Field(16, ge=1)
+    """Responses a request may hold."""
+    max_k: int = Field(64, ge=1)
+    """Samples a request may ask for."""
+    max_critique_tokens: int = Field(8192, ge=16)
+    """Token budget a request may ask for."""
+
+
+class EngineSettings(Section):
+    kind: Literal["vllm", "fake"] = "vllm"
+    """`fake` invents scores from a hash; it is for tests and for measuring the layer around the engine."""
+    model: str = "bundled"
+    """`bundled` (SmolLM2-135M-Instruct, for trying it out), or any path or hub name that vLLM takes."""
+    served_name: str | None = None
+    """Name in answers and in /v1/models. None: the last part of `model`."""
+    dtype: str = "auto"
+    """`auto`: the checkpoint's; float32 on an x86 CPU without bfloat16 instructions, where it is 2 to 3 times as fast."""
+    max_model_len: int | None = Field(None, ge=128)
+    """Context length in tokens. None: the model's, at most 8192 on a CPU."""
+    max_num_seqs: int = Field(128, ge=1)
+    """Samples that the engine works on at once."""
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    """Share of GPU memory for weights and KV cache."""
+    tensor_parallel_size: int = Field(1, ge=1)
+    """GPUs that share one copy of the model."""
+    quantization: str | None = None
+    """vLLM's name of a quantization method. None: what the checkpoint says."""
+    lora: str | None = None
+    """Path or hub name of a LoRA adapter that every sample uses."""
+    cpu_kv_cache_gib: float = Field(2.0, gt=0)
+    """KV cache of the CPU engine, GiB."""
+    vllm_args: dict[str, Any] = {}
+    """Any other field of vLLM's `AsyncEngineArgs`, as JSON. Wins over all of the above."""
+
+
+class Settings(Section):
+    http: HTTPSettings = HTTPSettings()
+    judge: JudgeSettings = JudgeSettings()
+    limits: LimitSettings = LimitSettings()
+    engine: EngineSettings = EngineSettings()
+    cache_dir: Path = Path("~/.cache/grm-server")
+    """Where the bundled model is kept once it is prepared."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class SettingsError(ValueError):
+    """A setting has an unknown name or a wrong value; the message names it."""
+
+
+def load_settings(environment: Mapping[str, str], overrides: Iterable[str] = ()) -> Settings:
+    """Settings from `GRM_...` variables, then `section.name=value` overrides.
+
+    Values are JSON where they parse as JSON and text otherwise. Raises SettingsError.
+    """
+    tree: dict[str, Any] = {}
+    for name, value in sorted(environment.items()):
+        if name.startswith(ENV_PREFIX):
+            _put(tree, name.removeprefix(ENV_PREFIX).lower().split("__"), value, name)
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        if not equals:
+            raise SettingsError(f"{override!r}: write it as section.name=value")
+        _put(tree, name.split("."), value, name)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+        raise SettingsError("; ".join(lines)) from None
+
+
+def _put(tree: dict[str, Any], path: list[str], value: str, name: str) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"{name}: {part!r} is a value and a section at once")
+    tree[path[-1]] = _parsed(value)
+
+
+def _parsed(value: str) -> Any:
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return value
+    # A model may be called 123, and `null` is how to say None; no setting is a bare JSON string.
+    return value if isinstance(parsed, str) else parsed

@@ -1,0 +1,56 @@
+"""Prometheus metrics of judging. vLLM's own stand beside them in the same scrape."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """One set of counters for one app, in a registry of its own, so that two apps in a process do not collide."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "grm_requests", "Requests for rewards, by error code or `ok`.", ["code"], registry=self._registry
+        )
+        self.samples = Counter(
+            "grm_samples",
+            "Samples drawn, by outcome: `valid`, or why they gave no scores.",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self.cut = Counter(
+            "grm_samples_cut", "Samples whose principles or critique reached the token budget.", registry=self._registry
+        )
+        self.responses = Counter("grm_responses", "Responses that were given a reward.", registry=self._registry)
+        self.tokens = Counter(
+            "grm_tokens", "Tokens of finished samples: prompt, of these cached, completion.", ["kind"], registry=self._registry
+        )
+        self.stage_s = Histogram(
+            "grm_stage_seconds",
+            "Time of answered requests by stage: queue, generate, total.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self.in_flight = Gauge("grm_requests_in_flight", "Requests being judged.", registry=self._registry)
+
+    def sample(self, outcome: str, *, cut: bool, prompt: int, cached: int, completion: int) -> None:
+        """Count one sample that ended; `outcome` is `valid` or why it gave no scores."""
+        self.samples.labels(outcome).inc()
+        self.cut.inc(cut)
+        for kind, count in (("prompt", prompt), ("cached", cached), ("completion", completion)):
+            self.tokens.labels(kind).inc(count)
+
+    def answered(self, responses: int, *, queue_s: float, generate_s: float, total_s: float) -> None:
+        """Count one request that got its rewards."""
+        self.requests.labels("ok").inc()
+        self.responses.inc(responses)
+        for stage, seconds in (("queue", queue_s), ("generate", generate_s), ("total", total_s)):
+            self.stage_s.labels(stage).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """Prometheus' text format: ours, then the process-wide registry, where vLLM keeps its own."""
+        return generate_latest(self._registry) + generate_latest(REGISTRY)

@@ -1,0 +1,151 @@
+"""Both clients against a server made of functions. Each test runs for the sync and the async one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from grm_client import APIError, AsyncGRMClient, ConnectionFailed, GRMClient, Rewards
+
+Answer = Callable[..., dict[str, Any]]
+Handler = Callable[[httpx.Request], httpx.Response]
+Ask = Callable[..., Any]
+
+
+class Server:
+    """Answers with the given steps one after the other (the last one for ever) and keeps the requests."""
+
+    def __init__(self, *steps: httpx.Response | httpx.RequestError) -> None:
+        self.steps = list(steps)
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+        if isinstance(step, httpx.RequestError):
+            raise step
+        return step
+
+
+@pytest.fixture(params=["sync", "async"])
+def ask(request: pytest.FixtureRequest) -> Ask:
+    """`await ask(server, method, *args, client={}, **kwargs)` on a client of either kind."""
+
+    async def call(
+        server: Handler, method: str, *args: Any, client: dict[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        transport = httpx.MockTransport(server)
+        if request.param == "sync":
+            with GRMClient(transport=transport, **client or {}) as sync_client:
+                return getattr(sync_client, method)(*args, **kwargs)
+        async with AsyncGRMClient(transport=transport, **client or {}) as async_client:
+            return await getattr(async_client, method)(*args, **kwargs)
+
+    return call
+
+
+async def test_a_request_and_its_answer(ask: Ask, answer: Answer) -> None:
+    server = Server(httpx.Response(200, json=answer()))
+    options = {"base_url": "http://judge:9/prefix/", "api_key": "secret"}
+    query = [{"role": "user", "content": "2 + 2?"}]
+    rewards = await ask(server, "rewards", query, ["4", "5", "é"], client=options, k=8, temperature=0.5, min_votes=2)
+    assert isinstance(rewards, Rewards)
+    assert rewards.rewards == (2.125, 5.625, 2.125)
+    (sent,) = server.requests
+    assert sent.method == "POST"
+    assert str(sent.url) == "http://judge:9/prefix/v1/rewards"
+    assert sent.headers["authorization"] == "Bearer secret"
+    assert json.loads(sent.content) == {
+        "query": query,
+        "responses": ["4", "5", "é"],
+        "k": 8,
+        "temperature": 0.5,
+        "min_votes": 2,
+    }
+
+
+async def test_every_option_arrives_under_its_own_name(ask: Ask, answer: Answer) -> None:
+    server = Server(httpx.Response(200, json=answer()))
+    options = {
+        "k": 3,
+        "temperature": 0.7,
+        "seed": 11,
+        "max_critique_tokens": 64,
+        "reference": "r",
+        "principles": "p",
+        "min_votes": 1,
+        "return_samples": True,
+    }
+    await ask(server, "rewards", "q", ["a"], **options)
+    assert json.loads(server.requests[0].content) == {"query": "q", "responses": ["a"]} | options
+
+
+async def test_a_busy_server_is_asked_again_with_the_same_request(
+    ask: Ask, answer: Answer, sleeps: list[float]
+) -> None:
+    server = Server(
+        httpx.ConnectError("refused"),
+        httpx.Response(429, headers={"retry-after": "3"}),
+        httpx.Response(503),
+        httpx.Response(200, json=answer()),
+    )
+    rewards = await ask(server, "rewards", "q", ["a", "b", "c"], seed=5)
+    assert rewards.best == 1
+    assert len({request.content for request in server.requests}) == 1
+    assert len(sleeps) == 3
+    assert sleeps[0] <= 0.5
+    assert 3.0 <= sleeps[1] <= 4.0
+    assert sleeps[2] <= 2.0
+
+
+async def test_attempts_end_after_max_retries(ask: Ask, sleeps: list[float]) -> None:
+    server = Server(httpx.Response(503, json={"error": {"code": "engine_dead", "message": "gone"}}))
+    with pytest.raises(APIError) as caught:
+        await ask(server, "rewards", "q", ["a"], client={"max_retries": 2})
+    assert caught.value.code == "engine_dead"
+    assert len(server.requests) == 3
+    assert len(sleeps) == 2
+
+
+async def test_no_server_says_how_to_start_one(ask: Ask) -> None:
+    server = Server(httpx.ConnectError("refused"))
+    with pytest.raises(ConnectionFailed, match=r"no server at http://127.0.0.1:8000; start one with `grm serve`"):
+        await ask(server, "rewards", "q", ["a"])
+    assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 500, 502])
+async def test_a_refusal_is_final(ask: Ask, status: int, sleeps: list[float]) -> None:
+    server = Server(httpx.Response(status, json={"error": {"code": "no", "message": "no", "retryable": True}}))
+    with pytest.raises(APIError) as caught:
+        await ask(server, "rewards", "q", ["a"])
+    assert caught.value.status == status
+    assert len(server.requests) == 1
+    assert sleeps == []
+
+
+async def test_ready_tells_ready_from_starting_and_absent(ask: Ask) -> None:
+    ready, starting = Server(httpx.Response(200)), Server(httpx.Response(503))
+    absent = Server(httpx.ConnectError("refused"))
+    assert await ask(ready, "ready") is True
+    assert await ask(starting, "ready") is False
+    assert await ask(absent, "ready") is False
+    assert len(starting.requests) == len(absent.requests) == 1
+    assert ready.requests[0].url.path == "/health/ready"
+
+
+def test_an_address_without_scheme_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="http://"):
+        GRMClient("localhost:8000")
+
+
+def test_a_proxy_is_not_asked_for_the_callers_own_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
+    with GRMClient() as client:
+        http = client._http
+        assert http._transport_for_url(httpx.URL("http://127.0.0.1:8000/v1/rewards")) is http._transport
+        assert http._transport_for_url(httpx.URL("http://judge:8000/v1/rewards")) is not http._transport

@@ -1,0 +1,169 @@
+"""The retry policy and the reading of answers, without a client."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grm_client import APIError, ConnectionFailed, GRMClientError, TimedOut
+from grm_client.exchange import api_error, as_rewards, read_outcome, request_body, retry_delay
+
+Answer = Callable[..., dict[str, Any]]
+URL = "http://judge:8000"
+
+
+def response(status: int, **kwargs: Any) -> httpx.Response:
+    return httpx.Response(status, request=httpx.Request("POST", URL), **kwargs)
+
+
+class TestRetryDelay:
+    @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 413, 422, 500, 502, 504])
+    def test_an_answer_that_stands_is_not_asked_for_again(self, status: int) -> None:
+        assert retry_delay(0, response(status, headers={"retry-after": "3"}), random.Random(0)) is None
+
+    @pytest.mark.parametrize(
+        "outcome",
+        [
+            response(429),
+            response(503),
+            httpx.ConnectError("refused"),
+            httpx.ConnectTimeout(""),
+            httpx.ReadError("reset"),
+            httpx.RemoteProtocolError("disconnected"),
+        ],
+        ids=repr,
+    )
+    def test_not_now_is_asked_again(self, outcome: httpx.Response | httpx.RequestError) -> None:
+        assert retry_delay(0, outcome, random.Random(0)) is not None
+
+    @pytest.mark.parametrize("error", [httpx.ReadTimeout(""), httpx.WriteTimeout(""), httpx.UnsupportedProtocol("")])
+    def test_a_request_the_server_may_still_work_on_is_not_sent_twice(self, error: httpx.RequestError) -> None:
+        assert retry_delay(0, error, random.Random(0)) is None
+
+    @given(st.integers(0, 2000), st.randoms(use_true_random=False))
+    def test_backoff_is_within_a_doubling_and_bounded_range(self, attempt: int, rng: random.Random) -> None:
+        delay_s = retry_delay(attempt, response(503), rng)
+        assert delay_s is not None
+        assert 0.0 <= delay_s <= min(0.5 * 2 ** min(attempt, 10), 30.0)
+
+    def test_jitter_is_full(self) -> None:
+        rng = random.Random(0)
+        delays_s = [retry_delay(3, response(503), rng) or 0.0 for _ in range(500)]
+        assert min(delays_s) < 0.2
+        assert max(delays_s) > 3.8
+
+    def test_retry_after_is_the_least_wait_and_callers_spread_out_after_it(self) -> None:
+        rng = random.Random(0)
+        delays_s = {retry_delay(0, response(429, headers={"retry-after": "7"}), rng) for _ in range(20)}
+        assert len(delays_s) == 20
+        assert all(delay_s is not None and 7.0 <= delay_s <= 7.5 for delay_s in delays_s)
+
+    def test_retry_after_is_capped_at_a_minute(self) -> None:
+        delay_s = retry_delay(0, response(503, headers={"retry-after": "86400"}), random.Random(0))
+        assert delay_s is not None
+        assert 60.0 <= delay_s <= 60.5
+
+    @pytest.mark.parametrize("value", ["", "nan", "inf", "-5", "soon", "Wed, 21 Oct 2065 07:28:00 GMT", "²"])
+    def test_an_odd_retry_after_falls_back_to_backoff(self, value: str) -> None:
+        outcome = response(503, headers=[(b"retry-after", value.encode("latin-1"))])
+        delay_s = retry_delay(0, outcome, random.Random(0))
+        assert delay_s is not None
+        assert 0.0 <= delay_s <= 0.5
+
+
+class TestReading:
+    def test_the_servers_own_error(self) -> None:
+        body = {
+            "error": {
+                "code": "prompt_too_long",
+                "message": "too long",
+                "param": "query",
+                "retryable": True,
+                "details": {"limit": 8192},
+                "hint": "a newer server says more",
+            }
+        }
+        error = api_error(response(400, json=body))
+        assert (error.status, error.code, error.message) == (400, "prompt_too_long", "too long")
+        assert (error.param, error.retryable, error.details) == ("query", True, {"limit": 8192})
+        assert "too long" in str(error)
+
+    def test_a_proxys_page_is_named_with_its_first_200_characters(self) -> None:
+        error = api_error(response(502, html="<html>" + "x" * 194 + "END"))
+        assert (error.status, error.code, error.retryable) == (502, "http_error", True)
+        assert "<html>xxx" in error.message
+        assert "END" not in error.message
+
+    @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'{"detail":"Not Found"}', b'{"error":"x"}', b"\xff\xfe"])
+    def test_json_of_another_kind_is_an_http_error(self, body: bytes) -> None:
+        assert api_error(response(404, content=body)).code == "http_error"
+
+    @pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b'{"rewards": [NaN]}', b'{"a": 1e999}', b"\xff"])
+    def test_a_200_that_cannot_be_read_is_a_bad_answer(self, body: bytes) -> None:
+        with pytest.raises(APIError) as caught:
+            read_outcome(response(200, content=body), URL)
+        assert (caught.value.status, caught.value.code) == (200, "bad_answer")
+
+    def test_an_answer_without_rewards_is_a_bad_answer_that_names_the_field(self, answer: Answer) -> None:
+        with pytest.raises(APIError, match=r"rewards\.0") as caught:
+            as_rewards(answer(rewards=[None]))
+        assert caught.value.code == "bad_answer"
+
+    def test_a_newer_server_is_understood(self, answer: Answer) -> None:
+        sample = {
+            "index": 0,
+            "order": [2, 0, 1],
+            "principles": "p",
+            "critique": "c",
+            "scores": [1, 2, 3],
+            "finish_reason": "deadline",
+            "completion_tokens": 5,
+            "failure": None,
+            "meta_reward": 0.5,
+        }
+        rewards = as_rewards(answer(reward_error=[0.1], samples=[sample]))
+        assert rewards.rewards == (2.125, 5.625, 2.125)
+        assert rewards.samples is not None
+        assert rewards.samples[0].order == (2, 0, 1)
+        assert rewards.samples[0].finish_reason == "deadline"
+
+    @pytest.mark.parametrize(
+        ("error", "kind", "words"),
+        [
+            (httpx.ConnectError("refused"), ConnectionFailed, f"no server at {URL}; start one with `grm serve`"),
+            (httpx.ConnectTimeout(""), ConnectionFailed, "grm serve"),
+            (httpx.ReadError(""), ConnectionFailed, "ReadError"),
+            (httpx.ReadTimeout(""), TimedOut, "timeout_s"),
+        ],
+    )
+    def test_no_answer_says_what_to_do(self, error: httpx.RequestError, kind: type[Exception], words: str) -> None:
+        with pytest.raises(kind) as caught:
+            read_outcome(error, URL)
+        assert words in str(caught.value)
+
+
+class TestRequestBody:
+    def test_only_what_is_given_is_sent(self) -> None:
+        body = request_body("q", ("a", "b"), k=4, seed=0, return_samples=False, reference=None)
+        assert body == {"query": "q", "responses": ["a", "b"], "k": 4, "seed": 0, "return_samples": False}
+
+    def test_one_string_is_not_taken_for_its_letters(self) -> None:
+        with pytest.raises(TypeError, match="list of strings"):
+            request_body("q", "answer")
+
+
+@pytest.mark.parametrize(
+    "error", [APIError(413, "too_many", "m", "responses", False, {"limit": 8}), ConnectionFailed("x"), TimedOut("y")]
+)
+def test_errors_survive_a_trip_between_processes(error: GRMClientError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)

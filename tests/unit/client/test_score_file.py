@@ -1,0 +1,274 @@
+"""Files through `score_file`: order, bounds, bad lines, and what is left when the server goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import random
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from grm_client import AsyncGRMClient
+from grm_client.errors import Stopped
+from grm_client.jsonl import resume_point
+from grm_client.score_file import Progress, score_file
+
+Answer = Callable[..., dict[str, Any]]
+Handler = Callable[[dict[str, Any]], Awaitable[httpx.Response]]
+
+
+def line(query: str, **fields: Any) -> bytes:
+    return json.dumps({"query": query, "responses": ["a", "b", "c"]} | fields).encode() + b"\n"
+
+
+def rows(out: io.BytesIO) -> list[dict[str, Any]]:
+    assert out.getvalue() == b"" or out.getvalue().endswith(b"\n")
+    return [json.loads(row) for row in out.getvalue().splitlines()]
+
+
+async def score(
+    handler: Handler, source: Iterable[bytes], out: io.BytesIO, *, concurrency: int = 4, skip: int = 0, **defaults: Any
+) -> list[Progress]:
+    """Every progress that was reported; the last one is also what `score_file` returned."""
+
+    async def serve(request: httpx.Request) -> httpx.Response:
+        return await handler(json.loads(request.content))
+
+    reported: list[Progress] = []
+    async with AsyncGRMClient(transport=httpx.MockTransport(serve)) as client:
+        final = await score_file(
+            client, source, out, concurrency=concurrency, defaults=defaults, skip=skip, on_progress=reported.append
+        )
+    assert not reported or reported[-1] == final
+    return reported
+
+
+async def test_rows_come_in_the_order_of_lines_whatever_finishes_first(answer: Answer) -> None:
+    rng = random.Random(0)
+    running = peak = 0
+    finished: list[str] = []
+
+    async def jitter(body: dict[str, Any]) -> httpx.Response:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(rng.uniform(0, 0.01))
+        running -= 1
+        finished.append(body["query"])
+        return httpx.Response(200, json=answer(id=body["query"]))
+
+    out = io.BytesIO()
+    source = [line(str(n), id=n) for n in range(1, 61)]
+    progress = (await score(jitter, source, out, concurrency=5))[-1]
+    assert finished != sorted(finished, key=int)
+    assert peak == 5
+    assert [row["line"] for row in rows(out)] == list(range(1, 61))
+    assert all(row["id"] == row["line"] and row["request_id"] == str(row["line"]) for row in rows(out))
+    size = sum(map(len, source))
+    assert progress == Progress(lines=60, bytes_read=size, done=60, samples=540, completion_tokens=14400)
+
+
+async def test_a_row_holds_the_whole_answer_also_its_unknown_part(answer: Answer) -> None:
+    async def serve(body: dict[str, Any]) -> httpx.Response:
+        return httpx.Response(200, json=answer(id="rw-9", reward_error=[0.5]))
+
+    out = io.BytesIO()
+    await score(serve, [line("q", id="mine")], out)
+    expected = answer(reward_error=[0.5]) | {"line": 1, "id": "mine", "request_id": "rw-9"}
+    assert rows(out) == [expected]
+
+
+@pytest.mark.parametrize("row_id", [None, 0, -1.5, True, "é\u2028", [1, {"a": None}], {"id": 1}])
+async def test_an_id_of_any_type_comes_back_and_is_not_sent(answer: Answer, row_id: object) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def serve(body: dict[str, Any]) -> httpx.Response:
+        sent.append(body)
+        return httpx.Response(200, json=answer())
+
+    out = io.BytesIO()
+    await score(serve, [line("q", id=row_id)], out, k=3, seed=None)
+    assert rows(out)[0]["id"] == row_id
+    assert sent == [{"query": "q", "responses": ["a", "b", "c"], "k": 3}]
+
+
+async def test_one_slow_line_holds_back_reading(answer: Answer) -> None:
+    release = asyncio.Event()
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        for n in range(1000):
+            taken += 1
+            yield line(str(n))
+
+    async def first_is_slow(body: dict[str, Any]) -> httpx.Response:
+        if body["query"] == "0":
+            await release.wait()
+        return httpx.Response(200, json=answer())
+
+    out = io.BytesIO()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(score(first_is_slow, endless(), out, concurrency=2))
+        await asyncio.sleep(0.3)
+        assert taken == 8
+        assert out.getvalue() == b""
+        release.set()
+    assert [row["line"] for row in rows(out)] == list(range(1, 1001))
+
+
+async def test_a_row_is_written_while_the_source_is_silent(answer: Answer) -> None:
+    """A pipe that waits for the first answer before it gives the second line must get it."""
+    out = io.BytesIO()
+
+    async def serve(body: dict[str, Any]) -> httpx.Response:
+        return httpx.Response(200, json=answer())
+
+    def pipe() -> Iterator[bytes]:
+        import time
+
+        yield line("first")
+        for _ in range(500):
+            if out.getvalue():
+                break
+            time.sleep(0.01)
+        else:
+            raise TimeoutError("the first row was held back")
+        yield line("second")
+
+    await score(serve, pipe(), out, concurrency=3)
+    assert len(rows(out)) == 2
+
+
+async def test_bad_lines_and_refusals_are_rows_and_the_rest_goes_on(answer: Answer) -> None:
+    async def serve(body: dict[str, Any]) -> httpx.Response:
+        if body["query"] == "refused":
+            error = {"code": "too_many", "message": "m", "param": "responses", "retryable": False, "details": {"n": 3}}
+            return httpx.Response(413, json={"error": error})
+        if body["query"] == "busy":
+            return httpx.Response(503, text="busy")
+        if body["query"] == "slow":
+            raise httpx.ReadTimeout("")
+        if body["query"] == "garbled":
+            return httpx.Response(200, text="{}")
+        return httpx.Response(200, json=answer())
+
+    out = io.BytesIO()
+    source = [
+        b"{not json\n",
+        line("fine"),
+        b"\n",
+        b'{"query": "\xff"}\n',
+        b"[1]\n",
+        line("refused", id="x"),
+        b"  \r\n",
+        line("busy"),
+        line("slow"),
+        line("garbled"),
+        line("fine").rstrip(),
+    ]
+    reported = await score(serve, source, out)
+    codes = {row["line"]: row["error"]["code"] if "error" in row else "ok" for row in rows(out)}
+    assert codes == {
+        1: "bad_line",
+        2: "ok",
+        4: "bad_line",
+        5: "bad_line",
+        6: "too_many",
+        8: "http_error",
+        9: "timed_out",
+        10: "bad_answer",
+        11: "ok",
+    }
+    refused = next(row for row in rows(out) if row["line"] == 6)
+    error = {"code": "too_many", "message": "m", "param": "responses", "retryable": False, "details": {"n": 3}}
+    assert refused == {"line": 6, "id": "x", "error": error}
+    assert "line 4" in rows(out)[2]["error"]["message"]
+    final = reported[-1]
+    assert (final.lines, final.done, final.failed, final.samples) == (11, 2, 7, 18)
+    assert final.bytes_read == sum(map(len, source))
+
+
+@pytest.mark.parametrize("status", [None, 401, 403])
+async def test_when_no_line_can_succeed_it_stops_and_a_second_run_goes_on(
+    answer: Answer, tmp_path: Path, status: int | None
+) -> None:
+    source = [line("1"), b"\n", *(line(str(n)) for n in range(3, 41)), b"\n"]
+    fails = True
+
+    async def serve(body: dict[str, Any]) -> httpx.Response:
+        n = int(body["query"])
+        if fails and n >= 20:
+            if status is None:
+                raise httpx.ConnectError("refused")
+            return httpx.Response(status)
+        await asyncio.sleep(0.001 * (n % 3))
+        return httpx.Response(200, json=answer())
+
+    path = tmp_path / "out.jsonl"
+    out = io.BytesIO()
+    with pytest.raises(Stopped, match=r"--resume") as caught:
+        await score(serve, source, out)
+    written = [row["line"] for row in rows(out)]
+    assert written == [1, *range(3, 20)][: len(written)]
+    assert len(written) >= 12
+    assert f"line {written[-1]}:" in str(caught.value)
+
+    path.write_bytes(out.getvalue() + b'{"line": 2')
+    skip = resume_point(path)
+    assert skip == written[-1]
+    fails = False
+    rest = io.BytesIO()
+    final = (await score(serve, source, rest, skip=skip))[-1]
+    assert [row["line"] for row in rows(out) + rows(rest)] == [1, *range(3, 41)]
+    assert (final.lines, final.bytes_read) == (41, sum(map(len, source)))
+    assert final.done == 39 - len(written)
+
+    path.write_bytes(out.getvalue() + rest.getvalue())
+    nothing = io.BytesIO()
+    await score(serve, source, nothing, skip=resume_point(path))
+    assert nothing.getvalue() == b""
+
+
+async def test_a_cancelled_run_leaves_whole_rows(answer: Answer) -> None:
+    out = io.BytesIO()
+
+    async def serve(body: dict[str, Any]) -> httpx.Response:
+        await asyncio.sleep(0.001)
+        if body["query"] == "30":
+            await asyncio.Event().wait()
+        return httpx.Response(200, json=answer())
+
+    run = asyncio.create_task(score(serve, [line(str(n)) for n in range(1, 100)], out))
+    while len(out.getvalue().splitlines()) < 29:
+        await asyncio.sleep(0.001)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert [row["line"] for row in rows(out)] == list(range(1, 30))
+
+
+async def test_a_full_disk_is_reported_as_itself(answer: Answer) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    async def serve(body: dict[str, Any]) -> httpx.Response:
+        return httpx.Response(200, json=answer())
+
+    with pytest.raises(OSError, match="No space left"):
+        await score(serve, [line("q")] * 9, Full())
+
+
+async def test_an_empty_source_is_no_work() -> None:
+    async def serve(body: dict[str, Any]) -> httpx.Response:
+        raise AssertionError("nothing to ask")
+
+    out = io.BytesIO()
+    assert await score(serve, [], out) == []
+    assert out.getvalue() == b""
