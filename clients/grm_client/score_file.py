@@ -13,7 +13,7 @@ from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from grm_client.client import AsyncGRMClient
-from grm_client.errors import APIError, ConnectionFailed, GRMClientError, Stopped, TimedOut
+from grm_client.errors import APIError, GRMClientError, Stopped, TimedOut
 from grm_client.exchange import as_rewards
 from grm_client.jsonl import BadLine, answer_row, error_row, parse_line
 
@@ -157,7 +157,7 @@ async def score_file(
 
 
 async def _score_line(client: AsyncGRMClient, line: _Line, defaults: Mapping[str, object]) -> tuple[bytes, Progress]:
-    """The output row of a line, and the step it means. Raises only what concerns every line."""
+    """The output row of a line, and the step it means. Raises what concerns every line: ConnectionFailed, 401, 403."""
     number, text = line
     step = Progress(lines=1, bytes_read=len(text))
     if not text.strip():
@@ -167,8 +167,6 @@ async def _score_line(client: AsyncGRMClient, line: _Line, defaults: Mapping[str
         row_id, body = parse_line(number, text, defaults)
         answer = await client.post(body)
         rewards = as_rewards(answer)
-    except ConnectionFailed:
-        raise
     except (BadLine, TimedOut, APIError) as error:
         if isinstance(error, APIError) and error.status in (401, 403):
             raise

@@ -7,6 +7,7 @@ temperature, seed) is a request field; here are its default and its maximum.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -94,7 +95,7 @@ class SettingsError(ValueError):
 def load_settings(environment: Mapping[str, str], overrides: Iterable[str] = ()) -> Settings:
     """Settings from `GRM_...` variables, then `section.name=value` overrides.
 
-    Values are JSON where they parse as JSON and text otherwise. Raises SettingsError.
+    Values are text; objects, lists and null are JSON. Raises SettingsError.
     """
     tree: dict[str, Any] = {}
     for name, value in sorted(environment.items()):
@@ -121,9 +122,10 @@ def _put(tree: dict[str, Any], path: list[str], value: str, name: str) -> None:
 
 
 def _parsed(value: str) -> Any:
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        return value
-    # A model may be called 123, and `null` is how to say None; no setting is a bare JSON string.
-    return value if isinstance(parsed, str) else parsed
+    """Objects, lists and null are JSON. The rest stays text, which pydantic turns into what the setting is."""
+    if value == "null":
+        return None
+    if value.startswith(("{", "[")):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value

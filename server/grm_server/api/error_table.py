@@ -43,6 +43,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # FastAPI's answer to a body that the JSON parser chokes on
+            return _answer(422, "invalid_body", "the body is not JSON", None, False)
         code = _HTTP_CODES.get(error.status_code, "http_error")
         return _answer(error.status_code, code, str(error.detail), None, False, headers=error.headers)
 
@@ -58,10 +60,12 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _param(loc: tuple[int | str, ...]) -> str | None:
-    # pydantic puts the tag of the union's branch into the path; a caller knows no branches. A body that is not JSON
-    # has the place of the offending byte instead of a field.
-    path = [str(part) for part in loc if part not in ("body", "text", "messages")]
-    return ".".join(path) if path and not path[0].isdigit() else None
+    # A body that is not JSON has the place of the offending byte instead of a field.
+    path = [str(part) for part in loc[1:] if isinstance(loc[-1], str) or len(loc) > 2]
+    # pydantic puts the form of the query that it read (text or messages) into the path; a caller knows no such form.
+    if path[:1] == ["query"]:
+        del path[1:2]
+    return ".".join(path) or None
 
 
 def _answer(

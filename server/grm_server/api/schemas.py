@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 
 class Wire(BaseModel):
@@ -13,11 +13,22 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+def _well_formed(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a surrogate pair, which is no character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_well_formed)]
+
+
 class ChatMessage(Wire):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: Text
 
 
 def _query_form(value: object) -> str:
@@ -25,7 +36,7 @@ def _query_form(value: object) -> str:
 
 
 Query = Annotated[
-    Annotated[str, Field(min_length=1), Tag("text")]
+    Annotated[Text, Field(min_length=1), Tag("text")]
     | Annotated[list[ChatMessage], Field(min_length=1), Tag("messages")],
     Discriminator(_query_form),
 ]
@@ -36,7 +47,7 @@ class RewardsRequest(Wire):
 
     query: Query
     """The conversation to be answered: a string (one user turn) or chat messages."""
-    responses: list[str] = Field(min_length=1)
+    responses: list[Text] = Field(min_length=1)
     """The candidate answers, at least one. Server limit: `limits.max_responses`."""
     k: int | None = Field(None, ge=1)
     """Samples to draw. Default 8. Server limit: `limits.max_k`."""
@@ -48,9 +59,9 @@ class RewardsRequest(Wire):
     """Token budget of one sample's principles and critique together; half of it at most goes to the principles. A
     critique that reaches it is cut, its scores are read all the same, and the sample says `finish_reason: "length"`.
     Server limit: `limits.max_critique_tokens`."""
-    reference: str | None = Field(None, min_length=1)
+    reference: Text | None = Field(None, min_length=1)
     """A known good answer, shown to the judge."""
-    principles: str | None = Field(None, min_length=1)
+    principles: Text | None = Field(None, min_length=1)
     """Criteria to judge under. Default: the judge writes its own in every sample."""
     min_votes: int = Field(1, ge=1)
     """Answer with 502 when fewer samples than this gave scores. At most k."""

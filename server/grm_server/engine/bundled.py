@@ -10,6 +10,8 @@ import hashlib
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
@@ -46,7 +48,8 @@ def _prepare(place: Path) -> None:
     for leftover in place.parent.glob(f"{NAME}.partial-*"):
         shutil.rmtree(leftover)
     partial = Path(mkdtemp(prefix=f"{NAME}.partial-", dir=place.parent))
-    _dequantise(source, partial)
+    # In a process of its own: torch starts threads for it, and a process that has them must not fork the engine's core.
+    subprocess.run([sys.executable, "-m", __name__, str(source), str(partial)], check=True)
     manifest = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
     (partial / _MANIFEST).write_text(json.dumps({"source": _GGUF_SHA256, "files": manifest}, indent=1))
     if place.exists():
@@ -96,3 +99,7 @@ def _is_whole(place: Path) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    _dequantise(Path(sys.argv[1]), Path(sys.argv[2]))

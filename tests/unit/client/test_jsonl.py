@@ -36,6 +36,12 @@ class TestParseLine:
         with pytest.raises(BadLine, match="line 41"):
             parse_line(41, line, {})
 
+    def test_a_line_that_is_too_long_is_refused_for_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("grm_client.jsonl.MAX_LINE_BYTES", 12)
+        assert parse_line(1, b'{"query":""}', {}).body == {"query": ""}
+        with pytest.raises(BadLine, match="longer than 12 bytes"):
+            parse_line(1, b'{"query":" "}', {})
+
     def test_a_byte_order_mark_is_no_error(self) -> None:
         assert parse_line(1, b'\xef\xbb\xbf{"id": 1}', {}).id == 1
 

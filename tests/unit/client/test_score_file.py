@@ -6,9 +6,10 @@ import asyncio
 import io
 import json
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 import pytest
@@ -32,7 +33,7 @@ def rows(out: io.BytesIO) -> list[dict[str, Any]]:
 
 
 async def score(
-    handler: Handler, source: Iterable[bytes], out: io.BytesIO, *, concurrency: int = 4, skip: int = 0, **defaults: Any
+    handler: Handler, source: Iterable[bytes], out: BinaryIO, *, concurrency: int = 4, skip: int = 0, **defaults: Any
 ) -> list[Progress]:
     """Every progress that was reported; the last one is also what `score_file` returned."""
 
@@ -122,27 +123,27 @@ async def test_one_slow_line_holds_back_reading(answer: Answer) -> None:
     assert [row["line"] for row in rows(out)] == list(range(1, 1001))
 
 
-async def test_a_row_is_written_while_the_source_is_silent(answer: Answer) -> None:
-    """A pipe that waits for the first answer before it gives the second line must get it."""
-    out = io.BytesIO()
+async def test_a_row_is_written_while_the_source_is_silent(answer: Answer, tmp_path: Path) -> None:
+    """A pipe that waits for the first row, as another process sees it, before it gives the second line."""
+    path = tmp_path / "out.jsonl"
 
     async def serve(body: dict[str, Any]) -> httpx.Response:
+        await asyncio.sleep(0.01)
         return httpx.Response(200, json=answer())
 
     def pipe() -> Iterator[bytes]:
-        import time
-
         yield line("first")
-        for _ in range(500):
-            if out.getvalue():
+        for _ in range(200):
+            if path.read_bytes():
                 break
             time.sleep(0.01)
         else:
             raise TimeoutError("the first row was held back")
         yield line("second")
 
-    await score(serve, pipe(), out, concurrency=3)
-    assert len(rows(out)) == 2
+    with path.open("wb") as out:
+        await score(serve, pipe(), out, concurrency=3)
+    assert len(path.read_bytes().splitlines()) == 2
 
 
 async def test_bad_lines_and_refusals_are_rows_and_the_rest_goes_on(answer: Answer) -> None:
@@ -237,16 +238,18 @@ async def test_when_no_line_can_succeed_it_stops_and_a_second_run_goes_on(
 
 async def test_a_cancelled_run_leaves_whole_rows(answer: Answer) -> None:
     out = io.BytesIO()
+    stuck = asyncio.Event()
 
     async def serve(body: dict[str, Any]) -> httpx.Response:
-        await asyncio.sleep(0.001)
         if body["query"] == "30":
             await asyncio.Event().wait()
+        if body["query"] == "45":
+            # The window of 4 workers is 16 lines: 30 waits and holds back 31 to 45, so 29 rows are written.
+            stuck.set()
         return httpx.Response(200, json=answer())
 
     run = asyncio.create_task(score(serve, [line(str(n)) for n in range(1, 100)], out))
-    while len(out.getvalue().splitlines()) < 29:
-        await asyncio.sleep(0.001)
+    await stuck.wait()
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run

@@ -1,0 +1,294 @@
+"""POST /v1/rewards around a fake engine: what a caller gets."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from grm_server.api.routes import Service
+from grm_server.app import create_app
+from grm_server.engine.fake import FakeSampler
+from grm_server.errors import EngineDead, GenerationFailed
+from grm_server.grm.plan import plan
+from grm_server.settings import Settings, load_settings
+from tests.integration.conftest import Serve
+
+BODY = {"query": "Why?", "responses": ["A.", "B.", "C."], "k": 6, "seed": 5}
+
+
+async def post(client: httpx.AsyncClient, **changes: Any) -> httpx.Response:
+    return await client.post("/v1/rewards", json=BODY | changes)
+
+
+async def test_answer(serve: Serve) -> None:
+    sampler = FakeSampler(["1, 5, 9}"] * 6)
+    async with serve(sampler) as client:
+        answer = (await post(client, return_samples=True)).json()
+    orders = [draw.order for draw in plan(3, 6, seed=5)]
+    # Whatever stood at the last position got the 9, in each of the six orders: by design all responses come out even.
+    assert answer["vote_sums"] == [30, 30, 30]
+    assert answer["rewards"] == [5.0, 5.0, 5.0]
+    assert answer["ties"] == [[0, 1, 2]]
+    assert answer["ranking"] == [0, 1, 2]
+    assert (answer["best"], answer["k"], answer["k_valid"], answer["failures"]) == (0, 6, 6, {})
+    assert (answer["model"], answer["seed"]) == ("fake", 5)
+    assert [tuple(sample["order"]) for sample in answer["samples"]] == orders
+    for sample in answer["samples"]:
+        assert [sample["scores"][i] for i in sample["order"]] == [1, 5, 9]
+        assert sample["principles"] == "Correctness (weight 1)."
+        assert sample["critique"].startswith("Reading ")
+        assert (sample["finish_reason"], sample["failure"]) == ("stop", None)
+    assert answer["usage"]["completion_tokens"] == sum(s["completion_tokens"] for s in answer["samples"])
+    assert 0 <= answer["timing"]["queue_s"] <= answer["timing"]["total_s"]
+    assert 0 <= answer["timing"]["generate_s"] <= answer["timing"]["total_s"]
+
+
+async def test_one_engine_call_for_each_distinct_order(serve: Serve) -> None:
+    sampler = FakeSampler()
+    async with serve(sampler) as client:
+        await post(client, responses=["A.", "B.", "C.", "D."], k=32)
+    assert len(sampler.calls) == 4
+    assert [len(seeds) for _, seeds, _ in sampler.calls] == [8, 8, 8, 8]
+    assert len({seed for _, seeds, _ in sampler.calls for seed in seeds}) == 32
+
+
+async def test_defaults_come_from_the_settings(serve: Serve) -> None:
+    sampler = FakeSampler()
+    async with serve(sampler, "judge.k=3", "judge.temperature=0.7", "judge.max_critique_tokens=100") as client:
+        answer = (await client.post("/v1/rewards", json={"query": "Q", "responses": ["A."]})).json()
+    (script, seeds, temperature), *_ = sampler.calls
+    assert answer["k"] == len(seeds) == 3
+    assert temperature == 0.7
+    assert sum(segment.max_tokens for segment in script.segments if segment.pattern is None) == 100
+    assert answer["samples"] is None
+
+
+async def test_same_seed_same_answer(serve: Serve) -> None:
+    async with serve(FakeSampler()) as client:
+        one, two = (await post(client)).json(), (await post(client)).json()
+        three = (await post(client, seed=6)).json()
+    assert one["vote_sums"] == two["vote_sums"]
+    assert one["vote_sums"] != three["vote_sums"]
+    assert one["id"] != two["id"]
+
+
+async def test_a_seed_that_the_server_drew_can_be_used_again(serve: Serve) -> None:
+    async with serve(FakeSampler()) as client:
+        drawn = (await post(client, seed=None)).json()
+        again = (await post(client, seed=drawn["seed"])).json()
+    assert again["vote_sums"] == drawn["vote_sums"]
+
+
+async def test_samples_without_scores_are_counted_and_never_vote(serve: Serve) -> None:
+    sampler = FakeSampler(["no", "11, 1, 1}", "1, 2}", GenerationFailed("out of luck"), "4, 4, 4}", "6, 6, 6}"])
+    async with serve(sampler) as client:
+        answer = (await post(client, return_samples=True)).json()
+    assert answer["rewards"] == [5.0, 5.0, 5.0]
+    assert answer["k_valid"] == 2
+    assert answer["failures"] == {"no_scores": 1, "out_of_range": 1, "wrong_count": 1, "engine_error": 1}
+    failed = [sample for sample in answer["samples"] if sample["failure"]]
+    assert len(failed) == 4
+    assert all(sample["scores"] is None for sample in failed)
+
+
+async def test_too_few_votes_is_an_error_with_the_reasons(serve: Serve) -> None:
+    async with serve(FakeSampler(["no"] * 4 + ["5, 5, 5}"] * 2)) as client:
+        response = await post(client, min_votes=3)
+    assert response.status_code == 502
+    error = response.json()["error"]
+    assert (error["code"], error["retryable"], error["details"]) == ("too_few_votes", True, {"no_scores": 4})
+
+
+async def test_all_samples_failing_in_the_engine_is_too_few_votes(serve: Serve) -> None:
+    async with serve(FakeSampler([GenerationFailed("x")] * 6)) as client:
+        response = await post(client)
+    assert (response.status_code, response.json()["error"]["details"]) == (502, {"engine_error": 6})
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"responses": []}, "responses"),
+        ({"responses": "A."}, "responses"),
+        ({"responses": ["A.", 3]}, "responses.1"),
+        ({"responses": ["A.", None]}, "responses.1"),
+        ({"query": ""}, "query"),
+        ({"query": []}, "query"),
+        ({"query": 3}, "query"),
+        ({"query": {"role": "user", "content": "x"}}, "query"),
+        ({"query": [{"role": "tool", "content": "x"}]}, "query.0.role"),
+        ({"query": ["Why?", {"role": "user", "content": "x"}]}, "query.0"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "messages"),
+        ({"temprature": 1}, "temprature"),
+        ({"k": 0}, "k"),
+        ({"k": "many"}, "k"),
+        ({"temperature": 0}, "temperature"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**53}, "seed"),
+        ({"reference": ""}, "reference"),
+        ({"max_critique_tokens": 1}, "max_critique_tokens"),
+        ({"responses": ["\ud800"]}, "responses.0"),
+    ],
+)
+async def test_a_wrong_field_is_named(serve: Serve, change: dict[str, Any], param: str) -> None:
+    sampler = FakeSampler()
+    async with serve(sampler) as client:
+        content = json.dumps(BODY | change)
+        response = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 422
+    error = response.json()["error"]
+    assert (error["code"], error["param"], error["retryable"]) == ("invalid_body", param, False)
+    assert not sampler.calls
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"x"', '{"query": NaN}', "\xff", '{"a":' * 2000])
+async def test_a_body_that_is_no_request(serve: Serve, content: str) -> None:
+    async with serve(FakeSampler()) as client:
+        response = await client.post(
+            "/v1/rewards", content=content.encode("latin-1"), headers={"Content-Type": "application/json"}
+        )
+    assert response.status_code == 422
+    assert response.json()["error"]["code"] == "invalid_body"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+async def test_no_infinite_temperature(serve: Serve, number: str) -> None:
+    content = json.dumps(BODY)[:-1] + f', "temperature": {number}}}'
+    async with serve(FakeSampler()) as client:
+        response = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 422
+
+
+async def test_the_answer_does_not_repeat_what_was_sent(serve: Serve) -> None:
+    async with serve(FakeSampler()) as client:
+        response = await post(client, k="SECRET-VALUE", responses=[{"SECRET-KEY": 1}])
+    assert "SECRET" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "setting"),
+    [
+        ({"responses": ["A."] * 5}, "responses", "limits.max_responses = 4"),
+        ({"k": 9}, "k", "limits.max_k = 8"),
+        ({"max_critique_tokens": 301}, "max_critique_tokens", "limits.max_critique_tokens = 300"),
+        ({"min_votes": 7}, "min_votes", "k = 6"),
+    ],
+)
+async def test_a_limit_is_named(serve: Serve, change: dict[str, Any], param: str, setting: str) -> None:
+    limits = ("limits.max_responses=4", "limits.max_k=8", "limits.max_critique_tokens=300")
+    async with serve(FakeSampler(), *limits) as client:
+        response = await post(client, **change)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (422, "limit_exceeded", param)
+    assert setting in error["message"]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_body_that_is_too_large(serve: Serve, declared: bool) -> None:
+    async def chunks() -> Any:
+        for _ in range(8):
+            yield b" " * 1024
+
+    async with serve(FakeSampler(), "http.max_body_bytes=4096") as client:
+        response = await client.post("/v1/rewards", content=b" " * 8192 if declared else chunks())
+        small = await post(client)
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "body_too_large"
+    assert "http.max_body_bytes = 4096" in response.json()["error"]["message"]
+    assert small.status_code == 200
+
+
+async def test_a_prompt_that_is_too_long_generates_nothing(serve: Serve) -> None:
+    sampler = FakeSampler(max_model_len=500)
+    async with serve(sampler) as client:
+        response = await post(client, responses=["word " * 600, "B."])
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["retryable"]) == (400, "prompt_too_long", False)
+    assert error["details"]["limit"] == 500
+    assert error["details"]["needed_tokens"] > error["details"]["prompt_tokens"] > 600
+    assert not sampler.calls
+
+
+async def test_a_dead_engine(serve: Serve) -> None:
+    sampler = FakeSampler()
+    async with serve(sampler) as client:
+        assert (await client.get("/health/ready")).status_code == 200
+        sampler.dead = EngineDead("the engine's process has died")
+        response, ready, live = await post(client), await client.get("/health/ready"), await client.get("/health/live")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "30"
+    assert (response.json()["error"]["code"], response.json()["error"]["retryable"]) == ("engine_dead", True)
+    assert (ready.status_code, ready.json()["status"]) == (503, "not_ready")
+    assert "died" in ready.json()["reason"]
+    assert live.status_code == 200
+
+
+async def test_an_engine_that_dies_in_the_middle_fails_the_request(serve: Serve) -> None:
+    sampler = FakeSampler(delay_s=0.05)
+    async with serve(sampler) as client:
+        request = asyncio.create_task(post(client))
+        await asyncio.sleep(0.02)
+        sampler.dead = EngineDead("the engine's process has died")
+        response = await request
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "engine_dead")
+    assert sampler.started == 6
+
+
+async def test_before_the_engine_is_up_the_server_says_so() -> None:
+    app = create_app(Settings())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://grm") as client:
+        response, ready = await post(client), await client.get("/health/ready")
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "engine_not_ready")
+    assert ready.status_code == 503
+
+
+async def test_a_client_that_hangs_up_aborts_its_samples() -> None:
+    sampler = FakeSampler(delay_s=60)
+    app = create_app(load_settings({}), sampler)
+    service: Service = app.state.service
+    service.sampler = sampler
+    body = json.dumps(BODY).encode()
+    sent: list[Any] = []
+    hang_up = asyncio.Event()
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/rewards",
+        "headers": [(b"content-type", b"application/json")],
+        "query_string": b"",
+    }
+    call = asyncio.ensure_future(app(scope, receive, send))
+    while sampler.started < 6:
+        await asyncio.sleep(0.001)
+    hang_up.set()
+    await asyncio.wait_for(call, timeout=1)
+    assert sampler.aborted == 6
+    assert "grm_requests_in_flight 0.0" in service.metrics.exposition().decode()
+
+
+async def test_an_unexpected_error_says_nothing_of_the_prompt(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("the prompt was SECRET")
+
+    sampler = FakeSampler()
+    monkeypatch.setattr(sampler, "prepare", broken)
+    async with serve(sampler) as client:
+        response = await post(client)
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+    assert "SECRET" not in response.text + caplog.text
+    assert "RuntimeError" in caplog.text

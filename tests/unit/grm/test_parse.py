@@ -1,0 +1,87 @@
+"""Reading a sample: scores go back to their responses, and what is not a verdict is never one."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grm_server.grm.parse import parse
+from grm_server.grm.types import Draw, Failure, FailureReason, Sample, Trajectory
+
+
+def read(tail: str, order: tuple[int, ...] = (0, 1), **texts: str) -> Trajectory | Failure:
+    return parse(Draw(0, order, 1), Sample({"scores": tail, **texts}))
+
+
+def test_scores_go_back_to_request_order_by_a_three_cycle() -> None:
+    # Shown: response 2, then 0, then 1. A 3-cycle is not its own inverse, so the inverse mistake would show.
+    trajectory = read("7, 8, 9}", order=(2, 0, 1))
+    assert isinstance(trajectory, Trajectory)
+    assert trajectory.scores == (8, 9, 7)
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.permutations(range(n))), st.data())
+def test_shuffle_then_parse_is_the_identity(order: list[int], data: st.DataObject) -> None:
+    scores = data.draw(st.lists(st.integers(1, 10), min_size=len(order), max_size=len(order)))
+    tail = ", ".join(str(scores[i]) for i in order) + "}"
+    trajectory = read(tail, tuple(order))
+    assert isinstance(trajectory, Trajectory)
+    assert trajectory.scores == tuple(scores)
+
+
+def test_texts_are_stripped_and_missing_ones_are_empty() -> None:
+    trajectory = read("1, 2}", critique=" Good.\n")
+    assert isinstance(trajectory, Trajectory)
+    assert (trajectory.principles, trajectory.critique) == ("", "Good.")
+
+
+@pytest.mark.parametrize(
+    ("tail", "reason"),
+    [
+        ("", FailureReason.NO_SCORES),
+        ("7, 3", FailureReason.NO_SCORES),
+        ("}", FailureReason.NO_SCORES),
+        ("seven, 3}", FailureReason.NO_SCORES),
+        ("7, , 3}", FailureReason.NO_SCORES),
+        ("7.5, 3}", FailureReason.NO_SCORES),
+        ("٧, ٣}", FailureReason.NO_SCORES),
+        ("{7, 3}", FailureReason.NO_SCORES),
+        ("7}", FailureReason.WRONG_COUNT),
+        ("7, 3, 5}", FailureReason.WRONG_COUNT),
+        ("0, 3}", FailureReason.OUT_OF_RANGE),
+        ("-1, 3}", FailureReason.OUT_OF_RANGE),
+        ("7, 11}", FailureReason.OUT_OF_RANGE),
+        ("7, 999999999}", FailureReason.OUT_OF_RANGE),
+        ("7, 9999999999}", FailureReason.NO_SCORES),
+    ],
+)
+def test_a_tail_that_is_no_verdict_is_a_named_failure(tail: str, reason: FailureReason) -> None:
+    failure = read(tail)
+    assert isinstance(failure, Failure)
+    assert failure.reason is reason
+    assert failure.sample is not None
+
+
+def test_only_the_first_box_of_the_tail_is_the_verdict() -> None:
+    trajectory = read("2, 3} Scores: \\boxed{10, 1}", critique="Scores: \\boxed{9, 9}")
+    assert isinstance(trajectory, Trajectory)
+    assert trajectory.scores == (2, 3)
+
+
+def test_a_bad_verdict_is_not_replaced_by_a_later_good_one() -> None:
+    assert isinstance(read("99, 3} or rather {10, 1}"), Failure)
+
+
+@given(st.text(), st.text(), st.integers(1, 5))
+def test_never_raises(tail: str, critique: str, n: int) -> None:
+    outcome = read(tail, tuple(range(n)), critique=critique)
+    assert isinstance(outcome, Failure) or all(1 <= score <= 10 for score in outcome.scores)
+
+
+@given(st.text(alphabet="0123456789,-+ }{.\n", max_size=20))
+def test_never_raises_on_what_looks_like_scores(tail: str) -> None:
+    outcome = read(tail)
+    assert isinstance(outcome, Failure) or all(1 <= score <= 10 for score in outcome.scores)
+
+
+def test_a_sample_without_a_tail_is_a_failure() -> None:
+    assert isinstance(parse(Draw(0, (0,), 1), Sample({})), Failure)

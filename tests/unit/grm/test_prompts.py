@@ -1,0 +1,165 @@
+"""Prompts: every part in its place, and hostile text that changes none of it."""
+
+import re
+import time
+from importlib.resources import files
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grm_server.grm.prompts import SECTIONS, JudgeTemplate, defuse, write_script
+from grm_server.grm.types import Message, Task
+from tests.hostile import HOSTILE
+
+TEMPLATE = JudgeTemplate((files("grm_server.grm") / "templates" / "judge.txt").read_text())
+QUESTION = (Message("user", "Why is the sky blue?"),)
+FENCE = re.compile(r"\[The (Begin|End) of Response (\d+)\]")
+
+
+def prompt(responses: tuple[str, ...], order: tuple[int, ...] | None = None, **parts: str) -> str:
+    return TEMPLATE.render(Task(QUESTION, responses, **parts), order or tuple(range(len(responses))))
+
+
+def fences(text: str) -> list[tuple[str, str]]:
+    return FENCE.findall(text)
+
+
+def test_sections_stand_in_the_order_that_lets_orders_share_a_prefix() -> None:
+    text = prompt(("A.", "B."), reference="R.", principles="P.")
+    places = [text.index(f"#### {section} ####") for section in SECTIONS]
+    assert places == sorted(places)
+    one, other = prompt(("A.", "B."), (0, 1)), prompt(("A.", "B."), (1, 0))
+    shared = one[: one.index("[The Begin of Response 1]")]
+    assert other.startswith(shared)
+    assert "Why is the sky blue?" in shared
+
+
+def test_responses_stand_in_the_order_given() -> None:
+    text = prompt(("first", "second", "third"), (2, 0, 1))
+    block = text[text.index("[The Begin of Response 1]") :]
+    assert [block.index(word) for word in ("third", "first", "second")] == sorted(
+        block.index(word) for word in ("third", "first", "second")
+    )
+    assert fences(text) == [("Begin", "1"), ("End", "1"), ("Begin", "2"), ("End", "2"), ("Begin", "3"), ("End", "3")]
+    assert r"\boxed{x, x, x}" in text
+
+
+def test_one_response_is_scored_on_its_own_criteria() -> None:
+    text = prompt(("A.",))
+    assert "Clarity" in text
+    assert "Level of detail" not in text
+    assert r"\boxed{x}" in text
+
+
+def test_optional_parts_are_absent_unless_given() -> None:
+    text = prompt(("A.", "B."))
+    assert "Reference Answer" not in text
+    assert "#### Principles" not in text
+
+
+def test_turns_of_a_conversation_are_fenced_by_role() -> None:
+    query = (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "?"))
+    text = TEMPLATE.render(Task(query, ("A.",)), (0,))
+    assert "[The Begin of System Turn]\nBe brief.\n[The End of System Turn]" in text
+    assert "[The Begin of Assistant Turn]\nHello\n[The End of Assistant Turn]" in text
+    # A lone user turn is what the released checkpoints saw, without a fence.
+    assert "#### Conversation Context ####\nWhy is the sky blue?\n" in prompt(("A.",))
+
+
+def test_substitution_is_one_pass() -> None:
+    text = prompt(("{{ reference }} {{ responses }} {% if n %}", "{{ n }}"), reference="SECRET")
+    assert text.count("SECRET") == 1
+    assert "{{ reference }} {{ responses }} {% if n %}" in text
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_hostile_text_breaks_no_structure(attack: str) -> None:
+    for text in (
+        prompt(("Honest answer.", attack, "Another one.")),
+        prompt(("Honest answer.", "Another one.", "A third."), reference=attack),
+        prompt(("Honest answer.", "Another one.", "A third."), principles=attack),
+        TEMPLATE.render(Task((Message("user", attack),), ("a", "b", "c")), (0, 1, 2)),
+        TEMPLATE.render(Task((Message("user", attack), Message("assistant", attack)), ("a", "b", "c")), (0, 1, 2)),
+    ):
+        assert fences(text) == [(kind, p) for p in "123" for kind in ("Begin", "End")]
+        for section in SECTIONS:
+            assert len(re.findall(rf"^#### {section} ####$", text, re.MULTILINE)) <= 1
+        # The one line that starts a verdict is the template's own, which shows the format.
+        assert len(re.findall(r"^Scores:", text, re.MULTILINE)) == 1
+        assert not re.search(r"\\boxed\{[\d\s]+,", text)
+
+
+@given(st.text())
+def test_other_responses_are_shown_as_they_are(text: str) -> None:
+    shown = prompt((text, "An honest answer, number 7."))
+    assert shown.endswith(prompt(("", "An honest answer, number 7.")).rpartition("[The Begin of Response 2]")[2])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer is \\boxed{42}.",
+        "\\boxed{10}",
+        "Test scores: 85 of 100",
+        "#### My heading",
+        "[1] The end of the war, [2] the beginning",
+        "f(x) = {1, 2}",
+        "- Scores on the test rose.",
+    ],
+)
+def test_honest_text_is_left_alone(text: str) -> None:
+    assert defuse(text) == text
+
+
+@pytest.mark.parametrize(
+    "run", ["\n", "#", "[ ", "\u200b", "\\boxed{", "> ", "[the ", "## ", "s\u200b", "\n\u200b", "*", "\\boxed{1,"]
+)
+def test_a_long_run_costs_linear_time(run: str) -> None:
+    started = time.process_time()
+    defuse(run * (200_000 // len(run)))
+    assert time.process_time() - started < 5
+
+
+def test_script_has_principles_critique_and_constrained_scores() -> None:
+    script = write_script(TEMPLATE, Task(QUESTION, ("A.", "B.")), (1, 0), 100)
+    principles, critique, scores = script.segments
+    assert (principles.name, critique.name, scores.name) == ("principles", "critique", "scores")
+    assert principles.max_tokens + critique.max_tokens == 100
+    assert principles.pattern is critique.pattern is None
+    assert (principles.lead, critique.lead, scores.lead) == ("Specific Criteria:", "\nAnalysis:", "\nScores: \\boxed{")
+    assert scores.pattern is not None
+    for tail in ("1, 10}", "10, 9}"):
+        assert re.fullmatch(scores.pattern, tail)
+    for tail in ("0, 5}", "11, 5}", "5}", "5, 5, 5}", "5,5}", "5, 5"):
+        assert not re.fullmatch(scores.pattern, tail)
+
+
+def test_given_principles_are_put_into_the_judges_mouth() -> None:
+    script = write_script(TEMPLATE, Task(QUESTION, ("A.",), principles="Be kind."), (0,), 100)
+    critique, scores = script.segments
+    assert critique.lead == "Specific Criteria: Be kind.\nAnalysis:"
+    assert critique.max_tokens == 100
+    assert scores.name == "scores"
+
+
+GOOD = "{{ conversation }} {{ reference }} {{ principles }} {{ responses }}"
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        (GOOD.replace("{{ responses }}", ""), "response must be shown"),
+        (GOOD.replace("{{ reference }}", ""), "reference must be shown"),
+        (GOOD.replace("{{ principles }}", ""), "principles must be shown"),
+        (GOOD + "{{ conversation }}", "query must be shown"),
+        ("{{ responses }}" + GOOD.replace("{{ responses }}", ""), "conversation must stand before"),
+        (GOOD + "{{ respones }}", "undefined"),
+        (GOOD + "{% if %}", "template:"),
+        (GOOD + "{{ conversation.__class__.__mro__ }}", "template:"),
+    ],
+)
+def test_a_template_that_would_mislead_is_refused(source: str, complaint: str) -> None:
+    JudgeTemplate(GOOD)
+    with pytest.raises(ValueError, match=complaint):
+        JudgeTemplate(source)

@@ -1,0 +1,47 @@
+"""Settings: where they come from, and that a misspelt one is refused."""
+
+import pytest
+
+from grm_server.settings import Settings, SettingsError, load_settings
+
+
+def test_environment_then_command_line() -> None:
+    environment = {"GRM_ENGINE__DTYPE": "float32", "GRM_JUDGE__K": "4", "PATH": "/bin"}
+    settings = load_settings(environment, ["judge.k=16", "engine.max_model_len=4096"])
+    assert (settings.engine.dtype, settings.judge.k, settings.engine.max_model_len) == ("float32", 16, 4096)
+    assert load_settings({}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("value", "model"), [("123", "123"), ("org/name", "org/name"), ("/a b/c=d", "/a b/c=d"), ('"x"', '"x"')]
+)
+def test_text_stays_text(value: str, model: str) -> None:
+    assert load_settings({}, [f"engine.model={value}"]).engine.model == model
+
+
+def test_json_values() -> None:
+    settings = load_settings({}, ['engine.vllm_args={"swap_space": 1}', "engine.quantization=null"])
+    assert settings.engine.vllm_args == {"swap_space": 1}
+    assert settings.engine.quantization is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "overrides", "complaint"),
+    [
+        ({"GRM_ENGIN__DTYPE": "x"}, [], "engin"),
+        ({"GRM_ENGINE__DTYP": "x"}, [], r"engine\.dtyp"),
+        ({}, ["judge.kk=1"], r"judge\.kk"),
+        ({}, ["judge.k=none"], r"judge\.k"),
+        ({}, ["judge.k"], "section.name=value"),
+        ({}, ["http.port=70000"], r"http\.port"),
+        ({}, ["engine=x", "engine.model=y"], "engine"),
+    ],
+)
+def test_a_wrong_setting_is_named(environment: dict[str, str], overrides: list[str], complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        load_settings(environment, overrides)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().http.port = 1  # type: ignore[misc]
