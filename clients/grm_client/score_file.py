@@ -128,9 +128,12 @@ async def score_file(
     skip: lines that an earlier run has dealt with, see `jsonl.resume_point`.
     on_progress: called after each line.
 
-    A line that is bad or refused gets an error row and the rest goes on. When nobody answers any more, or the API key
-    is not accepted, no other line would fare better: the run ends with `Stopped`, and a later one can resume it.
+    A line that is bad or refused gets an error row and the rest goes on. When nobody answers any more, the engine is
+    dead or the API key is not accepted, no other line would fare better: the run ends with `Stopped`, and a later one
+    can resume it.
     """
+    if concurrency < 1:
+        raise ValueError(f"concurrency must be at least 1, got {concurrency}")
     window = asyncio.Semaphore(WINDOW * concurrency)
     reader = _Reader(source, window, skip)
     writer = _Writer(out, window, reader.skipped, on_progress)
@@ -157,7 +160,7 @@ async def score_file(
 
 
 async def _score_line(client: AsyncGRMClient, line: _Line, defaults: Mapping[str, object]) -> tuple[bytes, Progress]:
-    """The output row of a line, and the step it means. Raises what concerns every line: ConnectionFailed, 401, 403."""
+    """The output row of a line, and the step it means. Raises what concerns every line (see score_file)."""
     number, text = line
     step = Progress(lines=1, bytes_read=len(text))
     if not text.strip():
@@ -168,7 +171,7 @@ async def _score_line(client: AsyncGRMClient, line: _Line, defaults: Mapping[str
         answer = await client.post(body)
         rewards = as_rewards(answer)
     except (BadLine, TimedOut, APIError) as error:
-        if isinstance(error, APIError) and error.status in (401, 403):
+        if isinstance(error, APIError) and error.status in (401, 403, 503):
             raise
         return error_row(number, row_id, error), step + Progress(failed=1)
     spent = Progress(done=1, samples=rewards.k, completion_tokens=rewards.usage.completion_tokens)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, NoReturn
 
@@ -42,7 +42,8 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port; 0 lets the system choose.")] = None,
     template: Annotated[Path | None, typer.Option(help="A prompt template of your own (Jinja).")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting: --set engine.dtype=float32 (docs/settings.md).")
+        list[str] | None,
+        typer.Option("--set", help="Any other setting: --set engine.dtype=float32 (docs/settings.md)."),
     ] = None,
 ) -> None:
     """Start the server. Prints a request to try once it is ready."""
@@ -74,49 +75,53 @@ def score(
     """
     if resume and out is None:
         _fail("--resume needs --out: the answers so far are read from it")
+    if out is not None and file != "-" and out.exists() and out.samefile(file):
+        _fail("--out is the file of requests itself; choose another")
+    if file == "-" and sys.stdin.isatty():
+        _fail("standard input is a terminal; pipe JSON Lines into it or name a file")
+    if out is not None and out.exists() and not resume:
+        _fail(f"{out} exists; go on with --resume, or choose another file")
     try:
-        failed = asyncio.run(_score(file, out, url, resume, concurrency, {"k": k, "seed": seed}))
+        skip = resume_point(out) if resume and out is not None and out.exists() else 0
+        with contextlib.ExitStack() as stack:
+            source: BinaryIO = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
+            sink: BinaryIO = sys.stdout.buffer if out is None else stack.enter_context(out.open("ab"))
+            bar = stack.enter_context(_progress_bar())
+            task = bar.add_task("scoring", total=None if file == "-" else Path(file).stat().st_size, note="")
+
+            def show(progress: FileProgress) -> None:
+                note = f"{progress.done} scored, {progress.failed} failed, {progress.samples} samples"
+                bar.update(task, completed=progress.bytes_read, note=note)
+
+            end = asyncio.run(_score(url, source, sink, concurrency, {"k": k, "seed": seed}, skip, show))
     except KeyboardInterrupt:
         _fail("interrupted; the rows written are whole" + (", go on with --resume" if out else ""), code=130)
     except (OSError, GRMClientError) as error:
         _fail(str(error))
-    raise typer.Exit(1 if failed else 0)
+    skipped = f", {skip} lines skipped" if skip else ""
+    _say(f"{end.done} scored, {end.failed} failed{skipped}: {end.samples} samples, {end.completion_tokens} tokens")
+    raise typer.Exit(1 if end.failed else 0)
 
 
 async def _score(
-    file: str, out: Path | None, url: str, resume: bool, concurrency: int, defaults: dict[str, object]
-) -> int:
-    """Number of lines that got an error row."""
-    skip = resume_point(out) if resume and out is not None and out.exists() else 0
-    with contextlib.ExitStack() as stack:
-        source: BinaryIO = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
-        if out is None:
-            sink: BinaryIO = sys.stdout.buffer
-        elif resume or not out.exists():
-            sink = stack.enter_context(out.open("ab"))
-        else:
-            _fail(f"{out} exists; go on with --resume, or choose another file")
-        bar = stack.enter_context(_progress_bar())
-        total = None if file == "-" else Path(file).stat().st_size
-        task = bar.add_task("scoring", total=total, note="")
-
-        def show(progress: FileProgress) -> None:
-            note = f"{progress.done} scored, {progress.failed} failed, {progress.samples} samples"
-            bar.update(task, completed=progress.bytes_read, note=note)
-
-        async with AsyncGRMClient(url) as client:
-            end = await score_file(
-                client,
-                read_lines(source),
-                sink,
-                concurrency=concurrency,
-                defaults=defaults,
-                skip=skip,
-                on_progress=show,
-            )
-    skipped = f", {skip} lines skipped" if skip else ""
-    _say(f"{end.done} scored, {end.failed} failed{skipped}: {end.samples} samples, {end.completion_tokens} tokens")
-    return end.failed
+    url: str,
+    source: BinaryIO,
+    sink: BinaryIO,
+    concurrency: int,
+    defaults: dict[str, object],
+    skip: int,
+    on_progress: Callable[[FileProgress], None],
+) -> FileProgress:
+    async with AsyncGRMClient(url) as client:
+        return await score_file(
+            client,
+            read_lines(source),
+            sink,
+            concurrency=concurrency,
+            defaults=defaults,
+            skip=skip,
+            on_progress=on_progress,
+        )
 
 
 def _progress_bar() -> Progress:

@@ -30,9 +30,7 @@ class GRMError(Exception):
     retryable: ClassVar[bool] = False
     retry_after_s: ClassVar[int | None] = None
 
-    def __init__(
-        self, message: str, *, param: str | None = None, details: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, param: str | None = None, details: Mapping[str, int] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.param = param

@@ -59,7 +59,7 @@ class EngineSettings(Section):
     served_name: str | None = None
     """Name in answers and in /v1/models. None: the last part of `model`."""
     dtype: str = "auto"
-    """`auto`: the checkpoint's; float32 on an x86 CPU without bfloat16 instructions, where it is 2 to 3 times as fast."""
+    """`auto`: the checkpoint's; float32 on an x86 CPU without bfloat16 instructions, where that is over twice as fast."""
     max_model_len: int | None = Field(None, ge=128)
     """Context length in tokens. None: the model's, at most 8192 on a CPU."""
     max_num_seqs: int = Field(128, ge=1)
@@ -72,8 +72,8 @@ class EngineSettings(Section):
     """vLLM's name of a quantization method. None: what the checkpoint says."""
     lora: str | None = None
     """Path or hub name of a LoRA adapter that every sample uses."""
-    cpu_kv_cache_gib: float = Field(2.0, gt=0)
-    """KV cache of the CPU engine, GiB."""
+    cpu_kv_cache_gib: int = Field(2, ge=1)
+    """KV cache of the CPU engine, whole GiB."""
     vllm_args: dict[str, Any] = {}
     """Any other field of vLLM's `AsyncEngineArgs`, as JSON. Wins over all of the above."""
 

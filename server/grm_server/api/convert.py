@@ -37,7 +37,9 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy) -> Sco
         k=policy.k if body.k is None else body.k,
         seed=secrets.randbelow(2**53) if body.seed is None else body.seed,
         temperature=policy.temperature if body.temperature is None else body.temperature,
-        max_critique_tokens=policy.max_critique_tokens if body.max_critique_tokens is None else body.max_critique_tokens,
+        max_critique_tokens=policy.max_critique_tokens
+        if body.max_critique_tokens is None
+        else body.max_critique_tokens,
         min_votes=body.min_votes,
     )
     _limit("responses", len(request.task.responses), policy.limit_responses, "limits.max_responses")
@@ -51,7 +53,9 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy) -> Sco
 
 def _limit(param: str, value: int, limit: int, name: str) -> None:
     if value > limit:
-        raise LimitExceeded(f"{param} is {value}, over the limit {name} = {limit}", param=param, details={"limit": limit})
+        raise LimitExceeded(
+            f"{param} is {value}, over the limit {name} = {limit}", param=param, details={"limit": limit}
+        )
 
 
 def to_response(
@@ -77,9 +81,7 @@ def to_response(
             cached_tokens=sum(sample.cached_tokens for sample in samples),
             completion_tokens=sum(sample.completion_tokens for sample in samples),
         ),
-        timing=schemas.Timing(
-            queue_s=judgement.queue_s, generate_s=judgement.generate_s, total_s=judgement.total_s
-        ),
+        timing=schemas.Timing(queue_s=judgement.queue_s, generate_s=judgement.generate_s, total_s=judgement.total_s),
     )
 
 

@@ -44,7 +44,10 @@ ServiceDep = Annotated[Service, Depends(_service)]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": schemas.ErrorResponse, "description": "The prompt does not fit the model's context."},
     413: {"model": schemas.ErrorResponse, "description": "The body is too large."},
-    422: {"model": schemas.ErrorResponse, "description": "A field is wrong, unknown or over a limit; `param` names it."},
+    422: {
+        "model": schemas.ErrorResponse,
+        "description": "A field is wrong, unknown or over a limit; `param` names it.",
+    },
     502: {"model": schemas.ErrorResponse, "description": "Fewer samples than `min_votes` gave scores."},
     503: {"model": schemas.ErrorResponse, "description": "The engine is starting or dead. See `Retry-After`."},
 }
@@ -59,7 +62,9 @@ async def rewards(request: Request, body: schemas.RewardsRequest, service: Servi
         try:
             sampler = service.ready_sampler()
             score_request = to_score_request(body, service.policy)
-            judgement = await unless_disconnected(request, score(score_request, service.template, sampler, service.metrics))
+            judgement = await unless_disconnected(
+                request, score(score_request, service.template, sampler, service.metrics)
+            )
         except GRMError as error:
             service.metrics.requests.labels(error.code).inc()
             raise

@@ -48,7 +48,7 @@ class ChatEncoder:
         return [*self._before, *self.text(text), *self._after]
 
     def text(self, text: str) -> list[int]:
-        """The text as plain text: no id in the result is a control token. Raises InvalidRequest if that is impossible."""
+        """The text as plain text: no id in the result is a control token. Raises InvalidRequest if that cannot be."""
         for marker in self._markers:
             text = text.replace(marker, f"{marker[0]} {marker[1:]}")
         for _ in range(_ROUNDS):

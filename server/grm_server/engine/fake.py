@@ -71,8 +71,8 @@ class FakeSampler:
         digest = hashlib.blake2b(f"{seed}\n{prepared.script.prompt}".encode(errors="replace")).digest()
         n = prepared.script.prompt.count("[The Begin of Response ")
         tail = ", ".join(str(1 + digest[p] % 10) for p in range(n)) + "}"
-        words = {"principles": " Correctness (weight 1).", "critique": f" Reading {digest.hex()[:8]}."}
-        texts = {s.name: words.get(s.name, scripted or tail) for s in prepared.script.segments}
+        words: dict[str, str] = {"principles": " Correctness (weight 1).", "critique": f" Reading {digest.hex()[:8]}."}
+        texts: dict[str, str] = {s.name: words.get(s.name, scripted or tail) for s in prepared.script.segments}
         return Sample(
             texts=texts,
             prompt_tokens=len(prepared.token_ids[0]),

@@ -27,12 +27,17 @@ def on_cpu() -> bool:
 
 def set_environment(settings: EngineSettings) -> None:
     """What vLLM and torch read from the environment. What the user has set stays."""
-    defaults = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    defaults = {
+        "VLLM_NO_USAGE_STATS": "1",
+        # Its warnings at start are about choices that are made below on purpose.
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
     if Path(settings.model).exists() or settings.model == "bundled":
         defaults["HF_HUB_OFFLINE"] = "1"
     if on_cpu():
         defaults |= {
-            "VLLM_CPU_KVCACHE_SPACE": f"{settings.cpu_kv_cache_gib:g}",
+            "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib),
             # The core stays in a process of its own; this frees the CPU that vLLM reserves for the front end, +20 %.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             # Huge pages: the KV cache is mapped in half the time.
@@ -88,7 +93,7 @@ def _cpu_args(settings: EngineSettings, model_path: str) -> dict[str, Any]:
 
 
 def _computes_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16. x86 before AVX-512 BF16 and AMX emulates it at a third of float32's speed."""
+    """Whether this CPU multiplies bfloat16. Older x86 CPUs emulate it, at a third of float32's speed."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return True
     cpuinfo = Path("/proc/cpuinfo")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ from grm_server.settings import EngineSettings
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
+
+logger = logging.getLogger(__name__)
 
 _SCORE_LOGPROBS = 20
 """vLLM's maximum; the ten scores and what separates them fit."""
@@ -101,6 +105,7 @@ class VLLMSampler:
         except EngineDeadError as error:
             raise EngineDead("the engine's process has died; restart the server") from error
         except Exception as error:  # vLLM raises many types for one bad sample; none of them ends the request
+            logger.warning("a sample failed in the engine: %s", type(error).__name__)
             return GenerationFailed(f"{type(error).__name__}: {error}")
         return Sample(
             texts=texts,
@@ -117,16 +122,15 @@ class VLLMSampler:
         """One engine request. Cancelling it aborts it in the engine."""
         from vllm.inputs.engine import tokens_input
 
-        last: Any = None
-        async for last in self._engine.generate(
+        outputs = self._engine.generate(
             tokens_input(list(context)),
             params,
             next(self._request_ids),
             lora_request=self._lora,
             priority=priority,
-        ):
-            pass
-        return last
+        )
+        # FINAL_ONLY: there is one, when all of it is written.
+        return [output async for output in outputs][-1]
 
     def _params(self, segment: Segment, seed: int, temperature: float) -> SamplingParams:
         from vllm import SamplingParams
@@ -161,6 +165,9 @@ def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> V
     process of its own. Raises what vLLM raises for a model that it cannot load.
     """
     set_environment(settings)
+    # What their makers warn each other of is no business of the operator's.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("torch").setLevel(logging.ERROR)
     # Imported here: it takes seconds, and the environment must be set first.
     from vllm.v1.engine.async_llm import AsyncLLM
 

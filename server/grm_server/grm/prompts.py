@@ -67,7 +67,7 @@ def _defang(match: re.Match[str]) -> str:
 
 
 def defuse(text: str) -> str:
-    """The text with everything that could pass for a part of the prompt's structure made harmless, and still legible."""
+    """The text with all that could pass for a part of the prompt's structure made harmless, and still legible."""
     return _HOSTILE.sub(_defang, text)
 
 

@@ -26,7 +26,10 @@ class Metrics:
         )
         self.responses = Counter("grm_responses", "Responses that were given a reward.", registry=self._registry)
         self.tokens = Counter(
-            "grm_tokens", "Tokens of finished samples: prompt, of these cached, completion.", ["kind"], registry=self._registry
+            "grm_tokens",
+            "Tokens of finished samples: prompt, of these cached, completion.",
+            ["kind"],
+            registry=self._registry,
         )
         self.stage_s = Histogram(
             "grm_stage_seconds",

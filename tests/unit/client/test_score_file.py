@@ -152,7 +152,7 @@ async def test_bad_lines_and_refusals_are_rows_and_the_rest_goes_on(answer: Answ
             error = {"code": "too_many", "message": "m", "param": "responses", "retryable": False, "details": {"n": 3}}
             return httpx.Response(413, json={"error": error})
         if body["query"] == "busy":
-            return httpx.Response(503, text="busy")
+            return httpx.Response(429, text="busy")
         if body["query"] == "slow":
             raise httpx.ReadTimeout("")
         if body["query"] == "garbled":
@@ -195,7 +195,7 @@ async def test_bad_lines_and_refusals_are_rows_and_the_rest_goes_on(answer: Answ
     assert final.bytes_read == sum(map(len, source))
 
 
-@pytest.mark.parametrize("status", [None, 401, 403])
+@pytest.mark.parametrize("status", [None, 401, 403, 503])
 async def test_when_no_line_can_succeed_it_stops_and_a_second_run_goes_on(
     answer: Answer, tmp_path: Path, status: int | None
 ) -> None:
@@ -275,3 +275,11 @@ async def test_an_empty_source_is_no_work() -> None:
     out = io.BytesIO()
     assert await score(serve, [], out) == []
     assert out.getvalue() == b""
+
+
+async def test_no_worker_is_not_taken_for_no_work() -> None:
+    async def serve(body: dict[str, Any]) -> httpx.Response:
+        raise AssertionError("nobody to ask")
+
+    with pytest.raises(ValueError, match="concurrency"):
+        await score(serve, [line("q")], io.BytesIO(), concurrency=0)

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from grm_server.grm.types import Draw, Failure, FailureReason, Sample, Trajectory
 from grm_server.grm.voting import vote
 
-SCORES = st.integers(1, 4).flatmap(
-    lambda n: st.lists(st.tuples(*[st.integers(1, 10)] * n), min_size=1, max_size=12)
-)
+SCORES = st.integers(1, 4).flatmap(lambda n: st.lists(st.tuples(*[st.integers(1, 10)] * n), min_size=1, max_size=12))
 
 
 def trajectories(*scores: tuple[int, ...]) -> list[Trajectory]:

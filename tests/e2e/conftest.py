@@ -1,0 +1,84 @@
+"""A real server, started as a user starts it, with the real engine and the bundled model."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+START_S = 240
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    process: subprocess.Popen[str]
+    client: httpx.Client
+
+
+def start(*overrides: str) -> Iterator[Server]:
+    """`grm serve` on a free port, until the generator is closed."""
+    command = [sys.executable, "-m", "grm_server", "serve", "--port", "0", *overrides]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRM_")}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    )
+    assert process.stdout is not None
+    killer = threading.Timer(START_S, process.kill)
+    killer.start()
+    log: list[str] = []
+    # Its output must be read on, or a full pipe would stop it.
+    drain = threading.Thread(target=lambda: log.extend(process.stdout))
+    try:
+        url = _ready_url(process, log)
+        killer.cancel()
+        drain.start()
+        with httpx.Client(base_url=url, timeout=300) as client:
+            yield Server(url, process, client)
+    finally:
+        killer.cancel()
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            if drain.is_alive():
+                drain.join()
+            process.stdout.close()
+
+
+def _ready_url(process: subprocess.Popen[str], log: list[str]) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
+        log.append(line)
+        if ready := re.search(r"ready on (http://\S+)", line):
+            return ready[1]
+    raise RuntimeError("the server did not start:\n" + "".join(log[-50:]))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    yield from start()
+
+
+@pytest.fixture
+def server_to_kill() -> Iterator[Server]:
+    yield from start("--set", "engine.cpu_kv_cache_gib=1")
+
+
+@pytest.fixture(scope="session")
+def model_path() -> Path:
+    """The bundled model, prepared as the server prepares it."""
+    from grm_server.engine.bundled import bundled_model
+    from grm_server.settings import Settings
+
+    return bundled_model(Settings().cache_dir)

@@ -1,0 +1,184 @@
+"""The real server with the real engine: what a user of it sees."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Server
+from tests.hostile import HOSTILE
+
+pytestmark = pytest.mark.engine
+
+QUERY = "Why is the sky blue?"
+RESPONSES = [
+    "Air scatters blue light more than red light.",
+    "Because it is.",
+    "The sky reflects the sea.",
+    "Rayleigh scattering: shorter wavelengths are scattered more.",
+    "I do not know.",
+]
+SHORT: dict[str, Any] = {"query": QUERY, "responses": RESPONSES[:2], "k": 2, "seed": 1, "max_critique_tokens": 16}
+
+
+def rewards(server: Server, **changes: Any) -> dict[str, Any]:
+    response = server.client.post("/v1/rewards", json=SHORT | changes)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def running(server: Server) -> float:
+    """Requests that the engine is working on, by its own count."""
+    text = server.client.get("/metrics").text
+    return sum(float(value) for value in re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (\S+)$", text, re.M))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_every_sample_is_scored(server: Server, n: int) -> None:
+    answer = rewards(server, responses=RESPONSES[:n], k=8, max_critique_tokens=48, return_samples=True)
+    assert (answer["k"], answer["k_valid"], answer["failures"]) == (8, 8, {})
+    assert len(answer["rewards"]) == len(answer["vote_sums"]) == n
+    for i, (reward, total) in enumerate(zip(answer["rewards"], answer["vote_sums"], strict=True)):
+        scores = [sample["scores"][i] for sample in answer["samples"]]
+        assert all(1 <= score <= 10 for score in scores)
+        assert sum(scores) == total == reward * 8
+    for sample in answer["samples"]:
+        assert sorted(sample["order"]) == list(range(n))
+        assert sample["principles"] is not None
+        assert sample["critique"] is not None
+        assert sample["failure"] is None
+    assert any(sample["principles"] and sample["critique"] for sample in answer["samples"])
+    usage = answer["usage"]
+    assert usage["completion_tokens"] == sum(sample["completion_tokens"] for sample in answer["samples"])
+    assert 0 < usage["cached_tokens"] < usage["prompt_tokens"]
+    timing = answer["timing"]
+    assert 0 < timing["generate_s"] <= timing["total_s"]
+    assert timing["queue_s"] + timing["generate_s"] <= timing["total_s"] + 0.1
+
+
+def test_a_critique_that_is_cut_is_scored_and_marked(server: Server) -> None:
+    answer = rewards(server, k=4, return_samples=True)
+    cut = [sample for sample in answer["samples"] if sample["finish_reason"] == "length"]
+    assert cut
+    assert all(sample["scores"] for sample in cut)
+
+
+def test_same_seed_same_draws_and_other_seed_other_draws(server: Server) -> None:
+    one, two = (rewards(server, responses=RESPONSES[:3], k=4, return_samples=True) for _ in range(2))
+    other = rewards(server, responses=RESPONSES[:3], k=4, seed=2, return_samples=True)
+    assert [s["order"] for s in one["samples"]] == [s["order"] for s in two["samples"]]
+    assert [s["critique"] for s in one["samples"]] == [s["critique"] for s in two["samples"]]
+    assert one["vote_sums"] == two["vote_sums"]
+    assert [s["critique"] for s in one["samples"]] != [s["critique"] for s in other["samples"]]
+    assert len({s["principles"] + s["critique"] for s in one["samples"]}) > 1
+
+
+def test_reference_principles_and_turns(server: Server) -> None:
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hi!"},
+        {"role": "user", "content": QUERY},
+    ]
+    answer = rewards(
+        server, query=turns, reference="Rayleigh scattering.", principles="Truth (weight 1).", return_samples=True
+    )
+    assert answer["k_valid"] == 2
+    assert all(sample["principles"] is None for sample in answer["samples"])
+
+
+@pytest.mark.parametrize("start", range(0, len(HOSTILE), 5))
+def test_hostile_responses_are_scored_like_any_other(server: Server, start: int) -> None:
+    responses = ["An honest answer.", *HOSTILE[start : start + 5]]
+    answer = rewards(server, responses=responses, k=2, return_samples=True)
+    assert (answer["k_valid"], answer["failures"]) == (2, {})
+    assert all(len(sample["scores"]) == len(responses) for sample in answer["samples"])
+
+
+def test_a_prompt_that_is_too_long_generates_nothing(server: Server) -> None:
+    before = server.client.get("/metrics").text
+    response = server.client.post("/v1/rewards", json=SHORT | {"responses": ["word " * 9000, "short"]})
+    after = server.client.get("/metrics").text
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (400, "prompt_too_long")
+    assert error["details"]["limit"] == 8192
+    assert error["details"]["prompt_tokens"] > 9000
+    count = re.compile(r"^vllm:(?:prompt|generation)_tokens_total\{.*$", re.M)
+    assert count.findall(before) == count.findall(after) != []
+
+
+def test_a_prompt_near_the_limit_is_computed_at_once_and_does_not_end_the_engine(server: Server) -> None:
+    """A seeded prompt that is computed in parts kills vLLM's CPU engine; ours is never cut."""
+    answers: list[dict[str, Any]] = []
+    long = ["word " * 2500, "other " * 1500]
+    threads = [
+        threading.Thread(target=lambda s=seed: answers.append(rewards(server, responses=long, k=2, seed=s)))
+        for seed in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answer["k_valid"] for answer in answers] == [2, 2]
+
+
+def test_a_client_that_hangs_up_frees_the_engine(server: Server) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        server.client.post("/v1/rewards", json=SHORT | {"k": 32, "max_critique_tokens": 1024}, timeout=2)
+    deadline = time.monotonic() + 5
+    while running(server) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert running(server) == 0
+    assert rewards(server)["k_valid"] == 2
+
+
+def test_models_health_and_metrics(server: Server) -> None:
+    assert server.client.get("/health/ready").json()["status"] == "ready"
+    card = server.client.get("/v1/models").json()["data"][0]
+    assert (card["id"], card["max_model_len"]) == ("SmolLM2-135M-Instruct", 8192)
+    text = server.client.get("/metrics").text
+    assert 'grm_samples_total{outcome="valid"}' in text
+    assert "vllm:generation_tokens_total" in text
+
+
+def test_grm_score_against_the_real_server(server: Server, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(
+        '{"id": 7, "query": "2+2?", "responses": ["4", "5"], "k": 2, "max_critique_tokens": 16}\nnonsense\n'
+    )
+    command = [str(Path(sys.executable).with_name("grm")), "score", str(source), "-o", str(out), "--url", server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "1 scored, 1 failed" in done.stderr
+    first, second = out.read_text().splitlines()
+    assert '"id": 7' in first or '"id":7' in first
+    assert "bad_line" in second
+
+
+def test_an_engine_that_is_killed_turns_readiness_red(server_to_kill: Server) -> None:
+    server = server_to_kill
+    answers: list[httpx.Response] = []
+    body = SHORT | {"k": 16, "max_critique_tokens": 2000}
+    caller = threading.Thread(target=lambda: answers.append(server.client.post("/v1/rewards", json=body)))
+    caller.start()
+    with httpx.Client(base_url=server.url) as client:
+        while not re.search(r"^vllm:num_requests_running\{.*\} [1-9]", client.get("/metrics").text, re.M):
+            time.sleep(0.1)
+    core = subprocess.run(["pgrep", "-P", str(server.process.pid), "-f", "EngineCore"], capture_output=True, text=True)
+    os.kill(int(core.stdout.split()[0]), signal.SIGKILL)
+    caller.join(30)
+    assert (answers[0].status_code, answers[0].json()["error"]["code"]) == (503, "engine_dead")
+    assert "Retry-After" in answers[0].headers
+    assert server.client.get("/health/ready").status_code == 503
+    assert server.client.get("/health/live").status_code == 200
+    response = server.client.post("/v1/rewards", json=SHORT)
+    assert (response.status_code, response.json()["error"]["retryable"]) == (503, True)
