@@ -12,8 +12,8 @@ from grm_server.engine.base import Outcome, Sampler
 from grm_server.errors import TooFewVotes
 from grm_server.grm.parse import parse
 from grm_server.grm.plan import plan
-from grm_server.grm.prompts import JudgeTemplate, write_script
-from grm_server.grm.types import Draw, Failure, FailureReason, Sample, Task, Trajectory, Verdict
+from grm_server.grm.prompts import JudgeTemplate, write_scripts
+from grm_server.grm.types import Draw, Failure, FailureReason, Order, Sample, Task, Trajectory, Verdict
 from grm_server.grm.voting import vote
 from grm_server.telemetry.metrics import Metrics
 
@@ -53,17 +53,15 @@ async def score(request: ScoreRequest, template: JudgeTemplate, sampler: Sampler
     arrived_s = time.monotonic()
     n = len(request.task.responses)
     draws = plan(n, request.k, request.seed)
-    by_order: dict[tuple[int, ...], list[Draw]] = defaultdict(list)
+    by_order: dict[Order, list[Draw]] = defaultdict(list)
     for draw in draws:
         by_order[draw.order].append(draw)
     # All prompts are checked before the first is generated: a request that cannot be finished costs nothing.
-    prepared = {
-        order: sampler.prepare(write_script(template, request.task, order, request.max_critique_tokens))
-        for order in by_order
-    }
+    scripts = write_scripts(template, request.task, by_order, request.max_critique_tokens)
+    prepared = {order: sampler.prepare(script) for order, script in scripts.items()}
     outcomes: dict[int, Trajectory | Failure] = {}
 
-    async def judge(order: tuple[int, ...]) -> None:
+    async def judge(order: Order) -> None:
         """The samples of one order: one engine call, each sample parsed as it ends."""
         seeds = [draw.seed for draw in by_order[order]]
         async with aclosing(sampler.sample(prepared[order], seeds, request.temperature)) as finished:

@@ -59,7 +59,7 @@ class EngineSettings(Section):
     served_name: str | None = None
     """Name in answers and in /v1/models. None: the last part of `model`."""
     dtype: str = "auto"
-    """`auto`: the checkpoint's; float32 on an x86 CPU without bfloat16 instructions, where that is over twice as fast."""
+    """`auto`: the checkpoint's; float32 on an x86 CPU without bfloat16 instructions, where that is twice as fast."""
     max_model_len: int | None = Field(None, ge=128)
     """Context length in tokens. None: the model's, at most 8192 on a CPU."""
     max_num_seqs: int = Field(128, ge=1)

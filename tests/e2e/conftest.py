@@ -35,7 +35,7 @@ def start(*overrides: str) -> Iterator[Server]:
     killer.start()
     log: list[str] = []
     # Its output must be read on, or a full pipe would stop it.
-    drain = threading.Thread(target=lambda: log.extend(process.stdout))
+    drain = threading.Thread(target=log.extend, args=(process.stdout,))
     try:
         url = _ready_url(process, log)
         killer.cancel()

@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import random
 
-from grm_server.grm.types import Draw
-
-Order = tuple[int, ...]
+from grm_server.grm.types import Draw, Order
 
 
 def derive_seed(seed: int, *path: int) -> int:

@@ -11,11 +11,12 @@ the judge to copy. The special tokens of the chat template are the engine's to n
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from grm_server.grm.types import Message, Script, Segment, Task
+from grm_server.grm.types import Message, Order, Script, Segment, Task
 
 SECTIONS = (
     "Evaluation Criteria",
@@ -71,6 +72,16 @@ def defuse(text: str) -> str:
     return _HOSTILE.sub(_defang, text)
 
 
+def defused(task: Task) -> Task:
+    """The task with every text of it defused."""
+    return Task(
+        query=tuple(Message(message.role, defuse(message.content)) for message in task.query),
+        responses=tuple(map(defuse, task.responses)),
+        reference=None if task.reference is None else defuse(task.reference),
+        principles=None if task.principles is None else defuse(task.principles),
+    )
+
+
 class JudgeTemplate:
     """The user turn of the judge's prompt, in Jinja.
 
@@ -98,45 +109,53 @@ class JudgeTemplate:
             raise ValueError("template: the conversation must stand before the responses, so that all orders share it")
 
     def render(self, task: Task, order: tuple[int, ...]) -> str:
-        """The prompt that shows `task.responses[order[p]]` at position p."""
+        """The prompt that shows `task.responses[order[p]]` at position p. The task is `defused`."""
         return self._template.render(
             conversation=_conversation(task.query),
             responses="\n".join(_fenced(f"Response {p + 1}", task.responses[i]) for p, i in enumerate(order)),
-            reference=None if task.reference is None else defuse(task.reference),
-            principles=None if task.principles is None else defuse(task.principles),
+            reference=task.reference,
+            principles=task.principles,
             n=len(order),
         )
 
 
 def _fenced(label: str, text: str) -> str:
-    return f"[The Begin of {label}]\n{defuse(text)}\n[The End of {label}]"
+    return f"[The Begin of {label}]\n{text}\n[The End of {label}]"
 
 
 def _conversation(query: tuple[Message, ...]) -> str:
     """A lone user turn as it is, as the released checkpoints were trained to see it; more turns fenced by role."""
     if len(query) == 1 and query[0].role == "user":
-        return defuse(query[0].content)
+        return query[0].content
     return "\n".join(_fenced(f"{message.role.capitalize()} Turn", message.content) for message in query)
 
 
-def write_script(template: JudgeTemplate, task: Task, order: tuple[int, ...], max_critique_tokens: int) -> Script:
-    """The script of one sample: principles (unless given), critique, then scores under a constraint.
+def write_scripts(
+    template: JudgeTemplate, task: Task, orders: Iterable[Order], max_critique_tokens: int
+) -> dict[Order, Script]:
+    """The script of each order: principles (unless given), critique, then scores under a constraint.
 
     The scores are written after the critique ended, by itself or at its budget, so they always parse; and only what
     stands after our own lead is read as the verdict, so nothing that the judge quotes can be taken for it.
     """
+    safe = defused(task)
+    segments = _segments(safe, max_critique_tokens)
+    return {order: Script(template.render(safe, order), segments) for order in orders}
+
+
+def _segments(task: Task, max_critique_tokens: int) -> tuple[Segment, ...]:
+    n = len(task.responses)
     scores = Segment(
         "scores",
         lead="\nScores: \\boxed{",
         # "10", a comma, a space and a brace are six tokens at most in any vocabulary that has the digits.
-        max_tokens=6 * len(order) + 2,
-        pattern=r"(10|[1-9])" + r", (10|[1-9])" * (len(order) - 1) + r"\}",
+        max_tokens=6 * n + 2,
+        pattern=r"(10|[1-9])" + r", (10|[1-9])" * (n - 1) + r"\}",
     )
     end_of_critique = ("\nScores:", "\n**Scores", "\n#### Scores")
     if task.principles is not None:
-        lead = f"Specific Criteria: {defuse(task.principles)}\nAnalysis:"
-        critique = Segment("critique", lead, max_critique_tokens, end_of_critique)
-        return Script(template.render(task, order), (critique, scores))
+        lead = f"Specific Criteria: {task.principles}\nAnalysis:"
+        return Segment("critique", lead, max_critique_tokens, end_of_critique), scores
     half = max_critique_tokens // 2
     principles = Segment(
         "principles",
@@ -144,5 +163,4 @@ def write_script(template: JudgeTemplate, task: Task, order: tuple[int, ...], ma
         max_tokens=half,
         stops=("\nAnalysis:", "\n**Analysis", "\n#### Analysis", *end_of_critique),
     )
-    critique = Segment("critique", "\nAnalysis:", max_critique_tokens - half, end_of_critique)
-    return Script(template.render(task, order), (principles, critique, scores))
+    return principles, Segment("critique", "\nAnalysis:", max_critique_tokens - half, end_of_critique), scores

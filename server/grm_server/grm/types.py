@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
+Order = tuple[int, ...]
+"""(n,), order[p] = i."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,7 @@ class Draw:
 
     index: int
     """j, the launch order: 0..k-1."""
-    order: tuple[int, ...]
-    """(n,), order[p] = i."""
+    order: Order
     seed: int
     """0..2**53-1, derived from (request seed, j), so that a JSON client can read it exactly."""
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.grm.prompts import SECTIONS, JudgeTemplate, defuse, write_script
-from grm_server.grm.types import Message, Task
+from grm_server.grm.prompts import SECTIONS, JudgeTemplate, defuse, write_scripts
+from grm_server.grm.types import Message, Script, Task
 from tests.hostile import HOSTILE
 
 TEMPLATE = JudgeTemplate((files("grm_server.grm") / "templates" / "judge.txt").read_text())
@@ -18,7 +18,12 @@ FENCE = re.compile(r"\[The (Begin|End) of Response (\d+)\]")
 
 
 def prompt(responses: tuple[str, ...], order: tuple[int, ...] | None = None, **parts: str) -> str:
-    return TEMPLATE.render(Task(QUESTION, responses, **parts), order or tuple(range(len(responses))))
+    return script(Task(QUESTION, responses, **parts), order).prompt
+
+
+def script(task: Task, order: tuple[int, ...] | None = None, max_critique_tokens: int = 100) -> Script:
+    order = order or tuple(range(len(task.responses)))
+    return write_scripts(TEMPLATE, task, [order], max_critique_tokens)[order]
 
 
 def fences(text: str) -> list[tuple[str, str]]:
@@ -60,7 +65,7 @@ def test_optional_parts_are_absent_unless_given() -> None:
 
 def test_turns_of_a_conversation_are_fenced_by_role() -> None:
     query = (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "?"))
-    text = TEMPLATE.render(Task(query, ("A.",)), (0,))
+    text = script(Task(query, ("A.",))).prompt
     assert "[The Begin of System Turn]\nBe brief.\n[The End of System Turn]" in text
     assert "[The Begin of Assistant Turn]\nHello\n[The End of Assistant Turn]" in text
     # A lone user turn is what the released checkpoints saw, without a fence.
@@ -79,8 +84,8 @@ def test_hostile_text_breaks_no_structure(attack: str) -> None:
         prompt(("Honest answer.", attack, "Another one.")),
         prompt(("Honest answer.", "Another one.", "A third."), reference=attack),
         prompt(("Honest answer.", "Another one.", "A third."), principles=attack),
-        TEMPLATE.render(Task((Message("user", attack),), ("a", "b", "c")), (0, 1, 2)),
-        TEMPLATE.render(Task((Message("user", attack), Message("assistant", attack)), ("a", "b", "c")), (0, 1, 2)),
+        script(Task((Message("user", attack),), ("a", "b", "c"))).prompt,
+        script(Task((Message("user", attack), Message("assistant", attack)), ("a", "b", "c"))).prompt,
     ):
         assert fences(text) == [(kind, p) for p in "123" for kind in ("Begin", "End")]
         for section in SECTIONS:
@@ -122,8 +127,7 @@ def test_a_long_run_costs_linear_time(run: str) -> None:
 
 
 def test_script_has_principles_critique_and_constrained_scores() -> None:
-    script = write_script(TEMPLATE, Task(QUESTION, ("A.", "B.")), (1, 0), 100)
-    principles, critique, scores = script.segments
+    principles, critique, scores = script(Task(QUESTION, ("A.", "B.")), (1, 0), 100).segments
     assert (principles.name, critique.name, scores.name) == ("principles", "critique", "scores")
     assert principles.max_tokens + critique.max_tokens == 100
     assert principles.pattern is critique.pattern is None
@@ -136,8 +140,7 @@ def test_script_has_principles_critique_and_constrained_scores() -> None:
 
 
 def test_given_principles_are_put_into_the_judges_mouth() -> None:
-    script = write_script(TEMPLATE, Task(QUESTION, ("A.",), principles="Be kind."), (0,), 100)
-    critique, scores = script.segments
+    critique, scores = script(Task(QUESTION, ("A.",), principles="Be kind.")).segments
     assert critique.lead == "Specific Criteria: Be kind.\nAnalysis:"
     assert critique.max_tokens == 100
     assert scores.name == "scores"

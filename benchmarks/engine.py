@@ -1,0 +1,194 @@
+"""What the server costs on top of the engine it runs.
+
+    python -m benchmarks.engine --data PATH/TO/LLMBar
+
+1. Output tokens per second of the server at saturation over the raw engine's (`LLM.generate` on the same prompts, with
+   the same settings). The two take turns; each round has prompts that neither has seen.
+2. The layer's own cost per request, with the fake engine at n = 4, k = 32, and where it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import json
+import multiprocessing
+import pstats
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from benchmarks.data import Item, load_items
+from grm_client import AsyncGRMClient, GRMClient
+from grm_server.engine.bundled import NAME, bundled_model
+from grm_server.engine.chat import ChatEncoder
+from grm_server.engine.fake import FakeSampler
+from grm_server.engine.profile import engine_args, set_environment
+from grm_server.grm.plan import plan
+from grm_server.grm.prompts import JudgeTemplate, write_scripts
+from grm_server.grm.types import Message, Task
+from grm_server.pipeline import ScoreRequest, score
+from grm_server.settings import EngineSettings, Settings
+from grm_server.telemetry.metrics import Metrics
+
+TEMPERATURE = 0.5
+TEMPLATE = Path(__file__).parents[1] / "server" / "grm_server" / "grm" / "templates" / "judge.txt"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of LLMBar or RM-Bench (see benchmarks/data.py)"
+    )
+    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--requests", type=int, default=16, help="concurrent requests in a round")
+    parser.add_argument("-k", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=256, help="budget of principles and critique")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--layer-only", action="store_true", help="only the second measurement")
+    args = parser.parse_args()
+    result: dict[str, Any] = {"layer": measure_layer()}
+    if not args.layer_only:
+        items = load_items(args.data, args.requests * (args.rounds + 1))
+        result["throughput"] = measure_throughput(items, args)
+    print(json.dumps(result))
+
+
+def measure_throughput(items: list[Item], args: argparse.Namespace) -> dict[str, Any]:
+    """Rounds of the raw engine and of the server in turn, one round of warm-up each."""
+    rounds = [items[i : i + args.requests] for i in range(0, len(items), args.requests)]
+    settings = EngineSettings(model=args.model)
+    path = str(bundled_model(Settings().cache_dir)) if args.model == "bundled" else args.model
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    raw = multiprocessing.get_context("spawn").Process(target=raw_engine, args=(theirs, settings, path), daemon=True)
+    raw.start()
+    ours.recv()
+    rows = []
+    with running_server(args.model) as url:
+        for number, batch in enumerate(rounds):
+            ours.send((batch, args.k, args.tokens))
+            raw_rate = ours.recv()
+            server_rate = asyncio.run(server_round(url, batch, args.k, args.tokens))
+            kind = "warm-up" if number == 0 else f"round {number}"
+            print(
+                f"{kind:8} raw {raw_rate:6.1f} tokens/s   server {server_rate:6.1f} tokens/s   "
+                f"ratio {server_rate / raw_rate:.3f}",
+                flush=True,
+            )
+            if number:
+                rows.append({"raw": raw_rate, "server": server_rate, "ratio": server_rate / raw_rate})
+    raw.kill()
+    ratio = statistics.median(row["ratio"] for row in rows)
+    print(f"server / raw engine, median of {len(rows)}: {ratio:.3f}")
+    return {"ratio": ratio, "rounds": rows, "k": args.k, "requests": args.requests, "tokens": args.tokens}
+
+
+def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
+    """In a process of its own: vLLM's offline `LLM`, fed what the server would feed it, as one batch."""
+    set_environment(settings)
+    from dataclasses import fields
+
+    from vllm import LLM, SamplingParams
+
+    known = engine_args(settings, path, NAME)
+    changed = {f.name: getattr(known, f.name) for f in fields(known) if getattr(known, f.name) != f.default}
+    llm = LLM(**changed)
+    chat = ChatEncoder(llm.get_tokenizer())
+    template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
+    pipe.send("ready")
+    while True:
+        batch, k, tokens = pipe.recv()
+        prompts, params = [], []
+        for request in batch:
+            draws = plan(len(request.responses), k, seed=0)
+            scripts = write_scripts(template, task(request), {draw.order for draw in draws}, tokens)
+            for draw in draws:
+                script = scripts[draw.order]
+                lead = script.segments[0].lead
+                prompts.append({"prompt_token_ids": [*chat.prompt(script.prompt), *chat.text(lead)]})
+                params.append(SamplingParams(temperature=TEMPERATURE, seed=draw.seed, max_tokens=tokens))
+        started = time.perf_counter()
+        outputs = llm.generate(prompts, params, use_tqdm=False)
+        seconds = time.perf_counter() - started
+        pipe.send(sum(len(output.outputs[0].token_ids) for output in outputs) / seconds)
+
+
+async def server_round(url: str, batch: list[Item], k: int, tokens: int) -> float:
+    """Output tokens per second of the requests of a batch sent at once."""
+    spent = 0
+    started = time.perf_counter()
+
+    async def one(client: AsyncGRMClient, item: Item) -> None:
+        nonlocal spent
+        answer = await client.rewards(
+            item.query, item.responses, k=k, seed=0, temperature=TEMPERATURE, max_critique_tokens=tokens
+        )
+        spent += answer.usage.completion_tokens
+
+    async with AsyncGRMClient(url, timeout_s=3600) as client, asyncio.TaskGroup() as tasks:
+        for item in batch:
+            tasks.create_task(one(client, item))
+    return spent / (time.perf_counter() - started)
+
+
+@contextmanager
+def running_server(model: str, *overrides: str) -> Iterator[str]:
+    """`grm serve` on a free port; its URL."""
+    command = [sys.executable, "-m", "grm_server", "serve", "--port", "0", "--model", model, *overrides]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    url = next((found[1] for line in process.stdout if (found := re.search(r"ready on (http://\S+)", line))), None)
+    if url is None:
+        raise RuntimeError("the server did not start")
+    threading.Thread(target=process.stdout.read, daemon=True).start()
+    try:
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, float]:
+    """Milliseconds per request of everything but the engine: the pipeline alone, and through HTTP."""
+    responses = tuple(f"Response {i}. " + "It says something of middling length. " * 20 for i in range(n))
+    request = ScoreRequest(Task((Message("user", "Why is the sky blue?"),), responses), k, 0, TEMPERATURE, 256)
+    template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
+
+    async def pipeline(times: int) -> None:
+        sampler, metrics = FakeSampler(), Metrics()
+        for _ in range(times):
+            await score(request, template, sampler, metrics)
+
+    asyncio.run(pipeline(20))
+    started = time.perf_counter()
+    asyncio.run(pipeline(repeats))
+    pipeline_ms = (time.perf_counter() - started) / repeats * 1e3
+    profile = cProfile.Profile()
+    profile.runcall(asyncio.run, pipeline(repeats))
+    with running_server("bundled", "--set", "engine.kind=fake") as url, GRMClient(url) as client:
+        started = time.perf_counter()
+        for number in range(repeats + 20):
+            if number == 20:
+                started = time.perf_counter()
+            client.rewards("Why is the sky blue?", responses, k=k, seed=0)
+        http_ms = (time.perf_counter() - started) / repeats * 1e3
+    print(f"layer at n = {n}, k = {k}: {pipeline_ms:.2f} ms a request in the pipeline, {http_ms:.2f} ms with HTTP")
+    pstats.Stats(profile).sort_stats("tottime").print_stats(12)
+    return {"n": n, "k": k, "pipeline_ms": pipeline_ms, "http_ms": http_ms}
+
+
+def task(item: Item) -> Task:
+    return Task((Message("user", item.query),), item.responses)
+
+
+if __name__ == "__main__":
+    main()
