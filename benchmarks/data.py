@@ -22,7 +22,7 @@ class Item:
 
 
 def load_items(path: Path, limit: int, seed: int = 0) -> list[Item]:
-    """`limit` items of all the files under `path`, drawn at random, responses shuffled: many sets list the better first.
+    """`limit` random items of the files under `path`, responses shuffled, since many sets list the better one first.
 
     Raises FileNotFoundError when there are none.
     """

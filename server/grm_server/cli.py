@@ -181,6 +181,14 @@ def _server_for_demo(url: str) -> Iterator[None]:
 
 
 @app.command()
+def settings() -> None:
+    """Print every setting with its default and meaning, as Markdown."""
+    from grm_server.settings import as_markdown
+
+    typer.echo(as_markdown())
+
+
+@app.command()
 def openapi() -> None:
     """Print the OpenAPI document of the server."""
     from grm_server.app import create_app

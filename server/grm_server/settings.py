@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 ENV_PREFIX = "GRM_"
 
@@ -86,6 +87,7 @@ class Settings(Section):
     cache_dir: Path = Path("~/.cache/grm-server")
     """Where the bundled model is kept once it is prepared."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Of this server. vLLM's own is VLLM_LOGGING_LEVEL, ERROR unless you set it."""
 
 
 class SettingsError(ValueError):
@@ -111,6 +113,23 @@ def load_settings(environment: Mapping[str, str], overrides: Iterable[str] = ())
     except ValidationError as error:
         lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
         raise SettingsError("; ".join(lines)) from None
+
+
+def as_markdown() -> str:
+    """A table of every setting, its default and its meaning."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        nested = type(field.default)
+        if issubclass(nested, Section):
+            rows += [_row(f"{name}.{inner}", info) for inner, info in nested.model_fields.items()]
+        else:
+            rows.append(_row(name, field))
+    return "\n".join(rows)
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    default = "none" if field.default is None else f"`{field.default}`"
+    return f"| `{name}` | {default} | {(field.description or '').replace(chr(10), ' ')} |"
 
 
 def _put(tree: dict[str, Any], path: list[str], value: str, name: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeSampler
 from grm_server.errors import GenerationFailed
-from grm_server.settings import Settings, SettingsError, load_settings
+from grm_server.settings import Settings, SettingsError, as_markdown, load_settings
 from tests.integration.conftest import Serve
 
 ROOT = Path(__file__).parents[2]
@@ -75,3 +75,7 @@ def test_a_template_that_cannot_be_used_stops_the_start(tmp_path: Path, content:
         path.write_text(content)
     with pytest.raises(SettingsError, match=r"judge\.template"):
         create_app(load_settings({}, [f"judge.template={path}"]))
+
+
+def test_the_committed_table_of_settings_is_the_real_one() -> None:
+    assert as_markdown() in (ROOT / "docs" / "settings.md").read_text(), "put the output of `grm settings` there"

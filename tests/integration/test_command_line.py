@@ -1,0 +1,120 @@
+"""The `grm` command as a user runs it, against `grm serve` with the fake engine in a process of its own."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+GRM = [sys.executable, "-m", "grm_server"]
+
+
+def grm(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*GRM, *arguments], input=stdin, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    command = [*GRM, "serve", "--port", "0", "--set", "engine.kind=fake"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        found = next((m for line in process.stdout if (m := re.search(r"ready on (http://\S+)", line))), None)
+        assert found, "the server did not start"
+        yield found[1]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode in (0, -signal.SIGINT, 130)
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    path = tmp_path / "requests.jsonl"
+    rows = [{"id": i, "query": f"Question {i}?", "responses": ["A.", "B."], "k": 2} for i in range(40)]
+    lines = [json.dumps(row) for row in rows]
+    lines[7] = "this is no JSON"
+    lines[9] = json.dumps({"id": 9, "query": "Q", "responses": []})
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_score_a_file(url: str, requests: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    done = grm("score", str(requests), "-o", str(out), "--url", url, "--seed", "1")
+    assert done.returncode == 1
+    assert "38 scored, 2 failed: 76 samples" in done.stderr
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["line"] for row in rows] == list(range(1, 41))
+    assert "error" in rows[7]
+    assert "8" in rows[7]["error"]["message"]
+    assert rows[9]["error"]["param"] == "responses"
+    assert all(row["id"] == row["line"] - 1 and len(row["rewards"]) == 2 for row in rows if "error" not in row)
+    assert {row["seed"] for row in rows if "error" not in row} == {1}
+
+    whole = out.read_bytes()
+    out.write_bytes(whole[: len(whole) * 2 // 3])
+    again = grm("score", str(requests), "-o", str(out), "--url", url, "--seed", "1", "--resume")
+    assert "lines skipped" in again.stderr
+    resumed = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["line"] for row in resumed] == list(range(1, 41))
+    assert [row.get("rewards") for row in resumed] == [row.get("rewards") for row in rows]
+
+
+def test_score_standard_input_to_standard_output(url: str) -> None:
+    done = grm("score", "-", "--url", url, "-o", "/dev/stdout", stdin='{"query": "Q", "responses": ["A."]}\n')
+    assert done.returncode != 0, "an existing file is never overwritten"
+    done = grm("score", "-", "--url", url, stdin='{"query": "Q", "responses": ["A."]}\n')
+    assert done.returncode == 0
+    assert len(json.loads(done.stdout)["rewards"]) == 1
+
+
+def test_score_refuses_what_would_lose_data(url: str, requests: Path, tmp_path: Path) -> None:
+    assert "the file of requests itself" in grm("score", str(requests), "-o", str(requests), "--resume").stderr
+    other = tmp_path / "mine.txt"
+    other.write_text("precious\n")
+    assert "exists" in grm("score", str(requests), "-o", str(other), "--url", url).stderr
+    assert grm("score", str(requests), "-o", str(other), "--url", url, "--resume").returncode == 2
+    assert other.read_text() == "precious\n"
+    assert "--resume needs --out" in grm("score", str(requests), "--resume").stderr
+
+
+def test_score_without_a_server_says_what_to_do(requests: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        done = grm("score", str(requests), "--url", f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert done.returncode == 2
+    assert "grm serve" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_demo(url: str) -> None:
+    done = grm("demo", "examples", "--url", url)
+    assert done.returncode == 0, done.stderr
+    for text in ("1-two-answers.json", "2-reference.json", "3-conversation.json", "best", "Correctness (weight 1)"):
+        assert text in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--set", "engine.modle=x"], r"engine\.modle"),
+        (["--set", "nonsense"], "section.name=value"),
+        (["--template", "/nowhere/mine.txt"], r"judge\.template.*nowhere"),
+        (["--host", "999.1.1.1"], "cannot listen on"),
+    ],
+)
+def test_serve_says_what_is_wrong(arguments: list[str], complaint: str) -> None:
+    done = grm("serve", "--port", "0", "--set", "engine.kind=fake", *arguments)
+    assert done.returncode == 2
+    assert re.search(complaint, done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_serve_on_a_port_that_is_taken(url: str) -> None:
+    done = grm("serve", "--port", url.rpartition(":")[2], "--set", "engine.kind=fake")
+    assert done.returncode == 2
+    assert "--port" in done.stderr
