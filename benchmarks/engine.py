@@ -2,8 +2,8 @@
 
     python -m benchmarks.engine --data PATH/TO/LLMBar
 
-1. Output tokens per second of the server at saturation over the raw engine's (`LLM.generate` on the same prompts, with
-   the same settings). The two take turns; each round has prompts that neither has seen.
+1. Output tokens per second of the server at saturation over the raw engine's: `LLM.generate` on the same prompts, with
+   the same settings, each sample as long as the server's was. They take turns on prompts that neither has seen.
 2. The layer's own cost per request, with the fake engine at n = 4, k = 32, and where it goes.
 """
 
@@ -75,9 +75,11 @@ def measure_throughput(items: list[Item], args: argparse.Namespace) -> dict[str,
     rows = []
     with running_server(args.model) as url:
         for number, batch in enumerate(rounds):
-            ours.send((batch, args.k, args.tokens))
-            raw_rate = ours.recv()
-            server_rate = asyncio.run(server_round(url, batch, args.k, args.tokens))
+            server_s, lengths = asyncio.run(server_round(url, batch, args.k, args.tokens))
+            ours.send((batch, args.tokens, lengths))
+            raw_s = ours.recv()
+            written = sum(map(sum, lengths))
+            raw_rate, server_rate = written / raw_s, written / server_s
             kind = "warm-up" if number == 0 else f"round {number}"
             print(
                 f"{kind:8} raw {raw_rate:6.1f} tokens/s   server {server_rate:6.1f} tokens/s   "
@@ -106,38 +108,42 @@ def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
     template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
     pipe.send("ready")
     while True:
-        batch, k, tokens = pipe.recv()
+        batch, tokens, lengths = pipe.recv()
         prompts, params = [], []
-        for request in batch:
-            draws = plan(len(request.responses), k, seed=0)
+        for request, sample_lengths in zip(batch, lengths, strict=True):
+            draws = plan(len(request.responses), len(sample_lengths), seed=0)
             scripts = write_scripts(template, task(request), {draw.order for draw in draws}, tokens)
-            for draw in draws:
+            for draw, length in zip(draws, sample_lengths, strict=True):
                 script = scripts[draw.order]
                 lead = script.segments[0].lead
                 prompts.append({"prompt_token_ids": [*chat.prompt(script.prompt), *chat.text(lead)]})
-                params.append(SamplingParams(temperature=TEMPERATURE, seed=draw.seed, max_tokens=tokens))
+                params.append(
+                    SamplingParams(temperature=TEMPERATURE, seed=draw.seed, max_tokens=length, ignore_eos=True)
+                )
         started = time.perf_counter()
-        outputs = llm.generate(prompts, params, use_tqdm=False)
-        seconds = time.perf_counter() - started
-        pipe.send(sum(len(output.outputs[0].token_ids) for output in outputs) / seconds)
+        llm.generate(prompts, params, use_tqdm=False)
+        pipe.send(time.perf_counter() - started)
 
 
-async def server_round(url: str, batch: list[Item], k: int, tokens: int) -> float:
-    """Output tokens per second of the requests of a batch sent at once."""
-    spent = 0
+async def server_round(url: str, batch: list[Item], k: int, tokens: int) -> tuple[float, list[list[int]]]:
+    """Send the requests of a batch at once: seconds, and the output tokens of each sample of each request."""
     started = time.perf_counter()
 
-    async def one(client: AsyncGRMClient, item: Item) -> None:
-        nonlocal spent
+    async def one(client: AsyncGRMClient, item: Item) -> list[int]:
         answer = await client.rewards(
-            item.query, item.responses, k=k, seed=0, temperature=TEMPERATURE, max_critique_tokens=tokens
+            item.query,
+            item.responses,
+            k=k,
+            seed=0,
+            temperature=TEMPERATURE,
+            max_critique_tokens=tokens,
+            return_samples=True,
         )
-        spent += answer.usage.completion_tokens
+        return [sample.completion_tokens for sample in answer.samples or ()]
 
     async with AsyncGRMClient(url, timeout_s=3600) as client, asyncio.TaskGroup() as tasks:
-        for item in batch:
-            tasks.create_task(one(client, item))
-    return spent / (time.perf_counter() - started)
+        running = [tasks.create_task(one(client, item)) for item in batch]
+    return time.perf_counter() - started, [task.result() for task in running]
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class VLLMSampler:
         config = engine.vllm_config
         self.max_model_len: int = config.model_config.max_model_len
         self._chat = ChatEncoder(engine.get_tokenizer())
+        self._block_size: int = config.cache_config.block_size
         self._lora = _lora_request(settings.lora)
         self._request_ids = (f"grm-{number}" for number in itertools.count())
 
@@ -87,7 +88,7 @@ class VLLMSampler:
         try:
             for stage, (segment, lead) in enumerate(zip(prepared.script.segments, prepared.token_ids, strict=True)):
                 context += lead
-                params = self._params(segment, seed, temperature)
+                params = self._params(segment, seed, temperature, len(context))
                 # Continuations go first: waiting behind new samples they would lose their blocks in the prefix cache.
                 result = await self._generate(context, params, priority=-stage)
                 output = result.outputs[0]
@@ -132,7 +133,7 @@ class VLLMSampler:
         # FINAL_ONLY: there is one, when all of it is written.
         return [output async for output in outputs][-1]
 
-    def _params(self, segment: Segment, seed: int, temperature: float) -> SamplingParams:
+    def _params(self, segment: Segment, seed: int, temperature: float, context_tokens: int) -> SamplingParams:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -148,7 +149,7 @@ class VLLMSampler:
         return SamplingParams(
             temperature=temperature,
             seed=seed,
-            max_tokens=segment.max_tokens,
+            max_tokens=_whole_blocks(segment.max_tokens, context_tokens, self._block_size),
             stop=list(segment.stops),
             stop_token_ids=list(self._chat.control_ids),
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -176,6 +177,17 @@ def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> V
         # vLLM has just chosen spawn, which pays for all imports a second time: 7 s of 20.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     return VLLMSampler(AsyncLLM.from_vllm_config(config), settings, served_name)
+
+
+def _whole_blocks(max_tokens: int, context_tokens: int, block_size: int) -> int:
+    """A budget at most a block smaller, at which a text that is cut ends with a block of the prefix cache.
+
+    The continuation then finds all of it there and computes the new lead only. The last token counts as not computed:
+    the engine stops once it is drawn. Small budgets are left alone.
+    """
+    if max_tokens < 2 * block_size:
+        return max_tokens
+    return max_tokens - (context_tokens + max_tokens - 1) % block_size
 
 
 def _lora_request(lora: str | None) -> Any:
