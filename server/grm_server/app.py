@@ -38,7 +38,12 @@ def create_app(settings: Settings, sampler: Sampler | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.sampler = sampler or _start_engine(settings)
+        try:
+            service.sampler = sampler or _start_engine(settings)
+        except Exception as error:
+            # The log gets the whole traceback; `grm serve` ends with this as its last line.
+            app.state.start_error = error
+            raise
         yield
         await service.sampler.close()
 

@@ -48,7 +48,8 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(server, listener))
     if not server.started:
-        raise StartupError("the engine did not start; the log above says why")
+        error = getattr(app.state, "start_error", None)
+        raise StartupError(f"the engine did not start: {type(error).__name__}: {error}")
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
