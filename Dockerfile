@@ -22,6 +22,9 @@ RUN requirements/install.sh cuda
 CMD ["grm", "serve"]
 
 FROM base AS cpu
+# vLLM's CPU kernels bind memory with libnuma.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
 USER 1000
 RUN requirements/install.sh cpu
 CMD ["grm", "serve"]

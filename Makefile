@@ -20,8 +20,8 @@ help:
 	@PYTHON=$(PYTHON) requirements/install.sh $(ENGINE)
 	@touch $@
 
-.venv/.dev: .venv/.$(ENGINE) requirements/dev.txt
-	@requirements/install.sh dev
+.venv/.dev: .venv/.$(ENGINE) requirements/dev-$(ENGINE).txt
+	@requirements/install.sh dev-$(ENGINE)
 	@touch $@
 
 setup: .venv/.$(ENGINE)

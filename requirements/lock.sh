@@ -5,4 +5,6 @@ cd "$(dirname "$0")/.."
 lock() { uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet "$@"; }
 lock pyproject.toml requirements/torch.in --extra cpu --excludes requirements/excludes-cpu.txt -o requirements/cpu.txt
 lock pyproject.toml --extra cuda --excludes requirements/excludes-cuda.txt -o requirements/cuda.txt
-lock pyproject.toml --extra dev --extra bench -c requirements/cpu.txt -o requirements/dev.txt
+for engine in cpu cuda; do
+    lock pyproject.toml --extra dev -c "requirements/$engine.txt" -o "requirements/dev-$engine.txt"
+done

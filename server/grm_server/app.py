@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from grm_server.api.body_limit import BodyLimit
 from grm_server.api.convert import RequestPolicy
-from grm_server.api.error_table import add_error_handlers
+from grm_server.api.error_table import UnexpectedErrors, add_error_handlers
 from grm_server.api.routes import Service, router
 from grm_server.engine import bundled
 from grm_server.engine.base import Sampler
@@ -39,7 +39,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            service.sampler = sampler or _start_engine(settings)
+            service.sampler = sampler or await _start_engine(settings)
         except Exception as error:
             # The log gets the whole traceback; `grm serve` ends with this as its last line.
             app.state.start_error = error
@@ -55,19 +55,21 @@ def create_app(settings: Settings, sampler: Sampler | None = None) -> FastAPI:
     )
     app.state.service = service
     app.include_router(router)
+    # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.http.max_body_bytes)
+    app.add_middleware(UnexpectedErrors)
     add_error_handlers(app)
     return app
 
 
-def _start_engine(settings: Settings) -> Sampler:
+async def _start_engine(settings: Settings) -> Sampler:
     engine = settings.engine
     if engine.kind == "fake":
         return FakeSampler()
     model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
     name = _served_name(engine)
     logger.info("starting the engine with %s", name)
-    return start_vllm(engine, model_path, name)
+    return await start_vllm(engine, model_path, name)
 
 
 def _served_name(engine: EngineSettings) -> str:
@@ -87,11 +89,17 @@ def _template(settings: Settings) -> JudgeTemplate:
 
 def _policy(settings: Settings) -> RequestPolicy:
     judge, limits = settings.judge, settings.limits
+    for name, default, limit in (
+        ("k", judge.k, limits.max_k),
+        ("max_critique_tokens", judge.max_critique_tokens or 0, limits.max_critique_tokens),
+    ):
+        if default > limit:
+            raise SettingsError(f"judge.{name} = {default} is more than a request may ask for: {limit} (limits)")
     by_model = _BUNDLED_CRITIQUE_TOKENS if settings.engine.model == "bundled" else _CRITIQUE_TOKENS
     return RequestPolicy(
         k=judge.k,
         temperature=judge.temperature,
-        max_critique_tokens=judge.max_critique_tokens or by_model,
+        max_critique_tokens=judge.max_critique_tokens or min(by_model, limits.max_critique_tokens),
         limit_responses=limits.max_responses,
         limit_k=limits.max_k,
         limit_critique_tokens=limits.max_critique_tokens,

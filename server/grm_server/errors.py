@@ -9,7 +9,6 @@
       EngineError
         GenerationFailed      502   one sample broke; the pipeline turns it into data, it reaches nobody alone
         EngineDead            503   the engine is gone; readiness is red
-        EngineNotReady        503   the engine is still starting
       TooFewVotes             502   fewer samples parsed than `min_votes`
 
 Each class carries what the HTTP layer needs (`code`, `status`, `retryable`), so that no second table can disagree
@@ -93,14 +92,6 @@ class EngineDead(EngineError):
     code = "engine_dead"
     status = 503
     retry_after_s = 30
-
-
-class EngineNotReady(EngineError):
-    """The engine is still starting."""
-
-    code = "engine_not_ready"
-    status = 503
-    retry_after_s = 5
 
 
 class TooFewVotes(GRMError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -38,7 +39,9 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     """Serve until interrupted. Raises one of STARTUP_ERRORS."""
     settings = load_settings(environment, overrides)
     set_up_logging(settings.log_level)
-    logger.info("settings: %s", settings.model_dump_json(exclude_defaults=True))
+    # Without vllm_args, which may hold a token.
+    shown = settings.model_dump_json(exclude_defaults=True, exclude={"engine": {"vllm_args"}})
+    logger.info("settings: %s", shown)
     # Before the engine: a port that is taken should cost no half minute.
     listener = _listen(settings)
     app = create_app(settings)
@@ -48,12 +51,17 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(server, listener))
     if not server.started:
-        error = getattr(app.state, "start_error", None)
+        error = app.state.start_error
         raise StartupError(f"the engine did not start: {type(error).__name__}: {error}")
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    async def serve() -> None:
+        # uvicorn exits when the app does not start; `run` says why instead.
+        with contextlib.suppress(SystemExit):
+            await server.serve(sockets=[listener])
+
+    serving = asyncio.create_task(serve())
     while not server.started and not serving.done():
         await asyncio.sleep(0.02)
     if server.started:

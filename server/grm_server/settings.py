@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 ENV_PREFIX = "GRM_"
+# The client's variables, and what Kubernetes sets for a service called grm.
+_NOT_OURS = re.compile(r"GRM_(CLIENT_|SERVICE_|PORT(_|$))")
 
 
 class Section(BaseModel):
@@ -101,7 +104,7 @@ def load_settings(environment: Mapping[str, str], overrides: Iterable[str] = ())
     """
     tree: dict[str, Any] = {}
     for name, value in sorted(environment.items()):
-        if name.startswith(ENV_PREFIX):
+        if name.startswith(ENV_PREFIX) and not _NOT_OURS.match(name):
             _put(tree, name.removeprefix(ENV_PREFIX).lower().split("__"), value, name)
     for override in overrides:
         name, equals, value = override.partition("=")

@@ -132,8 +132,13 @@ def test_a_prompt_near_the_limit_is_computed_at_once_and_does_not_end_the_engine
 
 
 def test_a_client_that_hangs_up_frees_the_engine(server: Server) -> None:
+    busy = []
+    watcher = threading.Timer(1, lambda: busy.append(running(server)))
+    watcher.start()
     with pytest.raises(httpx.ReadTimeout):
-        server.client.post("/v1/rewards", json=SHORT | {"k": 32, "max_critique_tokens": 1024}, timeout=2)
+        server.client.post("/v1/rewards", json=SHORT | {"k": 32, "max_critique_tokens": 1024}, timeout=3)
+    watcher.join()
+    assert busy[0] > 0
     deadline = time.monotonic() + 5
     while running(server) and time.monotonic() < deadline:
         time.sleep(0.05)

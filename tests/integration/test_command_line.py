@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 GRM = [sys.executable, "-m", "grm_server"]
@@ -112,6 +113,30 @@ def test_serve_says_what_is_wrong(arguments: list[str], complaint: str) -> None:
     assert done.returncode == 2
     assert re.search(complaint, done.stderr)
     assert "Traceback" not in done.stderr
+
+
+def test_an_engine_that_does_not_start_is_the_last_line() -> None:
+    done = grm("serve", "--port", "0", "--model", "bundled", "--set", "cache_dir=/dev/null/nowhere")
+    assert done.returncode == 2
+    assert re.search(r"^grm: the engine did not start: \w*Error: .*/dev/null", done.stderr.splitlines()[-1])
+
+
+def test_an_internal_error_of_a_real_server_logs_no_prompt(tmp_path: Path) -> None:
+    template = tmp_path / "breaks.txt"
+    template.write_text(
+        "{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}"
+        "{{ (conversation | int) // 0 if conversation.startswith('SECRET') }}"
+    )
+    command = [*GRM, "serve", "--port", "0", "--set", "engine.kind=fake", "--template", str(template)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = next(m[1] for line in process.stdout if (m := re.search(r"ready on (http://\S+)", line)))
+        response = httpx.post(f"{url}/v1/rewards", json={"query": "SECRET", "responses": ["SECRET"]})
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=30)
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+    assert "ZeroDivisionError" in log
+    assert "SECRET" not in response.text + log
 
 
 def test_serve_on_a_port_that_is_taken(url: str) -> None:

@@ -61,7 +61,7 @@ def test_the_committed_openapi_document_is_the_served_one() -> None:
 
 async def test_a_template_of_the_users_own(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
-    path.write_text("MINE {{ conversation }} {{ reference }} {{ principles }} {{ responses }}")
+    path.write_text("MINE {{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}")
     sampler = FakeSampler()
     async with serve(sampler, f"judge.template={path}") as client:
         await client.post("/v1/rewards", json={"query": "Q", "responses": ["A."]})
@@ -75,6 +75,17 @@ def test_a_template_that_cannot_be_used_stops_the_start(tmp_path: Path, content:
         path.write_text(content)
     with pytest.raises(SettingsError, match=r"judge\.template"):
         create_app(load_settings({}, [f"judge.template={path}"]))
+
+
+@pytest.mark.parametrize("override", ["judge.k=65", "judge.max_critique_tokens=9000"])
+def test_defaults_over_the_limit_stop_the_start(override: str) -> None:
+    with pytest.raises(SettingsError, match=r"more than a request may ask for"):
+        create_app(load_settings({}, [override]))
+
+
+def test_the_default_budget_follows_a_lower_limit() -> None:
+    settings = load_settings({}, ["limits.max_critique_tokens=100", "engine.model=org/judge"])
+    assert create_app(settings).state.service.policy.max_critique_tokens == 100
 
 
 def test_the_committed_table_of_settings_is_the_real_one() -> None:

@@ -12,6 +12,11 @@ def test_environment_then_command_line() -> None:
     assert load_settings({}) == Settings()
 
 
+def test_the_clients_variables_and_those_of_kubernetes_are_not_settings() -> None:
+    names = ("GRM_CLIENT_URL", "GRM_PORT", "GRM_PORT_8000_TCP", "GRM_SERVICE_HOST")
+    assert load_settings(dict.fromkeys(names, "x")) == Settings()
+
+
 @pytest.mark.parametrize(
     ("value", "model"), [("123", "123"), ("org/name", "org/name"), ("/a b/c=d", "/a b/c=d"), ('"x"', '"x"')]
 )

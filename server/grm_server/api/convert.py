@@ -87,12 +87,11 @@ def to_response(
 
 def _sample(outcome: Trajectory | Failure) -> schemas.SampleOut:
     sample = outcome.sample
-    texts = {} if sample is None else sample.texts
     return schemas.SampleOut(
         index=outcome.draw.index,
         order=list(outcome.draw.order),
-        principles=texts["principles"].strip() if "principles" in texts else None,
-        critique=texts["critique"].strip() if "critique" in texts else None,
+        principles=None if sample is None else sample.principles,
+        critique=None if sample is None else sample.critique,
         scores=list(outcome.scores) if isinstance(outcome, Trajectory) else None,
         finish_reason=None if sample is None else "length" if sample.cut else "stop",
         completion_tokens=0 if sample is None else sample.completion_tokens,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from grm_server.api.schemas import ErrorDetail, ErrorResponse
 from grm_server.errors import GRMError
@@ -48,15 +50,34 @@ def add_error_handlers(app: FastAPI) -> None:
         code = _HTTP_CODES.get(error.status_code, "http_error")
         return _answer(error.status_code, code, str(error.detail), None, False, headers=error.headers)
 
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> JSONResponse:
-        # The message may quote a prompt; its type and place do not.
-        where = error.__traceback__
-        while where is not None and where.tb_next is not None:
-            where = where.tb_next
-        place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else "?"
-        logger.error("internal error: %s at %s", type(error).__name__, place)
-        return _answer(500, "internal_error", "an error of the server; its log says where", None, False)
+
+class UnexpectedErrors:
+    """ASGI middleware: the last resort. Nothing gets past it to the web server, which would log the whole error.
+
+    The message of an error may quote a prompt; its type and place do not.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        answered = False
+
+        async def watch(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            logger.error("internal error: %s at %s:%s", type(error).__name__, where.filename, where.lineno)
+            if not answered:
+                message = "an error of the server; its log says where"
+                await _answer(500, "internal_error", message, None, False)(scope, receive, send)
 
 
 def _param(loc: tuple[int | str, ...]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -12,7 +12,7 @@ from grm_server.api import schemas
 from grm_server.api.convert import RequestPolicy, to_response, to_score_request
 from grm_server.api.disconnect import unless_disconnected
 from grm_server.engine.base import Sampler
-from grm_server.errors import EngineNotReady, GRMError
+from grm_server.errors import GRMError
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.pipeline import score
 from grm_server.telemetry.metrics import Metrics
@@ -20,19 +20,12 @@ from grm_server.telemetry.metrics import Metrics
 
 @dataclass(slots=True)
 class Service:
-    """What the routes need. The sampler comes when the engine is up and is the only thing that changes."""
+    """What the routes need. The sampler is set when the engine is up, before the first connection is taken."""
 
     template: JudgeTemplate
     policy: RequestPolicy
     metrics: Metrics
-    sampler: Sampler | None = None
-
-    def ready_sampler(self) -> Sampler:
-        """Raises EngineNotReady or EngineDead."""
-        if self.sampler is None:
-            raise EngineNotReady("the engine is starting")
-        self.sampler.check()
-        return self.sampler
+    sampler: Sampler = field(init=False)
 
 
 def _service(request: Request) -> Service:
@@ -42,14 +35,17 @@ def _service(request: Request) -> Service:
 
 ServiceDep = Annotated[Service, Depends(_service)]
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": schemas.ErrorResponse, "description": "The prompt does not fit the model's context."},
+    400: {
+        "model": schemas.ErrorResponse,
+        "description": "The prompt does not fit the model's context, or cannot be encoded.",
+    },
     413: {"model": schemas.ErrorResponse, "description": "The body is too large."},
     422: {
         "model": schemas.ErrorResponse,
         "description": "A field is wrong, unknown or over a limit; `param` names it.",
     },
     502: {"model": schemas.ErrorResponse, "description": "Fewer samples than `min_votes` gave scores."},
-    503: {"model": schemas.ErrorResponse, "description": "The engine is starting or dead. See `Retry-After`."},
+    503: {"model": schemas.ErrorResponse, "description": "The engine is dead. See `Retry-After`."},
 }
 
 router = APIRouter()
@@ -60,10 +56,10 @@ async def rewards(request: Request, body: schemas.RewardsRequest, service: Servi
     """Draw k samples, each with principles, a critique and a score from 1 to 10 for every response, and vote."""
     with service.metrics.in_flight.track_inprogress():
         try:
-            sampler = service.ready_sampler()
+            service.sampler.check()
             score_request = to_score_request(body, service.policy)
             judgement = await unless_disconnected(
-                request, score(score_request, service.template, sampler, service.metrics)
+                request, score(score_request, service.template, service.sampler, service.metrics)
             )
         except GRMError as error:
             service.metrics.requests.labels(error.code).inc()
@@ -72,7 +68,7 @@ async def rewards(request: Request, body: schemas.RewardsRequest, service: Servi
         judgement,
         score_request,
         request_id=f"rw-{secrets.token_hex(8)}",
-        model=sampler.model,
+        model=service.sampler.model,
         return_samples=body.return_samples,
     )
 
@@ -87,17 +83,17 @@ async def live() -> schemas.Health:
 async def ready(service: ServiceDep, response: Response) -> schemas.Health:
     """The engine takes requests."""
     try:
-        service.ready_sampler()
+        service.sampler.check()
     except GRMError as error:
         response.status_code = 503
         return schemas.Health(status="not_ready", reason=error.message)
     return schemas.Health(status="ready")
 
 
-@router.get("/v1/models", tags=["operation"], responses={503: _ERRORS[503]})
+@router.get("/v1/models", tags=["operation"])
 async def models(service: ServiceDep) -> schemas.ModelList:
     """The judge that this server runs."""
-    sampler = service.ready_sampler()
+    sampler = service.sampler
     return schemas.ModelList(data=[schemas.ModelCard(id=sampler.model, max_model_len=sampler.max_model_len)])
 
 

@@ -24,7 +24,7 @@ def _well_formed(text: str) -> str:
 Text = Annotated[str, AfterValidator(_well_formed)]
 
 
-class ChatMessage(Wire):
+class ChatMessage(Wire, strict=True):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
@@ -42,7 +42,7 @@ Query = Annotated[
 ]
 
 
-class RewardsRequest(Wire):
+class RewardsRequest(Wire, strict=True):
     """Responses to score. Limits marked "server" are set by the operator and named in the error when exceeded."""
 
     query: Query
@@ -56,8 +56,9 @@ class RewardsRequest(Wire):
     seed: int | None = Field(None, ge=0, lt=2**53)
     """Fixes the orders and the seed of every sample. Default: drawn by the server and returned."""
     max_critique_tokens: int | None = Field(None, ge=16)
-    """Token budget of one sample's principles and critique together; half of it at most goes to the principles. A
-    critique that reaches it is cut, its scores are read all the same, and the sample says `finish_reason: "length"`.
+    """Token budget of one sample's principles and critique together; half of it at most goes to the principles. What
+    reaches it is cut, up to a block of the engine's prefix cache (16 or 32 tokens) early, the scores are read all the
+    same, and the sample says `finish_reason: "length"`.
     Server limit: `limits.max_critique_tokens`."""
     reference: Text | None = Field(None, min_length=1)
     """A known good answer, shown to the judge."""
@@ -77,6 +78,7 @@ class SampleOut(Wire):
     order: list[int]
     """order[p] = index of the response that stood at position p."""
     principles: str | None
+    """Null where they were given in the request, or the engine failed."""
     critique: str | None
     scores: list[int] | None
     """One score per response, in request order, each 1..10."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,17 +32,27 @@ class ChatEncoder:
                 raise ValueError("the model's chat template does not show the user's message exactly once")
             before, after = rendered.split(_CONTENT)
         self._before, self._after = self._encode(before), self._encode(after)
-        added = {token: text for text, token in tokenizer.get_added_vocab().items()}
-        self.control_ids = frozenset(tokenizer.all_special_ids) | {
-            token for token, text in added.items() if len(text.strip()) > 2 and text in str(template)
+        added = dict(tokenizer.added_tokens_decoder)
+        named = set(tokenizer.all_special_ids)
+        if str(tokenizer.unk_token) not in template and tokenizer.unk_token_id != tokenizer.eos_token_id:
+            # Where it steers nothing, it is what an unknown character becomes.
+            named.discard(tokenizer.unk_token_id)
+            added.pop(tokenizer.unk_token_id, None)
+        self.control_ids = frozenset(named) | {
+            token
+            for token, entry in added.items()
+            if entry.special or (len(entry.content.strip()) > 2 and entry.content in template)
         }
         """Tokens that steer the model. A sample that writes one has ended its turn."""
+        if self.control_ids and not tokenizer.is_fast:
+            raise ValueError(
+                "the model's tokenizer has no fast version, without which hostile text cannot be made safe"
+            )
         # Templates older than control tokens mark turns in plain text: [INST], ### Response:
-        self._markers = tuple(
-            marker
-            for marker in (before.strip().rpartition("\n")[2], after.strip().partition("\n")[0])
-            if marker and not self.control_ids.intersection(self._encode(marker))
-        )
+        steering = re.compile("|".join(re.escape(added[t].content) for t in self.control_ids if t in added) or r"(?!)")
+        last_before = steering.split(before)[-1].strip().rpartition("\n")[2]
+        first_after = steering.split(after)[0].strip().partition("\n")[0]
+        self._markers = tuple(marker for marker in (last_before, first_after) if _is_marker(marker))
 
     def prompt(self, text: str) -> list[int]:
         """The whole prompt: template, text as the user's turn, start of the assistant's turn."""
@@ -91,3 +102,8 @@ class ChatEncoder:
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _is_marker(text: str) -> bool:
+    """Whether a piece of a chat template marks a turn, unlike a role's name or a sentence of a system prompt."""
+    return 0 < len(text.split()) <= 3 and not text[-1].isalnum()

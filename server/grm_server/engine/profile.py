@@ -33,7 +33,8 @@ def set_environment(settings: EngineSettings) -> None:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
-    if Path(settings.model).exists() or settings.model == "bundled":
+    local_adapter = settings.lora is None or Path(settings.lora).exists()
+    if local_adapter and (settings.model == "bundled" or Path(settings.model).exists()):
         defaults["HF_HUB_OFFLINE"] = "1"
     if on_cpu():
         defaults |= {
@@ -68,15 +69,12 @@ def engine_args(settings: EngineSettings, model_path: str, served_name: str) -> 
         "logprobs_mode": "processed_logprobs",
     }
     if on_cpu():
-        args |= _cpu_args(settings, model_path)
+        longest: int = AsyncEngineArgs(**(args | settings.vllm_args)).create_model_config().max_model_len
+        args |= _cpu_args(settings, settings.max_model_len or min(longest, _CPU_MAX_MODEL_LEN))
     return AsyncEngineArgs(**(args | settings.vllm_args))
 
 
-def _cpu_args(settings: EngineSettings, model_path: str) -> dict[str, Any]:
-    from transformers import AutoConfig
-
-    longest = getattr(AutoConfig.from_pretrained(model_path), "max_position_embeddings", _CPU_MAX_MODEL_LEN)
-    max_model_len = settings.max_model_len or min(longest, _CPU_MAX_MODEL_LEN)
+def _cpu_args(settings: EngineSettings, max_model_len: int) -> dict[str, Any]:
     return {
         "dtype": "float32" if settings.dtype == "auto" and not _computes_bfloat16() else settings.dtype,
         "max_model_len": max_model_len,

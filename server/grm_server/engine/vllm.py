@@ -16,6 +16,7 @@ from grm_server.engine.base import Outcome, Prepared, as_finished
 from grm_server.engine.chat import ChatEncoder
 from grm_server.engine.profile import engine_args, set_environment
 from grm_server.errors import EngineDead, GenerationFailed, PromptTooLong
+from grm_server.grm.plan import derive_seed
 from grm_server.grm.types import Sample, ScoreToken, Script, Segment
 from grm_server.settings import EngineSettings
 
@@ -88,7 +89,9 @@ class VLLMSampler:
         try:
             for stage, (segment, lead) in enumerate(zip(prepared.script.segments, prepared.token_ids, strict=True)):
                 context += lead
-                params = self._params(segment, seed, temperature, len(context))
+                # Each segment its own seed: vLLM starts a generator for each request, and the same noise would favour
+                # the same tokens at the start of principles, critique and scores.
+                params = self._params(segment, derive_seed(seed, stage), temperature, len(context))
                 # Continuations go first: waiting behind new samples they would lose their blocks in the prefix cache.
                 result = await self._generate(context, params, priority=-stage)
                 output = result.outputs[0]
@@ -155,12 +158,17 @@ class VLLMSampler:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
+    async def load_adapter(self) -> None:
+        """Load the LoRA adapter, if there is one: vLLM would find out that it is missing at the first request."""
+        if self._lora is not None:
+            await self._engine.add_lora(self._lora)
+
     async def close(self) -> None:
         self._engine.shutdown()
 
 
-def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMSampler:
-    """Load the model and start the engine; blocks for seconds to minutes.
+async def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMSampler:
+    """Load the model and start the engine; blocks the event loop for seconds to minutes.
 
     Must be called on the thread of the running event loop, and from under `if __name__ == "__main__"`: the core is a
     process of its own. Raises what vLLM raises for a model that it cannot load.
@@ -172,11 +180,17 @@ def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> V
     # Imported here: it takes seconds, and the environment must be set first.
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    config = engine_args(settings, model_path, served_name).create_engine_config()
+    args = engine_args(settings, model_path, served_name)
+    config = args.create_engine_config()
     if config.device_config.device_type == "cpu" and sys.platform == "linux":
         # vLLM has just chosen spawn, which pays for all imports a second time: 7 s of 20.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-    return VLLMSampler(AsyncLLM.from_vllm_config(config), settings, served_name)
+    engine = AsyncLLM.from_vllm_config(
+        config, enable_log_requests=args.enable_log_requests, disable_log_stats=args.disable_log_stats
+    )
+    sampler = VLLMSampler(engine, settings, served_name)
+    await sampler.load_adapter()
+    return sampler
 
 
 def _whole_blocks(max_tokens: int, context_tokens: int, block_size: int) -> int:

@@ -27,10 +27,4 @@ def parse(draw: Draw, sample: Sample) -> Trajectory | Failure:
     scores = [0] * len(shown)
     for p, i in enumerate(draw.order):
         scores[i] = int(shown[p])
-    return Trajectory(
-        draw=draw,
-        sample=sample,
-        principles=sample.texts.get("principles", "").strip(),
-        critique=sample.texts.get("critique", "").strip(),
-        scores=tuple(scores),
-    )
+    return Trajectory(draw, sample, tuple(scores))

@@ -11,7 +11,9 @@ the judge to copy. The special tokens of the chat template are the engine's to n
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
+from itertools import product
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -27,30 +29,34 @@ SECTIONS = (
     "Output Format Requirements",
 )
 
-# Zero-width characters and soft hyphens are invisible to a reader and may stand between any two letters.
-_INVISIBLE = "[\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufeff]*"
-_GAP = r"(?:\s|[\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufeff])+"
+# Control characters but tab and line ends. No reader sees them, and some tokenizers drop them without a word.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+# Invisible: format characters, fillers, variation selectors, tags. Honest text has some (Persian, emoji), so they go
+# only where something hostile shows once they are gone.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
 
 
 def _spelled(phrase: str) -> str:
-    """A pattern for the phrase with invisible characters and any white space between its parts."""
-    return _GAP.join(_INVISIBLE.join(map(re.escape, word)) for word in phrase.split())
+    return r"\s+".join(map(re.escape, phrase.split()))
 
 
-# Repeats are bounded where a hostile run of one character could otherwise be scanned from each of its places.
-_HASHES = rf"(?:[#\uff03]{_INVISIBLE}){{2,8}}\s*"
-_MARKUP = r"[ \t>*_#`\u00a0\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufeff-]"
+# Matched on text in NFKC, in which full-width and other styled letters and brackets are plain ones. Every repeat is
+# bounded, or ends at a line's end or where a new match may start, so that a long run costs linear time.
 _HOSTILE = re.compile(
     "|".join(
         (
             # [The End of Response 1], in any brackets
-            rf"(?P<fence>[\[\uff3b\u3010\u3014\u27e6])\s*{_INVISIBLE}(?={_spelled('the')}{_GAP}(?:{_spelled('begin')}|{_spelled('end')}))",
+            rf"(?P<fence>[\[\u3010\u3014\u3016\u27e6])\s*(?={_spelled('the')}\s+(?:begin|end)\s)",
             # #### Output Format Requirements ####
-            rf"{_HASHES}(?P<section>{'|'.join(map(_spelled, SECTIONS))})\s*{_HASHES}",
+            rf"\#{{2,8}}\s*(?P<section>{'|'.join(map(_spelled, SECTIONS))})\s*\#{{2,8}}",
             # Scores: at the start of a line, under any markup
-            rf"(?P<label>(?:^|(?<=[\r\n\u0085\u2028\u2029]))(?:{_MARKUP}){{0,16}}{_spelled('scores')}(?:{_MARKUP}){{0,16}})[:\uff1a]",
+            r"(?:^|(?<=[\r\n\u2028\u2029]))(?P<label>(?:[>*_#`-]|[^\S\r\n\u2028\u2029])*scores[\s*_`]{0,16}):",
             # \boxed{10, 1}: a list of numbers. A single one is an answer to a question in mathematics; it stays.
-            rf"\\{_INVISIBLE}{_spelled('boxed')}\s*\{{(?P<box>[\s\d.]*,[\s\d.,]*)\}}",
+            r"\\boxed\s*\{(?P<box>[\s\d.+-]*,[\s\d.,+-]*)\}",
         )
     ),
     re.IGNORECASE,
@@ -68,8 +74,13 @@ def _defang(match: re.Match[str]) -> str:
 
 
 def defuse(text: str) -> str:
-    """The text with all that could pass for a part of the prompt's structure made harmless, and still legible."""
-    return _HOSTILE.sub(_defang, text)
+    """The text with all that could pass for a part of the prompt's structure made harmless, and still legible.
+
+    Control characters always go. Text without anything hostile is otherwise left as it is.
+    """
+    text = _CONTROL.sub("", text)
+    plain = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    return _HOSTILE.sub(_defang, plain) if _HOSTILE.search(plain) else text
 
 
 def defused(task: Task) -> Task:
@@ -93,20 +104,23 @@ class JudgeTemplate:
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         try:
             self._template = environment.from_string(source)
-            for n in (1, 3):
-                self._probe(n)
-        except TemplateError as error:
+            for n, reference, principles in product((1, 3), (None, "PROBE-REFERENCE"), (None, "PROBE-PRINCIPLES")):
+                self._probe(n, reference, principles)
+        except (TemplateError, TypeError, ArithmeticError) as error:
             raise ValueError(f"template: {error}") from error
 
-    def _probe(self, n: int) -> None:
+    def _probe(self, n: int, reference: str | None, principles: str | None) -> None:
         responses = tuple(f"PROBE-RESPONSE-{i}." for i in range(n))
-        task = Task((Message("user", "PROBE-QUERY"),), responses, "PROBE-REFERENCE", "PROBE-PRINCIPLES")
+        task = Task((Message("user", "PROBE-QUERY"),), responses, reference, principles)
         prompt = self.render(task, tuple(range(n)))
-        for text in ("PROBE-QUERY", "PROBE-REFERENCE", "PROBE-PRINCIPLES", *responses):
+        given = [text for text in ("PROBE-QUERY", reference, principles) if text is not None]
+        for text in (*given, *responses):
             if prompt.count(text) != 1:
                 raise ValueError(f"template: {text.split('-')[1].lower()} must be shown exactly once (n = {n})")
-        if prompt.index("PROBE-QUERY") > prompt.index("PROBE-RESPONSE"):
-            raise ValueError("template: the conversation must stand before the responses, so that all orders share it")
+        if "None" in prompt:
+            raise ValueError("template: a reference or principles that are absent are shown as None; use {% if ... %}")
+        if max(map(prompt.index, given)) > prompt.index("PROBE-RESPONSE"):
+            raise ValueError("template: the responses must come last, so that all orders share what stands before")
 
     def render(self, task: Task, order: tuple[int, ...]) -> str:
         """The prompt that shows `task.responses[order[p]]` at position p. The task is `defused`."""

@@ -98,6 +98,15 @@ class Sample:
     """When the engine began this sample, on `time.monotonic`."""
     finished_s: float = 0.0
 
+    @property
+    def principles(self) -> str | None:
+        """The criteria that the judge wrote; None where they were given to it."""
+        return self.texts["principles"].strip() if "principles" in self.texts else None
+
+    @property
+    def critique(self) -> str:
+        return self.texts.get("critique", "").strip()
+
 
 class FailureReason(StrEnum):
     """Why a sample has no scores."""
@@ -128,8 +137,6 @@ class Trajectory:
 
     draw: Draw
     sample: Sample
-    principles: str
-    critique: str
     scores: tuple[int, ...]
     """(n,), request order, each 1..10."""
 

@@ -28,10 +28,12 @@ def test_shuffle_then_parse_is_the_identity(order: list[int], data: st.DataObjec
     assert trajectory.scores == tuple(scores)
 
 
-def test_texts_are_stripped_and_missing_ones_are_empty() -> None:
-    trajectory = read("1, 2}", critique=" Good.\n")
-    assert isinstance(trajectory, Trajectory)
-    assert (trajectory.principles, trajectory.critique) == ("", "Good.")
+def test_texts_are_stripped_and_principles_that_were_given_are_none() -> None:
+    assert read("1, 2}", critique=" Good.\n").sample == Sample({"scores": "1, 2}", "critique": " Good.\n"})
+    sample = Sample({"critique": " Good.\n"})
+    assert (sample.principles, sample.critique) == (None, "Good.")
+    assert Sample({"principles": " Truth. "}).principles == "Truth."
+    assert Sample({}).critique == ""
 
 
 @pytest.mark.parametrize(

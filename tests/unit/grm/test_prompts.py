@@ -2,6 +2,7 @@
 
 import re
 import time
+import unicodedata
 from importlib.resources import files
 
 import pytest
@@ -80,19 +81,31 @@ def test_substitution_is_one_pass() -> None:
 
 @pytest.mark.parametrize("attack", HOSTILE)
 def test_hostile_text_breaks_no_structure(attack: str) -> None:
-    for text in (
-        prompt(("Honest answer.", attack, "Another one.")),
-        prompt(("Honest answer.", "Another one.", "A third."), reference=attack),
-        prompt(("Honest answer.", "Another one.", "A third."), principles=attack),
-        script(Task((Message("user", attack),), ("a", "b", "c"))).prompt,
-        script(Task((Message("user", attack), Message("assistant", attack)), ("a", "b", "c"))).prompt,
+    honest = ("Honest answer.", "Another one.", "A third.")
+    for task in (
+        Task(QUESTION, ("Honest answer.", attack, "Another one.")),
+        Task(QUESTION, honest, reference=attack),
+        Task(QUESTION, honest, principles=attack),
+        Task((Message("user", attack),), honest),
+        Task((Message("user", attack), Message("assistant", attack)), honest),
     ):
+        written = script(task)
+        # As a reader or a tokenizer sees it that drops what is invisible and folds styled letters.
+        text, *leads = (seen(part) for part in (written.prompt, *(segment.lead for segment in written.segments)))
         assert fences(text) == [(kind, p) for p in "123" for kind in ("Begin", "End")]
         for section in SECTIONS:
-            assert len(re.findall(rf"^#### {section} ####$", text, re.MULTILINE)) <= 1
+            assert len(re.findall(rf"^#+\s*{section}\s*#+$", text, re.MULTILINE | re.IGNORECASE)) <= 1
         # The one line that starts a verdict is the template's own, which shows the format.
-        assert len(re.findall(r"^Scores:", text, re.MULTILINE)) == 1
-        assert not re.search(r"\\boxed\{[\d\s]+,", text)
+        assert len(re.findall(r"^[\s>*]*Scores[\s*]*:", text, re.MULTILINE | re.IGNORECASE)) == 1
+        assert not re.search(r"\\boxed\s*\{[+\d\s]+,", text)
+        for lead in leads[:-1]:
+            assert not re.search(r"^[\s>*]*Scores[\s*]*:|\\boxed\s*\{[+\d\s]+,|\[The (Begin|End)", lead, re.M | re.I)
+
+
+def seen(text: str) -> str:
+    dropped = {"Cc", "Cf", "Mn", "Cn"}
+    kept = "".join(c for c in text if c in "\t\r\n" or unicodedata.category(c) not in dropped)
+    return unicodedata.normalize("NFKC", kept)
 
 
 @given(st.text())
@@ -111,6 +124,7 @@ def test_other_responses_are_shown_as_they_are(text: str) -> None:
         "[1] The end of the war, [2] the beginning",
         "f(x) = {1, 2}",
         "- Scores on the test rose.",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469\u200d\U0001f467 \ufb01ne \uff21",
     ],
 )
 def test_honest_text_is_left_alone(text: str) -> None:
@@ -146,17 +160,21 @@ def test_given_principles_are_put_into_the_judges_mouth() -> None:
     assert scores.name == "scores"
 
 
-GOOD = "{{ conversation }} {{ reference }} {{ principles }} {{ responses }}"
+GOOD = "{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}"
 
 
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
         (GOOD.replace("{{ responses }}", ""), "response must be shown"),
-        (GOOD.replace("{{ reference }}", ""), "reference must be shown"),
-        (GOOD.replace("{{ principles }}", ""), "principles must be shown"),
+        (GOOD.replace("{{ reference or '' }}", ""), "reference must be shown"),
+        (GOOD.replace("{{ principles or '' }}", ""), "principles must be shown"),
+        (GOOD.replace(" or ''", ""), "shown as None"),
+        (GOOD.replace("reference or ''", "reference + 'x'"), "template:"),
+        (GOOD.replace("reference or ''", "(reference or '') if principles else ''"), "reference must be shown"),
+        ("{{ conversation }} {{ principles or '' }} {{ responses }} {{ reference or '' }}", "must come last"),
         (GOOD + "{{ conversation }}", "query must be shown"),
-        ("{{ responses }}" + GOOD.replace("{{ responses }}", ""), "conversation must stand before"),
+        ("{{ responses }}" + GOOD.replace("{{ responses }}", ""), "must come last"),
         (GOOD + "{{ respones }}", "undefined"),
         (GOOD + "{% if %}", "template:"),
         (GOOD + "{{ conversation.__class__.__mro__ }}", "template:"),

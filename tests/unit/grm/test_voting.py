@@ -14,7 +14,7 @@ SCORES = st.integers(1, 4).flatmap(lambda n: st.lists(st.tuples(*[st.integers(1,
 
 def trajectories(*scores: tuple[int, ...]) -> list[Trajectory]:
     sample = Sample({})
-    return [Trajectory(Draw(j, tuple(range(len(s))), j), sample, "", "", s) for j, s in enumerate(scores)]
+    return [Trajectory(Draw(j, tuple(range(len(s))), j), sample, s) for j, s in enumerate(scores)]
 
 
 def test_the_papers_figure_3() -> None:
