@@ -1,7 +1,7 @@
 """What the bundled model really wrote, and what must be read from it. A new case is two more files:
 
-    NAME.json            {"order": [...], "texts": {segment: text}}, as the engine returned it
-    NAME.expected.json   {"scores": [...]} or {"failure": reason}, with the principles and critique to be returned
+NAME.json            {"order": [...], "texts": {segment: text}}, as the engine returned it
+NAME.expected.json   {"scores": [...]} or {"failure": reason}, with the principles and critique to be returned
 """
 
 import json

@@ -13,7 +13,10 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
-            "grm_requests", "Well-formed requests for rewards, by error code or `ok`.", ["code"], registry=self._registry
+            "grm_requests",
+            "Well-formed requests, by error code or `ok`.",
+            ["code"],
+            registry=self._registry,
         )
         self.samples = Counter(
             "grm_samples",
