@@ -41,6 +41,7 @@ from grm_server.settings import EngineSettings, Settings
 from grm_server.telemetry.metrics import Metrics
 
 TEMPERATURE = 0.5
+KV_CACHE_GIB = 4
 TEMPLATE = Path(__file__).parents[1] / "server" / "grm_server" / "grm" / "templates" / "judge.txt"
 
 
@@ -66,14 +67,14 @@ def main() -> None:
 def measure_throughput(items: list[Item], args: argparse.Namespace) -> dict[str, Any]:
     """Rounds of the raw engine and of the server in turn, one round of warm-up each."""
     rounds = [items[i : i + args.requests] for i in range(0, len(items), args.requests)]
-    settings = EngineSettings(model=args.model)
+    settings = EngineSettings(model=args.model, cpu_kv_cache_gib=KV_CACHE_GIB)
     path = str(bundled_model(Settings().cache_dir)) if args.model == "bundled" else args.model
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     raw = multiprocessing.get_context("spawn").Process(target=raw_engine, args=(theirs, settings, path), daemon=True)
     raw.start()
     ours.recv()
     rows = []
-    with running_server(args.model) as url:
+    with running_server(args.model, "--set", f"engine.cpu_kv_cache_gib={KV_CACHE_GIB}") as url:
         for number, batch in enumerate(rounds):
             server_s, lengths = asyncio.run(server_round(url, batch, args.k, args.tokens))
             ours.send((batch, args.tokens, lengths))

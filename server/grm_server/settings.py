@@ -76,8 +76,8 @@ class EngineSettings(Section):
     """vLLM's name of a quantization method. None: what the checkpoint says."""
     lora: str | None = None
     """Path or hub name of a LoRA adapter that every sample uses."""
-    cpu_kv_cache_gib: int = Field(2, ge=1)
-    """KV cache of the CPU engine, whole GiB."""
+    cpu_kv_cache_gib: int = Field(1, ge=1)
+    """KV cache of the CPU engine, whole GiB. Each costs up to 2.5 s at start; under load 4 is a good choice."""
     vllm_args: dict[str, Any] = {}
     """Any other field of vLLM's `AsyncEngineArgs`, as JSON. Wins over all of the above."""
 

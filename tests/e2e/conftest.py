@@ -72,7 +72,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def server_to_kill() -> Iterator[Server]:
-    yield from start("--set", "engine.cpu_kv_cache_gib=1")
+    yield from start()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import math
@@ -177,10 +178,15 @@ async def start_vllm(settings: EngineSettings, model_path: str, served_name: str
     # What their makers warn each other of is no business of the operator's.
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.getLogger("torch").setLevel(logging.ERROR)
-    # Imported here: it takes seconds, and the environment must be set first.
-    from vllm.v1.engine.async_llm import AsyncLLM
+    # Collecting garbage while half a million objects are made that stay costs a second of the five.
+    gc.disable()
+    try:
+        # Imported here: it takes seconds, and the environment must be set first.
+        from vllm.v1.engine.async_llm import AsyncLLM
 
-    args = engine_args(settings, model_path, served_name)
+        args = engine_args(settings, model_path, served_name)
+    finally:
+        gc.enable()
     config = args.create_engine_config()
     if config.device_config.device_type == "cpu" and sys.platform == "linux":
         # vLLM has just chosen spawn, which pays for all imports a second time: 7 s of 20.
