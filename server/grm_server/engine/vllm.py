@@ -166,6 +166,8 @@ class VLLMSampler:
 
     async def close(self) -> None:
         self._engine.shutdown()
+        # Its finaliser would shut down again, at the interpreter's end, when half of vLLM is gone, and print that.
+        self._engine.shutdown = lambda: None
 
 
 async def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMSampler:

@@ -69,3 +69,12 @@ def test_seeds_of_neighbouring_requests_do_not_meet() -> None:
 def test_nothing_to_plan(n: int, k: int) -> None:
     with pytest.raises(ValueError, match="n >= 1 and k >= 1"):
         plan(n, k, seed=0)
+
+
+def test_orders_within_a_square_come_in_random_turn() -> None:
+    steps = set()
+    for seed in range(50):
+        first, second = (draw.order for draw in plan(4, 2, seed))
+        steps.add(tuple(first.index(i) for i in second))
+    # Labels aside, the second order would otherwise be the same step from the first for every seed.
+    assert len(steps) == 3
