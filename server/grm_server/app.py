@@ -19,6 +19,9 @@ from grm_server.engine.base import Sampler
 from grm_server.engine.fake import FakeSampler
 from grm_server.engine.vllm import start_vllm
 from grm_server.grm.prompts import JudgeTemplate
+from grm_server.serving.calibration import Calibration, load_calibration
+from grm_server.serving.priors import PriorStore
+from grm_server.serving.scoring import Scoring
 from grm_server.settings import EngineSettings, Settings, SettingsError
 from grm_server.telemetry.metrics import Metrics
 
@@ -34,18 +37,28 @@ def create_app(settings: Settings, sampler: Sampler | None = None) -> FastAPI:
 
     Raises SettingsError for a template that cannot be read or does not show what it must.
     """
-    service = Service(_template(settings), _policy(settings), Metrics())
+    template, calibration = _template(settings), _calibration(settings)
+    service = Service(_policy(settings), Metrics())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            service.sampler = sampler or await _start_engine(settings)
+            engine = sampler or await _start_engine(settings)
         except Exception as error:
             # The log gets the whole traceback; `grm serve` ends with this as its last line.
             app.state.start_error = error
             raise
+        service.scoring = Scoring(
+            template,
+            engine,
+            service.metrics,
+            PriorStore((settings.stopping.priors or settings.cache_dir / "priors.json").expanduser()),
+            audit_share=settings.stopping.audit_share,
+            calibration=calibration,
+        )
         yield
-        await service.sampler.close()
+        await service.scoring.close()
+        await engine.close()
 
     app = FastAPI(
         title="GRM Server",
@@ -87,6 +100,14 @@ def _template(settings: Settings) -> JudgeTemplate:
         raise SettingsError(f"judge.template: {error}") from error
 
 
+def _calibration(settings: Settings) -> Calibration | None:
+    path = settings.stopping.calibration
+    try:
+        return None if path is None else load_calibration(path)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"stopping.calibration: {path} is not what `grm calibrate` writes: {error}") from error
+
+
 def _policy(settings: Settings) -> RequestPolicy:
     judge, limits = settings.judge, settings.limits
     for name, default, limit in (
@@ -100,7 +121,15 @@ def _policy(settings: Settings) -> RequestPolicy:
         k=judge.k,
         temperature=judge.temperature,
         max_critique_tokens=judge.max_critique_tokens or min(by_model, limits.max_critique_tokens),
+        stop=settings.stopping.rule,
+        gamma=settings.stopping.gamma,
+        delta=settings.stopping.delta,
+        se=settings.stopping.se,
+        aggregate=judge.aggregate,
+        list_size=judge.list_size,
+        speculate_below=settings.stopping.speculate_below,
         limit_responses=limits.max_responses,
         limit_k=limits.max_k,
         limit_critique_tokens=limits.max_critique_tokens,
+        limit_deadline_s=limits.max_deadline_s,
     )

@@ -10,6 +10,7 @@
         GenerationFailed      502   one sample broke; the pipeline turns it into data, it reaches nobody alone
         EngineDead            503   the engine is gone; readiness is red
       TooFewVotes             502   fewer samples parsed than `min_votes`
+      DeadlineExceeded        504   fewer than `min_votes` samples were there at the deadline; the rest was aborted
 
 Each class carries what the HTTP layer needs (`code`, `status`, `retryable`), so that no second table can disagree
 with it. One sample's failure is data (`grm.types.Failure`); only what fails the whole request is raised.
@@ -99,4 +100,12 @@ class TooFewVotes(GRMError):
 
     code = "too_few_votes"
     status = 502
+    retryable = True
+
+
+class DeadlineExceeded(GRMError):
+    """The deadline came before `min_votes` samples gave scores; the rest was aborted."""
+
+    code = "deadline_exceeded"
+    status = 504
     retryable = True

@@ -1,14 +1,28 @@
-"""Between the wire and the pipeline. Two functions, no decisions but defaults and limits."""
+"""Between the wire and the pipeline. No decisions but defaults, limits and which choices go together."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 from grm_server.api import schemas
-from grm_server.errors import LimitExceeded
-from grm_server.grm.types import Failure, Message, Task, Trajectory
-from grm_server.pipeline import Judgement, ScoreRequest
+from grm_server.errors import InvalidRequest, LimitExceeded
+from grm_server.grm.calibration import soften, temperature
+from grm_server.grm.reading import expected_scores
+from grm_server.grm.types import (
+    Aggregate,
+    Decided,
+    Failure,
+    Fixed,
+    Message,
+    Precision,
+    StopRule,
+    Strict,
+    Task,
+    Trajectory,
+)
+from grm_server.pipeline.types import Judgement, ScoreRequest, WaveEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +32,21 @@ class RequestPolicy:
     k: int
     temperature: float
     max_critique_tokens: int
+    stop: Literal["fixed", "decided", "strict", "precision"]
+    gamma: float
+    delta: float
+    se: float
+    aggregate: Aggregate
+    list_size: int
+    speculate_below: int
     limit_responses: int
     limit_k: int
     limit_critique_tokens: int
+    limit_deadline_s: float
 
 
 def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy) -> ScoreRequest:
-    """Raises LimitExceeded, which names the field and the limit."""
+    """Raises LimitExceeded, which names field and limit, and InvalidRequest for choices that do not go together."""
     request = ScoreRequest(
         task=Task(
             query=(Message("user", body.query),)
@@ -34,49 +56,118 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy) -> Sco
             reference=body.reference,
             principles=body.principles,
         ),
-        k=policy.k if body.k is None else body.k,
+        k=_or(body.k, policy.k),
         seed=secrets.randbelow(2**53) if body.seed is None else body.seed,
-        temperature=policy.temperature if body.temperature is None else body.temperature,
-        max_critique_tokens=policy.max_critique_tokens
-        if body.max_critique_tokens is None
-        else body.max_critique_tokens,
+        temperature=_or(body.temperature, policy.temperature),
+        max_critique_tokens=_or(body.max_critique_tokens, policy.max_critique_tokens),
+        deadline_s=_or(body.deadline_s, policy.limit_deadline_s),
         min_votes=body.min_votes,
+        stop=_stop_rule(body, policy),
+        aggregate=_or(body.aggregate, policy.aggregate),
+        reading=_or(body.reading, "expected" if len(body.responses) == 1 else "sampled"),
+        list_size=_or(body.list_size, policy.list_size),
+        speculate_below=policy.speculate_below,
     )
     _limit("responses", len(request.task.responses), policy.limit_responses, "limits.max_responses")
     _limit("k", request.k, policy.limit_k, "limits.max_k")
     _limit(
         "max_critique_tokens", request.max_critique_tokens, policy.limit_critique_tokens, "limits.max_critique_tokens"
     )
+    _limit("deadline_s", request.deadline_s, policy.limit_deadline_s, "limits.max_deadline_s")
     _limit("min_votes", request.min_votes, request.k, "k")
+    _check_together(request)
     return request
 
 
-def _limit(param: str, value: int, limit: int, name: str) -> None:
+T = TypeVar("T")
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _stop_rule(body: schemas.RewardsRequest, policy: RequestPolicy) -> StopRule:
+    match body.stop:
+        case schemas.FixedStop():
+            return Fixed()
+        case schemas.DecidedStop(gamma=gamma, target=target):
+            return Decided(_or(gamma, policy.gamma), target)
+        case schemas.StrictStop(delta=delta):
+            return Strict(_or(delta, policy.delta))
+        case schemas.PrecisionStop(se=se):
+            return Precision(_or(se, policy.se))
+    rules: dict[str, StopRule] = {
+        "fixed": Fixed(),
+        "decided": Decided(policy.gamma),
+        "strict": Strict(policy.delta),
+        "precision": Precision(policy.se),
+    }
+    return rules[policy.stop]
+
+
+def _limit(param: str, value: float, limit: float, name: str) -> None:
     if value > limit:
         raise LimitExceeded(
-            f"{param} is {value}, over the limit {name} = {limit}", param=param, details={"limit": limit}
+            f"{param} is {value:g}, over the limit {name} = {limit:g}", param=param, details={"limit": int(limit)}
         )
 
 
+def _check_together(request: ScoreRequest) -> None:
+    n = len(request.task.responses)
+    if n == 1 and request.aggregate in ("vote", "borda"):
+        raise InvalidRequest(
+            f"aggregate `{request.aggregate}` compares responses; with one, use `mean`", param="aggregate"
+        )
+    if isinstance(request.stop, Strict):
+        if request.aggregate == "winsorised" or request.reading == "expected":
+            raise InvalidRequest(
+                "stop rule `strict` is proven for sums of sampled scores: use aggregate mean, vote or borda and "
+                "reading sampled",
+                param="stop",
+            )
+        if n > request.list_size:
+            raise InvalidRequest(
+                f"stop rule `strict` needs every sample to show every response: raise list_size to {n}", param="stop"
+            )
+
+
 def to_response(
-    judgement: Judgement, request: ScoreRequest, *, request_id: str, model: str, return_samples: bool
+    judgement: Judgement,
+    request: ScoreRequest,
+    *,
+    request_id: str,
+    model: str,
+    tau: float | None,
+    return_samples: bool,
 ) -> schemas.RewardsResponse:
     verdict = judgement.verdict
     samples = [outcome.sample for outcome in judgement.outcomes if outcome.sample is not None]
+    at = None if tau is None else temperature(tau, judgement.k_used)
     return schemas.RewardsResponse(
         id=request_id,
         model=model,
         rewards=list(verdict.rewards),
+        se=list(verdict.se),
         ranking=list(verdict.ranking),
         best=verdict.best,
         ties=[list(group) for group in verdict.ties],
+        p_best=list(verdict.p_best),
+        p_best_label=None if at is None else list(soften(verdict.p_best, at)),
+        p_greater=[[round(p, 4) for p in row] for row in verdict.p_greater],
         vote_sums=list(verdict.vote_sums),
         k=request.k,
-        k_valid=verdict.k_valid,
-        failures={reason.value: count for reason, count in verdict.failures.items()},
+        k_used=judgement.k_used,
+        k_valid=len(judgement.outcomes) - sum(judgement.failures.values()),
+        votes=list(verdict.shown),
+        stop_reason=judgement.stop_reason.value,
+        risk_full_k=judgement.risk,
+        position_effect=None if verdict.position_effect is None else list(verdict.position_effect),
+        list_size=judgement.list_size,
+        failures={reason.value: count for reason, count in judgement.failures.items()},
         seed=request.seed,
-        samples=[_sample(outcome) for outcome in judgement.outcomes] if return_samples else None,
+        samples=[to_sample(outcome, judgement.arrived_s) for outcome in judgement.outcomes] if return_samples else None,
         usage=schemas.Usage(
+            samples=len(judgement.outcomes),
             prompt_tokens=sum(sample.prompt_tokens for sample in samples),
             cached_tokens=sum(sample.cached_tokens for sample in samples),
             completion_tokens=sum(sample.completion_tokens for sample in samples),
@@ -85,7 +176,20 @@ def to_response(
     )
 
 
-def _sample(outcome: Trajectory | Failure) -> schemas.SampleOut:
+def to_wave(event: WaveEnd) -> schemas.WaveOut:
+    verdict = event.verdict
+    return schemas.WaveOut(
+        k_used=event.k_used,
+        rewards=list(verdict.rewards),
+        se=list(verdict.se),
+        p_best=list(verdict.p_best),
+        ranking=list(verdict.ranking),
+        risk_full_k=event.decision.risk,
+        active=list(event.decision.standing.active),
+    )
+
+
+def to_sample(outcome: Trajectory | Failure, arrived_s: float) -> schemas.SampleOut:
     sample = outcome.sample
     return schemas.SampleOut(
         index=outcome.draw.index,
@@ -93,7 +197,10 @@ def _sample(outcome: Trajectory | Failure) -> schemas.SampleOut:
         principles=None if sample is None else sample.principles,
         critique=None if sample is None else sample.critique,
         scores=list(outcome.scores) if isinstance(outcome, Trajectory) else None,
+        expected_scores=list(expected_scores(outcome)) if isinstance(outcome, Trajectory) else None,
         finish_reason=None if sample is None else "length" if sample.cut else "stop",
         completion_tokens=0 if sample is None else sample.completion_tokens,
+        seed=outcome.draw.seed,
+        finished_s=None if sample is None else sample.finished_s - arrived_s,
         failure=outcome.reason.value if isinstance(outcome, Failure) else None,
     )

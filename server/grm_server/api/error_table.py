@@ -20,11 +20,19 @@ logger = logging.getLogger(__name__)
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
+def error_detail(error: GRMError) -> ErrorDetail:
+    return ErrorDetail(
+        code=error.code,
+        message=error.message,
+        param=error.param,
+        retryable=error.retryable,
+        details=dict(error.details),
+    )
+
+
 def error_response(error: GRMError) -> JSONResponse:
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return _answer(
-        error.status, error.code, error.message, error.param, error.retryable, error.details, headers=headers
-    )
+    return JSONResponse(ErrorResponse(error=error_detail(error)).model_dump(), error.status, headers)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -95,9 +103,8 @@ def _answer(
     message: str,
     param: str | None,
     retryable: bool,
-    details: Mapping[str, int] | None = None,
     *,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    detail = ErrorDetail(code=code, message=message, param=param, retryable=retryable, details=dict(details or {}))
+    detail = ErrorDetail(code=code, message=message, param=param, retryable=retryable, details={})
     return JSONResponse(ErrorResponse(error=detail).model_dump(), status, dict(headers or {}))

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import secrets
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import StreamingResponse
 
 from grm_server.api import schemas
-from grm_server.api.convert import RequestPolicy, to_response, to_score_request
+from grm_server.api.convert import RequestPolicy, to_response, to_sample, to_score_request, to_wave
 from grm_server.api.disconnect import unless_disconnected
+from grm_server.api.stream import Named, stream, wants_stream
 from grm_server.engine.base import Sampler
 from grm_server.errors import GRMError
-from grm_server.grm.prompts import JudgeTemplate
-from grm_server.pipeline import score
+from grm_server.pipeline.types import Event, Judgement, Started, WaveEnd
+from grm_server.serving.scoring import Scoring
 from grm_server.telemetry.metrics import Metrics
 
 
 @dataclass(slots=True)
 class Service:
-    """What the routes need. The sampler is set when the engine is up, before the first connection is taken."""
+    """What the routes need. `scoring` is set when the engine is up, before the first connection is taken."""
 
-    template: JudgeTemplate
     policy: RequestPolicy
     metrics: Metrics
-    sampler: Sampler = field(init=False)
+    scoring: Scoring = field(init=False)
+
+    @property
+    def sampler(self) -> Sampler:
+        return self.scoring.sampler
 
 
 def _service(request: Request) -> Service:
@@ -45,32 +53,98 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         "description": "A field is wrong, unknown or over a limit; `param` names it.",
     },
     502: {"model": schemas.ErrorResponse, "description": "Fewer samples than `min_votes` gave scores."},
+    504: {
+        "model": schemas.ErrorResponse,
+        "description": "At the deadline a response had fewer than `min_votes` scores.",
+    },
     503: {"model": schemas.ErrorResponse, "description": "The engine is dead. See `Retry-After`."},
 }
 
 router = APIRouter()
 
 
-@router.post("/v1/rewards", responses=_ERRORS, summary="Score responses", tags=["rewards"])
-async def rewards(request: Request, body: schemas.RewardsRequest, service: ServiceDep) -> schemas.RewardsResponse:
-    """Draw k samples, each with principles, a critique and a score from 1 to 10 for every response, and vote."""
-    with service.metrics.in_flight.track_inprogress():
-        try:
-            service.sampler.check()
-            score_request = to_score_request(body, service.policy)
-            judgement = await unless_disconnected(
-                request, score(score_request, service.template, service.sampler, service.metrics)
-            )
-        except GRMError as error:
-            service.metrics.requests.labels(error.code).inc()
-            raise
-    return to_response(
-        judgement,
-        score_request,
-        request_id=f"rw-{secrets.token_hex(8)}",
-        model=service.sampler.model,
-        return_samples=body.return_samples,
-    )
+@router.post(
+    "/v1/rewards",
+    response_model=schemas.RewardsResponse,
+    responses=_ERRORS,
+    summary="Score responses",
+    tags=["rewards"],
+)
+async def rewards(
+    request: Request, body: schemas.RewardsRequest, service: ServiceDep
+) -> schemas.RewardsResponse | StreamingResponse:
+    """Draw samples, each with principles, a critique and a score from 1 to 10 for every response, until `stop` says
+    that they are enough, and vote.
+
+    With `Accept: text/event-stream` the answer is a stream of events: `started`, a `sample` as each one finishes, a
+    `wave` after each wave, and `rewards`, the plain answer; or `error`, in the shape of every error."""
+    request_id = f"rw-{secrets.token_hex(8)}"
+    streamed = wants_stream(request)
+    with _counted_errors(service.metrics):
+        service.sampler.check()
+        score_request = to_score_request(body, service.policy)
+    arrived_s = time.monotonic()
+    events = _counted(service, service.scoring.events(score_request, body.task, anytime=streamed))
+
+    def answer(judgement: Judgement) -> schemas.RewardsResponse:
+        return to_response(
+            judgement,
+            score_request,
+            request_id=request_id,
+            model=service.sampler.model,
+            tau=service.scoring.tau,
+            return_samples=body.return_samples,
+        )
+
+    if not streamed:
+        return answer(await unless_disconnected(request, _last(events)))
+
+    def name(event: Event) -> Named:
+        match event:
+            case Started(list_size=list_size):
+                model, seed = service.sampler.model, score_request.seed
+                k = score_request.k
+                return "started", schemas.StartedOut(id=request_id, model=model, k=k, seed=seed, list_size=list_size)
+            case WaveEnd():
+                return "wave", to_wave(event)
+            case Judgement():
+                return "rewards", answer(event)
+            case _:
+                return "sample", to_sample(event, arrived_s)
+
+    # What can be refused is refused before the first event, with a status of its own.
+    return stream(_after(await anext(events), events), name)
+
+
+async def _counted(service: Service, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+    with service.metrics.in_flight.track_inprogress(), _counted_errors(service.metrics):
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+
+@contextmanager
+def _counted_errors(metrics: Metrics) -> Iterator[None]:
+    try:
+        yield
+    except GRMError as error:
+        metrics.requests.labels(error.code).inc()
+        raise
+
+
+async def _last(events: AsyncGenerator[Event]) -> Judgement:
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Judgement):
+                return event
+    raise RuntimeError("the pipeline ended without a judgement")
+
+
+async def _after(first: Event, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+    async with aclosing(events):
+        yield first
+        async for event in events:
+            yield event
 
 
 @router.get("/health/live", tags=["operation"])

@@ -42,6 +42,46 @@ Query = Annotated[
 ]
 
 
+class FixedStop(Wire, strict=True):
+    """Draw all k samples."""
+
+    rule: Literal["fixed"]
+
+
+class DecidedStop(Wire, strict=True):
+    """Stop when all k samples would hardly change the decision. The level is a statement of a model: over traffic like
+    that which taught the server its priors, at most a share gamma of the requests that stop early would be decided
+    otherwise at full k. It does not hold request by request, and a judge of which one critique in five sees a fatal
+    flaw can fool it: use `strict` where that matters. What is predicted is this judge's own decision at full k, never
+    the truth. The server audits it: metric `grm_audits`."""
+
+    rule: Literal["decided"]
+    gamma: float | None = Field(None, gt=0, lt=1)
+    """Server default: `stopping.gamma`, 0.05."""
+    target: Literal["best", "ranking"] = "best"
+    """What must not change: the best response, or the whole ranking, which takes about twice the samples."""
+
+
+class StrictStop(Wire, strict=True):
+    """Stop when the best response at full k is certain up to delta. Proven for every request and any distribution of
+    scores, over the orders in which its k samples could have come; dear for that reason."""
+
+    rule: Literal["strict"]
+    delta: float | None = Field(None, gt=0, lt=1)
+    """Server default: `stopping.delta`, 0.05."""
+
+
+class PrecisionStop(Wire, strict=True):
+    """Stop when no reward's standard error is above `se`. Rewards are plain means: use it where they feed a trainer."""
+
+    rule: Literal["precision"]
+    se: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Points of the reward's scale. Server default: `stopping.se`, 0.4."""
+
+
+Stop = Annotated[FixedStop | DecidedStop | StrictStop | PrecisionStop, Field(discriminator="rule")]
+
+
 class RewardsRequest(Wire, strict=True):
     """Responses to score. Limits marked "server" are set by the operator and named in the error when exceeded."""
 
@@ -50,7 +90,28 @@ class RewardsRequest(Wire, strict=True):
     responses: list[Text] = Field(min_length=1)
     """The candidate answers, at least one. Server limit: `limits.max_responses`."""
     k: int | None = Field(None, ge=1)
-    """Samples to draw. Default 8. Server limit: `limits.max_k`."""
+    """Readings of each response, at most; `stop` says when fewer are enough. One sample reads all responses of a list
+    that fits `list_size`, so that k is then the number of samples. Default 16. Server limit: `limits.max_k`."""
+    stop: Stop | None = None
+    """When to stop before k. Default: `{"rule": "decided", "gamma": 0.05}`. With one response there is nothing to
+    decide: `decided` and `strict` then draw all k."""
+    deadline_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Seconds from arrival until the votes there are must be returned, `stop_reason: "deadline"`; 504 if a response has
+    fewer than `min_votes`. The rest is aborted. Default and server limit: `limits.max_deadline_s`."""
+    aggregate: Literal["mean", "winsorised", "vote", "borda"] | None = None
+    """How samples are added up. `mean`: of the scores (default). `winsorised`: scores held within 2 points of their
+    median over the samples, for a judge of which more than a fifth is garbage. `vote`: the share of samples in which
+    the response is best. `borda`: the mean share of the others that it beats. There is no median: it ties too often."""
+    reading: Literal["sampled", "expected"] | None = None
+    """`sampled`: scores as written. `expected`: the last score that a sample writes is replaced by its expectation,
+    where the tokens tell it; the others stay, since in a list their expectations can add noise to differences. Default:
+    `expected` for one response, else `sampled`."""
+    list_size: int | None = Field(None, ge=2)
+    """Responses that one sample shows at most. A longer list, or one that does not fit the model's context, is judged
+    in balanced blocks: each response equally often, each pair as equally often as can be, and rewards are those of the
+    model score = response + sample. Server default: `judge.list_size`, 8."""
+    task: str = Field("", max_length=64, pattern=r"^[A-Za-z0-9_.:/-]*$")
+    """A tag for requests that are alike, such as `safety` or `math`: they share the priors that `decided` learns."""
     temperature: float | None = Field(None, gt=0, le=2, allow_inf_nan=False)
     """Sampling temperature of principles, critique and scores. Default 0.5, the paper's."""
     seed: int | None = Field(None, ge=0, lt=2**53)
@@ -65,7 +126,7 @@ class RewardsRequest(Wire, strict=True):
     principles: Text | None = Field(None, min_length=1)
     """Criteria to judge under. Default: the judge writes its own in every sample."""
     min_votes: int = Field(1, ge=1)
-    """Answer with 502 when fewer samples than this gave scores. At most k."""
+    """Answer with 502 when a response has fewer scores than this. At most k."""
     return_samples: bool = False
     """Return every sample: its order, principles, critique and scores."""
 
@@ -80,17 +141,28 @@ class SampleOut(Wire):
     principles: str | None
     """Null where they were given in the request, or the engine failed."""
     critique: str | None
-    scores: list[int] | None
-    """One score per response, in request order, each 1..10."""
+    scores: list[int | None] | None
+    """One score per response, in request order, each 1..10; null for a response that this sample was not shown."""
+    expected_scores: list[float | None] | None
+    """The expectation of each score given the critique and the scores that were sampled before it, at the sampling
+    temperature; null where the response was not shown or the tokens do not tell. See `reading`."""
     finish_reason: Literal["stop", "length"] | None
     """"length": principles or critique were cut at the token budget."""
     completion_tokens: int
+    seed: int
+    """The seed of this sample, derived from the request's."""
+    finished_s: float | None
+    """Seconds from the request's arrival until this sample was written; null where the engine failed."""
     failure: str | None
     """Null, or why there are no scores: no_scores, wrong_count, out_of_range, engine_error."""
 
 
 class Usage(Wire):
-    """Tokens spent, as the engine counted them."""
+    """What was spent, as the engine counted it, on the samples of this answer. Samples that were begun and aborted, at
+    a deadline or because they were not needed any more, are in the server's metrics only."""
+
+    samples: int
+    """Samples drawn. Equal to `k_used` unless the responses were judged in blocks."""
 
     prompt_tokens: int
     """The prompts of all samples. A sample is written in several engine calls; its prompt is counted once."""
@@ -112,33 +184,85 @@ class Timing(Wire):
 
 
 class RewardsResponse(Wire):
-    """The votes of k samples. Indices count responses from 0, in request order."""
+    """What the samples add up to. Indices count responses from 0, in request order.
+
+    All probabilities but `p_best_label` are about this judge: what infinitely many of its samples would say. They say
+    nothing about whether the judge is right."""
 
     id: str
     model: str
     rewards: list[float]
-    """One for each response: its mean score over the valid samples, 1..10."""
+    """One for each response: its mean score, 1..10 (`vote`, `borda`: 0..1). Where `decided` or `strict` stopped early,
+    the posterior mean: a margin that stopped the sampling is larger than it would be in the end, and this takes the
+    excess back."""
+    se: list[float]
+    """Standard error of each reward as an estimate of what infinitely many samples of this judge would give."""
     ranking: list[int]
-    """Response indices, best first. Equal sums stand in request order and are listed in `ties`."""
+    """Response indices, best first. Equal rewards stand in request order and are listed in `ties`."""
     best: int
     """The first of `ranking`."""
     ties: list[list[int]]
-    """Groups of responses with equal `vote_sums`."""
+    """Groups of responses with equal rewards."""
+    p_best: list[float]
+    """Probability that the response has the highest mean over infinitely many samples of this judge. Sums to 1."""
+    p_best_label: list[float] | None
+    """Probability that the response is the best by label, from `p_best` and the temperature that `grm calibrate` fitted
+    on labelled requests. Null without a calibration for this model. Good for requests like those."""
+    p_greater: list[list[float]]
+    """p_greater[a][b]: probability that a's mean over infinitely many samples is higher than b's; 0.5 for a = b."""
     vote_sums: list[int]
     """One for each response: the sum of its scores over the valid samples (Liu et al. 2025, eq. 14). Comparable only
-    within this answer, since samples that gave no scores are missing from it."""
+    within this answer, and only between responses with equal `votes`."""
     k: int
-    """Samples drawn."""
+    """Readings of each response that were allowed."""
+    k_used: int
+    """Readings of each response that were drawn, failed ones included. Responses that `decided` dropped have fewer."""
     k_valid: int
     """Samples that gave scores and voted."""
+    votes: list[int]
+    """One for each response: the samples that gave it a score."""
+    stop_reason: Literal["full_k", "decided", "strict", "precision", "deadline"]
+    """Why no more samples were drawn."""
+    risk_full_k: float
+    """Predicted probability that k readings would name another best response (target `ranking`: give another ranking),
+    by the model of `decided`. 0 at full k."""
+    position_effect: list[float] | None
+    """How many points a response gains by standing at each position, as measured in this request; it is balanced out of
+    the rewards. Null with one response or fewer samples than positions."""
+    list_size: int
+    """Responses that a sample showed at most."""
     failures: dict[str, int]
     """Samples without scores, counted by reason."""
     seed: int
     """The seed that fixes orders and samples."""
     samples: list[SampleOut] | None
-    """All samples in launch order if `return_samples` was set, else null."""
+    """The samples that voted or failed, in launch order, if `return_samples` was set, else null."""
     usage: Usage
     timing: Timing
+
+
+class StartedOut(Wire):
+    """First event of a stream: the request was accepted and its first samples are under way."""
+
+    id: str
+    model: str
+    k: int
+    seed: int
+    list_size: int
+    """Responses that a sample shows at most."""
+
+
+class WaveOut(Wire):
+    """Event after each wave of a stream: what is known so far. See RewardsResponse."""
+
+    k_used: int
+    rewards: list[float]
+    se: list[float]
+    p_best: list[float]
+    ranking: list[int]
+    risk_full_k: float
+    active: list[int]
+    """Responses that go on."""
 
 
 class ErrorDetail(Wire):

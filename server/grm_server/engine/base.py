@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Protocol
 
 from grm_server.errors import GenerationFailed
@@ -12,6 +13,16 @@ from grm_server.grm.types import Sample, Script
 
 Outcome = Sample | GenerationFailed
 """One sample's failure is data; what fails every sample is raised."""
+
+
+class Urgency(IntEnum):
+    """Which samples go first when the engine is full."""
+
+    NEEDED = 0
+    SPECULATIVE = 1
+    """Of a wave that may turn out not to be needed."""
+    AUDIT = 2
+    """Nobody waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,10 @@ class Sampler(Protocol):
     def max_model_len(self) -> int:
         """Tokens of prompt and completion together."""
 
+    @property
+    def running(self) -> int:
+        """Samples being written or waiting for it, of all requests."""
+
     def check(self) -> None:
         """Raise EngineDead if it can serve no more requests."""
 
@@ -41,7 +56,7 @@ class Sampler(Protocol):
         """Tokenise. Raises PromptTooLong; nothing has been generated then."""
 
     def sample(
-        self, prepared: Prepared, seeds: Sequence[int], temperature: float
+        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
     ) -> AsyncGenerator[tuple[int, Outcome]]:
         """Write one sample for each seed, all at once; yield (place in `seeds`, sample) as each is finished.
 

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
-from grm_server.engine.base import Outcome, Prepared, as_finished
+from grm_server.engine.base import Outcome, Prepared, Urgency, as_finished
 from grm_server.errors import EngineDead, PromptTooLong
 from grm_server.grm.types import Sample, Script
 
@@ -32,7 +32,13 @@ class FakeSampler:
         self.dead: EngineDead | None = None
         self.calls: list[tuple[Script, tuple[int, ...], float]] = []
         """(script, seeds, temperature) of every call of `sample`."""
+        self.urgencies: list[Urgency] = []
+        """Of every sample asked for."""
         self.started = self.finished = self.aborted = 0
+
+    @property
+    def running(self) -> int:
+        return self.started - self.finished - self.aborted
 
     def check(self) -> None:
         if self.dead:
@@ -49,10 +55,11 @@ class FakeSampler:
         return Prepared(script, ((0,) * words, *((0,) for _ in script.segments[1:])))
 
     def sample(
-        self, prepared: Prepared, seeds: Sequence[int], temperature: float
+        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
     ) -> AsyncGenerator[tuple[int, Outcome]]:
         self.check()
         self.calls.append((prepared.script, tuple(seeds), temperature))
+        self.urgencies += [urgency] * len(seeds)
         return as_finished([self._write(prepared, seed) for seed in seeds])
 
     async def _write(self, prepared: Prepared, seed: int) -> Outcome:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from grm_server.engine.base import Outcome, Prepared, as_finished
+from grm_server.engine.base import Outcome, Prepared, Urgency, as_finished
 from grm_server.engine.chat import ChatEncoder
 from grm_server.engine.profile import engine_args, set_environment
 from grm_server.errors import EngineDead, GenerationFailed, PromptTooLong
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_STAGES = 4
+"""More than a script has segments: a continuation of less urgent work stays behind new, more urgent work."""
 _SCORE_LOGPROBS = 20
 """vLLM's maximum; the ten scores and what separates them fit."""
 
@@ -42,6 +44,7 @@ class VLLMSampler:
 
     def __init__(self, engine: AsyncLLM, settings: EngineSettings, model: str) -> None:
         self.model = model
+        self.running = 0
         self._engine = engine
         config = engine.vllm_config
         self.max_model_len: int = config.model_config.max_model_len
@@ -72,13 +75,21 @@ class VLLMSampler:
         return Prepared(script, token_ids)
 
     def sample(
-        self, prepared: Prepared, seeds: Sequence[int], temperature: float
+        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
     ) -> AsyncGenerator[tuple[int, Outcome]]:
         self.check()
-        return as_finished([self._write(prepared, seed, temperature) for seed in seeds])
+        return as_finished([self._write(prepared, seed, temperature, urgency) for seed in seeds])
 
-    async def _write(self, prepared: Prepared, seed: int, temperature: float) -> Outcome:
-        """All segments of one sample."""
+    async def _write(self, prepared: Prepared, seed: int, temperature: float, urgency: Urgency) -> Outcome:
+        """One sample, counted while it is written."""
+        self.running += 1
+        try:
+            return await self._segments(prepared, seed, temperature, urgency)
+        finally:
+            self.running -= 1
+
+    async def _segments(self, prepared: Prepared, seed: int, temperature: float, urgency: Urgency) -> Outcome:
+        """All segments of one sample, one after the other."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         context: list[int] = []
@@ -94,7 +105,8 @@ class VLLMSampler:
                 # the same tokens at the start of principles, critique and scores.
                 params = self._params(segment, derive_seed(seed, stage), temperature, len(context))
                 # Continuations go first: waiting behind new samples they would lose their blocks in the prefix cache.
-                result = await self._generate(context, params, priority=-stage)
+                priority = urgency * _STAGES - stage
+                result = await self._generate(context, params, priority)
                 output = result.outputs[0]
                 if stage == 0:
                     prompt_tokens, cached_tokens = len(context), result.num_cached_tokens or 0

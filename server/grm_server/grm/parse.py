@@ -10,8 +10,8 @@ _BOX = re.compile(r"([^{}]*)\}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 
 
-def parse(draw: Draw, sample: Sample) -> Trajectory | Failure:
-    """Read one sample.
+def parse(draw: Draw, sample: Sample, n: int) -> Trajectory | Failure:
+    """Read one sample of a request with n responses, of which it may have shown fewer.
 
     The score tail starts inside the box that our own lead opened, so its first closing brace ends the verdict. It is
     validated after it is matched: a pattern that only admits valid scores would skip a bad verdict and find another.
@@ -24,7 +24,7 @@ def parse(draw: Draw, sample: Sample) -> Trajectory | Failure:
         return Failure(draw, FailureReason.WRONG_COUNT, sample)
     if not all(1 <= int(word) <= 10 for word in shown):
         return Failure(draw, FailureReason.OUT_OF_RANGE, sample)
-    scores = [0] * len(shown)
+    scores: list[int | None] = [None] * n
     for p, i in enumerate(draw.order):
         scores[i] = int(shown[p])
     return Trajectory(draw, sample, tuple(scores))

@@ -10,8 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 
-from grm_server.grm.types import Draw, Order
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from grm_server.grm.types import Draw, Floats, Order
 
 
 def derive_seed(seed: int, *path: int) -> int:
@@ -39,23 +46,156 @@ def latin_squares(n: int) -> tuple[tuple[Order, ...], ...]:
     return square, tuple(order[::-1] for order in square)
 
 
-def plan(n: int, k: int, seed: int) -> tuple[Draw, ...]:
-    """The k draws of a request with n responses, in launch order.
+Ints = NDArray[np.intp]
+WAVES = (4, 8, 16, 24, 32)
+"""Where stopping rules look, in readings of each response; then every 8. Few looks, for each costs a round trip."""
 
-    Labels are randomised once per request, so that no response is always first; the same orders are used throughout.
-    Whole designs come first, then whole Latin squares, then a random part of one: every launch-order prefix is as
-    balanced as its length allows.
 
-    Returns k draws; the number of distinct orders among them is at most n (2n for odd n).
+def wave_end(drawn: int, k: int, unit: int, since: int = 0) -> int:
+    """The reading, counted from 1, with which the next wave ends: whole designs, k at most.
+
+    drawn: readings so far. unit: readings that make a whole design, counted from reading `since`.
     """
-    if n < 1 or k < 1:
-        raise ValueError(f"a plan needs n >= 1 and k >= 1, got n={n}, k={k}")
-    rng = random.Random(derive_seed(seed))
-    labels = list(range(n))
-    rng.shuffle(labels)
-    squares = [[tuple(labels[i] for i in order) for order in square] for square in latin_squares(n)]
+    target = next((end for end in WAVES if end > drawn), 8 * (drawn // 8 + 1))
+    return min(k, since + -(-(target - since) // unit) * unit)
+
+
+def design_size(n: int) -> int:
+    """Orders in the Williams design for n responses."""
+    return 1 if n == 1 else n if n % 2 == 0 else 2 * n
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Draws for the responses that can still win, up to k readings of each."""
+
+    draws: tuple[Draw, ...]
+    """Launch order."""
+    since: int
+    """Readings of each response before the first of these draws."""
+    per_reading: int
+    """Draws that give each response one reading: 1, or as many as there are blocks."""
+    unit: int
+    """Readings that make a whole design."""
+
+    def wave(self, drawn: int, k: int) -> tuple[Draw, ...]:
+        """The draws from reading `drawn` to the end of the next wave, `wave_end`. Empty at k."""
+        end = wave_end(drawn, k, self.unit, self.since)
+        return self.draws[(drawn - self.since) * self.per_reading : (end - self.since) * self.per_reading]
+
+
+def course(
+    active: Sequence[int],
+    k: int,
+    seed: int,
+    list_size: int,
+    *,
+    since: int = 0,
+    first: int = 0,
+    exchangeable: bool = False,
+) -> Course:
+    """Plan the readings since..k of the active responses, in whole lists if they fit `list_size`, else in blocks.
+
+    first: how many draws the request has launched before. exchangeable: draw each order on its own, as `strict` needs;
+    balance is then left to chance.
+    """
+    if len(active) > list_size:
+        blocks = -(-len(active) // list_size)
+        return Course(plan_blocks(active, k - since, list_size, seed, first), since, blocks, 1)
+    if exchangeable:
+        return Course(plan_exchangeable(active, k - since, seed, first), since, 1, 1)
+    return Course(plan(active, k - since, seed, first), since, 1, design_size(len(active)))
+
+
+def plan(active: Sequence[int], k: int, seed: int, first: int = 0) -> tuple[Draw, ...]:
+    """Draws first..first+k-1 of a request, in launch order, each showing all active responses.
+
+    Labels are randomised, so that no response is always first; the same orders are used throughout. Whole designs come
+    first, then whole Latin squares, then a random part of one: every launch-order prefix is as balanced as its length
+    allows. The number of distinct orders is at most n (2n for odd n).
+    """
+    if not active or k < 1:
+        raise ValueError(f"a plan needs a response and k >= 1, got {len(active)} and k={k}")
+    rng = _rng(seed, first)
+    squares = _labelled_squares(active, rng)
     orders: list[Order] = []
     while len(orders) < k:
         for square in rng.sample(squares, len(squares)):
             orders += rng.sample(square, len(square))
-    return tuple(Draw(j, orders[j], derive_seed(seed, j)) for j in range(k))
+    return _draws(orders[:k], seed, first)
+
+
+def plan_exchangeable(active: Sequence[int], k: int, seed: int, first: int = 0) -> tuple[Draw, ...]:
+    """Orders drawn from the design one by one, so that the samples are exchangeable, as `strict` needs."""
+    rng = _rng(seed, first)
+    design = [order for square in _labelled_squares(active, rng) for order in square]
+    return _draws([rng.choice(design) for _ in range(k)], seed, first)
+
+
+def plan_blocks(active: Sequence[int], rounds: int, list_size: int, seed: int, first: int = 0) -> tuple[Draw, ...]:
+    """Draws that each show a block of at most `list_size` of the active responses, in rounds: a round shows each once.
+
+    Blocks differ by one in size at most. Each round is dealt so that the pairs that meet have met the least before, and
+    each member sits where it sat the least: every pair meets, and every response stands at every position, as equally
+    often as a local search finds. For most numbers no perfect design exists.
+
+    Returns rounds * ceil(len(active) / list_size) draws.
+    """
+    rng = _rng(seed, first)
+    labels = list(active)
+    rng.shuffle(labels)
+    orders: list[Order] = []
+    for blocks in _block_design(len(labels), rounds, list_size):
+        orders += [tuple(labels[i] for i in block) for block in rng.sample(blocks, len(blocks))]
+    return _draws(orders, seed, first)
+
+
+@cache
+def _block_design(n: int, rounds: int, list_size: int) -> tuple[tuple[Order, ...], ...]:
+    """The blocks of each round, for responses 0..n-1. The same for all requests, whose labels differ."""
+    rng = np.random.default_rng(0)
+    count = -(-n // list_size)
+    met = np.zeros((n, n))
+    stood = np.zeros((n, -(-n // count)))
+    design = []
+    for _ in range(rounds):
+        orders: list[Order] = []
+        for block in _deal(met, count, rng):
+            met[np.ix_(block, block)] += 1
+            seats = np.arange(len(block))
+            _, members = linear_sum_assignment((stood[np.ix_(block, seats)] ** 2).T + rng.random((len(block),) * 2) / n)
+            order = block[members]
+            stood[order, seats] += 1
+            orders.append(tuple(map(int, order)))
+        design.append(tuple(orders))
+    return tuple(design)
+
+
+def _deal(met: Floats, count: int, rng: np.random.Generator) -> list[Ints]:
+    """The members of each block: a random partition, improved by the best swap until none helps."""
+    n = len(met)
+    block_of = rng.permutation(np.arange(n) % count)
+    # Twice the cost of a meeting grows with those before it, so that a third one is worse than two second ones.
+    while True:
+        crowd = met @ (block_of[:, None] == np.arange(count))
+        own = crowd[np.arange(n), block_of]
+        moved = crowd[:, block_of] - own[:, None] + met.diagonal()[:, None] - met
+        gain = np.where(block_of[:, None] == block_of, 0.0, moved + moved.T)
+        i, j = np.unravel_index(np.argmin(gain), gain.shape)
+        if gain[i, j] >= 0:
+            return [rng.permutation(np.flatnonzero(block_of == b)) for b in range(count)]
+        block_of[[i, j]] = block_of[[j, i]]
+
+
+def _labelled_squares(active: Sequence[int], rng: random.Random) -> list[list[Order]]:
+    labels = list(active)
+    rng.shuffle(labels)
+    return [[tuple(labels[i] for i in order) for order in square] for square in latin_squares(len(labels))]
+
+
+def _rng(seed: int, first: int) -> random.Random:
+    return random.Random(derive_seed(seed, first, 0) if first else derive_seed(seed))
+
+
+def _draws(orders: Sequence[Order], seed: int, first: int) -> tuple[Draw, ...]:
+    return tuple(Draw(j, order, derive_seed(seed, j)) for j, order in enumerate(orders, first))

@@ -153,12 +153,14 @@ def write_scripts(
     stands after our own lead is read as the verdict, so nothing that the judge quotes can be taken for it.
     """
     safe = defused(task)
-    segments = _segments(safe, max_critique_tokens)
-    return {order: Script(template.render(safe, order), segments) for order in orders}
+    return {
+        order: Script(template.render(safe, order), _segments(safe, len(order), max_critique_tokens))
+        for order in orders
+    }
 
 
-def _segments(task: Task, max_critique_tokens: int) -> tuple[Segment, ...]:
-    n = len(task.responses)
+def _segments(task: Task, n: int, max_critique_tokens: int) -> tuple[Segment, ...]:
+    """n: responses shown."""
     scores = Segment(
         "scores",
         lead="\nScores: \\boxed{",

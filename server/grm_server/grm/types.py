@@ -8,13 +8,19 @@ order of two is its own inverse.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 Role = Literal["system", "user", "assistant"]
 Order = tuple[int, ...]
-"""(n,), order[p] = i."""
+"""(list size,), order[p] = i. Shorter than n where a sample shows a block of the responses."""
+Aggregate = Literal["mean", "winsorised", "vote", "borda"]
+Reading = Literal["sampled", "expected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,24 +143,130 @@ class Trajectory:
 
     draw: Draw
     sample: Sample
-    scores: tuple[int, ...]
-    """(n,), request order, each 1..10."""
+    scores: tuple[int | None, ...]
+    """(n,), request order, each 1..10; None where not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Draw all k samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Stop when all k samples would hardly change the decision (predictive stochastic curtailment)."""
+
+    gamma: float
+    """The most that the predicted probability of another decision at full k may be, 0..1."""
+    target: Literal["best", "ranking"] = "best"
+
+
+@dataclass(frozen=True, slots=True)
+class Strict:
+    """Stop when the best response at full k is certain up to delta, whatever the scores' distribution."""
+
+    delta: float
+    """Probability, over the orders in which the k samples could have come, of naming another response, 0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Stop when every reward's standard error is small enough."""
+
+    se: float
+    """Points of the reward's scale."""
+
+
+StopRule = Fixed | Decided | Strict | Precision
+
+
+class StopReason(StrEnum):
+    """Why no further samples were drawn."""
+
+    FULL_K = "full_k"
+    DECIDED = "decided"
+    STRICT = "strict"
+    PRECISION = "precision"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What traffic says about a request before its first sample; units are squared points of the ballots."""
+
+    pair_variance: float
+    """s0^2: variance, over the samples of a request, of the difference between two responses' scores."""
+    gap_variance: float
+    """omega^2: variance, over requests, of the difference that infinitely many samples would show."""
+    score_variance: float
+    """Variance, over the samples of a request, of one response's score."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What the samples of a launch-order prefix say, before anything is decided or shrunk."""
+
+    launched: int
+    """m: samples drawn, those without scores included."""
+    valid: int
+    """t: samples with scores."""
+    means: Floats
+    """(n,), each response's mean ballot, freed of the leniency of the samples that showed it; NaN if none did."""
+    shown: Floats
+    """(n,), samples with scores that showed the response."""
+    score_variance: Floats
+    """(n,), variance of one ballot of the response, shrunk towards the prior."""
+    pairs: Floats
+    """(n, n), how many samples that showed both responses their difference of means is worth."""
+    pair_variance: Floats
+    """(n, n), s2: variance of one sample's difference, shrunk towards the prior; 0 on the diagonal."""
+    freedom: Floats
+    """(n, n), degrees of freedom of `pair_variance`, the prior's included."""
+    prior: Prior
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who can still win, and what the decision to leave the others behind has cost."""
+
+    active: tuple[int, ...]
+    spent: float = 0.0
+    """Sum of the predicted probabilities that a response which was dropped would have won."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """After a wave: go on or stop."""
+
+    stop: StopReason | None
+    """None: draw the next wave."""
+    risk: float
+    """Predicted probability that all k samples would decide otherwise, 0..1."""
+    standing: Standing
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the votes add up to."""
+    """What the votes add up to. See `voting.vote` for what each number means and does not mean."""
 
     rewards: tuple[float, ...]
-    """(n,), mean score of each response over the valid samples, 1..10."""
+    """(n,)"""
+    se: tuple[float, ...]
+    """(n,)"""
+    p_best: tuple[float, ...]
+    """(n,), sums to 1."""
+    p_greater: tuple[tuple[float, ...], ...]
+    """(n, n), row beats column; 0.5 on the diagonal."""
     vote_sums: tuple[int, ...]
-    """(n,), sum of scores over the valid samples (Liu et al. 2025, eq. 14). Comparable only within one request."""
+    """(n,)"""
+    shown: tuple[int, ...]
+    """(n,), votes for each response."""
     ranking: tuple[int, ...]
-    """(n,), response indices, best first; equal sums stand in request order."""
+    """(n,), response indices, best first."""
     ties: tuple[tuple[int, ...], ...]
-    """Groups of two or more responses with equal sums, best group first."""
-    k_valid: int
-    failures: Mapping[FailureReason, int] = field(default_factory=dict)
+    """Groups of two or more responses with equal rewards, best group first."""
+    position_effect: tuple[float, ...] | None
+    """(list size,)"""
 
     @property
     def best(self) -> int:

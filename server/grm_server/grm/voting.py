@@ -1,33 +1,98 @@
-"""From the scores of k samples to one reward for each response."""
+"""From evidence to the answer: rewards, how sure they are, and who is best."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from grm_server.grm.types import Failure, Trajectory, Verdict
+import numpy as np
+from scipy.special import stdtr
+
+from grm_server.grm.types import Evidence, Floats, Trajectory, Verdict
+
+_DRAWS = 4096
+"""Of the posterior, for `p_best` of three or more responses: a standard error below 0.008."""
 
 
-def vote(trajectories: Sequence[Trajectory], failures: Sequence[Failure] = ()) -> Verdict:
-    """Sum the scores of every valid sample (Liu et al. 2025, eq. 14) and divide by their number.
+def vote(
+    evidence: Evidence,
+    trajectories: Sequence[Trajectory],
+    position_effect: Floats | None,
+    *,
+    shrink: bool,
+) -> Verdict:
+    """What the samples add up to. All of it is about this judge's opinion, nothing about the truth.
 
-    The sum has 9 * k_valid + 1 possible values instead of one sample's ten: that is what voting buys. Responses with
-    equal sums are reported in `ties` and ranked in request order.
+    rewards     mean ballots. With `shrink`, posterior means: a rule that stops when a margin looks large stops on
+                margins that look larger than they are, and the posterior mean takes that back.
+    se          standard error of the reward as an estimate of what infinitely many samples of this judge would give.
+    p_best      probability that the response has the highest mean over infinitely many samples of this judge. A judge's
+                bias does not average out: `calibration` says what this is worth against labels.
+    p_greater   probability that row's mean over infinitely many samples is higher than column's.
+    vote_sums   sums of the scores as sampled (Liu et al. 2025, eq. 14), whatever the reading and the aggregate.
 
-    Raises ValueError without a single trajectory: there is no reward to invent.
+    Raises ValueError when a response has no score: there is no reward to invent.
     """
-    if not trajectories:
-        raise ValueError("cannot vote without a valid sample")
-    k_valid = len(trajectories)
-    vote_sums = tuple(sum(column) for column in zip(*(t.scores for t in trajectories), strict=True))
-    ranking = tuple(sorted(range(len(vote_sums)), key=lambda i: -vote_sums[i]))
-    level = (tuple(group) for _, group in groupby(ranking, key=lambda i: vote_sums[i]))
+    if not evidence.shown.all():
+        raise ValueError("cannot vote on a response without a valid sample")
+    gap, variance = _posterior_gaps(evidence)
+    n = len(evidence.means)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_greater = stdtr(np.maximum(evidence.freedom, 1.0), gap / np.sqrt(variance))
+    np.fill_diagonal(p_greater, 0.5)
+    p_best = _p_best(p_greater, gap, variance, float(np.median(evidence.freedom)))
+    kept = _kept(evidence) if shrink else np.ones(n)
+    level = evidence.means.mean()
+    rewards = level + kept * (evidence.means - level)
+    # Shrinking takes back a share of the noise that one response has alone, not of what is common to all.
+    own = evidence.pair_variance.sum(axis=1) / max(n - 1, 1) / 2 / evidence.shown * (1 - 1 / n)
+    squares = np.maximum(evidence.score_variance / evidence.shown - (1 - kept) * own, 0.0)
+    # Equal sums must tie, whatever their quotients do in the last digit.
+    rounded = [round(float(reward), 9) for reward in rewards]
+    ranking = tuple(sorted(range(n), key=lambda i: -rounded[i]))
+    level_groups = (tuple(group) for _, group in groupby(ranking, key=lambda i: rounded[i]))
     return Verdict(
-        rewards=tuple(total / k_valid for total in vote_sums),
-        vote_sums=vote_sums,
+        rewards=tuple(map(float, rewards)),
+        se=tuple(map(float, np.sqrt(squares))),
+        p_best=tuple(map(float, p_best)),
+        p_greater=tuple(tuple(map(float, row)) for row in p_greater),
+        vote_sums=tuple(sum(t.scores[i] or 0 for t in trajectories) for i in range(n)),
+        shown=tuple(map(int, evidence.shown)),
         ranking=ranking,
-        ties=tuple(group for group in level if len(group) > 1),
-        k_valid=k_valid,
-        failures=dict(Counter(failure.reason for failure in failures)),
+        ties=tuple(group for group in level_groups if len(group) > 1),
+        position_effect=None if position_effect is None else tuple(map(float, position_effect)),
     )
+
+
+def _posterior_gaps(evidence: Evidence) -> tuple[Floats, Floats]:
+    """(n, n) mean and variance of each true gap given the samples, under the prior N(0, omega^2)."""
+    t, s2 = evidence.pairs, np.maximum(evidence.pair_variance, 1e-12)
+    variance = 1 / (t / s2 + 1 / evidence.prior.gap_variance)
+    return variance * t / s2 * (evidence.means[:, None] - evidence.means[None, :]), variance
+
+
+def _kept(evidence: Evidence) -> Floats:
+    """(n,): the share of its distance from the mean of all that a response keeps: omega^2 / (omega^2 + s2 / t)."""
+    n = len(evidence.means)
+    if n == 1:
+        return np.ones(1)
+    noise = evidence.pair_variance.sum() / (n * (n - 1)) / evidence.shown
+    kept: Floats = evidence.prior.gap_variance / (evidence.prior.gap_variance + noise)
+    return kept
+
+
+def _p_best(p_greater: Floats, gap: Floats, variance: Floats, freedom: float) -> Floats:
+    """(n,): how often each response comes out first in draws of all means together."""
+    n = len(gap)
+    if n <= 2:
+        return np.ones(1) if n == 1 else p_greater[[0, 1], [1, 0]]
+    # The covariance of the centred means whose differences have the variances given (classical scaling).
+    pair = variance * (1 - np.eye(n))
+    centre = np.eye(n) - 1 / n
+    values, vectors = np.linalg.eigh(-0.5 * centre @ pair @ centre)
+    rng = np.random.default_rng(0)
+    spread = np.sqrt(freedom / rng.chisquare(freedom, size=(_DRAWS, 1)))
+    noise = rng.standard_normal((_DRAWS, n)) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+    first = np.argmax(gap.mean(axis=1) + spread * noise, axis=1)
+    shares: Floats = np.bincount(first, minlength=n) / _DRAWS
+    return shares

@@ -20,7 +20,7 @@ class Metrics:
         )
         self.samples = Counter(
             "grm_samples",
-            "Samples drawn, by outcome: `valid`, or why they gave no scores.",
+            "Samples drawn, by outcome: `valid`, why they gave no scores, or `aborted`: begun and not needed any more.",
             ["outcome"],
             registry=self._registry,
         )
@@ -41,6 +41,22 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self.stops = Counter(
+            "grm_stops", "Answered requests, by why no more samples were drawn.", ["reason"], registry=self._registry
+        )
+        self.k_used = Histogram(
+            "grm_k_used",
+            "Readings of each response in answered requests.",
+            buckets=(1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64),
+            registry=self._registry,
+        )
+        self.audits = Counter(
+            "grm_audits",
+            "Requests stopped as `decided` that were drawn to full k in the background: did it `agree` on the best "
+            "response, `disagree`, or was the audit `skipped` because too many were under way, or `failed`.",
+            ["outcome"],
+            registry=self._registry,
+        )
         self.in_flight = Gauge("grm_requests_in_flight", "Requests being judged.", registry=self._registry)
 
     def sample(self, outcome: str, *, cut: bool, prompt: int, cached: int, completion: int) -> None:
@@ -50,9 +66,17 @@ class Metrics:
         for kind, count in (("prompt", prompt), ("cached", cached), ("completion", completion)):
             self.tokens.labels(kind).inc(count)
 
-    def answered(self, responses: int, *, queue_s: float, generate_s: float, total_s: float) -> None:
+    def aborted(self, count: int) -> None:
+        """Count samples that were begun and not needed any more."""
+        self.samples.labels("aborted").inc(count)
+
+    def answered(
+        self, responses: int, *, stop_reason: str, k_used: int, queue_s: float, generate_s: float, total_s: float
+    ) -> None:
         """Count one request that got its rewards."""
         self.requests.labels("ok").inc()
+        self.stops.labels(stop_reason).inc()
+        self.k_used.observe(k_used)
         self.responses.inc(responses)
         for stage, seconds in (("queue", queue_s), ("generate", generate_s), ("total", total_s)):
             self.stage_s.labels(stage).observe(seconds)

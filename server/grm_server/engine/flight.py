@@ -1,0 +1,58 @@
+"""The samples of one request that are being written: started in any number of calls, taken as they finish."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Self
+
+from grm_server.engine.base import Outcome, Prepared, Sampler, Urgency
+from grm_server.grm.types import Draw, Order
+
+
+class Flight:
+    """Use it in an `async with` block: what is still being written at its end is aborted, and the abort awaited."""
+
+    def __init__(self, sampler: Sampler, temperature: float) -> None:
+        self._sampler = sampler
+        self._temperature = temperature
+        self._landed: asyncio.Queue[tuple[Draw, Outcome] | Exception] = asyncio.Queue()
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def start(self, draws: Iterable[Draw], prepared: Mapping[Order, Prepared], urgency: Urgency) -> None:
+        """Begin these samples, one engine call for each distinct order."""
+        by_order: dict[Order, list[Draw]] = defaultdict(list)
+        for draw in draws:
+            by_order[draw.order].append(draw)
+        for order, alike in by_order.items():
+            self._calls.add(asyncio.ensure_future(self._call(prepared[order], alike, urgency)))
+
+    async def next(self, timeout_s: float | None) -> tuple[Draw, Outcome]:
+        """The sample that finishes next. Raises TimeoutError, or what the engine failed with."""
+        landed = await asyncio.wait_for(self._landed.get(), timeout_s)
+        if isinstance(landed, Exception):
+            raise landed
+        return landed
+
+    async def _call(self, prepared: Prepared, draws: list[Draw], urgency: Urgency) -> None:
+        seeds = [draw.seed for draw in draws]
+        try:
+            async with aclosing(self._sampler.sample(prepared, seeds, self._temperature, urgency)) as finished:
+                async for place, outcome in finished:
+                    self._landed.put_nowait((draws[place], outcome))
+        except Exception as error:  # Handed to whoever waits for the samples of this call.
+            self._landed.put_nowait(error)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        for call in self._calls:
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls)

@@ -1,0 +1,108 @@
+"""What each sample votes: a number for every response that it was shown.
+
+`sampled` reads the scores as they were written. `expected` reads the last one from the distribution it was drawn from.
+E[S | critique, scores before it] has less variance than S, but in a list it is a trap: a judge that anchors its second
+score on the first cancels noise in the sampled difference and not in the expected one. So only the score written last
+may be replaced by its expectation, which never raises the variance of a difference (Rao-Blackwell); with one response
+that is the only one.
+
+Then the aggregate makes a ballot of them, whose mean over samples is the reward. There is no median: its ties cost more
+accuracy than the outliers that it ignores.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from grm_server.grm.types import Aggregate, Failure, Floats, Reading, ScoreToken, Trajectory
+
+_NUMBER = re.compile(r"[0-9]+")
+
+WINSOR_POINTS = 2.0
+MIN_MASS = 0.98
+"""Share of the distribution that must lie on scores; below it the expectation would be one of a part."""
+MAX_AMBIGUOUS = 0.02
+"""Where "10" is two tokens, "1" may be the score 1 or the start of 10. Up to this share it is taken for the one nearer
+to the mode, an error of at most 9 * 0.02 points; above it there is no expectation."""
+
+
+def ballots(outcomes: Sequence[Trajectory | Failure], n: int, reading: Reading, aggregate: Aggregate) -> Floats:
+    """(m, n): what each sample votes for each response; NaN where it was not shown or the sample has no scores.
+
+    mean         the score, 1..10
+    winsorised   the score, held within 2 points of the median of the response's scores, so that a sample of garbage
+                 moves the mean little
+    vote         1 for the best of the sample, shared by those that tie, 0 for the others
+    borda        the share of the others that it beats, ties counting half, 0..1
+    """
+    values = np.full((len(outcomes), n), np.nan)
+    for j, outcome in enumerate(outcomes):
+        if isinstance(outcome, Trajectory):
+            values[j] = [np.nan if score is None else score for score in outcome.scores]
+            last = outcome.draw.order[-1]
+            if reading == "expected" and (expected := expected_scores(outcome)[last]) is not None:
+                values[j, last] = expected
+    if aggregate == "winsorised":
+        for i in range(n):
+            scores = values[~np.isnan(values[:, i]), i]
+            if scores.size:
+                median = np.median(scores)
+                values[:, i] = np.clip(values[:, i], median - WINSOR_POINTS, median + WINSOR_POINTS)
+    elif aggregate == "vote":
+        best = values == np.fmax.reduce(values, axis=1, keepdims=True)
+        values = np.where(np.isnan(values), np.nan, best / np.maximum(best.sum(axis=1, keepdims=True), 1))
+    elif aggregate == "borda":
+        above = values[:, :, None] - values[:, None, :]
+        points = np.where(np.isnan(above), 0.0, 0.5 + 0.5 * np.sign(above)).sum(axis=2) - 0.5
+        others = (~np.isnan(values)).sum(axis=1, keepdims=True) - 1
+        values = np.where(np.isnan(values), np.nan, points / np.maximum(others, 1))
+    return values
+
+
+def expected_scores(trajectory: Trajectory) -> tuple[float | None, ...]:
+    """(n,), request order: each score's expectation given the critique and the scores sampled before it, 1..10.
+
+    None where the response was not shown or the engine's tokens do not tell. Whether they tell depends on the
+    distribution alone and never on the score that was sampled: a choice by the outcome would bias the mean.
+    """
+    expected: list[float | None] = [None] * len(trajectory.scores)
+    distributions = _distributions(trajectory.sample.score_tokens)
+    if len(distributions) == len(trajectory.draw.order):
+        for p, i in enumerate(trajectory.draw.order):
+            expected[i] = _expectation(distributions[p])
+    return tuple(expected)
+
+
+def _distributions(tokens: Sequence[ScoreToken]) -> list[Mapping[str, float]]:
+    """For each number of the tail, in the order shown, the log-probabilities at the token with which it starts."""
+    tail = "".join(token.text for token in tokens).partition("}")[0]
+    starts = [match.start() for match in _NUMBER.finditer(tail)]
+    found, offset = [], 0
+    for token in tokens:
+        # A token may carry the space before the number.
+        if offset + len(token.text) - len(token.text.lstrip()) in starts:
+            found.append(token.logprobs)
+        offset += len(token.text)
+    return found
+
+
+def _expectation(logprobs: Mapping[str, float]) -> float | None:
+    mass = dict.fromkeys(range(1, 11), 0.0)
+    for text, logprob in logprobs.items():
+        digits = text.strip()
+        if digits.isascii() and digits.isdigit() and 1 <= int(digits) <= 10:
+            # " 8" and "8" are one score.
+            mass[int(digits)] += math.exp(logprob)
+    total = sum(mass.values())
+    if total < MIN_MASS:
+        return None
+    if mass[10] == 0.0 and mass[1] > 0.0:
+        if mass[1] > MAX_AMBIGUOUS * total:
+            return None
+        if max(mass, key=mass.__getitem__) >= 6:
+            mass[1], mass[10] = 0.0, mass[1]
+    return sum(score * share for score, share in mass.items()) / total

@@ -1,0 +1,255 @@
+"""One request on its way: what is planned, what was drawn, what is known."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import replace
+
+from grm_server.engine.base import Prepared, Sampler, Urgency
+from grm_server.engine.flight import Flight
+from grm_server.errors import DeadlineExceeded, GRMError, PromptTooLong, TooFewVotes
+from grm_server.grm.evidence import gather, position_effect
+from grm_server.grm.parse import parse
+from grm_server.grm.plan import Course, course
+from grm_server.grm.prompts import JudgeTemplate, write_scripts
+from grm_server.grm.reading import ballots
+from grm_server.grm.stopping import ELIMINATE_FROM, decide
+from grm_server.grm.types import (
+    Decided,
+    Decision,
+    Draw,
+    Evidence,
+    Failure,
+    FailureReason,
+    Fixed,
+    Floats,
+    Order,
+    Precision,
+    Prior,
+    Sample,
+    Standing,
+    StopReason,
+    Strict,
+    Trajectory,
+    Verdict,
+)
+from grm_server.grm.voting import vote
+from grm_server.pipeline.types import Judgement, ScoreRequest
+from grm_server.telemetry.metrics import Metrics
+
+
+class Run:
+    """See the module. `draw_wave` and `decide` take turns until `decision.stop` says why to stop."""
+
+    def __init__(
+        self, request: ScoreRequest, template: JudgeTemplate, sampler: Sampler, metrics: Metrics, prior: Prior
+    ) -> None:
+        self._arrived_s = time.monotonic()
+        self._request = request
+        self._template = template
+        self._sampler = sampler
+        self._metrics = metrics
+        self._prior = prior
+        self._n = len(request.task.responses)
+        self._prepared: dict[Order, Prepared] = {}
+        self._course = self._fitting_course()
+        self._blocks = len(self._course.draws[0].order) < self._n
+        self.list_size = len(self._course.draws[0].order)
+        self._drawn = 0
+        self._late = False
+        self._first_wave = 0
+        self._launched: list[Draw] = []
+        self._begun: set[Draw] = set()
+        self._outcomes: dict[Draw, Trajectory | Failure] = {}
+        self.decision = Decision(None, 1.0, Standing(tuple(range(self._n))))
+        self.evidence: Evidence
+        self._values: Floats
+
+    @property
+    def unfinished(self) -> int:
+        """Samples that were begun and not finished."""
+        return len(self._begun) - len(self._outcomes)
+
+    @property
+    def k_used(self) -> int:
+        return len(self._finished()) // self._course.per_reading if self._late else self._drawn
+
+    async def draw_wave(self, flight: Flight) -> AsyncGenerator[Trajectory | Failure]:
+        """Launch the next wave and yield its samples as they finish, until the deadline."""
+        request, rule = self._request, self._request.stop
+        if isinstance(rule, Fixed) or (self._n == 1 and not isinstance(rule, Precision)):
+            wave: Sequence[Draw] = self._course.draws
+        else:
+            wave = self._course.wave(self._drawn, request.k)
+        self._begin(flight, wave, Urgency.NEEDED)
+        self._launched += wave
+        self._drawn += len(wave) // self._course.per_reading
+        self._first_wave = self._first_wave or len(wave)
+        for outcome in [self._outcomes[draw] for draw in wave if draw in self._outcomes]:
+            yield outcome
+        ahead = self._next_if_certain()
+        missing = {draw for draw in wave if draw not in self._outcomes}
+        while missing:
+            spare = max(0, request.speculate_below - self._sampler.running)
+            self._begin(flight, ahead[:spare], Urgency.SPECULATIVE)
+            ahead = ahead[spare:]
+            try:
+                draw = await self._land(flight, self._arrived_s + request.deadline_s - time.monotonic())
+            except TimeoutError:
+                self._late = True
+                return
+            if draw in missing:
+                missing.remove(draw)
+                yield self._outcomes[draw]
+
+    async def draw_rest(self, flight: Flight) -> None:
+        """All samples that were spared, of all responses, while nobody waits."""
+        if len(self.decision.standing.active) < self._n:
+            self._course = self._replanned(range(self._n))
+        rest = [draw for draw in self._course.draws if draw not in self._launched]
+        self._begin(flight, rest, Urgency.AUDIT)
+        self._launched += rest
+        while not self._outcomes.keys() >= set(rest):
+            await self._land(flight, None)
+        self._drawn = self._request.k
+        self.decision = Decision(None, 1.0, Standing(tuple(range(self._n))))
+        self.decide()
+
+    def decide(self) -> None:
+        """Read everything so far and let the rule decide."""
+        request, finished = self._request, self._finished()
+        self._values = ballots([self._outcomes[draw] for draw in finished], self._n, request.reading, request.aggregate)
+        orders = [draw.order for draw in finished]
+        self.evidence = gather(self._values, orders, self._prior, blocks=self._blocks)
+        drawn = len(finished) / self._course.per_reading if self._late else self._drawn
+        before = self.decision.standing
+        if drawn:
+            self.decision = decide(
+                request.stop, self.evidence, self._values, drawn, request.k, before, request.aggregate
+            )
+        if self._late:
+            self.decision = replace(self.decision, stop=StopReason.DEADLINE)
+        elif self.decision.stop is None and self.decision.standing.active != before.active:
+            self._course = self._replanned(self.decision.standing.active)
+
+    def verdict(self) -> Verdict:
+        finished = self._finished()
+        trajectories = [outcome for draw in finished if isinstance(outcome := self._outcomes[draw], Trajectory)]
+        effect = position_effect(self._values, [draw.order for draw in finished], self.evidence.means)
+        early = self.decision.stop in (StopReason.DECIDED, StopReason.STRICT)
+        return vote(self.evidence, trajectories, effect, shrink=early)
+
+    def judgement(self) -> Judgement:
+        """The answer. Raises TooFewVotes or DeadlineExceeded."""
+        outcomes = tuple(self._outcomes[draw] for draw in self._finished())
+        if self.decision.stop is None:
+            raise RuntimeError("there is no judgement before a decision")
+        if self.evidence.shown.min() < self._request.min_votes:
+            raise self._too_few(outcomes)
+        samples = [outcome.sample for outcome in outcomes if outcome.sample is not None]
+        started_s = min(sample.started_s for sample in samples)
+        return Judgement(
+            verdict=self.verdict(),
+            outcomes=outcomes,
+            stop_reason=self.decision.stop,
+            risk=self.decision.risk,
+            k_used=self.k_used,
+            list_size=self.list_size,
+            values=self._values,
+            first_wave=self._first_wave,
+            arrived_s=self._arrived_s,
+            # The engine's clock is read in another process; a hair before arrival means at once.
+            queue_s=max(0.0, started_s - self._arrived_s),
+            generate_s=max(sample.finished_s for sample in samples) - started_s,
+            total_s=time.monotonic() - self._arrived_s,
+        )
+
+    def _too_few(self, outcomes: Sequence[Trajectory | Failure]) -> GRMError:
+        fewest, wanted = int(self.evidence.shown.min()), self._request.min_votes
+        failures = Counter(outcome.reason.value for outcome in outcomes if isinstance(outcome, Failure))
+        if self._late:
+            return DeadlineExceeded(
+                f"after {self._request.deadline_s:g} s a response has {fewest} scores, {wanted} are needed; "
+                "allow more time, or ask for fewer tokens",
+                details={"finished": len(outcomes), "begun": len(self._begun), **failures},
+            )
+        return TooFewVotes(
+            f"of {len(outcomes)} samples {fewest} gave a response scores, {wanted} were asked for", details=failures
+        )
+
+    def _finished(self) -> list[Draw]:
+        return [draw for draw in self._launched if draw in self._outcomes]
+
+    async def _land(self, flight: Flight, timeout_s: float | None) -> Draw:
+        """Wait for the next sample and read it."""
+        draw, outcome = await flight.next(timeout_s)
+        read = (
+            parse(draw, outcome, self._n) if isinstance(outcome, Sample) else Failure(draw, FailureReason.ENGINE_ERROR)
+        )
+        self._outcomes[draw] = read
+        _count(read, self._metrics)
+        return draw
+
+    def _begin(self, flight: Flight, draws: Iterable[Draw], urgency: Urgency) -> None:
+        new = [draw for draw in draws if draw not in self._begun]
+        self._prepare(draw.order for draw in new)
+        flight.start(new, self._prepared, urgency)
+        self._begun.update(new)
+
+    def _next_if_certain(self) -> Sequence[Draw]:
+        """The draws of the wave after this one, unless it may have other responses."""
+        rule = self._request.stop
+        if isinstance(rule, Decided) and rule.target == "best" and self._n >= ELIMINATE_FROM:
+            return ()
+        return self._course.wave(self._drawn, self._request.k)
+
+    def _fitting_course(self) -> Course:
+        """Whole lists if they fit `list_size` and the model's context, else blocks that do.
+
+        All prompts of whole lists are checked before the first is generated: a request that cannot be finished costs
+        nothing. Of blocks, the one of the longest responses is.
+        """
+        request = self._request
+        size = min(self._n, request.list_size)
+        longest = sorted(range(self._n), key=lambda i: -len(request.task.responses[i].encode()))
+        strict = isinstance(request.stop, Strict)
+        while True:
+            planned = course(range(self._n), request.k, request.seed, size, exchangeable=strict)
+            whole = size == self._n
+            try:
+                self._prepare((draw.order for draw in planned.draws) if whole else [tuple(longest[:size])])
+                return planned
+            except PromptTooLong as error:
+                if size <= 2 or strict:
+                    raise
+                size = max(2, min(size - 1, size * error.details["limit"] // error.details["needed_tokens"]))
+
+    def _replanned(self, active: Sequence[int]) -> Course:
+        return course(
+            active,
+            self._request.k,
+            self._request.seed,
+            self.list_size,
+            since=self._drawn,
+            first=len(self._launched),
+        )
+
+    def _prepare(self, orders: Iterable[Order]) -> None:
+        new = set(orders) - self._prepared.keys()
+        if new:
+            scripts = write_scripts(self._template, self._request.task, new, self._request.max_critique_tokens)
+            self._prepared |= {order: self._sampler.prepare(script) for order, script in scripts.items()}
+
+
+def _count(outcome: Trajectory | Failure, metrics: Metrics) -> None:
+    """Every sample is counted when it ends, also those of a request that fails."""
+    sample = outcome.sample or Sample({})
+    metrics.sample(
+        "valid" if isinstance(outcome, Trajectory) else outcome.reason.value,
+        cut=bool(sample.cut),
+        prompt=sample.prompt_tokens,
+        cached=sample.cached_tokens,
+        completion=sample.completion_tokens,
+    )

@@ -1,0 +1,58 @@
+"""The flow on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from grm_server.engine.base import Sampler
+from grm_server.engine.flight import Flight
+from grm_server.grm.prompts import JudgeTemplate
+from grm_server.grm.types import Prior, StopReason
+from grm_server.pipeline.run import Run
+from grm_server.pipeline.types import Event, ScoreRequest, Started, WaveEnd
+from grm_server.telemetry.metrics import Metrics
+
+
+async def score(
+    request: ScoreRequest,
+    template: JudgeTemplate,
+    sampler: Sampler,
+    metrics: Metrics,
+    prior: Prior,
+    *,
+    anytime: bool = False,
+    audit: bool = False,
+) -> AsyncGenerator[Event]:
+    """Judge one request: yields Started, every sample as it finishes, and a Judgement in the end.
+
+    anytime: yield a WaveEnd after each wave.
+    audit: when the request stops early, yield its Judgement, then draw all k samples and yield that Judgement too.
+
+    Raises PromptTooLong (before anything is generated), EngineDead, TooFewVotes when a response has fewer than
+    `min_votes` scores, and DeadlineExceeded when that is so at the deadline. Closing it aborts its samples.
+    """
+    run = Run(request, template, sampler, metrics, prior)
+    try:
+        async with Flight(sampler, request.temperature) as flight:
+            yield Started(run.list_size)
+            while run.decision.stop is None:
+                async for outcome in run.draw_wave(flight):
+                    yield outcome
+                run.decide()
+                if anytime and run.evidence.shown.all():
+                    yield WaveEnd(run.verdict(), run.decision, run.k_used)
+            judgement = run.judgement()
+            metrics.answered(
+                len(request.task.responses),
+                stop_reason=judgement.stop_reason.value,
+                k_used=judgement.k_used,
+                queue_s=judgement.queue_s,
+                generate_s=judgement.generate_s,
+                total_s=judgement.total_s,
+            )
+            yield judgement
+            if audit and judgement.stop_reason is StopReason.DECIDED:
+                await run.draw_rest(flight)
+                yield run.judgement()
+    finally:
+        metrics.aborted(run.unfinished)

@@ -1,0 +1,95 @@
+"""What goes into the pipeline and what comes out of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from grm_server.grm.types import (
+    Aggregate,
+    Decision,
+    Failure,
+    FailureReason,
+    Fixed,
+    Floats,
+    Reading,
+    StopReason,
+    StopRule,
+    Task,
+    Trajectory,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """One task and how to judge it, every choice made."""
+
+    task: Task
+    k: int
+    """Readings of each response at most."""
+    seed: int
+    temperature: float
+    max_critique_tokens: int
+    deadline_s: float
+    """Seconds from arrival."""
+    min_votes: int = 1
+    stop: StopRule = Fixed()
+    aggregate: Aggregate = "mean"
+    reading: Reading = "sampled"
+    list_size: int = 8
+    """Responses that one sample shows at most."""
+    speculate_below: int = 0
+    """While the engine has fewer samples than this, the next wave begins early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """All that can be refused has been checked; the first samples are under way."""
+
+    list_size: int
+    """Responses that a sample shows at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaveEnd:
+    """What is known after a wave."""
+
+    verdict: Verdict
+    decision: Decision
+    k_used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The answer, with all that led to it."""
+
+    verdict: Verdict
+    outcomes: tuple[Trajectory | Failure, ...]
+    """The samples that are in it, in launch order."""
+    stop_reason: StopReason
+    risk: float
+    """Predicted probability that all k samples would decide otherwise."""
+    k_used: int
+    """Readings of each response."""
+    list_size: int
+    """Responses that a sample showed at most."""
+    values: Floats
+    """(samples, n), their ballots."""
+    first_wave: int
+    """Samples of the first wave."""
+    arrived_s: float
+    """On `time.monotonic`."""
+    queue_s: float
+    """From arrival until the engine began the first sample."""
+    generate_s: float
+    """From then until the last sample was finished."""
+    total_s: float
+    """From arrival to answer."""
+
+    @property
+    def failures(self) -> dict[FailureReason, int]:
+        return dict(Counter(outcome.reason for outcome in self.outcomes if isinstance(outcome, Failure)))
+
+
+Event = Started | Trajectory | Failure | WaveEnd | Judgement

@@ -1,0 +1,1 @@
+"""What outlives a request: priors learnt from traffic, audits in the background."""

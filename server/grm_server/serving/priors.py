@@ -1,0 +1,96 @@
+"""What traffic has taught, per model, task tag and aggregate, kept in a file over restarts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from grm_server.grm.priors import DEFAULTS, Learnt, observe
+from grm_server.grm.types import Aggregate, Floats, Prior
+
+logger = logging.getLogger(__name__)
+
+MAX_TASKS = 256
+"""Task tags come from callers; those beyond this number share what the untagged requests taught."""
+SAVE_EVERY_S = 30.0
+
+
+class Key(NamedTuple):
+    model: str
+    task: str
+    aggregate: Aggregate
+
+
+class _Row(BaseModel):
+    model: str
+    task: str
+    aggregate: Aggregate
+    pair_variance: float
+    gap_variance: float
+    score_variance: float
+    weight: float
+
+
+class _File(BaseModel):
+    priors: list[_Row]
+
+
+class PriorStore:
+    """Reads the file once, writes it now and then and when it is closed. Two servers should not share one."""
+
+    def __init__(self, path: Path) -> None:
+        """A file that cannot be read is set aside with a warning: priors can be learnt again."""
+        self._path = path
+        self._learnt: dict[Key, Learnt] = {}
+        self._saved_s = time.monotonic()
+        try:
+            rows = _File.model_validate_json(path.read_bytes()).priors
+        except FileNotFoundError:
+            rows = []
+        except (OSError, ValidationError) as error:
+            logger.warning("%s cannot be read (%s); starting from the defaults", path, type(error).__name__)
+            path.replace(path.with_suffix(".bad"))
+            rows = []
+        for row in rows:
+            prior = Prior(row.pair_variance, row.gap_variance, row.score_variance)
+            self._learnt[Key(row.model, row.task, row.aggregate)] = Learnt(prior, row.weight)
+
+    def prior(self, key: Key) -> Prior:
+        return self._known(key).prior
+
+    def observe(self, key: Key, first_wave: Floats) -> None:
+        """Learn from the first wave of a request: (m, n) ballots."""
+        if key not in self._learnt and len(self._learnt) >= MAX_TASKS:
+            key = key._replace(task="")
+        self._learnt[key] = observe(self._known(key), first_wave)
+        if time.monotonic() - self._saved_s > SAVE_EVERY_S:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file whole or not at all. A disk that is full is no reason to fail a request."""
+        self._saved_s = time.monotonic()
+        rows = [
+            _Row(
+                **key._asdict(),
+                pair_variance=learnt.prior.pair_variance,
+                gap_variance=learnt.prior.gap_variance,
+                score_variance=learnt.prior.score_variance,
+                weight=learnt.weight,
+            )
+            for key, learnt in self._learnt.items()
+        ]
+        draft = self._path.with_suffix(f".{os.getpid()}.draft")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(_File(priors=rows).model_dump_json(indent=1), "utf-8")
+            draft.replace(self._path)
+        except OSError as error:
+            logger.warning("priors could not be written to %s: %s", self._path, error.strerror)
+
+    def _known(self, key: Key) -> Learnt:
+        return self._learnt.get(key) or self._learnt.get(key._replace(task="")) or Learnt(DEFAULTS[key.aggregate])

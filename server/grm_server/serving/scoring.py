@@ -1,0 +1,124 @@
+"""Requests as the server sees them: with what earlier ones taught, and now and then watched to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from grm_server.engine.base import Sampler
+from grm_server.grm.prompts import JudgeTemplate
+from grm_server.grm.types import Decided, StopReason, StopRule
+from grm_server.pipeline.score import score
+from grm_server.pipeline.types import Event, Judgement, ScoreRequest
+from grm_server.serving.calibration import Calibration
+from grm_server.serving.priors import Key, PriorStore
+from grm_server.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+AUDITS_AT_ONCE = 4
+
+
+class Scoring:
+    """One engine and what traffic has taught about it."""
+
+    def __init__(
+        self,
+        template: JudgeTemplate,
+        sampler: Sampler,
+        metrics: Metrics,
+        priors: PriorStore,
+        *,
+        audit_share: float,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.sampler = sampler
+        self.tau = calibration.tau if calibration is not None and calibration.model == sampler.model else None
+        """The label temperature's parameter; None without a calibration for this model."""
+        self._template = template
+        self._metrics = metrics
+        self._priors = priors
+        self._audit_share = audit_share
+        self._audits: set[asyncio.Task[None]] = set()
+
+    async def events(self, request: ScoreRequest, task: str, *, anytime: bool = False) -> AsyncGenerator[Event]:
+        """The pipeline's events, up to the answer. Raises what `score` raises; closing it aborts the samples.
+
+        task: the caller's tag for requests that are alike; they share a prior.
+        """
+        key = Key(self.sampler.model, task, request.aggregate)
+        audit = _chosen(request, self._audit_share)
+        events = score(
+            request,
+            self._template,
+            self.sampler,
+            self._metrics,
+            self._priors.prior(key),
+            anytime=anytime,
+            audit=audit,
+        )
+        handed_over = False
+        try:
+            async for event in events:
+                if isinstance(event, Judgement):
+                    self._priors.observe(key, event.values[: event.first_wave])
+                    handed_over = audit and self._start_audit(events, event, request.stop)
+                yield event
+                if isinstance(event, Judgement):
+                    return
+        finally:
+            if not handed_over:
+                await events.aclose()
+
+    async def close(self) -> None:
+        """Abort the audits and write down what was learnt."""
+        for audit in self._audits:
+            audit.cancel()
+        if self._audits:
+            await asyncio.wait(self._audits)
+        self._priors.save()
+
+    def _start_audit(self, events: AsyncGenerator[Event], answered: Judgement, rule: StopRule) -> bool:
+        """Whether the events go on in the background."""
+        if answered.stop_reason is not StopReason.DECIDED or not isinstance(rule, Decided):
+            return False
+        if len(self._audits) >= AUDITS_AT_ONCE:
+            self._metrics.audits.labels("skipped").inc()
+            return False
+        audit = asyncio.ensure_future(self._audit(events, answered, rule.target == "ranking"))
+        self._audits.add(audit)
+        audit.add_done_callback(self._audits.discard)
+        return True
+
+    async def _audit(self, events: AsyncGenerator[Event], answered: Judgement, ranking: bool) -> None:
+        """Draw the samples that were spared and see whether they would have decided otherwise."""
+        try:
+            async with aclosing(events):
+                full = await anext(events)
+        except Exception as error:
+            logger.warning("an audit failed: %s", type(error).__name__)
+            self._metrics.audits.labels("failed").inc()
+            return
+        assert isinstance(full, Judgement)
+        one, other = answered.verdict.ranking, full.verdict.ranking
+        agrees = one == other if ranking else one[0] == other[0]
+        self._metrics.audits.labels("agree" if agrees else "disagree").inc()
+        logger.info(
+            "audit: decided at k=%d with a predicted risk of %.3f; at k=%d the %s is %s",
+            answered.k_used,
+            answered.risk,
+            full.k_used,
+            "ranking" if ranking else "best response",
+            "the same" if agrees else "another",
+        )
+
+
+def _chosen(request: ScoreRequest, share: float) -> bool:
+    """A share of the requests, by a hash of what they say: the same request is always audited or never."""
+    digest = hashlib.blake2b(
+        repr((request.task.query, request.task.responses, request.seed)).encode("utf-8", "replace")
+    )
+    return int.from_bytes(digest.digest()[:8]) < share * 2**64
