@@ -19,7 +19,7 @@ CASES = sorted(path for path in Path(__file__).parent.glob("*.json") if not path
 def test_golden(path: Path) -> None:
     written = json.loads(path.read_text("utf-8"))
     sample = Sample(written["texts"])
-    outcome = parse(Draw(0, tuple(written["order"]), 0), sample)
+    outcome = parse(Draw(0, tuple(written["order"]), 0), sample, len(written["order"]))
     read = {"scores": list(outcome.scores)} if isinstance(outcome, Trajectory) else {"failure": outcome.reason.value}
     expected = json.loads(path.with_suffix(".expected.json").read_text("utf-8"))
     assert read | {"principles": sample.principles, "critique": sample.critique} == expected

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,7 +27,7 @@ async def test_answer(serve: Serve) -> None:
     sampler = FakeSampler(["1, 5, 9}"] * 6)
     async with serve(sampler) as client:
         answer = (await post(client, return_samples=True)).json()
-    orders = [draw.order for draw in plan(3, 6, seed=5)]
+    orders = [draw.order for draw in plan(range(3), 6, seed=5)]
     # Whatever stood at the last position got the 9, in each of the six orders: by design all responses come out even.
     assert answer["vote_sums"] == [30, 30, 30]
     assert answer["rewards"] == [5.0, 5.0, 5.0]
@@ -181,7 +182,7 @@ async def test_the_answer_does_not_repeat_what_was_sent(serve: Serve) -> None:
     ],
 )
 async def test_a_limit_is_named(serve: Serve, change: dict[str, Any], param: str, setting: str) -> None:
-    limits = ("limits.max_responses=4", "limits.max_k=8", "limits.max_critique_tokens=300")
+    limits = ("limits.max_responses=4", "judge.k=8", "limits.max_k=8", "limits.max_critique_tokens=300")
     async with serve(FakeSampler(), *limits) as client:
         response = await post(client, **change)
     error = response.json()["error"]
@@ -240,11 +241,11 @@ async def test_an_engine_that_dies_in_the_middle_fails_the_request(serve: Serve)
     assert sampler.started == 6
 
 
-async def test_a_client_that_hangs_up_aborts_its_samples() -> None:
+@pytest.mark.parametrize("accept", [b"application/json", b"text/event-stream"])
+async def test_a_client_that_hangs_up_aborts_its_samples(tmp_path: Path, accept: bytes) -> None:
     sampler = FakeSampler(delay_s=60)
-    app = create_app(load_settings({}), sampler)
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), sampler)
     service: Service = app.state.service
-    service.sampler = sampler
     body = json.dumps(BODY).encode()
     sent: list[Any] = []
     hang_up = asyncio.Event()
@@ -263,14 +264,15 @@ async def test_a_client_that_hangs_up_aborts_its_samples() -> None:
         "type": "http",
         "method": "POST",
         "path": "/v1/rewards",
-        "headers": [(b"content-type", b"application/json")],
+        "headers": [(b"content-type", b"application/json"), (b"accept", accept)],
         "query_string": b"",
     }
-    call = asyncio.ensure_future(app(scope, receive, send))
-    while sampler.started < 6:
-        await asyncio.sleep(0.001)
-    hang_up.set()
-    await asyncio.wait_for(call, timeout=1)
+    async with app.router.lifespan_context(app):
+        call = asyncio.ensure_future(app(scope, receive, send))
+        while sampler.started < 6:
+            await asyncio.sleep(0.001)
+        hang_up.set()
+        await asyncio.wait_for(call, timeout=1)
     assert sampler.aborted == 6
     assert "grm_requests_in_flight 0.0" in service.metrics.exposition().decode()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 
+import anyio
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -37,23 +37,25 @@ def stream(events: AsyncGenerator[Event], name: Callable[[Event], Named]) -> Str
 
 
 async def _lines(events: AsyncGenerator[Event], name: Callable[[Event], Named]) -> AsyncGenerator[bytes]:
-    async with aclosing(events):
+    coming: asyncio.Future[Event | None] | None = None
+    try:
         while True:
             coming = asyncio.ensure_future(anext(events, None))
-            try:
-                while not (await asyncio.wait((coming,), timeout=HEARTBEAT_S))[0]:
-                    yield KEEPALIVE_COMMENT
-                event = coming.result()
-            except GRMError as error:
-                yield _format("error", ErrorResponse(error=error_detail(error)))
-                return
-            finally:
-                if not coming.done():
-                    coming.cancel()
-                    await asyncio.wait((coming,))
+            while not (await asyncio.wait((coming,), timeout=HEARTBEAT_S))[0]:
+                yield KEEPALIVE_COMMENT
+            event = coming.result()
             if event is None:
                 return
             yield _format(*name(event))
+    except GRMError as error:
+        yield _format("error", ErrorResponse(error=error_detail(error)))
+    finally:
+        # When the caller leaves, this task is cancelled at every await; the samples must be aborted all the same.
+        with anyio.CancelScope(shield=True):
+            if coming is not None and not coming.done():
+                coming.cancel()
+                await asyncio.wait((coming,))
+            await events.aclose()
 
 
 def _format(name: str, data: BaseModel) -> bytes:

@@ -9,7 +9,7 @@ from grm_server.grm.types import Draw, Failure, FailureReason, Sample, Trajector
 
 
 def read(tail: str, order: tuple[int, ...] = (0, 1), **texts: str) -> Trajectory | Failure:
-    return parse(Draw(0, order, 1), Sample({"scores": tail, **texts}))
+    return parse(Draw(0, order, 1), Sample({"scores": tail, **texts}), len(order))
 
 
 def test_scores_go_back_to_request_order_by_a_three_cycle() -> None:
@@ -86,4 +86,4 @@ def test_never_raises_on_what_looks_like_scores(tail: str) -> None:
 
 
 def test_a_sample_without_a_tail_is_a_failure() -> None:
-    assert isinstance(parse(Draw(0, (0,), 1), Sample({})), Failure)
+    assert isinstance(parse(Draw(0, (0,), 1), Sample({}), 1), Failure)

@@ -1,13 +1,13 @@
 """The designs' promises, checked by counting."""
 
 from collections import Counter
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.grm.plan import derive_seed, latin_squares, plan
+from grm_server.grm.plan import course, derive_seed, latin_squares, plan, plan_blocks, plan_exchangeable, wave_end
 
 
 def design(n: int) -> list[tuple[int, ...]]:
@@ -36,7 +36,7 @@ def test_size_of_a_design(n: int, size: int) -> None:
 
 @given(n=st.integers(1, 12), k=st.integers(1, 40), seed=st.integers(0, 2**53 - 1))
 def test_plan(n: int, k: int, seed: int) -> None:
-    draws = plan(n, k, seed)
+    draws = plan(range(n), k, seed)
     assert [draw.index for draw in draws] == list(range(k))
     assert all(sorted(draw.order) == list(range(n)) for draw in draws)
     assert len({draw.order for draw in draws}) <= len(design(n))
@@ -48,18 +48,18 @@ def test_plan(n: int, k: int, seed: int) -> None:
 
 
 def test_whole_designs_come_first() -> None:
-    orders = [draw.order for draw in plan(3, 14, seed=0)]
+    orders = [draw.order for draw in plan(range(3), 14, seed=0)]
     assert len(set(orders[:6])) == len(set(orders[6:12])) == 6
     assert len(set(orders[12:])) == 2
 
 
 def test_same_seed_same_plan_and_other_seed_other_labels() -> None:
-    assert plan(4, 8, seed=7) == plan(4, 8, seed=7)
-    assert len({plan(4, 1, seed=s)[0].order for s in range(200)}) == 24
+    assert plan(range(4), 8, seed=7) == plan(range(4), 8, seed=7)
+    assert len({plan(range(4), 1, seed=s)[0].order for s in range(200)}) == 24
 
 
 def test_seeds_of_neighbouring_requests_do_not_meet() -> None:
-    seeds = [draw.seed for s in range(50) for draw in plan(2, 32, seed=s)]
+    seeds = [draw.seed for s in range(50) for draw in plan(range(2), 32, seed=s)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= s < 2**53 for s in seeds)
     assert derive_seed(1, 23) != derive_seed(12, 3)
@@ -67,14 +67,93 @@ def test_seeds_of_neighbouring_requests_do_not_meet() -> None:
 
 @pytest.mark.parametrize(("n", "k"), [(0, 1), (1, 0)])
 def test_nothing_to_plan(n: int, k: int) -> None:
-    with pytest.raises(ValueError, match="n >= 1 and k >= 1"):
-        plan(n, k, seed=0)
+    with pytest.raises(ValueError, match="a response and k >= 1"):
+        plan(range(n), k, seed=0)
 
 
 def test_orders_within_a_square_come_in_random_turn() -> None:
     steps = set()
     for seed in range(50):
-        first, second = (draw.order for draw in plan(4, 2, seed))
+        first, second = (draw.order for draw in plan(range(4), 2, seed))
         steps.add(tuple(first.index(i) for i in second))
     # Labels aside, the second order would otherwise be the same step from the first for every seed.
     assert len(steps) == 3
+
+
+def ends(k: int, unit: int, since: int = 0) -> list[int]:
+    found = [since]
+    while found[-1] < k:
+        found.append(wave_end(found[-1], k, unit, since))
+    return found[1:]
+
+
+def test_waves_are_whole_designs() -> None:
+    assert ends(32, 1) == ends(32, 2) == ends(32, 4) == [4, 8, 16, 24, 32]
+    assert ends(48, 1) == [4, 8, 16, 24, 32, 40, 48]
+    assert ends(32, 6) == [6, 12, 18, 24, 32]
+    assert ends(16, 8) == [8, 16]
+    assert ends(16, 10) == [10, 16]
+    assert ends(5, 2) == [4, 5]
+    assert ends(3, 1) == [3]
+    # After two of eight were dropped at reading 8, a design is six readings.
+    assert ends(32, 6, since=8) == [20, 26, 32]
+
+
+def test_the_waves_of_a_course_are_its_draws_in_turn() -> None:
+    planned = course(range(4), 32, seed=1, list_size=8)
+    waves = [planned.wave(drawn, 32) for drawn in (0, 4, 8, 16, 24)]
+    assert [draw for wave in waves for draw in wave] == list(planned.draws) == list(plan(range(4), 32, seed=1))
+    assert planned.wave(32, 32) == ()
+
+
+def test_a_course_over_survivors_goes_on_where_the_first_ended() -> None:
+    planned = course([1, 4, 6], 16, seed=1, list_size=8, since=8, first=8)
+    assert [draw.index for draw in planned.draws] == list(range(8, 16))
+    assert all(sorted(draw.order) == [1, 4, 6] for draw in planned.draws)
+    assert {draw.seed for draw in planned.draws} == {derive_seed(1, j) for j in range(8, 16)}
+    assert planned.wave(8, 16) == planned.draws
+
+
+def test_a_long_list_is_planned_in_blocks() -> None:
+    planned = course(range(20), 16, seed=1, list_size=8)
+    assert planned.per_reading == 3
+    assert len(planned.draws) == 48
+    assert len(planned.wave(0, 16)) == 12
+    assert planned.wave(0, 16) + planned.wave(4, 16) == planned.draws[:24]
+
+
+@pytest.mark.parametrize(
+    ("n", "list_size", "rounds"), [(9, 8, 16), (16, 8, 8), (17, 8, 8), (48, 8, 16), (64, 8, 16), (5, 2, 8)]
+)
+def test_blocks_are_balanced(n: int, list_size: int, rounds: int) -> None:
+    draws = plan_blocks(range(n), rounds, list_size, seed=3)
+    count = -(-n // list_size)
+    assert len(draws) == rounds * count
+    sizes = {len(draw.order) for draw in draws}
+    assert max(sizes) <= list_size
+    assert max(sizes) - min(sizes) <= 1
+    for start in range(0, len(draws), count):
+        assert sorted(i for draw in draws[start : start + count] for i in draw.order) == list(range(n))
+    met = Counter(pair for draw in draws for pair in combinations(sorted(draw.order), 2))
+    times = [met[pair] for pair in combinations(range(n), 2)]
+    mean = sum(times) / len(times)
+    # A random deal has a variance of nearly the mean.
+    assert sum((t - mean) ** 2 for t in times) / len(times) < 0.5 * mean
+    stood = Counter((i, p) for draw in draws for p, i in enumerate(draw.order))
+    per_place = [stood[i, p] for i in range(n) for p in range(min(sizes))]
+    assert max(per_place) - min(per_place) <= 2
+
+
+def test_blocks_differ_between_seeds_and_not_between_calls() -> None:
+    one = plan_blocks(range(20), 4, 8, seed=1)
+    assert one == plan_blocks(range(20), 4, 8, seed=1)
+    assert {draw.order for draw in one} != {draw.order for draw in plan_blocks(range(20), 4, 8, seed=2)}
+
+
+def test_exchangeable_draws_come_from_the_design_in_no_order() -> None:
+    draws = plan_exchangeable(range(4), 400, seed=1)
+    counts = Counter(draw.order for draw in draws)
+    assert len(counts) == 4
+    assert all(60 < count < 140 for count in counts.values())
+    # A balanced plan never shows an order twice within a block of four.
+    assert any(len({draw.order for draw in draws[j : j + 4]}) < 4 for j in range(0, 400, 4))
