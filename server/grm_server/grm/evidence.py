@@ -80,7 +80,13 @@ def position_effect(values: Floats, orders: Sequence[Order], means: Floats) -> F
 
 
 def _additive(values: Floats, seen: Bools) -> tuple[Floats, Floats]:
-    """Least squares of value = response + sample: (n,) means and their (n, n) covariance for noise of variance 1."""
+    """Least squares of value = response + sample: (n,) means and their (n, n) covariance for noise of variance 1.
+
+    Covariances are right up to a constant, so that differences have the right variance.
+    """
+    whole = seen.all(axis=1)
+    if whole.any() and not (seen.any(axis=1) & ~whole).any():
+        return values[whole].mean(axis=0), np.eye(seen.shape[1]) / whole.sum()
     weight = seen / (seen.sum(axis=1, keepdims=True) + _RIDGE)
     level = values[seen].mean() if seen.any() else np.nan
     above = np.where(seen, values - level, 0.0)

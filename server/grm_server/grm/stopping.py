@@ -104,7 +104,7 @@ def _overtaking(evidence: Evidence, left: float, ahead: Sequence[int] | Ints, be
     t, s2 = evidence.pairs[ahead, behind], evidence.pair_variance[ahead, behind]
     gap = evidence.means[ahead] - evidence.means[behind]
     if left <= 0:
-        return np.where(gap > 0, 0.0, 1.0)
+        return np.zeros(len(gap))
     # The share of samples with scores so far, with one failure in ten counted in advance.
     valid_share = (evidence.valid + 9) / (evidence.launched + 10) * evidence.launched / max(evidence.valid, 1)
     r = t * left * valid_share

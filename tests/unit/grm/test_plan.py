@@ -150,6 +150,11 @@ def test_blocks_differ_between_seeds_and_not_between_calls() -> None:
     assert {draw.order for draw in one} != {draw.order for draw in plan_blocks(range(20), 4, 8, seed=2)}
 
 
+def test_a_course_for_strict_draws_each_order_on_its_own() -> None:
+    assert course(range(4), 32, 1, 8, exchangeable=True).draws == plan_exchangeable(range(4), 32, 1)
+    assert course(range(3), 32, 1, 8, exchangeable=True).wave(0, 32)[-1].index == 3
+
+
 def test_exchangeable_draws_come_from_the_design_in_no_order() -> None:
     draws = plan_exchangeable(range(4), 400, seed=1)
     counts = Counter(draw.order for draw in draws)

@@ -1,67 +1,159 @@
-"""Voting: the paper's example, order does not matter, ties are told, nothing is invented."""
+"""Voting: the paper's example, order does not matter, ties are told, and errors and chances mean what they say."""
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
-from grm_server.grm.types import Draw, Failure, FailureReason, Sample, Trajectory
+from grm_server.grm.evidence import gather
+from grm_server.grm.types import Draw, Evidence, Floats, Prior, Sample, Trajectory, Verdict
 from grm_server.grm.voting import vote
 
+PRIOR = Prior(pair_variance=2.4, gap_variance=3.9, score_variance=1.6)
 SCORES = st.integers(1, 4).flatmap(lambda n: st.lists(st.tuples(*[st.integers(1, 10)] * n), min_size=1, max_size=12))
 
 
-def trajectories(*scores: tuple[int, ...]) -> list[Trajectory]:
+def trajectories(*scores: tuple[int | None, ...]) -> list[Trajectory]:
     sample = Sample({})
     return [Trajectory(Draw(j, tuple(range(len(s))), j), sample, s) for j, s in enumerate(scores)]
 
 
+def evidence_of(values: Floats, prior: Prior = PRIOR) -> Evidence:
+    m, n = values.shape
+    return gather(values, [tuple(range(n))] * m, prior)
+
+
+def judge(*scores: tuple[int, ...], shrink: bool = False, prior: Prior = PRIOR) -> Verdict:
+    return vote(evidence_of(np.array(scores, float), prior), trajectories(*scores), None, shrink=shrink)
+
+
 def test_the_papers_figure_3() -> None:
-    votes = trajectories((1, 5), (5, 6), (4, 8), (7, 6))
-    assert vote(votes).vote_sums == (17, 25)
-    assert vote([votes[0], votes[2]]).vote_sums == (5, 13)
+    votes = [(1, 5), (5, 6), (4, 8), (7, 6)]
+    assert judge(*votes).vote_sums == (17, 25)
+    assert judge(votes[0], votes[2]).vote_sums == (5, 13)
 
 
-def test_rewards_are_means_over_valid_samples_and_failures_are_counted() -> None:
-    failure = Failure(Draw(2, (0, 1), 2), FailureReason.WRONG_COUNT)
-    verdict = vote(trajectories((1, 5), (2, 6)), [failure, failure])
-    assert verdict.rewards == (1.5, 5.5)
+def test_rewards_are_means_over_samples() -> None:
+    verdict = judge((1, 5), (2, 6))
+    assert verdict.rewards == pytest.approx((1.5, 5.5))
     assert verdict.ranking == (1, 0)
     assert verdict.best == 1
-    assert verdict.k_valid == 2
-    assert verdict.failures == {FailureReason.WRONG_COUNT: 2}
+    assert verdict.shown == (2, 2)
 
 
 def test_ties_are_groups_in_request_order_best_group_first() -> None:
-    verdict = vote(trajectories((3, 9, 3, 9, 5)))
+    verdict = judge((3, 9, 3, 9, 5))
     assert verdict.ranking == (1, 3, 4, 0, 2)
     assert verdict.ties == ((1, 3), (0, 2))
 
 
+def test_equal_sums_tie_although_their_parts_differ() -> None:
+    assert judge((1, 3), (3, 2), (3, 2)).ties == ((0, 1),)
+
+
 def test_no_sample_no_reward() -> None:
+    nan = float("nan")
     with pytest.raises(ValueError, match="without a valid sample"):
-        vote([])
+        vote(evidence_of(np.array([[nan, nan]])), [], None, shrink=False)
 
 
 @given(SCORES)
 def test_the_order_of_samples_does_not_matter(scores: list[tuple[int, ...]]) -> None:
     shuffled = random.Random(0).sample(scores, len(scores))
-    assert vote(trajectories(*scores)) == vote(trajectories(*shuffled))
+    one, other = judge(*scores), judge(*shuffled)
+    assert one.rewards == pytest.approx(other.rewards)
+    assert (one.vote_sums, one.ranking, one.ties) == (other.vote_sums, other.ranking, other.ties)
 
 
-@given(SCORES, st.randoms(use_true_random=False))
-def test_rewards_move_with_their_responses(scores: list[tuple[int, ...]], rng: random.Random) -> None:
+@given(SCORES, st.randoms(use_true_random=False), st.booleans())
+def test_rewards_move_with_their_responses(scores: list[tuple[int, ...]], rng: random.Random, shrink: bool) -> None:
     n = len(scores[0])
     places = rng.sample(range(n), n)
     moved = [tuple(s[i] for i in places) for s in scores]
-    assert vote(trajectories(*moved)).rewards == tuple(vote(trajectories(*scores)).rewards[i] for i in places)
+    one, other = judge(*scores, shrink=shrink), judge(*moved, shrink=shrink)
+    assert other.rewards == pytest.approx([one.rewards[i] for i in places])
+    assert other.se == pytest.approx([one.se[i] for i in places])
 
 
-@given(SCORES)
-def test_rewards_stay_on_the_scale_and_ranking_is_a_permutation(scores: list[tuple[int, ...]]) -> None:
-    verdict = vote(trajectories(*scores))
-    assert all(1 <= reward <= 10 for reward in verdict.rewards)
-    assert sorted(verdict.ranking) == list(range(len(scores[0])))
-    sums = [verdict.vote_sums[i] for i in verdict.ranking]
-    assert sums == sorted(sums, reverse=True)
+@given(SCORES, st.booleans())
+def test_numbers_stay_where_they_belong(scores: list[tuple[int, ...]], shrink: bool) -> None:
+    verdict = judge(*scores, shrink=shrink)
+    n = len(scores[0])
+    assert all(1 - 1e-9 <= reward <= 10 + 1e-9 for reward in verdict.rewards)
+    assert all(se >= 0 for se in verdict.se)
+    assert sorted(verdict.ranking) == list(range(n))
+    ranked = [verdict.rewards[i] for i in verdict.ranking]
+    assert all(a >= b - 1e-9 for a, b in zip(ranked, ranked[1:], strict=False))
+    assert sum(verdict.p_best) == pytest.approx(1)
+    for a in range(n):
+        for b in range(n):
+            assert verdict.p_greater[a][b] + verdict.p_greater[b][a] == pytest.approx(1)
+
+
+def test_the_posterior_is_the_formula() -> None:
+    scores = [(8, 5), (7, 5), (9, 4), (6, 6)]
+    d = np.array([a - b for a, b in scores], float)
+    s2 = (((d - d.mean()) ** 2).sum() + 3 * PRIOR.pair_variance) / (3 + 3)
+    v = 1 / (4 / s2 + 1 / PRIOR.gap_variance)
+    mu = v * d.sum() / s2
+    verdict = judge(*scores, shrink=True)
+    assert verdict.rewards[0] - verdict.rewards[1] == pytest.approx(mu)
+    assert sum(verdict.rewards) == pytest.approx(sum(map(sum, scores)) / 4)
+    assert verdict.p_greater[0][1] == pytest.approx(student.cdf(mu / np.sqrt(v), 6))
+    assert verdict.p_best == pytest.approx((verdict.p_greater[0][1], verdict.p_greater[1][0]))
+
+
+def test_a_margin_that_stopped_the_sampling_is_taken_back_in_part() -> None:
+    plain, shrunk = judge((9, 2), (8, 3)), judge((9, 2), (8, 3), shrink=True)
+    assert 0 < shrunk.rewards[0] - shrunk.rewards[1] < plain.rewards[0] - plain.rewards[1]
+    assert shrunk.ranking == plain.ranking
+    assert shrunk.se[0] < plain.se[0]
+
+
+def test_the_chance_of_the_best_of_three_agrees_with_its_pairs() -> None:
+    verdict = judge((9, 5, 1), (8, 5, 2), (9, 6, 1), (8, 4, 1))
+    # The third is out of the race, so the first must beat the second.
+    assert verdict.p_best[0] == pytest.approx(verdict.p_greater[0][1], abs=0.02)
+    even = judge((5, 5, 5), (6, 6, 6), (4, 4, 4))
+    assert even.p_best == pytest.approx((1 / 3, 1 / 3, 1 / 3), abs=0.03)
+
+
+def test_standard_errors_and_chances_are_what_they_say() -> None:
+    """Over many simulated requests: se covers the error, p_best comes true as often as it says."""
+    rng = np.random.default_rng(3)
+    n, t, sigma, lenient, tau = 3, 6, 1.2, 0.8, 1.3
+    prior = Prior(2 * sigma**2, 2 * tau**2, sigma**2 + lenient**2)
+    errors, said, claimed, came = [], [], [], []
+    for _ in range(1500):
+        truth = 5 + rng.normal(0, tau, n)
+        values = truth + rng.normal(0, lenient, (t, 1)) + rng.normal(0, sigma, (t, n))
+        for shrink in (False, True):
+            verdict = vote(evidence_of(values, prior), [], None, shrink=shrink)
+            errors.append([(a - b) ** 2 for a, b in zip(verdict.rewards, truth, strict=True)])
+            said.append([se**2 for se in verdict.se])
+        claimed.append(verdict.p_best)
+        came.append([i == int(np.argmax(truth)) for i in range(n)])
+    for start in (0, 1):
+        assert np.mean(errors[start::2]) == pytest.approx(np.mean(said[start::2]), rel=0.1)
+    assert np.mean(errors[1::2]) < np.mean(errors[0::2])
+    p, y = np.array(claimed).ravel(), np.array(came).ravel()
+    for low, high in ((0.0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1.01)):
+        inside = (p >= low) & (p < high)
+        assert y[inside].mean() == pytest.approx(p[inside].mean(), abs=0.05)
+
+
+def test_responses_that_were_not_shown_add_nothing_to_the_sums() -> None:
+    nan = float("nan")
+    values = np.array([[5.0, 6.0, nan], [nan, 7.0, 8.0], [4.0, nan, 9.0]])
+    evidence = gather(values, [(0, 1), (1, 2), (0, 2)], PRIOR, blocks=True)
+    verdict = vote(evidence, trajectories((5, 6, None), (None, 7, 8), (4, None, 9)), None, shrink=False)
+    assert verdict.vote_sums == (9, 13, 17)
+    assert verdict.shown == (2, 2, 2)
+
+
+def test_the_position_effect_is_handed_on() -> None:
+    evidence = evidence_of(np.array([[5.0, 6.0]]))
+    assert vote(evidence, [], np.array([0.5, -0.5]), shrink=False).position_effect == (0.5, -0.5)

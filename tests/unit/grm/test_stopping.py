@@ -1,0 +1,198 @@
+"""When to stop: the formulas against hand calculation, the promises against populations made to break them."""
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from grm_server.grm.evidence import gather
+from grm_server.grm.stopping import BALLOT_RANGE, decide, proven, ranking_risks, rival_risks
+from grm_server.grm.types import (
+    Decided,
+    Decision,
+    Fixed,
+    Floats,
+    Precision,
+    Prior,
+    Standing,
+    StopReason,
+    StopRule,
+    Strict,
+)
+
+PRIOR = Prior(pair_variance=2.4, gap_variance=3.9, score_variance=1.6)
+
+
+def decision(
+    rule: StopRule, scores: object, k: int, standing: Standing | None = None, drawn: float | None = None
+) -> Decision:
+    values = np.array(scores, dtype=float)
+    m, n = values.shape
+    evidence = gather(values, [tuple(range(n))] * m, PRIOR)
+    everyone = Standing(tuple(range(n)))
+    return decide(rule, evidence, values, m if drawn is None else drawn, k, standing or everyone, "mean")
+
+
+def test_the_risk_is_the_formula() -> None:
+    d = np.array([3.0, 1.0, 2.0, 4.0, 0.0, 2.0])
+    values = np.column_stack([5 + d, np.full(6, 5.0)])
+    m = t = 6
+    k = 20
+    r = (k - m) * (t + 9) / (m + 10)
+    s2 = (((d - d.mean()) ** 2).sum() + 3 * PRIOR.pair_variance) / (t - 1 + 3)
+    v = 1 / (t / s2 + 1 / PRIOR.gap_variance)
+    mu = v * d.sum() / s2
+    z = (d.sum() + r * mu) / np.sqrt(r * s2 + r**2 * v)
+    expected = student.cdf(-z, t - 1 + 3)
+    evidence = gather(values, [(0, 1)] * m, PRIOR)
+    assert rival_risks(evidence, (k - m) / m, (0, 1)) == pytest.approx([0, expected], rel=1e-5)
+    assert decision(Decided(0.05), values, k).risk == pytest.approx(expected, rel=1e-5)
+
+
+def test_missing_samples_are_expected_to_go_on_missing() -> None:
+    nan = float("nan")
+    values = np.array([[6.0, 5.0], [7.0, 5.0], [nan, nan], [6.0, 4.0]] * 2)
+    evidence = gather(values, [(0, 1)] * 8, PRIOR)
+    m, t, k = 8, 6, 16
+    d = np.array([1.0, 2.0, 2.0] * 2)
+    r = (k - m) * (t + 9) / (m + 10)
+    s2 = (((d - d.mean()) ** 2).sum() + 3 * PRIOR.pair_variance) / (t - 1 + 3)
+    v = 1 / (t / s2 + 1 / PRIOR.gap_variance)
+    z = (d.sum() + r * v * d.sum() / s2) / np.sqrt(r * s2 + r**2 * v)
+    assert rival_risks(evidence, 1.0, (0, 1))[1] == pytest.approx(student.cdf(-z, t - 1 + 3), rel=1e-5)
+
+
+def test_clear_is_decided_and_close_goes_on() -> None:
+    assert decision(Decided(0.05), [[9, 2], [8, 3], [9, 3], [8, 2]], 16).stop is StopReason.DECIDED
+    close = decision(Decided(0.05), [[6, 5], [5, 6], [6, 6], [5, 5]], 16)
+    assert close.stop is None
+    assert close.risk > 0.3
+
+
+def test_at_full_k_there_is_no_risk_left() -> None:
+    for rule in (Fixed(), Decided(0.05), Decided(0.05, "ranking"), Strict(0.05), Precision(0.01)):
+        full = decision(rule, [[6, 5], [5, 6], [6, 6], [5, 5]], 4)
+        assert full.stop is StopReason.FULL_K
+        assert full.risk == 0
+
+
+def test_a_whole_ranking_is_harder_than_its_first() -> None:
+    scores = [[9, 5, 4], [9, 4, 5], [8, 5, 4], [9, 5, 5]] * 2
+    assert decision(Decided(0.05), scores, 16).stop is StopReason.DECIDED
+    whole = decision(Decided(0.05, target="ranking"), scores, 16)
+    assert whole.stop is None
+    evidence = gather(np.array(scores, float), [(0, 1, 2)] * 8, PRIOR)
+    assert whole.risk == pytest.approx(ranking_risks(evidence, 1.0).sum())
+
+
+def test_one_response_is_worth_all_its_samples_unless_precision_is_asked_for() -> None:
+    scores = [[7], [7], [7], [7], [7], [7], [7], [7]]
+    assert decision(Decided(0.05), scores, 16).stop is None
+    assert decision(Strict(0.05), scores, 16).stop is None
+    assert decision(Precision(0.4), scores, 16).stop is StopReason.PRECISION
+    assert decision(Precision(0.1), scores, 16).stop is None
+
+
+def test_precision_is_the_shrunk_standard_error_of_the_noisiest_response() -> None:
+    scores = np.array([[5, 1], [5, 9], [5, 1], [5, 9]], float)
+    variance = (((scores[:, 1] - 5) ** 2).sum() + 3 * PRIOR.score_variance) / (3 + 3)
+    se = float(np.sqrt(variance / 4))
+    assert decision(Precision(se + 1e-6), scores, 16).stop is StopReason.PRECISION
+    assert decision(Precision(se - 1e-6), scores, 16).stop is None
+
+
+def test_losers_are_dropped_from_six_responses_on() -> None:
+    row = [8, 7, 2, 1, 2, 1]
+    scores = [row, [7, 8, 1, 2, 1, 2], [8, 7, 2, 2, 1, 1], [7, 7, 1, 1, 2, 2]] * 2
+    after = decision(Decided(0.05), scores, 32)
+    assert after.stop is None
+    assert after.standing.active == (0, 1)
+    assert 0 < after.standing.spent <= 0.025
+    # The price of dropping stays in the risk.
+    later = decision(Decided(0.05), scores, 32, Standing((0, 1), 0.02))
+    assert later.risk == pytest.approx(decision(Decided(0.05), scores, 32, Standing((0, 1))).risk + 0.02)
+    five = decision(Decided(0.05), [r[:5] for r in scores], 32)
+    assert five.standing.active == (0, 1, 2, 3, 4)
+    ranking = decision(Decided(0.05, target="ranking"), scores, 32)
+    assert ranking.standing.active == (0, 1, 2, 3, 4, 5)
+
+
+def test_one_loser_among_many_is_not_worth_new_prompts() -> None:
+    scores = [[8, 8, 8, 8, 8, 8, 8, 1], [7, 8, 8, 8, 8, 8, 8, 1]] * 4
+    assert len(decision(Decided(0.05), scores, 32).standing.active) == 8
+
+
+def adversarial(*parts: tuple[int, float]) -> Floats:
+    """Differences of response 0 over response 1: (how many, how large) each."""
+    d = np.concatenate([np.full(count, size) for count, size in parts])
+    return np.column_stack([np.maximum(d, 0) + 1, np.maximum(-d, 0) + 1])
+
+
+@pytest.mark.parametrize(
+    "population",
+    [
+        adversarial((26, 2.0), (6, -9.0)),
+        adversarial((28, 1.0), (4, -7.0)),
+        adversarial((16, 1.0), (16, -1.0)),
+        adversarial((16, 9.0), (16, -9.0)),
+    ],
+)
+@pytest.mark.parametrize("delta", [0.05, 0.2])
+def test_strict_names_another_winner_with_probability_delta_at_most(population: Floats, delta: float) -> None:
+    rng = np.random.default_rng(5)
+    k, runs = len(population), 400
+    sums = population.sum(axis=0)
+    wrong = 0
+    for _ in range(runs):
+        drawn = population[rng.permutation(k)]
+        for m in range(4, k, 4):
+            if proven(drawn[:m], k, BALLOT_RANGE["mean"], delta):
+                leader = int(np.argmax(drawn[:m].sum(axis=0)))
+                wrong += sums[leader] <= sums[1 - leader]
+                break
+    # 400 runs at an error of delta exactly would exceed this once in a thousand times.
+    assert wrong / runs <= delta + 3.1 * np.sqrt(delta * (1 - delta) / runs)
+
+
+def test_strict_stops_when_no_rest_can_change_the_winner() -> None:
+    values = np.array([[10.0, 1.0]] * 17 + [[1.0, 1.0]] * 15)
+    assert not proven(values[:4], 32, 9.0, 1e-9)
+    # 17 leads of 9 cannot be taken back by 15 samples, whatever delta is.
+    assert proven(values[:17], 32, 9.0, 1e-9)
+
+
+def test_strict_needs_every_rival_beaten_and_failures_count_as_no_difference() -> None:
+    nan = float("nan")
+    clear = np.array([[9.0, 2.0, 2.0]] * 20)
+    assert proven(clear, 32, 9.0, 0.05)
+    assert not proven(np.array([[9.0, 2.0, 9.0]] * 20), 32, 9.0, 0.05)
+    holes = clear.copy()
+    holes[::2] = nan
+    assert not proven(holes[:12], 32, 9.0, 0.05)
+
+
+def test_strict_through_decide() -> None:
+    assert decision(Strict(0.05), [[9, 2]] * 16, 24).stop is StopReason.STRICT
+    assert decision(Strict(0.05), [[6, 5]] * 8, 24).stop is None
+
+
+def test_the_wealth_of_the_bettor_is_a_supermartingale_at_the_boundary() -> None:
+    """Sums of exactly 0: the mean wealth over all orders must not exceed 1. Small enough to go through all orders."""
+    from itertools import permutations
+
+    d = [3.0, -1.0, -2.0, 1.0, -1.0]
+    orders = list(permutations(d))
+    for m in range(1, len(d)):
+        # P(wealth >= 1/alpha) <= alpha for every alpha, so no more than a share alpha may be proven.
+        for alpha in (0.1, 0.3, 0.5, 0.9):
+            claims = 0
+            for order in orders:
+                steps = np.array(order[:m])
+                if steps.sum() > 0:
+                    claims += proven(np.column_stack([steps, np.zeros(m)]), len(d), 3.0, alpha)
+            assert claims / len(orders) <= alpha
+
+
+def test_without_any_score_the_request_goes_on() -> None:
+    nan = float("nan")
+    for rule in (Decided(0.5), Strict(0.5), Precision(5.0)):
+        assert decision(rule, [[nan, nan]] * 4, 16).stop is None
