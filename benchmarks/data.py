@@ -3,8 +3,8 @@
     python -m benchmarks.data --data PATH/TO/LLMBar -k 32 > requests.jsonl
     grm score requests.jsonl --out samples.jsonl
 
-writes requests for `grm score`, which logs every sample of every item and can be stopped and resumed; the `id` of a line
-says where the item is from and which responses are the better ones.
+writes requests for `grm score`, which logs every sample of every item and can be stopped and resumed; the `id` of a
+line says where the item is from and which responses are the better ones.
 
 LLMBar     https://github.com/princeton-nlp/LLMBar            Dataset/**/dataset.json
 RM-Bench   https://huggingface.co/datasets/THU-KEG/RM-Bench   *_filtered.json
@@ -46,6 +46,7 @@ def main() -> None:
             "query": item.query,
             "responses": item.responses,
             "k": args.k,
+            "stop": {"rule": "fixed"},
             "seed": 0,
             "max_critique_tokens": args.tokens,
             "return_samples": True,

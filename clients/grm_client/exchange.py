@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
@@ -22,6 +22,42 @@ Query = str | Sequence[Mapping[str, str]]
 
 Outcome = httpx.Response | httpx.RequestError
 """What became of one attempt."""
+
+
+class RewardOptions(TypedDict, total=False):
+    """What a request may say beside its query and responses. None, like absence, leaves an option to the server, which
+    refuses one that it does not know."""
+
+    k: int | None
+    """Readings of each response at most; more readings, finer and steadier rewards, more time."""
+    stop: Mapping[str, object] | None
+    """When fewer than k are enough: {"rule": "fixed"}, {"rule": "decided", "gamma": 0.05, "target": "best"},
+    {"rule": "strict", "delta": 0.05} or {"rule": "precision", "se": 0.4}."""
+    deadline_s: float | None
+    """Seconds until the votes there are must be returned. Keep it below the client's `timeout_s`."""
+    aggregate: str | None
+    """How samples are added up: "mean", "winsorised", "vote" or "borda"."""
+    reading: str | None
+    """"sampled": scores as written; "expected": the last score of a sample as its expectation."""
+    list_size: int | None
+    """Responses that one sample shows at most; longer lists are judged in balanced blocks."""
+    task: str | None
+    """A tag for requests that are alike, such as "math"; they share what the server learns for `decided`."""
+    temperature: float | None
+    """Of principles, critique and scores."""
+    seed: int | None
+    """Fixes the orders and the seed of every sample."""
+    max_critique_tokens: int | None
+    """Budget of one sample's principles and critique together."""
+    reference: str | None
+    """A known good answer, shown to the judge."""
+    principles: str | None
+    """Criteria to judge under, instead of the judge's own."""
+    min_votes: int | None
+    """Raise APIError rather than answer where a response has fewer scores."""
+    return_samples: bool | None
+    """Also return what the judge wrote."""
+
 
 REWARDS_PATH = "/v1/rewards"
 READY_PATH = "/health/ready"
@@ -57,8 +93,13 @@ def request_body(query: Query, responses: Sequence[str], **options: object) -> d
     if isinstance(responses, str):
         raise TypeError("responses must be a list of strings, not one string")
     messages = query if isinstance(query, str) else [dict(message) for message in query]
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: _plain(value) for name, value in options.items() if value is not None}
     return {"query": messages, "responses": list(responses), **given}
+
+
+def _plain(value: object) -> object:
+    """Mappings of any kind as the dicts that JSON knows."""
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def retry_delay(attempt: int, outcome: Outcome, rng: random.Random) -> float | None:
@@ -66,7 +107,8 @@ def retry_delay(attempt: int, outcome: Outcome, rng: random.Random) -> float | N
 
     Only what says "not now" is tried again: a connection that failed, 429 and 503. Trying again is safe, although it
     is a POST: the server computes and stores nothing, so a request that ran twice costs time and changes nothing.
-    A 502 is not repeated, for the server has drawn all samples by then; to pay for them again is the caller's choice.
+    A 502 or 504 is not repeated, for the server has drawn samples by then, or used up the deadline; to pay for that
+    again is the caller's choice.
     """
     if isinstance(outcome, httpx.Response):
         if outcome.status_code not in RETRIED_STATUS:

@@ -23,21 +23,31 @@ class Sample(Answer):
     index: int
     """Launch order, 0..k-1."""
     order: tuple[int, ...]
-    """(n,), order[p] = index of the response that stood at position p."""
+    """order[p] = index of the response that stood at position p. (n,), fewer where the responses were judged in
+    blocks."""
     principles: str | None
     critique: str | None
-    scores: tuple[int, ...] | None
-    """(n,), request order, each 1..10."""
+    scores: tuple[int | None, ...] | None
+    """(n,), request order, each 1..10; None for a response that this sample was not shown."""
+    expected_scores: tuple[float | None, ...] | None
+    """(n,), the expectation of each score given the critique and the scores before it; None where the tokens do not
+    tell."""
     finish_reason: str | None
     """"stop", or "length": cut at the token budget."""
     completion_tokens: int
+    seed: int
+    """Of this sample, derived from the request's."""
+    finished_s: float | None
+    """Seconds from the request's arrival until the sample was written; None where the engine failed."""
     failure: str | None
     """None, or why there are no scores."""
 
 
 class Usage(Answer):
-    """Tokens."""
+    """What was spent on the samples of an answer. Samples that were begun and aborted are in the server's metrics."""
 
+    samples: int
+    """Samples drawn. Equal to `k_used` unless the responses were judged in blocks."""
     prompt_tokens: int
     """The prompts of all samples."""
     cached_tokens: int
@@ -55,30 +65,55 @@ class Timing(Answer):
 
 
 class Rewards(Answer):
-    """The votes of k samples on n responses. Indices count responses from 0, in request order."""
+    """What the samples say about n responses. Indices count responses from 0, in request order.
+
+    All probabilities but `p_best_label` are about the judge: what infinitely many of its samples would say, not whether
+    it is right.
+    """
 
     id: str
     """The server's name for this request, found in its log."""
     model: str
     rewards: tuple[float, ...]
-    """(n,), mean score of each response over the valid samples, 1..10."""
+    """(n,), mean score of each response over the valid samples, 1..10 (aggregates `vote` and `borda`: 0..1)."""
+    se: tuple[float, ...]
+    """(n,), standard error of each reward."""
     ranking: tuple[int, ...]
     """(n,), response indices, best first; equal ones stand in request order."""
     best: int
     """The first of `ranking`; see `ties` for whether it stands alone."""
     ties: tuple[tuple[int, ...], ...]
-    """Groups of responses with equal `vote_sums`."""
+    """Groups of responses with equal rewards."""
+    p_best: tuple[float, ...]
+    """(n,), probability that the response has the highest mean over infinitely many samples. Sums to 1."""
+    p_best_label: tuple[float, ...] | None
+    """(n,), probability that the response is best by label; None without a calibration (docs/calibration.md)."""
+    p_greater: tuple[tuple[float, ...], ...]
+    """(n, n), p_greater[a][b]: probability that a's mean over infinitely many samples is higher than b's."""
     vote_sums: tuple[int, ...]
-    """(n,), sum of scores over the valid samples. Comparable only within this answer."""
+    """(n,), sum of scores over the valid samples. Comparable only within this answer, between equal `votes`."""
     k: int
-    """Samples drawn."""
+    """Readings of each response that were allowed."""
+    k_used: int
+    """Readings of each response that were drawn, failed ones included."""
     k_valid: int
     """Samples that gave scores and voted."""
+    votes: tuple[int, ...]
+    """(n,), samples that gave the response a score."""
+    stop_reason: str
+    """Why no more samples were drawn: "full_k", "decided", "strict", "precision" or "deadline"."""
+    risk_full_k: float
+    """Predicted probability that k readings would decide otherwise; 0 at full k."""
+    position_effect: tuple[float, ...] | None
+    """Points that a response gains by standing at each position, as measured here and balanced out of the rewards; None
+    where there is too little to measure."""
+    list_size: int
+    """Responses that a sample showed at most."""
     failures: Mapping[str, int]
     """Samples without scores, counted by reason."""
     seed: int
     """Send it again to get the same orders and sample seeds."""
     samples: tuple[Sample, ...] | None
-    """(k,) in launch order if `return_samples` was set, else None."""
+    """In launch order if `return_samples` was set, else None."""
     usage: Usage
     timing: Timing

@@ -91,8 +91,9 @@ class UnexpectedErrors:
 def _param(loc: tuple[int | str, ...]) -> str | None:
     # A body that is not JSON has the place of the offending byte instead of a field.
     path = [str(part) for part in loc[1:] if isinstance(loc[-1], str) or len(loc) > 2]
-    # pydantic puts the form of the query that it read (text or messages) into the path; a caller knows no such form.
-    if path[:1] == ["query"]:
+    # pydantic puts the form that it read (of a query: text or messages; of a stop: its rule) into the path; a caller
+    # knows no such form.
+    if path[:1] in (["query"], ["stop"]):
         del path[1:2]
     return ".".join(path) or None
 

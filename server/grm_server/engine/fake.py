@@ -60,9 +60,9 @@ class FakeSampler:
         self.check()
         self.calls.append((prepared.script, tuple(seeds), temperature))
         self.urgencies += [urgency] * len(seeds)
-        return as_finished([self._write(prepared, seed) for seed in seeds])
+        return as_finished([self._write(prepared, seed, urgency) for seed in seeds])
 
-    async def _write(self, prepared: Prepared, seed: int) -> Outcome:
+    async def _write(self, prepared: Prepared, seed: int, urgency: Urgency) -> Outcome:
         self.started += 1
         scripted = self.outcomes.popleft() if self.outcomes else None
         started_s = time.monotonic()

@@ -18,8 +18,8 @@ DEFAULTS: dict[Aggregate, Prior] = {
     "vote": Prior(pair_variance=0.48, gap_variance=0.37, score_variance=0.12),
     "borda": Prior(pair_variance=0.48, gap_variance=0.37, score_variance=0.12),
 }
-"""Squared points of the ballot: a judge of whose single samples one in six contradicts the sum of 32, with one sample of
-ten garbage (judge C of benchmarks/judges.py, pairs). A new model or task starts here."""
+"""Squared points of the ballot: a judge of whose single samples one in six contradicts the sum of 32, with one sample
+of ten garbage (judge C of benchmarks/judges.py, pairs). A new model or task starts here."""
 
 DEFAULT_WEIGHT = 20.0
 """Requests that the defaults count for."""

@@ -55,8 +55,8 @@ class Run:
         self._n = len(request.task.responses)
         self._prepared: dict[Order, Prepared] = {}
         self._course = self._fitting_course()
-        self._blocks = len(self._course.draws[0].order) < self._n
-        self.list_size = len(self._course.draws[0].order)
+        self.list_size = max(len(draw.order) for draw in self._course.draws)
+        self._blocks = self.list_size < self._n
         self._drawn = 0
         self._late = False
         self._first_wave = 0
@@ -92,7 +92,9 @@ class Run:
         ahead = self._next_if_certain()
         missing = {draw for draw in wave if draw not in self._outcomes}
         while missing:
-            spare = max(0, request.speculate_below - self._sampler.running)
+            # Those that were begun a moment ago may not be known to the engine yet.
+            busy = max(self._sampler.running, self.unfinished)
+            spare = max(0, request.speculate_below - busy)
             self._begin(flight, ahead[:spare], Urgency.SPECULATIVE)
             ahead = ahead[spare:]
             try:

@@ -44,21 +44,26 @@ class PriorStore:
     """Reads the file once, writes it now and then and when it is closed. Two servers should not share one."""
 
     def __init__(self, path: Path) -> None:
-        """A file that cannot be read is set aside with a warning: priors can be learnt again."""
+        """A file that is damaged is set aside with a warning: priors can be learnt again."""
         self._path = path
         self._learnt: dict[Key, Learnt] = {}
         self._saved_s = time.monotonic()
-        try:
-            rows = _File.model_validate_json(path.read_bytes()).priors
-        except FileNotFoundError:
-            rows = []
-        except (OSError, ValidationError) as error:
-            logger.warning("%s cannot be read (%s); starting from the defaults", path, type(error).__name__)
-            path.replace(path.with_suffix(".bad"))
-            rows = []
-        for row in rows:
+        for row in self._read():
             prior = Prior(row.pair_variance, row.gap_variance, row.score_variance)
             self._learnt[Key(row.model, row.task, row.aggregate)] = Learnt(prior, row.weight)
+
+    def _read(self) -> list[_Row]:
+        try:
+            return _File.model_validate_json(self._path.read_bytes()).priors
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            logger.warning("%s cannot be read (%s); starting from the default priors", self._path, error.strerror)
+        except ValidationError:
+            aside = self._path.with_suffix(".bad")
+            logger.warning("%s is damaged; it is now %s, and priors start from the defaults", self._path, aside)
+            self._path.replace(aside)
+        return []
 
     def prior(self, key: Key) -> Prior:
         return self._known(key).prior
