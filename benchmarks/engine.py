@@ -34,14 +34,17 @@ from grm_server.engine.chat import ChatEncoder
 from grm_server.engine.fake import FakeSampler
 from grm_server.engine.profile import engine_args, set_environment
 from grm_server.grm.plan import plan
+from grm_server.grm.priors import DEFAULTS
 from grm_server.grm.prompts import JudgeTemplate, write_scripts
 from grm_server.grm.types import Message, Task
-from grm_server.pipeline import ScoreRequest, score
+from grm_server.pipeline.score import score
+from grm_server.pipeline.types import ScoreRequest
 from grm_server.settings import EngineSettings, Settings
 from grm_server.telemetry.metrics import Metrics
 
 TEMPERATURE = 0.5
 KV_CACHE_GIB = 4
+FIXED = {"rule": "fixed"}
 TEMPLATE = Path(__file__).parents[1] / "server" / "grm_server" / "grm" / "templates" / "judge.txt"
 
 
@@ -112,7 +115,7 @@ def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
         batch, tokens, lengths = pipe.recv()
         prompts, params = [], []
         for request, sample_lengths in zip(batch, lengths, strict=True):
-            draws = plan(len(request.responses), len(sample_lengths), seed=0)
+            draws = plan(range(len(request.responses)), len(sample_lengths), seed=0)
             scripts = write_scripts(template, task(request), {draw.order for draw in draws}, tokens)
             for draw, length in zip(draws, sample_lengths, strict=True):
                 script = scripts[draw.order]
@@ -138,6 +141,7 @@ async def server_round(url: str, batch: list[Item], k: int, tokens: int) -> tupl
             seed=0,
             temperature=TEMPERATURE,
             max_critique_tokens=tokens,
+            stop=FIXED,
             return_samples=True,
         )
         return [sample.completion_tokens for sample in answer.samples or ()]
@@ -167,13 +171,14 @@ def running_server(model: str, *overrides: str) -> Iterator[str]:
 def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, float]:
     """Milliseconds per request of everything but the engine: the pipeline alone, and through HTTP."""
     responses = tuple(f"Response {i}. " + "It says something of middling length. " * 20 for i in range(n))
-    request = ScoreRequest(Task((Message("user", "Why is the sky blue?"),), responses), k, 0, TEMPERATURE, 256)
+    request = ScoreRequest(Task((Message("user", "Why is the sky blue?"),), responses), k, 0, TEMPERATURE, 256, 600)
     template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
 
     async def pipeline(times: int) -> None:
         sampler, metrics = FakeSampler(), Metrics()
         for _ in range(times):
-            await score(request, template, sampler, metrics)
+            async for _ in score(request, template, sampler, metrics, DEFAULTS["mean"]):
+                pass
 
     asyncio.run(pipeline(20))
     started = time.perf_counter()
@@ -186,7 +191,7 @@ def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, floa
         for number in range(repeats + 20):
             if number == 20:
                 started = time.perf_counter()
-            client.rewards("Why is the sky blue?", responses, k=k, seed=0)
+            client.rewards("Why is the sky blue?", responses, k=k, seed=0, stop=FIXED)
         http_ms = (time.perf_counter() - started) / repeats * 1e3
     print(f"layer at n = {n}, k = {k}: {pipeline_ms:.2f} ms a request in the pipeline, {http_ms:.2f} ms with HTTP")
     pstats.Stats(profile).sort_stats("tottime").print_stats(12)

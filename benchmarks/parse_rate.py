@@ -53,6 +53,7 @@ async def judge(items: list[Item], args: argparse.Namespace) -> list[Rewards]:
                     k=args.k,
                     seed=0,
                     max_critique_tokens=args.tokens,
+                    stop={"rule": "fixed"},
                     return_samples=True,
                 )
 

@@ -5,18 +5,23 @@ from grm_client import GRMClient
 with GRMClient("http://127.0.0.1:8000") as client:
     answer = client.rewards("What is 2 + 2?", ["4", "5"], k=8)
 answer.rewards  # (n,), 1..10, in the order of the responses
+answer.p_best  # (n,), how sure the judge is
 """
 
 from grm_client.client import AsyncGRMClient, GRMClient
 from grm_client.errors import APIError, ConnectionFailed, GRMClientError, TimedOut
+from grm_client.events import Event
+from grm_client.exchange import RewardOptions
 from grm_client.types import Rewards, Sample
 
 __all__ = [
     "APIError",
     "AsyncGRMClient",
     "ConnectionFailed",
+    "Event",
     "GRMClient",
     "GRMClientError",
+    "RewardOptions",
     "Rewards",
     "Sample",
     "TimedOut",

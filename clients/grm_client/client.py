@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import aclosing, closing
 from itertools import count
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import httpx
 
+from grm_client.events import MEDIA_TYPE, Event, EventReader, is_stream, opened
 from grm_client.exchange import (
     READY_PATH,
     READY_TIMEOUT_S,
     REWARDS_PATH,
+    TIMEOUT_S,
     Outcome,
     Query,
+    RewardOptions,
     as_rewards,
     http_options,
     read_outcome,
@@ -39,72 +43,71 @@ class GRMClient:
         base_url: str = DEFAULT_URL,
         *,
         api_key: str | None = None,
-        timeout_s: float = 600.0,
+        timeout_s: float = TIMEOUT_S,
         max_retries: int = 4,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`timeout_s` bounds the wait of one attempt; `max_retries` attempts follow one that met a busy or absent
-        server. `transport` replaces the network in tests."""
+        """`timeout_s` bounds the wait of one attempt, and the silence in a stream; by default the server's own limit
+        comes first. `max_retries` attempts follow one that met a busy or absent server. `transport` replaces the
+        network in tests."""
         self.base_url = base_url
         self._max_retries = max_retries
         self._rng = random.Random()
         self._http = httpx.Client(**http_options(base_url, api_key, timeout_s), transport=transport)
 
-    def rewards(
-        self,
-        query: Query,
-        responses: Sequence[str],
-        *,
-        k: int | None = None,
-        temperature: float | None = None,
-        seed: int | None = None,
-        max_critique_tokens: int | None = None,
-        reference: str | None = None,
-        principles: str | None = None,
-        min_votes: int | None = None,
-        return_samples: bool | None = None,
-    ) -> Rewards:
-        """Score the responses to a query. None leaves an option to the server.
+    def rewards(self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> Rewards:
+        """Score the responses to a query.
 
         query: one user turn, or chat messages.
         responses: (n,), n >= 1.
-        k: samples to draw; more samples, finer and steadier rewards, more time.
-        temperature: of principles, critique and scores.
-        seed: fixes the orders and the seed of every sample.
-        max_critique_tokens: budget of one sample's principles and critique together.
-        reference: a known good answer, shown to the judge.
-        principles: criteria to judge under, instead of the judge's own.
-        min_votes: raise APIError rather than answer with fewer valid samples.
-        return_samples: also return what the judge wrote.
+        options: see `RewardOptions`.
 
         Raises APIError, TimedOut or ConnectionFailed.
         """
-        body = request_body(
-            query,
-            responses,
-            k=k,
-            temperature=temperature,
-            seed=seed,
-            max_critique_tokens=max_critique_tokens,
-            reference=reference,
-            principles=principles,
-            min_votes=min_votes,
-            return_samples=return_samples,
-        )
-        return as_rewards(self.post(body))
+        return as_rewards(self.post(request_body(query, responses, **options)))
+
+    def stream(self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> Generator[Event]:
+        """What happens to a request, as it happens; the last event is `rewards`, the answer.
+
+        Raises what `rewards` raises, also in the middle; an APIError there has status 200. Nothing is tried again once
+        the stream has begun. The server drops the rest of the samples when the generator is closed, which leaving the
+        loop does.
+        """
+        body = request_body(query, responses, **options)
+        reader, failure = EventReader(), None
+        with closing(opened(self._last_outcome(lambda: self._open(body)), self.base_url)) as response:
+            try:
+                for chunk in response.iter_bytes():
+                    yield from reader.feed(chunk)
+            except httpx.RequestError as error:
+                failure = error
+        reader.end(failure, self.base_url)
 
     def post(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Request and answer as the JSON objects they are, with the same retries and errors as `rewards`."""
-        for attempt in count():
+        outcome = self._last_outcome(lambda: self._http.post(REWARDS_PATH, json=body))
+        return read_outcome(outcome, self.base_url)
+
+    def _open(self, body: Mapping[str, Any]) -> httpx.Response:
+        """A stream that has begun, or a whole answer of another kind."""
+        request = self._http.build_request("POST", REWARDS_PATH, json=body, headers={"accept": MEDIA_TYPE})
+        response = self._http.send(request, stream=True)
+        if not is_stream(response):
+            response.read()
+        return response
+
+    def _last_outcome(self, attempt: Callable[[], httpx.Response]) -> Outcome:
+        """What became of the last attempt."""
+        for number in count():
             try:
-                outcome: Outcome = self._http.post(REWARDS_PATH, json=body)
+                outcome: Outcome = attempt()
             except httpx.RequestError as error:
                 outcome = error
-            delay_s = retry_delay(attempt, outcome, self._rng) if attempt < self._max_retries else None
+            delay_s = retry_delay(number, outcome, self._rng) if number < self._max_retries else None
             if delay_s is None:
                 break
             self._sleep(delay_s)
-        return read_outcome(outcome, self.base_url)
+        return outcome
 
     def ready(self) -> bool:
         """Whether the server would take a request now. Asks once and never raises for an absent server."""
@@ -133,7 +136,7 @@ class AsyncGRMClient:
         base_url: str = DEFAULT_URL,
         *,
         api_key: str | None = None,
-        timeout_s: float = 600.0,
+        timeout_s: float = TIMEOUT_S,
         max_retries: int = 4,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -143,47 +146,51 @@ class AsyncGRMClient:
         self._rng = random.Random()
         self._http = httpx.AsyncClient(**http_options(base_url, api_key, timeout_s), transport=transport)
 
-    async def rewards(
-        self,
-        query: Query,
-        responses: Sequence[str],
-        *,
-        k: int | None = None,
-        temperature: float | None = None,
-        seed: int | None = None,
-        max_critique_tokens: int | None = None,
-        reference: str | None = None,
-        principles: str | None = None,
-        min_votes: int | None = None,
-        return_samples: bool | None = None,
-    ) -> Rewards:
+    async def rewards(self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> Rewards:
         """See `GRMClient.rewards`."""
-        body = request_body(
-            query,
-            responses,
-            k=k,
-            temperature=temperature,
-            seed=seed,
-            max_critique_tokens=max_critique_tokens,
-            reference=reference,
-            principles=principles,
-            min_votes=min_votes,
-            return_samples=return_samples,
-        )
-        return as_rewards(await self.post(body))
+        return as_rewards(await self.post(request_body(query, responses, **options)))
+
+    async def stream(
+        self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]
+    ) -> AsyncGenerator[Event]:
+        """See `GRMClient.stream`. Leaving the loop closes an asynchronous generator late; use `contextlib.aclosing` to
+        have it closed at once."""
+        body = request_body(query, responses, **options)
+        reader, failure = EventReader(), None
+        async with aclosing(opened(await self._last_outcome(lambda: self._open(body)), self.base_url)) as response:
+            try:
+                async for chunk in response.aiter_bytes():
+                    for event in reader.feed(chunk):
+                        yield event
+            except httpx.RequestError as error:
+                failure = error
+        reader.end(failure, self.base_url)
 
     async def post(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """See `GRMClient.post`."""
-        for attempt in count():
+        outcome = await self._last_outcome(lambda: self._http.post(REWARDS_PATH, json=body))
+        return read_outcome(outcome, self.base_url)
+
+    async def _open(self, body: Mapping[str, Any]) -> httpx.Response:
+        """See `GRMClient._open`."""
+        request = self._http.build_request("POST", REWARDS_PATH, json=body, headers={"accept": MEDIA_TYPE})
+        response = await self._http.send(request, stream=True)
+        if not is_stream(response):
+            await response.aread()
+        return response
+
+    async def _last_outcome(self, attempt: Callable[[], Awaitable[httpx.Response]]) -> Outcome:
+        """See `GRMClient._last_outcome`."""
+        for number in count():
             try:
-                outcome: Outcome = await self._http.post(REWARDS_PATH, json=body)
+                outcome: Outcome = await attempt()
             except httpx.RequestError as error:
                 outcome = error
-            delay_s = retry_delay(attempt, outcome, self._rng) if attempt < self._max_retries else None
+            delay_s = retry_delay(number, outcome, self._rng) if number < self._max_retries else None
             if delay_s is None:
                 break
             await self._sleep(delay_s)
-        return read_outcome(outcome, self.base_url)
+        return outcome
 
     async def ready(self) -> bool:
         """See `GRMClient.ready`."""

@@ -1,4 +1,4 @@
-"""What `grm demo` shows: the rewards as a table, and what the judge wrote in one sample.
+"""What `grm demo` shows: the rewards as a table, what the judge wrote in one sample, and what stopping early risked.
 
 Everything that a model wrote is untrusted. It is cleaned of terminal escapes and shown as `Text`, in which rich reads
 no markup.
@@ -49,6 +49,13 @@ def bar(reward: float) -> str:
     return ("█" * full + EIGHTHS[eighths]).rstrip().ljust(BAR_CELLS)
 
 
+def percent(p: float) -> str:
+    """A probability for people. An estimate is never certain, so there is no 0 % and no 100 %."""
+    if p < 0.005:
+        return "<1 %"
+    return ">99 %" if p > 0.995 else f"{100 * p:.0f} %"
+
+
 def render(console: Console, request: Mapping[str, Any], answer: Rewards) -> None:
     """Print an answer for people to read.
 
@@ -60,7 +67,8 @@ def render(console: Console, request: Mapping[str, Any], answer: Rewards) -> Non
     sample = next((sample for sample in answer.samples or () if sample.scores is not None), None)
     if sample is not None:
         _print_sample(console, sample)
-    console.print(Text(usage_line(answer), style="dim"))
+    for line in (stop_line(answer), usage_line(answer)):
+        console.print(Text(line, style="dim"))
 
 
 def _last_turn(query: str | Sequence[Mapping[str, str]]) -> str:
@@ -71,23 +79,24 @@ def _table(responses: Sequence[str], answer: Rewards) -> Table:
     """One row for each response, best first; tied responses share a rank."""
     table = Table(box=None, pad_edge=False)
     table.add_column("rank", justify="right")
-    table.add_column("reward", justify="right")
+    table.add_column("reward")
     table.add_column("")
-    table.add_column("votes", justify="right")
+    table.add_column("p best", justify="right")
+    if answer.p_best_label is not None:
+        table.add_column("by label", justify="right")
     table.add_column("")
     table.add_column("response", overflow="fold")
     tied = {i for group in answer.ties for i in group}
-    top = max(answer.vote_sums)
     for i in answer.ranking:
-        rank = 1 + sum(other > answer.vote_sums[i] for other in answer.vote_sums)
-        marks = ["best"] if answer.vote_sums[i] == top else []
-        marks += ["tie"] if i in tied else []
+        reward = answer.rewards[i]
+        rank = 1 + sum(other > reward for other in answer.rewards)
+        marks = (["best"] if rank == 1 else []) + (["tie"] if i in tied else [])
         table.add_row(
             Text(str(rank)),
-            Text(f"{answer.rewards[i]:.2f}"),
-            Text(bar(answer.rewards[i]), style="cyan"),
-            Text(str(answer.vote_sums[i])),
-            Text(", ".join(marks), style="green" if "best" in marks else "yellow"),
+            Text(f"{reward:.2f} ± {answer.se[i]:.2f}"),
+            Text(bar(reward), style="cyan"),
+            *(Text(percent(shares[i])) for shares in (answer.p_best, answer.p_best_label) if shares is not None),
+            Text(", ".join(marks), style="green" if rank == 1 else "yellow"),
             Text(excerpt(responses[i])),
         )
     return table
@@ -101,12 +110,21 @@ def _print_sample(console: Console, sample: Sample) -> None:
         if text:
             panel = Panel(Text(clean(text).strip()), title=f"sample {sample.index}: {title}", title_align="left")
             console.print(panel)
-    console.print(Text(f"shown as: {shown}; scores in request order: {sample.scores}", style="dim"))
+    scores = ", ".join("-" if score is None else str(score) for score in sample.scores or ())
+    console.print(Text(f"shown as: {shown}; scores in request order: {scores}", style="dim"))
+
+
+def stop_line(answer: Rewards) -> str:
+    """How many readings were drawn, and what stopping there risked."""
+    line = f"k = {answer.k_used} of {answer.k}: {clean(answer.stop_reason)}"
+    if answer.k_used < answer.k:
+        line += f" · predicted risk that all {answer.k} would decide otherwise: {percent(answer.risk_full_k)}"
+    return line
 
 
 def usage_line(answer: Rewards) -> str:
     """What the answer cost: samples that voted, tokens, seconds."""
-    lost = ", ".join(f"{count} {reason}" for reason, count in answer.failures.items())
+    lost = ", ".join(f"{count} {clean(reason)}" for reason, count in answer.failures.items())
     tokens = f"{answer.usage.prompt_tokens:,} prompt + {answer.usage.completion_tokens:,} generated tokens"
-    votes = f"{answer.k_valid} of {answer.k} samples voted" + (f" ({lost})" if lost else "")
+    votes = f"{answer.k_valid} of {answer.usage.samples} samples voted" + (f" ({lost})" if lost else "")
     return f"{votes} · {tokens} · {answer.timing.total_s:.1f} s"

@@ -34,7 +34,7 @@ class APIError(GRMClientError):
     ) -> None:
         super().__init__(status, code, message, param, retryable, details)
         self.status = status
-        """HTTP status."""
+        """HTTP status; 200 where a stream had begun."""
         self.code = code
         """The server's name for the error; "http_error": not an answer of GRM Server, "bad_answer": a 200 that could
         not be read."""

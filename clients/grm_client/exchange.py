@@ -1,6 +1,6 @@
 """One exchange with the server, without the waiting: pure functions that both clients share.
 
-request_body -> (HTTP) -> retry_delay -> (sleep, again) | read_outcome -> as_rewards
+request_body -> (HTTP) -> retry_delay -> (sleep, again) | read_outcome -> as_rewards      (streams: see `events`)
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, TypedDict
+from typing import Any, NoReturn, TypedDict, Unpack
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
@@ -63,6 +63,9 @@ REWARDS_PATH = "/v1/rewards"
 READY_PATH = "/health/ready"
 READY_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 10.0
+TIMEOUT_S = 660.0
+"""Longer than a server lets any request take (600 s, `limits.max_deadline_s`): what is late is ended there, with the
+votes there are or an error that says why, and never here, with nothing for the samples that were drawn."""
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
@@ -88,7 +91,7 @@ def http_options(base_url: str, api_key: str | None, timeout_s: float) -> dict[s
     }
 
 
-def request_body(query: Query, responses: Sequence[str], **options: object) -> dict[str, Any]:
+def request_body(query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> dict[str, Any]:
     """The JSON object to send; options that are None are left to the server's defaults."""
     if isinstance(responses, str):
         raise TypeError("responses must be a list of strings, not one string")
@@ -133,13 +136,22 @@ def read_outcome(outcome: Outcome, base_url: str) -> dict[str, Any]:
         raise transport_error(outcome, base_url) from outcome
     if outcome.status_code != 200:
         raise api_error(outcome)
+    return json_object(outcome.content)
+
+
+def json_object(text: bytes) -> dict[str, Any]:
+    """What the server wrote, an object. Raises APIError "bad_answer" for anything else."""
     try:
-        answer = strict_json(outcome.content)
+        value = strict_json(text)
     except ValueError as error:
-        _bad_answer(f"not JSON, {error}: {outcome.text[:200]}")
-    if not isinstance(answer, dict):
-        _bad_answer(f"not a JSON object: {outcome.text[:200]}")
-    return answer
+        bad_answer(f"not JSON, {error}: {_start(text)}")
+    if not isinstance(value, dict):
+        bad_answer(f"not a JSON object: {_start(text)}")
+    return value
+
+
+def _start(text: bytes) -> str:
+    return text[:800].decode(errors="replace")[:200]
 
 
 def strict_json(text: bytes) -> object:
@@ -156,10 +168,10 @@ def as_rewards(answer: Mapping[str, Any]) -> Rewards:
         return Rewards.model_validate(answer)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        _bad_answer(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        bad_answer(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
-def _bad_answer(why: str) -> NoReturn:
+def bad_answer(why: str) -> NoReturn:
     raise APIError(200, "bad_answer", f"the server's answer could not be read: {why}")
 
 
@@ -178,12 +190,20 @@ class _ErrorBody(BaseModel):
 def api_error(response: httpx.Response) -> APIError:
     """The server's own error, or "http_error" with the start of the text when something else answered."""
     status = response.status_code
-    try:
-        error = _ErrorBody.model_validate_json(response.content).error
-    except ValidationError:
+    error = stated_error(status, response.content)
+    if error is None:
         retryable = status in RETRIED_STATUS or status in (502, 504)
         message = f"HTTP {status} from {response.url}: {response.text[:200]}"
-        return APIError(status, "http_error", message, retryable=retryable)
+        error = APIError(status, "http_error", message, retryable=retryable)
+    return error
+
+
+def stated_error(status: int, body: bytes) -> APIError | None:
+    """An error in the shape that the server gives to all of them; None for anything else."""
+    try:
+        error = _ErrorBody.model_validate_json(body).error
+    except ValidationError:
+        return None
     return APIError(status, error.code, error.message, error.param, error.retryable, error.details)
 
 

@@ -153,7 +153,7 @@ async def score_file(
         if isinstance(reason, GRMClientError):
             raise Stopped(
                 f"stopped after line {writer.progress.lines}: {reason}. "
-                "The rows written are whole; run the same command again with --resume to go on."
+                "The rows written are whole; the same command goes on from there (`grm score` with --resume)."
             ) from reason
         raise reason from None
     return writer.progress
@@ -174,5 +174,5 @@ async def _score_line(client: AsyncGRMClient, line: _Line, defaults: Mapping[str
         if isinstance(error, APIError) and error.status in (401, 403, 503):
             raise
         return error_row(number, row_id, error), step + Progress(failed=1)
-    spent = Progress(done=1, samples=rewards.k, completion_tokens=rewards.usage.completion_tokens)
+    spent = Progress(done=1, samples=rewards.usage.samples, completion_tokens=rewards.usage.completion_tokens)
     return answer_row(number, row_id, answer), step + spent

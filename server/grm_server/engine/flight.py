@@ -16,11 +16,14 @@ from grm_server.grm.types import Draw, Order
 class Flight:
     """Use it in an `async with` block: what is still being written at its end is aborted, and the abort awaited."""
 
-    def __init__(self, sampler: Sampler, temperature: float) -> None:
+    def __init__(self, sampler: Sampler, temperature: float, deadline_s: float) -> None:
+        """`deadline_s`: seconds from now until `next` raises TimeoutError, once."""
         self._sampler = sampler
         self._temperature = temperature
         self._landed: asyncio.Queue[tuple[Draw, Outcome] | Exception] = asyncio.Queue()
         self._calls: set[asyncio.Task[None]] = set()
+        # One timer for all samples: a timeout around each wait would cost more than the wait.
+        self._timer = asyncio.get_running_loop().call_later(deadline_s, self._landed.put_nowait, TimeoutError())
 
     def start(self, draws: Iterable[Draw], prepared: Mapping[Order, Prepared], urgency: Urgency) -> None:
         """Begin these samples, one engine call for each distinct order."""
@@ -30,9 +33,9 @@ class Flight:
         for order, alike in by_order.items():
             self._calls.add(asyncio.ensure_future(self._call(prepared[order], alike, urgency)))
 
-    async def next(self, timeout_s: float | None) -> tuple[Draw, Outcome]:
-        """The sample that finishes next. Raises TimeoutError, or what the engine failed with."""
-        landed = await asyncio.wait_for(self._landed.get(), timeout_s)
+    async def next(self) -> tuple[Draw, Outcome]:
+        """The sample that finishes next. Raises TimeoutError at the deadline, or what the engine failed with."""
+        landed = await self._landed.get()
         if isinstance(landed, Exception):
             raise landed
         return landed
@@ -52,6 +55,7 @@ class Flight:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
+        self._timer.cancel()
         for call in self._calls:
             call.cancel()
         if self._calls:

@@ -33,7 +33,7 @@ async def score(
     """
     run = Run(request, template, sampler, metrics, prior)
     try:
-        async with Flight(sampler, request.temperature) as flight:
+        async with Flight(sampler, request.temperature, run.left_s) as flight:
             yield Started(run.list_size)
             while run.decision.stop is None:
                 async for outcome in run.draw_wave(flight):

@@ -1,0 +1,92 @@
+"""What waves cost under load, and what they save.
+
+    python -m benchmarks.waves --data PATH/TO/LLMBar
+
+Rounds of requests at once against the real server, three kinds in turn on texts it has not seen:
+
+fixed     all k samples at once
+waves     the same samples in waves, with a level that never stops
+decided   waves that stop when they have decided
+
+Prints output tokens per second of `waves` over `fixed` (what a wave's end leaves idle) and requests per second of
+`decided` over `fixed` (what it is for), as JSON last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.data import Item, load_items
+from benchmarks.engine import KV_CACHE_GIB, running_server
+from grm_client import AsyncGRMClient, Rewards
+
+KINDS: dict[str, dict[str, Any]] = {
+    "fixed": {"rule": "fixed"},
+    "waves": {"rule": "decided", "gamma": 1e-12},
+    "decided": {"rule": "decided", "gamma": 0.05},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of LLMBar (see benchmarks/data.py)")
+    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--requests", type=int, default=16, help="concurrent requests in a round")
+    parser.add_argument("-k", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=64, help="budget of principles and critique")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    items = iter(load_items(args.data, args.requests * (args.rounds * len(KINDS) + 1)))
+    rows: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+    with running_server(args.model, "--set", f"engine.cpu_kv_cache_gib={KV_CACHE_GIB}") as url:
+        asyncio.run(round_of(url, [next(items) for _ in range(args.requests)], args, KINDS["fixed"]))
+        for number in range(args.rounds):
+            # Another kind first in each round: the machine is shared.
+            turn = [*KINDS][number % len(KINDS) :] + [*KINDS][: number % len(KINDS)]
+            for kind in turn:
+                batch = [next(items) for _ in range(args.requests)]
+                rows[kind].append(asyncio.run(round_of(url, batch, args, KINDS[kind])))
+                print(f"round {number + 1} {kind:8}", {k: round(v, 3) for k, v in rows[kind][-1].items()}, flush=True)
+    tokens = [w["tokens_per_s"] / f["tokens_per_s"] for w, f in zip(rows["waves"], rows["fixed"], strict=True)]
+    requests = [d["requests_per_s"] / f["requests_per_s"] for d, f in zip(rows["decided"], rows["fixed"], strict=True)]
+    print(
+        json.dumps(
+            {
+                "waves_over_fixed_tokens_per_s": statistics.median(tokens),
+                "decided_over_fixed_requests_per_s": statistics.median(requests),
+                "rounds": {"tokens": tokens, "requests": requests},
+                "k_used": statistics.mean(row["k_used"] for row in rows["decided"]),
+            }
+        )
+    )
+
+
+async def round_of(url: str, batch: list[Item], args: argparse.Namespace, stop: dict[str, Any]) -> dict[str, float]:
+    """All requests of a batch at once."""
+    started = time.perf_counter()
+
+    async def one(client: AsyncGRMClient, item: Item) -> Rewards:
+        return await client.rewards(
+            item.query, item.responses, k=args.k, seed=0, max_critique_tokens=args.tokens, stop=stop
+        )
+
+    async with AsyncGRMClient(url, timeout_s=3600) as client, asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(one(client, item)) for item in batch]
+    seconds = time.perf_counter() - started
+    answers = [task.result() for task in running]
+    return {
+        "seconds": seconds,
+        "tokens_per_s": sum(answer.usage.completion_tokens for answer in answers) / seconds,
+        "requests_per_s": len(answers) / seconds,
+        "k_used": statistics.mean(answer.k_used for answer in answers),
+    }
+
+
+if __name__ == "__main__":
+    main()
