@@ -21,7 +21,8 @@ from benchmarks.judges import Judge, simulate
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import design_size, wave_end
 from grm_server.grm.stopping import BALLOT_RANGE, decide, proven, rival_risks
-from grm_server.grm.types import Decided, Floats, Prior, Standing
+from grm_server.grm.types import Decided, Floats, Prior, Standing, StopReason
+from grm_server.grm.voting import vote
 
 Ints = NDArray[np.intp]
 Bools = NDArray[np.bool_]
@@ -44,14 +45,12 @@ class Traffic:
     sums: Floats
     """(prompts, K, n), over the samples so far."""
 
-    @property
-    def n(self) -> int:
-        return self.scores.shape[2]
+    winner: Ints
+    """(prompts,): the response with the largest sum of all samples."""
 
     @property
-    def winner(self) -> Ints:
-        """(prompts,): the response with the largest sum of all samples."""
-        return self.sums[:, -1].argmax(axis=1)
+    def n(self) -> int:
+        return int(self.scores.shape[2])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,9 +65,13 @@ class Run:
 
 def simulate_traffic(judge: Judge, n: int, prompts: int, rng: np.random.Generator) -> Traffic:
     simulated = simulate(judge, n, K, prompts, rng)
-    return Traffic(
-        simulated.scores, simulated.best, true_prior(simulated.scores), np.nan_to_num(simulated.scores).cumsum(axis=1)
-    )
+    return as_traffic(simulated.scores, simulated.best)
+
+
+def as_traffic(scores: Floats, best: Ints) -> Traffic:
+    """scores: (prompts, K, n); best: (prompts,)."""
+    sums = np.nan_to_num(scores).cumsum(axis=1)
+    return Traffic(scores, best, true_prior(scores), sums, sums[:, -1].argmax(axis=1))
 
 
 def true_prior(scores: Floats) -> Prior:
@@ -133,7 +136,7 @@ def adaptive_consistency(traffic: Traffic, level: float) -> Run:
 
 
 def eliminating(traffic: Traffic, gamma: float, *, server_waves: bool) -> tuple[Run, Floats]:
-    """`decided` where losers are dropped and later samples show the others only; tokens (prompts,).
+    """`decided` where losers are dropped and later samples show the others only, and the tokens it took (prompts,).
 
     server_waves: look where the server does, after whole designs, and not after every 4 samples.
     """
@@ -154,7 +157,8 @@ def _eliminate(scores: Floats, prior: Prior, gamma: float, server_waves: bool) -
         evidence = gather(values[:end], orders, prior)
         decision = decide(Decided(gamma), evidence, values[:end], end, K, standing, "mean")
         if decision.stop:
-            return end, max(active, key=lambda i: -np.inf if np.isnan(evidence.means[i]) else evidence.means[i]), tokens
+            verdict = vote(evidence, (), None, shrink=decision.stop is StopReason.DECIDED)
+            return end, verdict.best, tokens
         if decision.standing.active != active:
             standing, since = decision.standing, end
             values[end:, [i for i in range(scores.shape[1]) if i not in standing.active]] = np.nan

@@ -77,15 +77,17 @@ def _last_turn(query: str | Sequence[Mapping[str, str]]) -> str:
 
 def _table(responses: Sequence[str], answer: Rewards) -> Table:
     """One row for each response, best first; tied responses share a rank."""
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, expand=True)
     table.add_column("rank", justify="right")
     table.add_column("reward")
     table.add_column("")
-    table.add_column("p best", justify="right")
-    if answer.p_best_label is not None:
-        table.add_column("by label", justify="right")
+    # Of one response alone there is nothing to say.
+    named = {"p best": answer.p_best, "by label": answer.p_best_label} if len(responses) > 1 else {}
+    chances = {name: shares for name, shares in named.items() if shares is not None}
+    for name in chances:
+        table.add_column(name, justify="right")
     table.add_column("")
-    table.add_column("response", overflow="fold")
+    table.add_column("response", no_wrap=True, overflow="ellipsis", ratio=1)
     tied = {i for group in answer.ties for i in group}
     for i in answer.ranking:
         reward = answer.rewards[i]
@@ -95,7 +97,7 @@ def _table(responses: Sequence[str], answer: Rewards) -> Table:
             Text(str(rank)),
             Text(f"{reward:.2f} ± {answer.se[i]:.2f}"),
             Text(bar(reward), style="cyan"),
-            *(Text(percent(shares[i])) for shares in (answer.p_best, answer.p_best_label) if shares is not None),
+            *(Text(percent(shares[i])) for shares in chances.values()),
             Text(", ".join(marks), style="green" if rank == 1 else "yellow"),
             Text(excerpt(responses[i])),
         )
@@ -116,10 +118,10 @@ def _print_sample(console: Console, sample: Sample) -> None:
 
 def stop_line(answer: Rewards) -> str:
     """How many readings were drawn, and what stopping there risked."""
-    line = f"k = {answer.k_used} of {answer.k}: {clean(answer.stop_reason)}"
-    if answer.k_used < answer.k:
-        line += f" · predicted risk that all {answer.k} would decide otherwise: {percent(answer.risk_full_k)}"
-    return line
+    if answer.k_used >= answer.k:
+        return f"k = {answer.k_used} of {answer.k}"
+    risk = f"predicted risk that all {answer.k} would decide otherwise: {percent(answer.risk_full_k)}"
+    return f"k = {answer.k_used} of {answer.k}, stopped: {clean(answer.stop_reason)} · {risk}"
 
 
 def usage_line(answer: Rewards) -> str:

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ class Server:
 def start(*overrides: str) -> Iterator[Server]:
     """`grm serve` on a free port, until the generator is closed."""
     command = [sys.executable, "-m", "grm_server", "serve", "--port", "0", *overrides]
+    # What tests teach must not be learnt for good.
+    priors = Path(tempfile.mkdtemp()) / "priors.json"
+    command += ["--set", f"stopping.priors={priors}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GRM_")}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True

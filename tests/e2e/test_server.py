@@ -26,7 +26,14 @@ RESPONSES = [
     "Rayleigh scattering: shorter wavelengths are scattered more.",
     "I do not know.",
 ]
-SHORT: dict[str, Any] = {"query": QUERY, "responses": RESPONSES[:2], "k": 2, "seed": 1, "max_critique_tokens": 16}
+SHORT: dict[str, Any] = {
+    "query": QUERY,
+    "responses": RESPONSES[:2],
+    "k": 2,
+    "seed": 1,
+    "max_critique_tokens": 16,
+    "stop": {"rule": "fixed"},
+}
 
 
 def rewards(server: Server, **changes: Any) -> dict[str, Any]:
@@ -50,7 +57,9 @@ def test_every_sample_is_scored(server: Server, n: int) -> None:
     for i, (reward, total) in enumerate(zip(answer["rewards"], answer["vote_sums"], strict=True)):
         scores = [sample["scores"][i] for sample in answer["samples"]]
         assert all(1 <= score <= 10 for score in scores)
-        assert sum(scores) == total == reward * 8
+        assert sum(scores) == total
+        # With one response the expectation is read.
+        assert n == 1 or total == reward * 8
     for sample in answer["samples"]:
         assert sorted(sample["order"]) == list(range(n))
         assert sample["principles"] is not None

@@ -18,6 +18,7 @@ from grm_server.engine.chat import ChatEncoder
 from grm_server.engine.profile import engine_args, set_environment
 from grm_server.errors import EngineDead, GenerationFailed, PromptTooLong
 from grm_server.grm.plan import derive_seed
+from grm_server.grm.reading import MAX_AMBIGUOUS, number_starts
 from grm_server.grm.types import Sample, ScoreToken, Script, Segment
 from grm_server.settings import EngineSettings
 
@@ -96,6 +97,7 @@ class VLLMSampler:
         texts: dict[str, str] = {}
         cut: list[str] = []
         score_tokens: tuple[ScoreToken, ...] = ()
+        ten_share: float | None = None
         prompt_tokens = cached_tokens = completion_tokens = 0
         started_s = time.monotonic()
         try:
@@ -116,6 +118,8 @@ class VLLMSampler:
                 texts[segment.name] = output.text
                 if segment.pattern is not None:
                     score_tokens = _score_tokens(output)
+                    if segment.expected:
+                        ten_share = await self._ten_share(context, output, seed, temperature, priority)
                 elif output.finish_reason == "length":
                     cut.append(segment.name)
                 context += self._chat.kept(context, output.token_ids, output.text)
@@ -131,9 +135,33 @@ class VLLMSampler:
             cached_tokens=cached_tokens,
             completion_tokens=completion_tokens,
             score_tokens=score_tokens,
+            ten_share=ten_share,
             started_s=started_s,
             finished_s=time.monotonic(),
         )
+
+    async def _ten_share(
+        self, context: list[int], output: CompletionOutput, seed: int, temperature: float, priority: int
+    ) -> float | None:
+        """What `Sample.ten_share` is. If the last score does not begin with "1", one token after a "1" is looked at."""
+        starts = number_starts([token.text for token in _score_tokens(output)])
+        if not starts or output.logprobs is None:
+            return None
+        candidates = output.logprobs[starts[-1]]
+        if any((c.decoded_token or "").strip() == "10" for c in candidates.values()):
+            return None
+        ones = {token_id: c.logprob for token_id, c in candidates.items() if (c.decoded_token or "").strip() == "1"}
+        if sum(map(math.exp, ones.values())) <= MAX_AMBIGUOUS:
+            return None
+        if output.token_ids[starts[-1]] in ones:
+            after = output.logprobs[starts[-1] + 1]
+        else:
+            likeliest = max(ones, key=ones.__getitem__)
+            tail = [*context, *output.token_ids[: starts[-1]], likeliest]
+            segment = Segment("scores", lead="", max_tokens=1, pattern=r"[0}]")
+            result = await self._generate(tail, self._params(segment, seed, temperature, len(tail)), priority)
+            after = (result.outputs[0].logprobs or [{}])[0]
+        return sum(math.exp(c.logprob) for c in after.values() if (c.decoded_token or "").strip() == "0")
 
     async def _generate(self, context: list[int], params: SamplingParams, priority: int) -> RequestOutput:
         """One engine request. Cancelling it aborts it in the engine."""

@@ -18,7 +18,7 @@ from itertools import product
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from grm_server.grm.types import Message, Order, Script, Segment, Task
+from grm_server.grm.types import Message, Order, Reading, Script, Segment, Task
 
 SECTIONS = (
     "Evaluation Criteria",
@@ -145,7 +145,11 @@ def _conversation(query: tuple[Message, ...]) -> str:
 
 
 def write_scripts(
-    template: JudgeTemplate, task: Task, orders: Iterable[Order], max_critique_tokens: int
+    template: JudgeTemplate,
+    task: Task,
+    orders: Iterable[Order],
+    max_critique_tokens: int,
+    reading: Reading = "sampled",
 ) -> dict[Order, Script]:
     """The script of each order: principles (unless given), critique, then scores under a constraint.
 
@@ -154,12 +158,12 @@ def write_scripts(
     """
     safe = defused(task)
     return {
-        order: Script(template.render(safe, order), _segments(safe, len(order), max_critique_tokens))
+        order: Script(template.render(safe, order), _segments(safe, len(order), max_critique_tokens, reading))
         for order in orders
     }
 
 
-def _segments(task: Task, n: int, max_critique_tokens: int) -> tuple[Segment, ...]:
+def _segments(task: Task, n: int, max_critique_tokens: int, reading: Reading) -> tuple[Segment, ...]:
     """n: responses shown."""
     scores = Segment(
         "scores",
@@ -167,6 +171,7 @@ def _segments(task: Task, n: int, max_critique_tokens: int) -> tuple[Segment, ..
         # "10", a comma, a space and a brace are six tokens at most in any vocabulary that has the digits.
         max_tokens=6 * n + 2,
         pattern=r"(10|[1-9])" + r", (10|[1-9])" * (n - 1) + r"\}",
+        expected=reading == "expected",
     )
     end_of_critique = ("\nScores:", "\n**Scores", "\n#### Scores")
     if task.principles is not None:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from grm_server.grm.types import Aggregate, Failure, Floats, Reading, ScoreToken, Trajectory
+from grm_server.grm.types import Aggregate, Failure, Floats, Reading, Trajectory
 
 _NUMBER = re.compile(r"[0-9]+")
 
@@ -27,7 +27,7 @@ MIN_MASS = 0.98
 """Share of the distribution that must lie on scores; below it the expectation would be one of a part."""
 MAX_AMBIGUOUS = 0.02
 """Where "10" is two tokens, "1" may be the score 1 or the start of 10. Up to this share it is taken for the one nearer
-to the mode, an error of at most 9 * 0.02 points; above it there is no expectation."""
+to the mode, an error of at most 9 * 0.02 points; above it the engine must have looked (`Sample.ten_share`)."""
 
 
 def ballots(outcomes: Sequence[Trajectory | Failure], n: int, reading: Reading, aggregate: Aggregate) -> Floats:
@@ -66,31 +66,34 @@ def ballots(outcomes: Sequence[Trajectory | Failure], n: int, reading: Reading, 
 def expected_scores(trajectory: Trajectory) -> tuple[float | None, ...]:
     """(n,), request order: each score's expectation given the critique and the scores sampled before it, 1..10.
 
-    None where the response was not shown or the engine's tokens do not tell. Whether they tell depends on the
-    distribution alone and never on the score that was sampled: a choice by the outcome would bias the mean.
+    None where the response was not shown or the tokens do not tell. Whether they tell depends on the distribution alone
+    and never on the score that was sampled: a choice by the outcome would bias the mean.
     """
+    sample, order = trajectory.sample, trajectory.draw.order
     expected: list[float | None] = [None] * len(trajectory.scores)
-    distributions = _distributions(trajectory.sample.score_tokens)
-    if len(distributions) == len(trajectory.draw.order):
-        for p, i in enumerate(trajectory.draw.order):
-            expected[i] = _expectation(distributions[p])
+    starts = number_starts([token.text for token in sample.score_tokens])
+    if len(starts) == len(order):
+        for p, (i, start) in enumerate(zip(order, starts, strict=True)):
+            ten_share = sample.ten_share if p == len(order) - 1 else None
+            expected[i] = _expectation(sample.score_tokens[start].logprobs, ten_share)
     return tuple(expected)
 
 
-def _distributions(tokens: Sequence[ScoreToken]) -> list[Mapping[str, float]]:
-    """For each number of the tail, in the order shown, the log-probabilities at the token with which it starts."""
-    tail = "".join(token.text for token in tokens).partition("}")[0]
-    starts = [match.start() for match in _NUMBER.finditer(tail)]
+def number_starts(texts: Sequence[str]) -> list[int]:
+    """Which tokens of a score tail begin a number, up to the box's end."""
+    tail = "".join(texts).partition("}")[0]
+    places = {match.start() for match in _NUMBER.finditer(tail)}
     found, offset = [], 0
-    for token in tokens:
+    for index, text in enumerate(texts):
         # A token may carry the space before the number.
-        if offset + len(token.text) - len(token.text.lstrip()) in starts:
-            found.append(token.logprobs)
-        offset += len(token.text)
+        if offset + len(text) - len(text.lstrip()) in places and text.strip():
+            found.append(index)
+        offset += len(text)
     return found
 
 
-def _expectation(logprobs: Mapping[str, float]) -> float | None:
+def _expectation(logprobs: Mapping[str, float], ten_share: float | None) -> float | None:
+    """ten_share: of what begins with "1", the share that goes on to "10"; None if nobody looked."""
     mass = dict.fromkeys(range(1, 11), 0.0)
     for text, logprob in logprobs.items():
         digits = text.strip()
@@ -100,9 +103,11 @@ def _expectation(logprobs: Mapping[str, float]) -> float | None:
     total = sum(mass.values())
     if total < MIN_MASS:
         return None
-    if mass[10] == 0.0 and mass[1] > 0.0:
-        if mass[1] > MAX_AMBIGUOUS * total:
+    if mass[10] == 0.0:
+        if ten_share is None and mass[1] > MAX_AMBIGUOUS * total:
             return None
-        if max(mass, key=mass.__getitem__) >= 6:
-            mass[1], mass[10] = 0.0, mass[1]
+        if ten_share is None:
+            ten_share = float(max(mass, key=mass.__getitem__) >= 6)
+        mass[10] = mass[1] * ten_share
+        mass[1] -= mass[10]
     return sum(score * share for score, share in mass.items()) / total

@@ -76,6 +76,8 @@ class Segment:
     """Writing ends before the first of these; the end of the model's turn ends it too."""
     pattern: str | None = None
     """A regular expression that the text is constrained to, with log-probabilities kept; None leaves it free."""
+    expected: bool = False
+    """The last number's expectation is wanted: see `Sample.ten_share`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,9 @@ class Sample:
     """Prompt tokens found in the engine's prefix cache."""
     completion_tokens: int = 0
     score_tokens: tuple[ScoreToken, ...] = ()
+    ten_share: float | None = None
+    """Where "10" is two tokens: the probability that a last score which begins with "1" is 10. None where "1" is too
+    unlikely to matter, where "10" is one token, or where no expectation is wanted."""
     started_s: float = 0.0
     """When the engine began this sample, on `time.monotonic`."""
     finished_s: float = 0.0

@@ -249,7 +249,8 @@ class Run:
     def _prepare(self, orders: Iterable[Order]) -> None:
         new = set(orders) - self._prepared.keys()
         if new:
-            scripts = write_scripts(self._template, self._request.task, new, self._request.max_critique_tokens)
+            request = self._request
+            scripts = write_scripts(self._template, request.task, new, request.max_critique_tokens, request.reading)
             self._prepared |= {order: self._sampler.prepare(script) for order, script in scripts.items()}
 
 

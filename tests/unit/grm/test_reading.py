@@ -15,8 +15,10 @@ def token(text: str, shares: Distribution | None = None) -> ScoreToken:
     return ScoreToken(text, {word: math.log(share) for word, share in (shares or {text: 1.0}).items() if share})
 
 
-def trajectory(order: tuple[int, ...], scores: tuple[int | None, ...], *tokens: ScoreToken) -> Trajectory:
-    return Trajectory(Draw(0, order, 0), Sample({}, score_tokens=tokens), scores)
+def trajectory(
+    order: tuple[int, ...], scores: tuple[int | None, ...], *tokens: ScoreToken, ten_share: float | None = None
+) -> Trajectory:
+    return Trajectory(Draw(0, order, 0), Sample({}, score_tokens=tokens, ten_share=ten_share), scores)
 
 
 def plain(*scores: int | None) -> Trajectory:
@@ -89,6 +91,15 @@ def test_ten_as_two_tokens_is_told_only_where_it_hardly_matters() -> None:
     assert expected_scores(high)[0] == pytest.approx(0.99 * 8 + 0.01 * 10)
     low = trajectory((0,), (2,), token("2", {"2": 0.99, "1": 0.01}), token("}"))
     assert expected_scores(low)[0] == pytest.approx(0.99 * 2 + 0.01)
+
+
+def test_ten_as_two_tokens_is_told_where_the_engine_looked() -> None:
+    eight = token("8", {"8": 0.6, "1": 0.4})
+    one = trajectory((0,), (8,), eight, token("}"), ten_share=0.75)
+    assert expected_scores(one)[0] == pytest.approx(0.6 * 8 + 0.3 * 10 + 0.1)
+    # It looked at the last score alone.
+    pair = trajectory((0, 1), (8, 8), eight, token(", "), eight, token("}"), ten_share=0.75)
+    assert expected_scores(pair) == (None, pytest.approx(7.9))
 
 
 @pytest.mark.parametrize("sampled", ["8", "1"])
