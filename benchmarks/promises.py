@@ -41,7 +41,7 @@ HONEST_AT = (4, 8, 32)
 class RiskBin:
     predicted: float
     observed: float
-    prompts: int
+    looks: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,18 @@
 
 For three simulated judges (benchmarks/judges.py), 2 and 4 responses and k = 32, with a look after every 4 samples:
 samples used, share of prompts with the same best response as all 32 samples, share of early stops without it, and share
-of prompts whose truly best response is named. Then what the rules promise (benchmarks/promises.py) and what dropping
+of prompts whose truly best response is named. Then what the rules promise (benchmarks/promises.py), and what dropping
 losers saves among 8 and 16 responses.
 
-Beside each number stands that of an earlier run of this comparison, to which the judges were fitted, and how many
-standard errors of both runs lie between them. It was another program: where they agree, both are likely right.
+Small print beside a number: the same of an earlier run (benchmarks/earlier_run.py), and how many standard errors of
+both runs lie between them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,89 +24,255 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import promises, rules, stopping_plot
+from benchmarks import earlier_run, promises, rules
 from benchmarks.judges import JUDGES
-from benchmarks.rules import K, Floats, Run, Traffic
+from benchmarks.rules import Run, Traffic
+from benchmarks.stopping_plot import plot
+from grm_server.grm.types import Floats
 
-PROMPTS, QUICK_PROMPTS = 4000, 300
+QUICK_PROMPTS = 300
 GAMMA = 0.05
 LEVELS = (0.01, 0.05, 0.10)
+QUANTITIES = ("samples", "agreement", "wrong early", "label accuracy")
 
-Cells = tuple[float | None, float | None, float | None, float | None]
-EXPECTED_PROMPTS = 4000
-EXPECTED: dict[tuple[int, str], dict[str, Cells]] = {
-    (2, "A"): {
-        "fixed 4": (4, 0.898, None, None),
-        "fixed 8": (8, 0.930, None, 0.735),
-        "fixed 16": (16, 0.959, None, None),
-        "fixed 32": (32, 1, None, 0.742),
-        "Adaptive-Consistency .90": (9.8, 0.978, None, None),
-        "Adaptive-Consistency .95": (12.4, 0.984, None, None),
-        "Adaptive-Consistency .99": (17.1, 0.986, None, None),
-        "decided .01": (12.7, 0.999, None, None),
-        "decided .05": (9.7, 0.993, 0.008, 0.740),
-        "decided .10": (8.1, 0.983, None, None),
-        "strict .01": (24.9, 1, None, None),
-        "strict .05": (22.1, 1, None, None),
-        "strict .10": (20.3, 1, None, None),
-    },
-    (2, "C"): {
-        "fixed 4": (4, 0.859, 0.141, 0.704),
-        "fixed 8": (8, 0.904, 0.096, 0.723),
-        "fixed 16": (16, 0.942, 0.058, 0.725),
-        "fixed 32": (32, 1, None, 0.738),
-        "Adaptive-Consistency .90": (10.7, 0.967, 0.017, 0.737),
-        "Adaptive-Consistency .95": (13.7, 0.972, 0.006, 0.738),
-        "Adaptive-Consistency .99": (18.6, 0.975, 0.001, 0.741),
-        "decided .01": (15.3, 0.998, 0.002, 0.738),
-        "decided .05": (11.7, 0.992, 0.009, 0.738),
-        "decided .10": (9.6, 0.981, 0.020, 0.737),
-        "strict .01": (25.9, 1, 0, 0.738),
-        "strict .05": (23.3, 1, 0, 0.738),
-        "strict .10": (21.5, 1, 0, 0.738),
-    },
-    (2, "B"): {
-        "fixed 4": (4, 0.797, 0.203, None),
-        "fixed 8": (8, 0.843, 0.157, 0.682),
-        "fixed 16": (16, 0.903, 0.097, None),
-        "fixed 32": (32, 1, None, 0.714),
-        "Adaptive-Consistency .90": (14.2, 0.939, 0.040, None),
-        "Adaptive-Consistency .95": (18.0, 0.954, 0.014, None),
-        "Adaptive-Consistency .99": (23.6, 0.958, 0.003, None),
-        "decided .01": (19.4, 0.997, 0.004, None),
-        "decided .05": (15.3, 0.985, 0.017, 0.704),
-        "decided .10": (12.5, 0.963, 0.040, None),
-        "strict .01": (27.8, 1, 0, None),
-        "strict .05": (25.5, 1, 0, None),
-        "strict .10": (23.9, 1, 0, None),
-    },
-    (4, "A"): {
-        "fixed 8": (8, 0.882, None, None),
-        "fixed 32": (32, 1, None, 0.582),
-        "Adaptive-Consistency .95": (17.2, 0.957, None, None),
-        "decided .01": (16.9, 0.999, None, None),
-        "decided .05": (13.4, 0.991, None, None),
-        "decided .10": (11.3, 0.980, None, None),
-        "strict .05": (27.6, 1, None, None),
-    },
-    (4, "C"): {
-        "fixed 8": (8, 0.829, None, 0.546),
-        "fixed 32": (32, 1, None, 0.577),
-        "Adaptive-Consistency .95": (18.6, 0.929, None, 0.579),
-        "decided .01": (19.9, 0.998, None, 0.578),
-        "decided .05": (16.2, 0.989, None, 0.574),
-        "decided .10": (13.8, 0.974, None, 0.573),
-        "strict .05": (28.3, 1, None, 0.577),
-    },
-    (4, "B"): {
-        "fixed 8": (8, 0.740, None, None),
-        "fixed 32": (32, 1, None, 0.550),
-        "Adaptive-Consistency .95": (24.9, 0.873, None, None),
-        "decided .01": (24.4, 0.998, None, None),
-        "decided .05": (20.9, 0.990, None, None),
-        "decided .10": (18.4, 0.975, None, None),
-        "strict .05": (30.0, 1, None, None),
-    },
-}
-"""(responses, judge) -> rule -> the earlier run's samples, agreement, wrong early stops and label accuracy."""
-EOF_MARK = 1
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a rule did. `values` are those of QUANTITIES, None where there is none."""
+
+    n: int
+    judge: str
+    rule: str
+    values: tuple[float | None, ...]
+    earlier: tuple[float | None, ...]
+    z: tuple[float | None, ...]
+    """Standard errors of both runs between them."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS} prompts, 16 responses left out")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the JSON and the plot")
+    parser.add_argument("--prompts", type=int, default=earlier_run.PROMPTS)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    prompts = QUICK_PROMPTS if args.quick else args.prompts
+    console = Console(width=120)
+
+    rows, traffics, risks = [], {}, {}
+    for number, (n, judge) in enumerate(earlier_run.RULES):
+        rng = np.random.default_rng([args.seed, number])
+        traffics[n, judge] = traffic = rules.simulate_traffic(JUDGES[judge], n, prompts, rng)
+        risks[n, judge] = rules.decided_risks(traffic)
+        rows += [_row(traffic, run, n, judge, rule) for rule, run in _runs(traffic, risks[n, judge])]
+    for n in (2, 4):
+        console.print(rules_table([row for row in rows if row.n == n], n, prompts))
+    apart = np.abs([z for row in rows for z in row.z if z is not None])
+    surprises = {"cells": len(apart), "beyond_2": int((apart > 2).sum()), "beyond_3": int((apart > 3).sum())}
+    console.print(f"Cells over 2 and over 3 standard errors apart, and all that can be compared: {surprises}\n")
+
+    rng = np.random.default_rng([args.seed, len(traffics)])
+    bins = promises.risk_bins([traffics[2, j] for j in JUDGES], [risks[2, j] for j in JUDGES])
+    deceived = deceive(prompts, rng, traffics[2, "C"])
+    honest = {judge: promises.honesty(JUDGES[judge], prompts, GAMMA, rng) for judge in JUDGES}
+    many = {n: many_responses(n, prompts, rng) for n in ((8,) if args.quick else (8, 16))}
+    for table in (risk_table(bins), *deceived_tables(deceived), honest_table(honest), many_table(many)):
+        console.print(table)
+
+    result = {
+        "prompts": prompts,
+        "seed": args.seed,
+        "rules": [asdict(row) for row in rows],
+        "apart": surprises,
+        "risk": [asdict(b) for b in bins],
+        "deceived": deceived,
+        "honesty": {judge: asdict(h) for judge, h in honest.items()},
+        "many": many,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "stopping.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    plot(rows, bins, args.out / "stopping.png")
+    print(json.dumps(_summary(rows, 2) | {"n=4": _summary(rows, 4)}))
+
+
+def _runs(traffic: Traffic, risks: Floats) -> Iterator[tuple[str, Run]]:
+    for k in (4, 8, 16, rules.K):
+        yield f"fixed {k}", rules.fixed(traffic, k)
+    for level in (0.90, 0.95, 0.99) if traffic.n == 2 else (0.95,):
+        yield f"Adaptive-Consistency {_share(level)}", rules.adaptive_consistency(traffic, level)
+    for gamma in LEVELS:
+        yield f"decided {_share(gamma)}", rules.decided(traffic, risks, gamma)
+    for delta in LEVELS if traffic.n == 2 else (0.05,):
+        yield f"strict {_share(delta)}", rules.strict(traffic, delta)
+
+
+def _row(traffic: Traffic, run: Run, n: int, judge: str, rule: str) -> Row:
+    agrees, early = run.chosen == traffic.winner, run.used < rules.K
+    stops = int(early.sum())
+    values = (
+        float(run.used.mean()),
+        float(agrees.mean()),
+        float(1 - agrees[early].mean()) if stops else None,
+        float((run.chosen == traffic.best).mean()),
+    )
+    earlier = earlier_run.RULES[n, judge].get(rule, (None,) * 4)
+    z = (
+        _z(values[0], earlier[0], float(run.used.std()), len(agrees), earlier_run.PROMPTS, rounded=0.1),
+        _z_of_shares(values[1], earlier[1], len(agrees), earlier_run.PROMPTS),
+        _z_of_shares(values[2], earlier[2], stops, stops / len(agrees) * earlier_run.PROMPTS),
+        _z_of_shares(values[3], earlier[3], len(agrees), earlier_run.PROMPTS),
+    )
+    # What a rule fixes needs no comparison.
+    fixed = (rule.startswith("fixed"), rule == f"fixed {rules.K}", False, False)
+    return Row(n, judge, rule, values, earlier, tuple(None if f else x for f, x in zip(fixed, z, strict=True)))
+
+
+def _z_of_shares(value: float | None, earlier: float | None, count: float, earlier_count: float) -> float | None:
+    if value is None or earlier is None:
+        return None
+    pooled = (value * count + earlier * earlier_count) / (count + earlier_count)
+    return _z(value, earlier, float(np.sqrt(pooled * (1 - pooled))), count, earlier_count, rounded=0.001)
+
+
+def _z(
+    value: float, earlier: float | None, sd: float, count: float, earlier_count: float, *, rounded: float
+) -> float | None:
+    """rounded: the last digit to which the earlier number was printed."""
+    if earlier is None:
+        return None
+    return float((value - earlier) / np.sqrt(sd**2 * (1 / count + 1 / earlier_count) + rounded**2 / 12))
+
+
+def deceive(orderings: int, rng: np.random.Generator, like: Traffic) -> dict[str, Any]:
+    """Error rates on populations made to deceive: of `strict` on each, of `decided` on the first."""
+    populations = {name: promises.deceive(d, orderings, rng, like.prior) for name, d in promises.POPULATIONS.items()}
+    first = next(iter(populations.values()))
+    return {
+        "strict": {
+            name: {delta: promises.strict_errors(traffic, delta) for delta in LEVELS}
+            for name, traffic in populations.items()
+        },
+        "decided": {look: promises.decided_errors(first, GAMMA, look) for look in earlier_run.DECEIVED},
+    }
+
+
+def many_responses(n: int, prompts: int, rng: np.random.Generator) -> dict[str, tuple[float, float, float]]:
+    """Rule -> tokens, agreement and label accuracy, judge C."""
+    traffic = rules.simulate_traffic(JUDGES["C"], n, prompts, rng)
+    whole = rules.sample_tokens(n)
+    runs = {f"fixed {k}": rules.fixed(traffic, k) for k in (rules.K, 8)}
+    runs["decided .05"] = rules.decided(traffic, rules.decided_risks(traffic), GAMMA)
+    rows = {rule: (run, run.used * whole) for rule, run in runs.items()}
+    rows["decided .05, dropping"] = rules.eliminating(traffic, GAMMA, server_waves=False)
+    rows["the same, the server's waves"] = rules.eliminating(traffic, GAMMA, server_waves=True)
+    return {
+        rule: (
+            float(tokens.mean()),
+            float((run.chosen == traffic.winner).mean()),
+            float((run.chosen == traffic.best).mean()),
+        )
+        for rule, (run, tokens) in rows.items()
+    }
+
+
+def rules_table(rows: list[Row], n: int, prompts: int) -> Table:
+    drawn = Table(title=f"{n} responses, {prompts} prompts: this run, [dim]the earlier one, standard errors apart[/]")
+    for heading in ("judge", "rule", *QUANTITIES):
+        drawn.add_column(heading, no_wrap=True)
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        last = after is None or after.judge != row.judge
+        digits = (1, 3, 3, 3)
+        cells = [_cell(*numbers) for numbers in zip(row.values, row.earlier, row.z, digits, strict=True)]
+        drawn.add_row(row.judge, row.rule, *cells, end_section=last)
+    return drawn
+
+
+def _cell(value: float | None, earlier: float | None, z: float | None, digits: int) -> str:
+    cell = "-" if value is None else f"{value:.{digits}f}"
+    if earlier is not None and value is not None:
+        cell += f" [dim]{earlier:.{digits}f}[/]"
+    if z is not None:
+        cell += f" [dim]{z:+.1f}[/]" if abs(z) <= 2 else f" [bold red]{z:+.1f}[/]"
+    return cell
+
+
+def risk_table(bins: list[promises.RiskBin]) -> Table:
+    drawn = Table(title="risk of `decided` at 4, 8 and 16 samples, 2 responses, judges A, B and C")
+    drawn.add_column("predicted", justify="right")
+    drawn.add_column("observed", justify="right")
+    drawn.add_column("looks", justify="right")
+    for b in bins:
+        drawn.add_row(f"{b.predicted:.3f}", f"{b.observed:.3f}", str(b.looks))
+    drawn.caption = "earlier: " + ", ".join(f"{p:g} {o:g}" for p, o in earlier_run.RISK)
+    return drawn
+
+
+def deceived_tables(deceived: dict[str, Any]) -> tuple[Table, Table]:
+    strict = Table(title="`strict` on scores made to deceive: error rate (samples)")
+    strict.add_column("differences")
+    for delta in LEVELS:
+        strict.add_column(f"delta {delta:g}", justify="right")
+    for name, errors in deceived["strict"].items():
+        strict.add_row(name, *(f"{errors[delta][0]:.4f} ({errors[delta][1]:.1f})" for delta in LEVELS))
+    strict.caption = "earlier, at most: " + ", ".join(f"{e:g}" for e in earlier_run.STRICT_ERRORS.values())
+    decided = Table(title="`decided` .05 on the first of them", caption="its blind spot: a flaw that few samples see")
+    for heading in ("first look", "named the wrong one", "earlier"):
+        decided.add_column(heading, justify="right")
+    for look, errors in deceived["decided"].items():
+        decided.add_row(str(look), f"{errors:.2f}", f"{earlier_run.DECEIVED[look]:.2f}")
+    return strict, decided
+
+
+def honest_table(honest: dict[str, promises.Honesty]) -> Table:
+    drawn = Table(title=f"what is answered, against {promises.FRESH} fresh samples; 2 responses; [dim]earlier[/]")
+    drawn.add_column("")
+    for judge in honest:
+        drawn.add_column(judge)
+    for label, pick, earlier in (
+        ("margin where `decided` .05 stopped: raw, posterior, true", "all", earlier_run.MARGINS),
+        ("the same, stopped at 4 samples", "at_4", earlier_run.MARGINS_AT_4),
+    ):
+        cells = []
+        for judge, h in honest.items():
+            m = getattr(h, pick)
+            before = " ".join(f"{x:.2f}" for x in earlier.get(judge, ()))
+            cells.append(f"{m.raw:.2f} {m.posterior:.2f} {m.true:.2f} [dim]{before}[/]")
+        drawn.add_row(label, *cells)
+    drawn.add_row("p_best where it stopped: claimed, true", *(f"{h.claimed:.3f} {h.right:.3f}" for h in honest.values()))
+    at = ", ".join(map(str, promises.HONEST_AT))
+    drawn.add_row(f"calibration error of p_best at k = {at}", *(_series(h.ece) for h in honest.values()))
+    drawn.add_row(f"coverage of reward +- 1.645 se at k = {at}", *(_series(h.coverage) for h in honest.values()))
+    return drawn
+
+
+def many_table(many: dict[int, dict[str, tuple[float, float, float]]]) -> Table:
+    drawn = Table(title="many responses, judge C; [dim]earlier[/]")
+    for heading in ("n", "rule", "tokens", "agreement", "label accuracy"):
+        drawn.add_column(heading)
+    for n, runs in many.items():
+        for rule, values in runs.items():
+            earlier = earlier_run.MANY[n].get(rule, (None,) * 3)
+            cells = [_cell(*numbers, None, d) for *numbers, d in zip(values, earlier, (0, 3, 3), strict=True)]
+            drawn.add_row(str(n), rule, *cells, end_section=rule == list(runs)[-1])
+    return drawn
+
+
+def _summary(rows: list[Row], n: int) -> dict[str, dict[str, float | None]]:
+    rule = f"decided {_share(GAMMA)}"
+    return {
+        row.judge: {"k_used": row.values[0], "agreement": row.values[1]}
+        for row in rows
+        if row.n == n and row.rule == rule
+    }
+
+
+def _series(numbers: dict[int, float]) -> str:
+    return ", ".join(f"{number:.3f}" for number in numbers.values())
+
+
+def _share(level: float) -> str:
+    return f"{level:.2f}".removeprefix("0")
+
+
+if __name__ == "__main__":
+    main()

@@ -218,6 +218,32 @@ async def test_a_deadline_before_the_first_sample(serve: Serve) -> None:
     assert (response.status_code, response.json()["error"]["details"]["finished"]) == (504, 0)
 
 
+async def test_a_deadline_cuts_a_round_of_blocks_in_its_middle(serve: Serve) -> None:
+    # Six readings of 20 responses are 18 samples; the first wave is four of them.
+    async with serve(Slow(14)) as client:
+        answer = await post(client, responses=LONG, k=6, stop={"rule": "precision", "se": 1e-9}, deadline_s=0.3)
+    assert (answer["stop_reason"], answer["k_used"], answer["usage"]["samples"]) == ("deadline", 4, 14)
+    assert set(answer["votes"]) == {4, 5}
+
+
+async def test_an_audit_outlives_the_deadline_of_its_request(serve: Serve) -> None:
+    class Judge(favours("B.")):  # type: ignore[misc]
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            self.delay_s = 0.3 if urgency is Urgency.AUDIT else 0.0
+            return await super()._write(prepared, seed, urgency)
+
+    async with serve(Judge(), "stopping.audit_share=1") as client:
+        await post(client, stop={"rule": "decided"}, deadline_s=0.2)
+        assert 'grm_audits_total{outcome="agree"} 1.0' in await audits(client)
+
+
+async def test_a_first_wave_that_was_cut_teaches_nothing(serve: Serve, tmp_path: Path) -> None:
+    where = tmp_path / "learnt.json"
+    async with serve(Slow(3), f"stopping.priors={where}") as client:
+        await post(client, stop={"rule": "decided"}, deadline_s=0.1)
+    assert json.loads(where.read_text())["priors"] == []
+
+
 LONG = [f"Response number {i}." for i in range(20)]
 
 

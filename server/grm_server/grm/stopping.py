@@ -151,10 +151,10 @@ def proven(values: Floats, k: int, ballot_range: float, delta: float) -> bool:
     before = np.zeros(d.shape[1])
     for j, step in enumerate(d):
         bound = -before / (k - j)
-        # The rest of the samples cannot take the lead away.
-        certain |= bound <= -ballot_range
-        scale = np.where(certain, 1.0, ballot_range + bound)
-        wealth = wealth * np.where(certain, 1.0, 1 + _BETS[:, None] * (step - bound) / scale)
+        room = ballot_range + bound
+        # The rest of the samples cannot take the lead away; if they can only just level it, no bet is made.
+        certain |= room < 0
+        wealth = wealth * np.where(room > 0, 1 + _BETS[:, None] * (step - bound) / np.where(room > 0, room, 1.0), 1.0)
         before = before + step
     certain |= before > ballot_range * (k - len(d))
     return bool(np.all(certain | (wealth.mean(axis=0) >= d.shape[1] / delta)))

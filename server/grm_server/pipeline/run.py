@@ -80,7 +80,7 @@ class Run:
 
     @property
     def k_used(self) -> int:
-        return len(self._finished()) // self._course.per_reading if self._late else self._drawn
+        return int(self._readings())
 
     async def draw_wave(self, flight: Flight) -> AsyncGenerator[Trajectory | Failure]:
         """Launch the next wave and yield its samples as they finish, until the deadline."""
@@ -133,7 +133,7 @@ class Run:
         self._values = ballots([self._outcomes[draw] for draw in finished], self._n, request.reading, request.aggregate)
         orders = [draw.order for draw in finished]
         self.evidence = gather(self._values, orders, self._prior, blocks=self._blocks)
-        drawn = len(finished) / self._course.per_reading if self._late else self._drawn
+        drawn = self._readings()
         before = self.decision.standing
         if drawn:
             self.decision = decide(
@@ -188,6 +188,11 @@ class Run:
         return TooFewVotes(
             f"of {len(outcomes)} samples {fewest} gave a response scores, {wanted} were asked for", details=failures
         )
+
+    def _readings(self) -> float:
+        """Readings of each response. A deadline may have cut the last wave, and a round of blocks in its middle."""
+        cut = sum(draw not in self._outcomes for draw in self._launched)
+        return self._drawn - cut / self._course.per_reading
 
     def _finished(self) -> list[Draw]:
         return [draw for draw in self._launched if draw in self._outcomes]

@@ -64,7 +64,9 @@ class Scoring:
         try:
             async for event in events:
                 if isinstance(event, Judgement):
-                    self._priors.observe(key, event.values[: event.first_wave])
+                    # A first wave that a deadline cut is what finished first, not what was drawn first.
+                    if len(event.values) >= event.first_wave:
+                        self._priors.observe(key, event.values[: event.first_wave])
                     handed_over = audit and self._start_audit(events, event, request.stop)
                 yield event
                 if isinstance(event, Judgement):

@@ -1,0 +1,1 @@
+def plot(rows, bins, path): pass
