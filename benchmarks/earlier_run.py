@@ -5,7 +5,13 @@ The judges of benchmarks/judges.py were fitted to it, so that agreement with it 
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 Cells = tuple[float | None, float | None, float | None, float | None]
+QUANTITIES = ("samples", "agreement", "wrong early", "label accuracy")
+"""The cells: average samples, share of prompts with the best response of all samples, share of early stops without it,
+share of prompts whose truly best response is named."""
 PROMPTS = 4000
 RULES: dict[tuple[int, str], dict[str, Cells]] = {
     (2, "A"): {
@@ -81,7 +87,7 @@ RULES: dict[tuple[int, str], dict[str, Cells]] = {
         "strict .05": (30.0, 1, None, None),
     },
 }
-"""(responses, judge) -> rule -> the earlier run's samples, agreement, wrong early stops and label accuracy."""
+"""(responses, judge) -> rule -> cells, None where not known."""
 
 MANY: dict[int, dict[str, tuple[float, float, float]]] = {
     8: {
@@ -97,7 +103,7 @@ MANY: dict[int, dict[str, tuple[float, float, float]]] = {
         "decided .05, dropping": (16677, 0.998, 0.357),
     },
 }
-"""Responses -> rule -> tokens, agreement and label accuracy, judge C."""
+"""Responses -> rule -> tokens, agreement and label accuracy, judge C. Dropping could use up all of gamma there."""
 STRICT_ERRORS = {0.01: 0.002, 0.05: 0.010, 0.10: 0.016}
 """delta -> the largest error rate of `strict` on populations made to deceive it."""
 DECEIVED = {4: 0.53, 8: 0.34}
@@ -107,3 +113,34 @@ RISK = ((0.007, 0.003), (0.015, 0.009), (0.034, 0.019), (0.074, 0.049), (0.147, 
 MARGINS = {"A": (1.80, 1.61, 1.60), "B": (1.45, 1.06, 1.04), "C": (1.75, 1.47, 1.45)}
 """Raw, posterior and true margin where `decided` .05 stops."""
 MARGINS_AT_4 = {"C": (3.03, 2.45, 2.36)}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a rule did in this run, beside the earlier one."""
+
+    n: int
+    judge: str
+    rule: str
+    values: Cells
+    earlier: Cells
+    z: Cells
+    """Standard errors of both runs between them."""
+
+
+def compare(n: int, judge: str, rule: str, values: Cells, prompts: int, stops: int, samples_sd: float) -> Row:
+    """stops: prompts on which the rule stopped early. samples_sd: over prompts."""
+    earlier: Cells = RULES[n, judge].get(rule, (None,) * 4)
+    counts = ((prompts, PROMPTS), (prompts, PROMPTS), (stops, stops / prompts * PROMPTS), (prompts, PROMPTS))
+    # What a rule fixes needs no comparison.
+    fixed = (rule.startswith("fixed"), rule == "fixed 32", False, False)
+    z: list[float | None] = []
+    for place, (value, before, (count, count_before)) in enumerate(zip(values, earlier, counts, strict=True)):
+        if value is None or before is None or fixed[place]:
+            z.append(None)
+            continue
+        share = (value * count + before * count_before) / (count + count_before)
+        # The earlier numbers were printed to so many digits.
+        variance, rounded = (samples_sd**2, 0.1) if place == 0 else (share * (1 - share), 0.001)
+        z.append((value - before) / math.sqrt(variance * (1 / count + 1 / count_before) + rounded**2 / 12))
+    return Row(n, judge, rule, values, earlier, (z[0], z[1], z[2], z[3]))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.judges import Judge, simulate
-from benchmarks.rules import LOOKS, K, Run, Traffic, as_traffic, decided, decided_risks, strict
+from benchmarks.rules import LOOKS, Bools, K, Run, Traffic, as_traffic, decided, decided_risks, strict
 from grm_server.grm.calibration import expected_calibration_error
 from grm_server.grm.evidence import gather
 from grm_server.grm.types import Floats, Prior, Verdict
@@ -92,11 +92,11 @@ def decided_errors(traffic: Traffic, gamma: float, first_look: int) -> float:
     return float(_wrong(traffic, decided(traffic, risks, gamma)).mean())
 
 
-def _wrong(traffic: Traffic, run: Run) -> Floats:
+def _wrong(traffic: Traffic, run: Run) -> Bools:
     sums = traffic.sums[:, -1]
     prompts = np.arange(len(sums))
     # A tie is no win: `strict` claims that the leader's sum is the larger one.
-    wrong: Floats = (run.used < K) & (sums[prompts, run.chosen] <= sums[prompts, 1 - run.chosen])
+    wrong: Bools = (run.used < K) & (sums[prompts, run.chosen] <= sums[prompts, 1 - run.chosen])
     return wrong
 
 
@@ -122,13 +122,14 @@ def honesty(judge: Judge, prompts: int, gamma: float, rng: np.random.Generator) 
     prompts = len(truth)
     used = decided(traffic, decided_risks(traffic), gamma).used
     stopped = [_answer(traffic, prompt, m, shrink=m < K) for prompt, m in enumerate(used)]
-    raw = np.array([abs(np.subtract(*np.nanmean(v[:m], axis=0))) for v, m in zip(traffic.scores, used, strict=True)])
-    posterior = np.array([abs(np.subtract(*verdict.rewards)) for verdict in stopped])
+    raw = np.array([_margin(np.nanmean(v[:m], axis=0)) for v, m in zip(traffic.scores, used, strict=True)])
+    posterior = np.array([_margin(verdict.rewards) for verdict in stopped])
     best = np.array([verdict.best for verdict in stopped])
     lead = truth[np.arange(prompts), best] - truth[np.arange(prompts), 1 - best]
 
-    def margins(where: Floats) -> Margins:
-        return Margins(*(float(x[where].mean()) for x in (raw, posterior, lead)), int(where.sum()))
+    def margins(where: Bools) -> Margins:
+        means = [float(x[where].mean()) for x in (raw, posterior, lead)]
+        return Margins(means[0], means[1], means[2], int(where.sum()))
 
     ece, coverage = {}, {}
     for m in HONEST_AT:
@@ -138,9 +139,11 @@ def honesty(judge: Judge, prompts: int, gamma: float, rng: np.random.Generator) 
         off = np.abs(np.array([a.rewards for a in answers]) - truth)
         coverage[m] = float((off <= 1.645 * np.array([a.se for a in answers])).mean())
     claimed = float(np.mean([max(verdict.p_best) for verdict in stopped]))
-    return Honesty(
-        margins(used == 4), margins(used > 0), claimed, float((lead > 0).mean()), ece, coverage
-    )
+    return Honesty(margins(used == 4), margins(used > 0), claimed, float((lead > 0).mean()), ece, coverage)
+
+
+def _margin(of_two: Sequence[float] | Floats) -> float:
+    return float(abs(of_two[0] - of_two[1]))
 
 
 def _answer(traffic: Traffic, prompt: int, m: int, *, shrink: bool) -> Verdict:

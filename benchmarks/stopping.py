@@ -14,9 +14,10 @@ both runs lie between them.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +26,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import earlier_run, promises, rules
+from benchmarks.earlier_run import QUANTITIES, Row
 from benchmarks.judges import JUDGES
 from benchmarks.rules import Run, Traffic
 from benchmarks.stopping_plot import plot
 from grm_server.grm.types import Floats
 
-QUICK_PROMPTS = 300
+QUICK_PROMPTS = 400
 GAMMA = 0.05
 LEVELS = (0.01, 0.05, 0.10)
-QUANTITIES = ("samples", "agreement", "wrong early", "label accuracy")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What a rule did. `values` are those of QUANTITIES, None where there is none."""
-
-    n: int
-    judge: str
-    rule: str
-    values: tuple[float | None, ...]
-    earlier: tuple[float | None, ...]
-    z: tuple[float | None, ...]
-    """Standard errors of both runs between them."""
 
 
 def main() -> None:
@@ -115,32 +103,7 @@ def _row(traffic: Traffic, run: Run, n: int, judge: str, rule: str) -> Row:
         float(1 - agrees[early].mean()) if stops else None,
         float((run.chosen == traffic.best).mean()),
     )
-    earlier = earlier_run.RULES[n, judge].get(rule, (None,) * 4)
-    z = (
-        _z(values[0], earlier[0], float(run.used.std()), len(agrees), earlier_run.PROMPTS, rounded=0.1),
-        _z_of_shares(values[1], earlier[1], len(agrees), earlier_run.PROMPTS),
-        _z_of_shares(values[2], earlier[2], stops, stops / len(agrees) * earlier_run.PROMPTS),
-        _z_of_shares(values[3], earlier[3], len(agrees), earlier_run.PROMPTS),
-    )
-    # What a rule fixes needs no comparison.
-    fixed = (rule.startswith("fixed"), rule == f"fixed {rules.K}", False, False)
-    return Row(n, judge, rule, values, earlier, tuple(None if f else x for f, x in zip(fixed, z, strict=True)))
-
-
-def _z_of_shares(value: float | None, earlier: float | None, count: float, earlier_count: float) -> float | None:
-    if value is None or earlier is None:
-        return None
-    pooled = (value * count + earlier * earlier_count) / (count + earlier_count)
-    return _z(value, earlier, float(np.sqrt(pooled * (1 - pooled))), count, earlier_count, rounded=0.001)
-
-
-def _z(
-    value: float, earlier: float | None, sd: float, count: float, earlier_count: float, *, rounded: float
-) -> float | None:
-    """rounded: the last digit to which the earlier number was printed."""
-    if earlier is None:
-        return None
-    return float((value - earlier) / np.sqrt(sd**2 * (1 / count + 1 / earlier_count) + rounded**2 / 12))
+    return earlier_run.compare(n, judge, rule, values, len(agrees), stops, float(run.used.std()))
 
 
 def deceive(orderings: int, rng: np.random.Generator, like: Traffic) -> dict[str, Any]:
@@ -197,13 +160,13 @@ def _cell(value: float | None, earlier: float | None, z: float | None, digits: i
 
 
 def risk_table(bins: list[promises.RiskBin]) -> Table:
-    drawn = Table(title="risk of `decided` at 4, 8 and 16 samples, 2 responses, judges A, B and C")
-    drawn.add_column("predicted", justify="right")
-    drawn.add_column("observed", justify="right")
-    drawn.add_column("looks", justify="right")
-    for b in bins:
-        drawn.add_row(f"{b.predicted:.3f}", f"{b.observed:.3f}", str(b.looks))
-    drawn.caption = "earlier: " + ", ".join(f"{p:g} {o:g}" for p, o in earlier_run.RISK)
+    drawn = Table(title="Risk of `decided` at 4, 8 and 16 samples")
+    for heading in ("predicted", "observed", "looks", "[dim]earlier: predicted, observed[/]"):
+        drawn.add_column(heading)
+    # The earlier run's bins begin with the second.
+    for b, earlier in itertools.zip_longest(bins, (None, *earlier_run.RISK)):
+        before = "" if earlier is None else f"[dim]{earlier[0]:.3f} {earlier[1]:.3f}[/]"
+        drawn.add_row(f"{b.predicted:.3f}", f"{b.observed:.3f}", str(b.looks), before)
     return drawn
 
 
@@ -224,25 +187,32 @@ def deceived_tables(deceived: dict[str, Any]) -> tuple[Table, Table]:
 
 
 def honest_table(honest: dict[str, promises.Honesty]) -> Table:
-    drawn = Table(title=f"what is answered, against {promises.FRESH} fresh samples; 2 responses; [dim]earlier[/]")
-    drawn.add_column("")
-    for judge in honest:
-        drawn.add_column(judge)
-    for label, pick, earlier in (
-        ("margin where `decided` .05 stopped: raw, posterior, true", "all", earlier_run.MARGINS),
-        ("the same, stopped at 4 samples", "at_4", earlier_run.MARGINS_AT_4),
+    drawn = Table(title=f"What is answered, against {promises.FRESH} fresh samples; [dim]the earlier run[/]")
+    at = " ".join(map(str, promises.HONEST_AT))
+    for heading in (
+        "judge",
+        "margin after\n`decided` .05: raw,\nposterior, true",
+        "the same,\nstopped at 4",
+        "p_best there:\nclaimed, true",
+        f"calibration error\nof p_best\nat k = {at}",
+        f"reward +- 1.645 se\ncovers, at\nk = {at}",
     ):
-        cells = []
-        for judge, h in honest.items():
-            m = getattr(h, pick)
-            before = " ".join(f"{x:.2f}" for x in earlier.get(judge, ()))
-            cells.append(f"{m.raw:.2f} {m.posterior:.2f} {m.true:.2f} [dim]{before}[/]")
-        drawn.add_row(label, *cells)
-    drawn.add_row("p_best where it stopped: claimed, true", *(f"{h.claimed:.3f} {h.right:.3f}" for h in honest.values()))
-    at = ", ".join(map(str, promises.HONEST_AT))
-    drawn.add_row(f"calibration error of p_best at k = {at}", *(_series(h.ece) for h in honest.values()))
-    drawn.add_row(f"coverage of reward +- 1.645 se at k = {at}", *(_series(h.coverage) for h in honest.values()))
+        drawn.add_column(heading)
+    for judge, h in honest.items():
+        drawn.add_row(
+            judge,
+            _margins(h.all, earlier_run.MARGINS.get(judge)),
+            _margins(h.at_4, earlier_run.MARGINS_AT_4.get(judge)),
+            f"{h.claimed:.3f} {h.right:.3f}",
+            _series(h.ece),
+            _series(h.coverage),
+        )
     return drawn
+
+
+def _margins(m: promises.Margins, earlier: tuple[float, float, float] | None) -> str:
+    before = "" if earlier is None else "\n[dim]{:.2f} {:.2f} {:.2f}[/]".format(*earlier)
+    return f"{m.raw:.2f} {m.posterior:.2f} {m.true:.2f}{before}"
 
 
 def many_table(many: dict[int, dict[str, tuple[float, float, float]]]) -> Table:
@@ -252,7 +222,7 @@ def many_table(many: dict[int, dict[str, tuple[float, float, float]]]) -> Table:
     for n, runs in many.items():
         for rule, values in runs.items():
             earlier = earlier_run.MANY[n].get(rule, (None,) * 3)
-            cells = [_cell(*numbers, None, d) for *numbers, d in zip(values, earlier, (0, 3, 3), strict=True)]
+            cells = [_cell(new, old, None, d) for new, old, d in zip(values, earlier, (0, 3, 3), strict=True)]
             drawn.add_row(str(n), rule, *cells, end_section=rule == list(runs)[-1])
     return drawn
 
@@ -267,7 +237,7 @@ def _summary(rows: list[Row], n: int) -> dict[str, dict[str, float | None]]:
 
 
 def _series(numbers: dict[int, float]) -> str:
-    return ", ".join(f"{number:.3f}" for number in numbers.values())
+    return " ".join(f"{number:.3f}" for number in numbers.values())
 
 
 def _share(level: float) -> str:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from grm_client.errors import ConnectionFailed
-from grm_client.exchange import Outcome, api_error, bad_answer, json_object, stated_error, transport_error
+from grm_client.errors import APIError, ConnectionFailed
+from grm_client.exchange import Outcome, api_error, bad_answer, beginning, json_object, stated_error, transport_error
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -95,7 +95,9 @@ class EventReader:
         return [line.rstrip(b"\r\n") for line in lines]
 
     def _event(self, name: str, data: bytes) -> Event:
-        if name == "error" and (error := stated_error(200, data)) is not None:
-            raise error
+        if name == "error":
+            raise stated_error(200, data) or APIError(
+                200, "bad_answer", f"an error of another shape: {beginning(data)}"
+            )
         self.answered = self.answered or name == "rewards"
         return Event(name, json_object(data))

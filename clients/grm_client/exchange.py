@@ -144,13 +144,14 @@ def json_object(text: bytes) -> dict[str, Any]:
     try:
         value = strict_json(text)
     except ValueError as error:
-        bad_answer(f"not JSON, {error}: {_start(text)}")
+        bad_answer(f"not JSON, {error}: {beginning(text)}")
     if not isinstance(value, dict):
-        bad_answer(f"not a JSON object: {_start(text)}")
+        bad_answer(f"not a JSON object: {beginning(text)}")
     return value
 
 
-def _start(text: bytes) -> str:
+def beginning(text: bytes) -> str:
+    """At most 200 characters of what a server sent, for messages."""
     return text[:800].decode(errors="replace")[:200]
 
 

@@ -1,7 +1,7 @@
 """The `grm` command.
 
-`serve` needs the server's packages, which are imported when it runs; the other commands need the base install and talk
-to a server over HTTP, like any other client.
+`serve` and `calibrate` need the server's packages, which are imported when they run; the other commands need the base
+install. All but `serve` talk to a server over HTTP, like any other client.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, BinaryIO, NoReturn
 
@@ -50,7 +50,7 @@ def serve(
     try:
         import grm_server.serve as server
     except ImportError as error:
-        _fail(f"{error}. The server needs its extra packages: pip install 'grm-server[cpu]' or 'grm-server[cuda]'")
+        _fail_without_extras(error)
     named = {"engine.model": model, "http.host": host, "http.port": port, "judge.template": template}
     overrides = [f"{name}={value}" for name, value in named.items() if value is not None]
     try:
@@ -81,58 +81,108 @@ def score(
         _fail("standard input is a terminal; pipe JSON Lines into it or name a file")
     if out is not None and out.exists() and not resume:
         _fail(f"{out} exists; go on with --resume, or choose another file")
-    try:
-        skip = resume_point(out) if resume and out is not None and out.exists() else 0
-        with contextlib.ExitStack() as stack:
-            source: BinaryIO = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
-            sink: BinaryIO = sys.stdout.buffer if out is None else stack.enter_context(out.open("ab"))
-            bar = stack.enter_context(_progress_bar())
-            task = bar.add_task("scoring", total=None if file == "-" else Path(file).stat().st_size, note="")
-
-            def show(progress: FileProgress) -> None:
-                note = f"{progress.done} scored, {progress.failed} failed, {progress.samples} samples"
-                bar.update(task, completed=progress.bytes_read, note=note)
-
-            end = asyncio.run(_score(url, source, sink, concurrency, {"k": k, "seed": seed}, skip, show))
-    except KeyboardInterrupt:
-        _fail("interrupted; the rows written are whole" + (", go on with --resume" if out else ""), code=130)
-    except (OSError, GRMClientError) as error:
-        _fail(str(error))
+    with _failures("go on with --resume" if out else ""), contextlib.ExitStack() as stack:
+        skip = resume_point(out) if resume and out is not None else 0
+        source: BinaryIO = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
+        sink: BinaryIO = sys.stdout.buffer if out is None else stack.enter_context(out.open("ab"))
+        total = None if file == "-" else Path(file).stat().st_size
+        defaults = {"k": k, "seed": seed}
+        end = _score(url, read_lines(source), sink, concurrency, defaults, skip, total, lambda p: p.bytes_read)
     skipped = f", {skip} lines skipped" if skip else ""
     _say(f"{end.done} scored, {end.failed} failed{skipped}: {end.samples} samples, {end.completion_tokens} tokens")
     raise typer.Exit(1 if end.failed else 0)
 
 
-async def _score(
+@contextlib.contextmanager
+def _failures(how_to_go_on: str) -> Iterator[None]:
+    """What can end the scoring of a file, as messages."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail("; ".join(filter(None, ("interrupted", "the rows written are whole", how_to_go_on))), code=130)
+    except (OSError, GRMClientError) as error:
+        _fail(str(error))
+
+
+def _score(
     url: str,
-    source: BinaryIO,
+    source: Iterable[bytes],
     sink: BinaryIO,
     concurrency: int,
-    defaults: dict[str, object],
+    defaults: Mapping[str, object],
     skip: int,
-    on_progress: Callable[[FileProgress], None],
+    total: int | None,
+    done: Callable[[FileProgress], int],
 ) -> FileProgress:
-    async with AsyncGRMClient(url) as client:
-        return await score_file(
-            client,
-            read_lines(source),
-            sink,
-            concurrency=concurrency,
-            defaults=defaults,
-            skip=skip,
-            on_progress=on_progress,
-        )
+    """`score_file` under a progress bar, which is full when `done` is `total`."""
+    columns = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("scoring", total=total, note="")
+
+        def show(progress: FileProgress) -> None:
+            note = f"{progress.done} scored, {progress.failed} failed, {progress.samples} samples"
+            bar.update(task, completed=done(progress), note=note)
+
+        async def run() -> FileProgress:
+            async with AsyncGRMClient(url) as client:
+                return await score_file(
+                    client, source, sink, concurrency=concurrency, defaults=defaults, skip=skip, on_progress=show
+                )
+
+        return asyncio.run(run())
 
 
-def _progress_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
+@app.command()
+def calibrate(
+    file: Annotated[
+        Path, typer.Argument(help="Requests as JSON Lines, each with `label`: index of the best response.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the calibration goes.")] = Path("calibration.json"),
+    answers: Annotated[
+        Path | None, typer.Option(help="Where answers go; those there are kept. Default: FILE with .answers.jsonl.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 16,
+    k: Annotated[int | None, typer.Option(min=1, help="Samples for lines that do not say.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed for lines that do not say.")] = None,
+) -> None:
+    """Learn from labelled requests what the judge's certainty is worth (docs/calibration.md).
+
+    Scores the requests against a running server first. The same command goes on where it was stopped.
+    """
+    try:
+        from grm_server.grm.calibration import MIN_LABELS
+        from grm_server.serving import calibration, labels
+    except ImportError as error:
+        _fail_without_extras(error)
+    answers = answers or file.with_suffix(".answers.jsonl")
+    if len({path.resolve() for path in (file, answers, out)}) < 3:
+        _fail("the requests, --answers and --out must be three files")
+    with _failures("the same command goes on"):
+        with file.open("rb") as source:
+            lines, skipped = labels.read_labels(read_lines(source))
+        usable = sum(line.label is not None for line in lines)
+        if usable < MIN_LABELS:
+            _fail(f"{usable} labelled requests are too few, {MIN_LABELS} are needed{_reasons(skipped)}")
+        skip = resume_point(answers)
+        with answers.open("ab") as sink:
+            texts = (line.text for line in lines)
+            _score(url, texts, sink, concurrency, {"k": k, "seed": seed}, skip, len(lines), lambda p: p.lines)
+        try:
+            with answers.open("rb") as rows:
+                answered = labels.read_answers(rows, lines)
+            skipped += answered.skipped
+            report = calibration.calibrate(answered)
+        except ValueError as error:
+            _fail(f"{error}{_reasons(skipped)}. The answers are kept in {answers}; without it, all are scored again")
+        out.write_text(report.calibration.model_dump_json(indent=2) + "\n", "utf-8")
+    _say(f"{report.calibration.labels} labelled requests used{_reasons(skipped)}")
+    typer.echo(calibration.as_text(report))
+    _say(f"written to {out}; use it: grm serve --set stopping.calibration={out}")
+
+
+def _reasons(skipped: Mapping[str, int]) -> str:
+    return f" (not used: {', '.join(f'{count} {reason}' for reason, count in skipped.items())})" if skipped else ""
 
 
 @app.command()
@@ -195,6 +245,10 @@ def openapi() -> None:
     from grm_server.settings import Settings
 
     typer.echo(json.dumps(create_app(Settings()).openapi(), indent=2))
+
+
+def _fail_without_extras(error: ImportError) -> NoReturn:
+    _fail(f"{error}. The server needs its extra packages: pip install 'grm-server[cpu]' or 'grm-server[cuda]'")
 
 
 def _say(message: str) -> None:

@@ -14,6 +14,7 @@ from grm_server.app import create_app
 from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeSampler
 from grm_server.errors import EngineDead, GenerationFailed
+from grm_server.grm.types import Sample
 from grm_server.settings import SettingsError, load_settings
 from tests.integration.conftest import Serve
 
@@ -332,6 +333,14 @@ async def test_a_stream_ends_with_the_plain_answer(serve: Serve, tmp_path: Path)
     }
     assert waves[-1]["rewards"] == last["rewards"]
     assert events[0][1] == {"id": last["id"], "model": "fake", "k": 16, "seed": 5, "list_size": 2}
+
+
+async def test_a_line_separator_in_a_critique_does_not_cut_an_event(serve: Serve) -> None:
+    critique = "one\u2028two\u2029three\x85four"
+    samples = [Sample({"principles": "", "critique": critique, "scores": "5, 6}"}, finished_s=1.0)] * 4
+    async with serve(FakeSampler(samples)) as client:
+        events = await events_of(client, k=4, return_samples=True)
+    assert [data["critique"] for name, data in events if name == "sample"] == [critique] * 4
 
 
 async def test_what_can_be_refused_is_refused_before_the_stream(serve: Serve) -> None:

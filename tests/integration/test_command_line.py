@@ -5,31 +5,19 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-GRM = [sys.executable, "-m", "grm_server"]
-
-
-def grm(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*GRM, *arguments], input=stdin, capture_output=True, text=True, timeout=60)
+from tests.integration.processes import GRM, grm, serving
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    command = [*GRM, "serve", "--port", "0", "--set", "engine.kind=fake"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        found = next((m for line in process.stdout if (m := re.search(r"ready on (http://\S+)", line))), None)
-        assert found, "the server did not start"
-        yield found[1]
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-        assert process.returncode in (0, -signal.SIGINT, 130)
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("cache")) as url:
+        yield url
 
 
 @pytest.fixture
@@ -127,7 +115,8 @@ def test_an_internal_error_of_a_real_server_logs_no_prompt(tmp_path: Path) -> No
         "{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}"
         "{{ (conversation | int) // 0 if conversation.startswith('SECRET') }}"
     )
-    command = [*GRM, "serve", "--port", "0", "--set", "engine.kind=fake", "--template", str(template)]
+    quiet = ["--set", "engine.kind=fake", "--set", f"cache_dir={tmp_path}", "--template", str(template)]
+    command = [*GRM, "serve", "--port", "0", *quiet]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = next(m[1] for line in process.stdout if (m := re.search(r"ready on (http://\S+)", line)))

@@ -59,4 +59,5 @@ async def _lines(events: AsyncGenerator[Event], name: Callable[[Event], Named]) 
 
 
 def _format(name: str, data: BaseModel) -> bytes:
-    return format_sse_event(event=name, data_str=data.model_dump_json())
+    # ASCII: the data is cut into lines at U+2028 and its like, which JSON leaves as they are.
+    return format_sse_event(event=name, data_str=data.model_dump_json(ensure_ascii=True))

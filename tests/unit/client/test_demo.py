@@ -12,30 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from grm_client.demo import bar, clean, excerpt, render
+from grm_client.demo import bar, clean, excerpt, percent, render
 from grm_client.exchange import as_rewards
 
-Answer = Callable[..., dict[str, Any]]
+Answer = Sample = Callable[..., dict[str, Any]]
 
 
-def show(request: dict[str, Any], answer: dict[str, Any]) -> str:
-    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+def show(request: dict[str, Any], answer: dict[str, Any], width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
     render(console, request, as_rewards(answer))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
-
-
-def sample(index: int, **fields: Any) -> dict[str, Any]:
-    return {
-        "index": index,
-        "order": [2, 0, 1],
-        "principles": f"principles of {index}",
-        "critique": f"critique of {index}",
-        "scores": [3, 9, 4],
-        "finish_reason": "stop",
-        "completion_tokens": 30,
-        "failure": None,
-    } | fields
 
 
 def test_the_table_ranks_and_marks(answer: Answer) -> None:
@@ -45,36 +32,73 @@ def test_the_table_ranks_and_marks(answer: Answer) -> None:
         next(line for line in lines if line and line[-1] == name) for name in ("second", "first", "third")
     )
     assert lines.index(second) < lines.index(first) < lines.index(third)
-    assert second[:2] == ["1", "5.62"]
-    assert second[3:] == ["45", "best", "second"]
-    assert first[:2] == third[:2] == ["2", "2.12"]
-    assert first[3:] == ["17", "tie", "first"]
-    assert third[3:] == ["17", "tie", "third"]
+    assert second == ["1", "5.62", "±", "0.42", "█████▋", "93", "%", "best", "second"]
+    assert first == ["2", "2.12", "±", "0.31", "██▏", "4", "%", "tie", "first"]
+    assert third == ["2", "2.12", "±", "0.30", "██▏", "3", "%", "tie", "third"]
+    assert "by label" not in text
+    assert "k = 9 of 16, stopped: decided · predicted risk that all 16 would decide otherwise: 3 %" in text
     assert "8 of 9 samples voted (1 no_scores)" in text
     assert "240 generated tokens" in text
     assert "1.2 s" in text
 
 
+def test_a_table_fits_a_narrow_terminal(answer: Answer) -> None:
+    """What is known of a response stays whole; its text gives way."""
+    text = show({"query": "why?", "responses": ["long " * 50] * 3}, answer(p_best_label=[0.2, 0.6, 0.2]), width=72)
+    rows = [line for line in text.splitlines() if "±" in line]
+    assert len(rows) == 3
+    assert "5.62 ± 0.42  █████▋        93 %      60 %  best  long long" in rows[0]
+    assert all(len(line) <= 72 for line in text.splitlines())
+
+
+def test_a_calibrated_server_says_what_labels_would_say(answer: Answer) -> None:
+    calibrated = answer(p_best_label=[0.25, 0.55, 0.2])
+    text = show({"query": "why?", "responses": ["first", "second", "third"]}, calibrated)
+    assert "by label" in text
+    assert "93 %      55 %" in text
+
+
 def test_all_tied_are_all_best(answer: Answer) -> None:
-    tied = answer(vote_sums=[8, 8], rewards=[4.0, 4.0], ranking=[0, 1], best=0, ties=[[0, 1]])
+    """Rewards tell, not sums of votes, of which one response may have got more."""
+    tied = answer(vote_sums=[8, 4], votes=[2, 1], rewards=[4.0, 4.0], ranking=[0, 1], best=0, ties=[[0, 1]])
     text = show({"query": "why?", "responses": ["x", "y"]}, tied)
     assert text.count("best, tie") == 2
 
 
-def test_the_first_sample_that_voted_is_shown_with_its_positions(answer: Answer) -> None:
+def test_all_k_and_a_single_response_leave_nothing_to_predict(answer: Answer) -> None:
+    one = answer(rewards=[4.0], se=[0.2], p_best=[1.0], ranking=[0], ties=[], k=9, stop_reason="full_k")
+    text = show({"query": "why?", "responses": ["x"]}, one)
+    assert "k = 9 of 9\n" in text
+    assert "p best" not in text
+    assert "%" not in text
+
+
+def test_the_first_sample_that_voted_is_shown_with_its_positions(answer: Answer, sample: Sample) -> None:
     samples = [sample(0, scores=None, failure="no_scores"), sample(1), sample(2)]
     text = show({"query": [{"role": "user", "content": "why?"}], "responses": ["a", "b", "c"]}, answer(samples=samples))
     assert "critique of 1" in text
     assert "principles of 1" in text
     assert "critique of 0" not in text
     assert "1 = response 2, 2 = response 0, 3 = response 1" in text
-    assert "(3, 9, 4)" in text
+    assert "scores in request order: 3, 9, 4" in text
 
 
-def test_hostile_text_is_shown_and_not_obeyed(answer: Answer) -> None:
+def test_a_sample_of_a_block_says_which_responses_it_did_not_see(answer: Answer, sample: Sample) -> None:
+    block = answer(samples=[sample(0, order=[2, 0], scores=[3, None, 4])])
+    text = show({"query": "why?", "responses": ["a", "b", "c"]}, block)
+    assert "shown as: 1 = response 2, 2 = response 0; scores in request order: 3, -, 4" in text
+
+
+def test_hostile_text_is_shown_and_not_obeyed(answer: Answer, sample: Sample) -> None:
     evil = "[bold red]10.00[/] \x1b[2J\x1b]0;title\x07\x9b31mred\u202e :smile: [/nope] \r over"
-    text = show({"query": evil, "responses": [evil] * 3}, answer(samples=[sample(0, principles=evil, critique=evil)]))
-    assert text.count("[bold red]10.00[/] red :smile: [/nope]") == 6
+    hostile = answer(
+        samples=[sample(0, principles=evil, critique=evil)],
+        stop_reason=evil,
+        failures={evil: 1},
+        p_best_label=[0.3] * 3,
+    )
+    text = show({"query": evil, "responses": [evil] * 3}, hostile)
+    assert text.count("[bold red]10.00[/] red :smile: [/nope]") == 8
     assert not any(character in text for character in "\x1b\x9b\x07\r\u202e")
     assert "title" not in text
 
@@ -98,3 +122,10 @@ def test_cleaning_takes_linear_time() -> None:
 )
 def test_bars_are_ten_cells_wide(reward: float, cells: str) -> None:
     assert bar(reward) == cells
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0, "<1 %"), (0.0049, "<1 %"), (0.0051, "1 %"), (0.5, "50 %"), (0.994, "99 %"), (1.0, ">99 %")]
+)
+def test_no_estimate_is_certain(p: float, text: str) -> None:
+    assert percent(p) == text

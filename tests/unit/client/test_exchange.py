@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from grm_client import APIError, ConnectionFailed, GRMClientError, TimedOut
 from grm_client.exchange import api_error, as_rewards, read_outcome, request_body, retry_delay
 
-Answer = Callable[..., dict[str, Any]]
+Answer = Sample = Callable[..., dict[str, Any]]
 URL = "http://judge:8000"
 
 
@@ -116,20 +118,32 @@ class TestReading:
             as_rewards(answer(rewards=[None]))
         assert caught.value.code == "bad_answer"
 
-    def test_a_newer_server_is_understood(self, answer: Answer) -> None:
-        sample = {
-            "index": 0,
-            "order": [2, 0, 1],
-            "principles": "p",
-            "critique": "c",
-            "scores": [1, 2, 3],
-            "finish_reason": "deadline",
-            "completion_tokens": 5,
-            "failure": None,
-            "meta_reward": 0.5,
-        }
-        rewards = as_rewards(answer(reward_error=[0.1], samples=[sample]))
+    def test_every_part_of_an_answer_is_typed(self, answer: Answer, sample: Sample) -> None:
+        block = sample(0, order=[2, 0], scores=[1, None, 3], expected_scores=None)
+        broken = sample(
+            1, principles=None, critique=None, scores=None, finish_reason=None, finished_s=None, failure="x"
+        )
+        given = answer(samples=[block, broken], p_best_label=[0.2, 0.6, 0.2])
+        rewards = as_rewards(given)
+        assert rewards.model_dump(mode="json") == given
+        assert rewards.samples is not None
+        assert rewards.samples[0].scores == (1, None, 3)
+        assert rewards.p_greater[1] == (0.95, 0.5, 0.96)
+
+    def test_what_a_server_may_leave_open_may_be_none(self, answer: Answer) -> None:
+        rewards = as_rewards(answer(p_best_label=None, position_effect=None, samples=None))
+        assert rewards.p_best_label is rewards.position_effect is rewards.samples is None
+
+    def test_a_newer_server_is_understood(self, answer: Answer, sample: Sample) -> None:
+        rewards = as_rewards(
+            answer(
+                reward_error=[0.1],
+                stop_reason="bored",
+                samples=[sample(finish_reason="deadline", meta_reward=0.5)],
+            )
+        )
         assert rewards.rewards == (2.125, 5.625, 2.125)
+        assert rewards.stop_reason == "bored"
         assert rewards.samples is not None
         assert rewards.samples[0].order == (2, 0, 1)
         assert rewards.samples[0].finish_reason == "deadline"
@@ -153,6 +167,10 @@ class TestRequestBody:
     def test_only_what_is_given_is_sent(self) -> None:
         body = request_body("q", ("a", "b"), k=4, seed=0, return_samples=False, reference=None)
         assert body == {"query": "q", "responses": ["a", "b"], "k": 4, "seed": 0, "return_samples": False}
+
+    def test_a_rule_may_be_any_mapping(self) -> None:
+        body = request_body("q", ["a"], stop=MappingProxyType({"rule": "decided", "gamma": 0.1}))
+        assert json.loads(json.dumps(body))["stop"] == {"rule": "decided", "gamma": 0.1}
 
     def test_one_string_is_not_taken_for_its_letters(self) -> None:
         with pytest.raises(TypeError, match="list of strings"):

@@ -71,6 +71,7 @@ async def test_rows_come_in_the_order_of_lines_whatever_finishes_first(answer: A
     assert [row["line"] for row in rows(out)] == list(range(1, 61))
     assert all(row["id"] == row["line"] and row["request_id"] == str(row["line"]) for row in rows(out))
     size = sum(map(len, source))
+    # 9 samples each were drawn of 16 that were allowed.
     assert progress == Progress(lines=60, bytes_read=size, done=60, samples=540, completion_tokens=14400)
 
 
@@ -155,6 +156,8 @@ async def test_bad_lines_and_refusals_are_rows_and_the_rest_goes_on(answer: Answ
             return httpx.Response(429, text="busy")
         if body["query"] == "slow":
             raise httpx.ReadTimeout("")
+        if body["query"] == "late":
+            return httpx.Response(504, json={"error": {"code": "deadline_exceeded", "message": "m", "retryable": True}})
         if body["query"] == "garbled":
             return httpx.Response(200, text="{}")
         return httpx.Response(200, json=answer())
@@ -171,6 +174,7 @@ async def test_bad_lines_and_refusals_are_rows_and_the_rest_goes_on(answer: Answ
         line("busy"),
         line("slow"),
         line("garbled"),
+        line("late"),
         line("fine").rstrip(),
     ]
     reported = await score(serve, source, out)
@@ -184,14 +188,15 @@ async def test_bad_lines_and_refusals_are_rows_and_the_rest_goes_on(answer: Answ
         8: "http_error",
         9: "timed_out",
         10: "bad_answer",
-        11: "ok",
+        11: "deadline_exceeded",
+        12: "ok",
     }
     refused = next(row for row in rows(out) if row["line"] == 6)
     error = {"code": "too_many", "message": "m", "param": "responses", "retryable": False, "details": {"n": 3}}
     assert refused == {"line": 6, "id": "x", "error": error}
     assert "line 4" in rows(out)[2]["error"]["message"]
     final = reported[-1]
-    assert (final.lines, final.done, final.failed, final.samples) == (11, 2, 7, 18)
+    assert (final.lines, final.done, final.failed, final.samples) == (12, 2, 8, 18)
     assert final.bytes_read == sum(map(len, source))
 
 
