@@ -37,7 +37,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
             1, 3, figsize=(13, 4.2), layout="constrained", gridspec_kw={"width_ratios": [1.5, 1, 1]}
         )
         for place, ((name, group), colour) in enumerate(zip(groups, COLOURS, strict=False)):
-            _agreement(left, name, group["rules"], colour)
+            _agreement(left, name, group["rules"], colour, above=place == 0)
             shift = 0.12 * (place - (len(groups) - 1) / 2)
             _completion(middle, group["symptoms"]["completion_order"], colour, shift)
             _positions(right, group["symptoms"]["position"], colour, shift)
@@ -58,19 +58,22 @@ def plot(result: dict[str, Any], path: Path) -> None:
         plt.close(figure)
 
 
-def _agreement(axes: Axes, name: str, rules: dict[str, dict[str, Estimate]], colour: str) -> None:
+def _agreement(axes: Axes, name: str, rules: dict[str, dict[str, Estimate]], colour: str, *, above: bool) -> None:
+    """above: where the words go, so that those of two groups do not meet."""
     fixed = [cells for rule, cells in rules.items() if rule.startswith("fixed")]
     x, y = [cells["samples"].value for cells in fixed], [cells["agreement"] for cells in fixed]
     axes.fill_between(x, [e.low for e in y], [e.high for e in y], color=colour, alpha=0.15, linewidth=0)
     axes.plot(x, [e.value for e in y], color=colour, marker="o", markersize=4, linewidth=1.2)
-    axes.annotate(name, (x[-2], y[-2].value), (3, -14), textcoords="offset points", color=colour, weight="bold")
+    offset, side = ((-3, 8), "right") if above else ((3, -14), "left")
+    axes.annotate(name, (x[-2], y[-2].value), offset, textcoords="offset points", color=colour, weight="bold", ha=side)
     for rule, cells in rules.items():
         kind, level = rule.split()
         if kind in MARKERS:
             at = (cells["samples"].value, cells["agreement"].value)
             _bar(axes, at[0], cells["agreement"], colour, MARKERS[kind])
             if kind == "decided":
-                axes.annotate(level, at, (0, -16), textcoords="offset points", fontsize=7.5, color=colour, ha="center")
+                offset, side = ((-7, -3), "right") if above else ((0, -16), "center")
+                axes.annotate(level, at, offset, textcoords="offset points", fontsize=7.5, color=colour, ha=side)
 
 
 def _completion(axes: Axes, found: dict[int, dict[str, Estimate]], colour: str, shift: float) -> None:

@@ -27,6 +27,7 @@ def test_adaptive_consistency_counts_votes_and_no_ties() -> None:
     assert rules.adaptive_consistency(clear, 0.99).used == [rules.K]
     for no_vote in ([5, 5], [NAN, NAN]):
         assert rules.adaptive_consistency(traffic([[6, 5]] * 3 + [no_vote]), 0.95).used == [rules.K]
+        assert rules.adaptive_consistency(traffic([no_vote] * 4 + [[6, 5]] * 4), 0.95).used == [8]
 
 
 def test_adaptive_consistency_decides_by_votes_and_breaks_their_ties_by_sums() -> None:
