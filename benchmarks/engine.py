@@ -35,7 +35,7 @@ from grm_server.engine.fake import FakeSampler
 from grm_server.engine.profile import engine_args, set_environment
 from grm_server.grm.plan import plan
 from grm_server.grm.priors import DEFAULTS
-from grm_server.grm.prompts import JudgeTemplate, write_scripts
+from grm_server.grm.prompts import JudgeTemplate, defused, write_script
 from grm_server.grm.types import Message, Task
 from grm_server.pipeline.score import score
 from grm_server.pipeline.types import ScoreRequest
@@ -116,7 +116,8 @@ def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
         prompts, params = [], []
         for request, sample_lengths in zip(batch, lengths, strict=True):
             draws = plan(range(len(request.responses)), len(sample_lengths), seed=0)
-            scripts = write_scripts(template, task(request), {draw.order for draw in draws}, tokens)
+            safe = defused(task(request))
+            scripts = {draw.order: write_script(template, safe, draw.order, tokens) for draw in draws}
             for draw, length in zip(draws, sample_lengths, strict=True):
                 script = scripts[draw.order]
                 lead = script.segments[0].lead

@@ -25,8 +25,8 @@ from grm_server.engine.bundled import NAME, bundled_model
 from grm_server.engine.flight import Flight
 from grm_server.engine.vllm import start_vllm
 from grm_server.grm.plan import plan
-from grm_server.grm.prompts import JudgeTemplate, write_scripts
-from grm_server.grm.types import Draw, Message, Order, Sample, Script, Task
+from grm_server.grm.prompts import JudgeTemplate, defused, write_script
+from grm_server.grm.types import Draw, Message, Sample, Script, Task
 from grm_server.settings import EngineSettings, Settings
 
 TEMPLATE = Path(__file__).parents[1] / "server" / "grm_server" / "grm" / "templates" / "judge.txt"
@@ -62,7 +62,9 @@ async def measure(items: list[Item], tokens: int) -> list[tuple[str, dict[str, i
         for number, item in enumerate(items):
             for kind in KINDS:
                 task = Task((Message("user", f"({kind} {number})\n{item.query}"),), item.responses)
-                scripts = {draw: write_scripts(template, task, [draw.order], tokens) for draw in draws(kind, number)}
+                scripts = {
+                    draw: write_script(template, defused(task), draw.order, tokens) for draw in draws(kind, number)
+                }
                 rows.append((kind, await request(sampler, scripts)))
                 print(kind, rows[-1][1], flush=True)
     finally:
@@ -78,10 +80,10 @@ def draws(kind: str, seed: int) -> tuple[Draw, ...]:
     return tuple(replace(draw, order=tuple(rng.sample(range(N), N))) for draw in designed)
 
 
-async def request(sampler: Sampler, scripts: dict[Draw, dict[Order, Script]]) -> dict[str, int]:
+async def request(sampler: Sampler, scripts: dict[Draw, Script]) -> dict[str, int]:
     """Draw all samples at once and count."""
     before = computed()
-    prepared = {order: sampler.prepare(script) for of_draw in scripts.values() for order, script in of_draw.items()}
+    prepared = {draw.order: sampler.prepare(script) for draw, script in scripts.items()}
     samples = []
     async with Flight(sampler, TEMPERATURE, deadline_s=3600) as flight:
         flight.start(scripts, prepared, Urgency.NEEDED)

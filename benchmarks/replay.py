@@ -29,7 +29,7 @@ from benchmarks.log import Logged, read_log
 from benchmarks.replay_plot import plot
 from benchmarks.symptoms import Estimate, mean_of, ratio_of, symptoms
 from grm_server.grm.evidence import gather
-from grm_server.grm.plan import design_size, wave_end
+from grm_server.grm.plan import wave_end, wave_unit
 from grm_server.grm.priors import DEFAULTS, Learnt, observe
 from grm_server.grm.stopping import BALLOT_RANGE, proven, rival_risks
 from grm_server.grm.types import Floats, Prior
@@ -88,15 +88,15 @@ def learn(rows: Sequence[Logged]) -> Prior:
     """What the server would have learnt: from the first wave of each row."""
     learnt = Learnt(DEFAULTS["mean"])
     for row in rows:
-        learnt = observe(learnt, row.values[: waves(row.n, row.k)[0]])
+        learnt = observe(learnt, row.values[: waves(row.n, row.k)[0]], "mean")
     return learnt.prior
 
 
 def waves(n: int, k: int) -> list[int]:
     """Where the server looks, k included."""
-    ends = [wave_end(0, k, design_size(n))]
+    ends = [wave_end(0, k, wave_unit(n))]
     while ends[-1] < k:
-        ends.append(wave_end(ends[-1], k, design_size(n)))
+        ends.append(wave_end(ends[-1], k, wave_unit(n)))
     return ends
 
 

@@ -19,7 +19,7 @@ from scipy.special import betainc
 
 from benchmarks.judges import Judge, simulate
 from grm_server.grm.evidence import gather
-from grm_server.grm.plan import design_size, wave_end
+from grm_server.grm.plan import wave_end, wave_unit
 from grm_server.grm.stopping import BALLOT_RANGE, decide, proven, rival_risks
 from grm_server.grm.types import Decided, Floats, Prior, Standing, StopReason
 from grm_server.grm.voting import vote
@@ -138,7 +138,7 @@ def adaptive_consistency(traffic: Traffic, level: float) -> Run:
 def eliminating(traffic: Traffic, gamma: float, *, server_waves: bool) -> tuple[Run, Floats]:
     """`decided` where losers are dropped and later samples show the others only, and the tokens it took (prompts,).
 
-    server_waves: look where the server does, after whole designs, and not after every 4 samples.
+    server_waves: look where the server does, and not after every 4 samples.
     """
     rows = [_eliminate(values, traffic.prior, gamma, server_waves) for values in traffic.scores]
     used, chosen, tokens = zip(*rows, strict=True)
@@ -151,7 +151,7 @@ def _eliminate(scores: Floats, prior: Prior, gamma: float, server_waves: bool) -
     standing, since, tokens = Standing(tuple(range(scores.shape[1]))), 0, 0.0
     while True:
         drawn, active = len(orders), standing.active
-        end = wave_end(drawn, K, design_size(len(active)), since) if server_waves else drawn + 4
+        end = wave_end(drawn, K, wave_unit(len(active)), since) if server_waves else drawn + 4
         orders += [active] * (end - drawn)
         tokens += (end - drawn) * sample_tokens(len(active))
         evidence = gather(values[:end], orders, prior)

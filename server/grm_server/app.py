@@ -116,6 +116,10 @@ def _policy(settings: Settings) -> RequestPolicy:
     ):
         if default > limit:
             raise SettingsError(f"judge.{name} = {default} is more than a request may ask for: {limit} (limits)")
+    if settings.stopping.rule == "strict" and judge.aggregate == "winsorised":
+        raise SettingsError(
+            "stopping.rule = strict is proven for sums over samples, which judge.aggregate = winsorised is not"
+        )
     by_model = _BUNDLED_CRITIQUE_TOKENS if settings.engine.model == "bundled" else _CRITIQUE_TOKENS
     return RequestPolicy(
         k=judge.k,
@@ -131,5 +135,6 @@ def _policy(settings: Settings) -> RequestPolicy:
         limit_responses=limits.max_responses,
         limit_k=limits.max_k,
         limit_critique_tokens=limits.max_critique_tokens,
+        limit_samples=limits.max_samples,
         limit_deadline_s=limits.max_deadline_s,
     )

@@ -75,7 +75,9 @@ class LimitSettings(Section):
     max_responses: int = Field(64, ge=1)
     """Responses a request may hold."""
     max_k: int = Field(64, ge=1)
-    """Samples a request may ask for."""
+    """Readings of each response a request may ask for."""
+    max_samples: int = Field(512, ge=1)
+    """Samples a request may ask for: k times the blocks that its responses make."""
     max_critique_tokens: int = Field(8192, ge=16)
     """Token budget a request may ask for."""
     max_deadline_s: float = Field(600, gt=0)

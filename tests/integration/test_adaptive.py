@@ -2,19 +2,23 @@
 
 import asyncio
 import json
+import re
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from grm_server.api import stream as stream_module
 from grm_server.app import create_app
 from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeSampler
-from grm_server.errors import EngineDead, GenerationFailed
+from grm_server.errors import EngineDead
 from grm_server.grm.types import Sample
+from grm_server.serving import priors
 from grm_server.settings import SettingsError, load_settings
 from tests.integration.conftest import Serve
 
@@ -118,6 +122,52 @@ async def test_one_response_is_read_to_k(serve: Serve) -> None:
     assert answer["position_effect"] is None
 
 
+async def test_votes_that_are_asked_for_are_drawn_before_anything_stops(serve: Serve) -> None:
+    async with serve(favours("B.")()) as client:
+        answer = await post(client, stop={"rule": "decided"}, min_votes=6)
+        group = await post(client, responses=LONG[:8], k=32, stop={"rule": "decided"}, min_votes=20)
+    assert (answer["stop_reason"], answer["k_used"]) == ("decided", 8)
+    assert min(group["votes"]) >= 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "change"),
+    [
+        (("stopping.rule=strict",), {"responses": ["A."], "k": 4}),
+        (("stopping.rule=strict",), {"responses": [f"{i}." for i in range(10)], "k": 4}),
+        (("judge.aggregate=vote",), {"responses": ["A."], "k": 4}),
+        ((), {"responses": ["A."], "k": 4, "stop": {"rule": "strict"}}),
+    ],
+)
+async def test_defaults_that_do_not_fit_a_request_give_way(
+    serve: Serve, settings: tuple[str, ...], change: dict[str, Any]
+) -> None:
+    async with serve(FakeSampler(), *settings) as client:
+        answer = await post(client, **change)
+    assert all(reward >= 1 for reward in answer["rewards"])
+    assert len(answer["rewards"]) == len(change["responses"])
+
+
+def test_defaults_that_can_never_work_stop_the_start() -> None:
+    with pytest.raises(SettingsError, match="winsorised"):
+        create_app(load_settings({}, ["stopping.rule=strict", "judge.aggregate=winsorised"]))
+
+
+async def test_more_samples_than_the_server_gives(serve: Serve) -> None:
+    async with serve(FakeSampler(), "limits.max_samples=30") as client:
+        response = await client.post("/v1/rewards", json=PAIR | {"responses": LONG, "k": 16})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["details"]) == (422, "k", {"samples": 48, "limit": 30})
+
+
+@pytest.mark.parametrize("field", ["k", "min_votes", "max_critique_tokens", "list_size"])
+async def test_numbers_without_end_are_refused(serve: Serve, field: str) -> None:
+    content = json.dumps(PAIR)[:-1] + f', "{field}": 1{"0" * 400}}}'
+    async with serve(FakeSampler()) as client:
+        response = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["error"]["param"]) == (422, field)
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
@@ -148,7 +198,7 @@ async def test_a_wrong_choice_is_named(serve: Serve, change: dict[str, Any], par
         ({"responses": ["A."], "aggregate": "borda"}, "aggregate"),
         ({"stop": {"rule": "strict"}, "aggregate": "winsorised"}, "stop"),
         ({"stop": {"rule": "strict"}, "reading": "expected"}, "stop"),
-        ({"stop": {"rule": "strict"}, "responses": ["A."] * 9}, "stop"),
+        ({"stop": {"rule": "strict"}, "responses": ["A."] * 9, "list_size": 8}, "stop"),
     ],
 )
 async def test_choices_that_do_not_go_together(serve: Serve, change: dict[str, Any], param: str) -> None:
@@ -213,6 +263,22 @@ async def test_a_deadline_without_enough_votes_says_what_was_done(serve: Serve) 
     assert 'grm_requests_total{code="deadline_exceeded"} 1.0' in metrics
 
 
+async def test_a_deadline_counts_from_arrival(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = Slow(4, ["5, 6}"] * 4)
+    prepare = sampler.prepare
+
+    def slowly(script: Any) -> Any:
+        time.sleep(0.2)
+        return prepare(script)
+
+    monkeypatch.setattr(sampler, "prepare", slowly)
+    async with serve(sampler) as client:
+        answer = await post(client, deadline_s=0.6)
+    assert answer["stop_reason"] == "deadline"
+    # Two prompts took 0.4 s of it.
+    assert answer["timing"]["total_s"] < 0.75
+
+
 async def test_a_deadline_before_the_first_sample(serve: Serve) -> None:
     async with serve(FakeSampler(delay_s=60)) as client:
         response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 0.05})
@@ -252,7 +318,7 @@ async def test_a_long_list_is_judged_in_blocks(serve: Serve) -> None:
     sampler = favours("number 7.")()
     async with serve(sampler) as client:
         answer = await post(client, responses=LONG, k=4, return_samples=True)
-    assert (answer["best"], answer["list_size"], answer["k_used"]) == (7, 7, 4)
+    assert (answer["best"], answer["list_size"], answer["k_used"]) == (7, 8, 4)
     assert answer["usage"]["samples"] == 12
     assert answer["votes"] == [4] * 20
     for sample in answer["samples"]:
@@ -260,6 +326,31 @@ async def test_a_long_list_is_judged_in_blocks(serve: Serve) -> None:
         assert [i for i, score in enumerate(sample["scores"]) if score is not None] == sorted(sample["order"])
     assert len(answer["rewards"]) == len(answer["se"]) == len(answer["p_best"]) == 20
     assert sum(answer["p_best"]) == pytest.approx(1)
+
+
+async def test_a_lenient_sample_does_not_favour_its_block(serve: Serve) -> None:
+    class Moody(FakeSampler):
+        """Response i is worth i / 4 + 2; each sample adds what it feels like."""
+
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            numbers = re.findall(r"Response number (\d+)\.", prepared.script.prompt)
+            points = [2 + int(number) // 4 + seed % 4 for number in numbers]
+            self.outcomes.append(", ".join(map(str, points)) + "}")
+            return await super()._write(prepared, seed, urgency)
+
+    async with serve(Moody()) as client:
+        answer = await post(client, responses=LONG, k=4)
+    assert all(answer["rewards"][i] == pytest.approx(answer["rewards"][0] + i // 4, abs=1e-4) for i in range(20))
+
+
+async def test_blocks_that_cannot_fit_are_found_before_anything_is_generated(serve: Serve) -> None:
+    # Few bytes and many tokens against many bytes and few tokens; a token is a word here.
+    responses = ["w " * 250] * 3 + ["long" * 400] * 9
+    sampler = FakeSampler(max_model_len=1000)
+    async with serve(sampler) as client:
+        for seed in range(6):
+            answer = await post(client, responses=responses, k=2, seed=seed, max_critique_tokens=100)
+            assert answer["votes"] == [2] * 12
 
 
 async def test_a_list_that_does_not_fit_the_context_is_judged_in_blocks(serve: Serve) -> None:
@@ -351,10 +442,59 @@ async def test_what_can_be_refused_is_refused_before_the_stream(serve: Serve) ->
             assert "error" in response.json()
 
 
+async def test_an_error_that_nobody_foresaw_is_an_event_without_its_message(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(FakeSampler):
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            raise RuntimeError("the prompt was SECRET")
+
+    async with serve(Broken()) as client:
+        events = await events_of(client)
+    assert [name for name, _ in events] == ["started", "error"]
+    assert events[-1][1]["error"]["code"] == "internal_error"
+    assert "SECRET" not in json.dumps(events) + caplog.text
+
+
+async def test_a_caller_that_leaves_while_a_write_is_blocked(tmp_path: Path) -> None:
+    sampler = Slow(3, ["5, 6}"] * 16)
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), sampler)
+    hang_up, blocked = asyncio.Event(), asyncio.Event()
+    messages = [{"type": "http.request", "body": json.dumps(PAIR).encode(), "more_body": False}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if b"event: sample" in message.get("body", b""):
+            blocked.set()
+            await asyncio.sleep(60)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/rewards",
+        "headers": [(b"content-type", b"application/json"), (b"accept", b"text/event-stream")],
+        "query_string": b"",
+    }
+    async with app.router.lifespan_context(app):
+        call = asyncio.ensure_future(app(scope, receive, send))
+        await asyncio.wait_for(blocked.wait(), 2)
+        hang_up.set()
+        await asyncio.wait_for(call, 2)
+        assert sampler.running == 0
+
+
 async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(serve: Serve) -> None:
-    sampler = FakeSampler(["5, 6}", GenerationFailed("x")], delay_s=0.02)
-    async with serve(sampler) as client:
-        asyncio.get_running_loop().call_later(0.01, setattr, sampler, "dead", EngineDead("died"))
+    class Dying(FakeSampler):
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            self.dead = EngineDead("died")
+            return await super()._write(prepared, seed, urgency)
+
+    async with serve(Dying()) as client:
         events = await events_of(client)
         metrics = (await client.get("/metrics")).text
     assert [name for name, _ in events] == ["started", "error"]
@@ -443,13 +583,44 @@ async def test_an_audit_that_disagrees_is_counted(serve: Serve) -> None:
         assert 'grm_audits_total{outcome="disagree"} 1.0' in await audits(client)
 
 
-async def test_an_audit_of_a_request_that_dropped_responses_draws_them_all(serve: Serve) -> None:
-    sampler = favours("number 3.")()
+async def test_an_audit_of_a_request_that_dropped_responses_draws_whole_lists(serve: Serve) -> None:
+    class Judge(FakeSampler):
+        """Two that are close, six that are far behind."""
+
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
+            points = [str(8 + seed % 2) if "0." in t else str(9 - seed % 2) if "1." in t else "2" for t in shown]
+            self.outcomes.append(", ".join(points) + "}")
+            return await super()._write(prepared, seed, urgency)
+
+    sampler = Judge()
     async with serve(sampler, "stopping.audit_share=1") as client:
-        answer = await post(client, responses=LONG[:8], k=16, stop={"rule": "decided"})
-        text = await audits(client)
-    assert answer["best"] == 3
-    assert 'grm_audits_total{outcome="agree"} 1.0' in text
+        answer = await post(client, responses=LONG[:8], k=24, stop={"rule": "decided", "gamma": 0.02})
+        await audits(client)
+    lists = Counter(script.prompt.count("[The Begin of Response ") for script, seeds, _ in sampler.calls for _ in seeds)
+    assert lists[2] > 0
+    # Whether it was stopped or ran to k: 24 whole lists in the end.
+    assert lists[8] == 24
+    assert answer["votes"][0] > answer["votes"][7]
+    assert set(lists) == {2, 8}
+
+
+async def test_an_audit_of_a_ranking_compares_rankings(serve: Serve) -> None:
+    class Turncoat(FakeSampler):
+        """The best stays the best; the other two change places after the first wave."""
+
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
+            low = {"B.": "5", "C.": "2"} if self.started < 6 else {"B.": "2", "C.": "5"}
+            points = ["9" if "A." in t else low["B."] if "B." in t else low["C."] for t in shown]
+            self.outcomes.append(", ".join(points) + "}")
+            return await super()._write(prepared, seed, urgency)
+
+    async with serve(Turncoat(), "stopping.audit_share=1") as client:
+        stop = {"rule": "decided", "target": "ranking", "gamma": 0.2}
+        answer = await post(client, responses=["A.", "B.", "C."], stop=stop, k=24)
+        assert answer["ranking"] == [0, 1, 2]
+        assert 'grm_audits_total{outcome="disagree"} 1.0' in await audits(client)
 
 
 async def test_audits_end_with_the_server_and_failures_are_counted(serve: Serve) -> None:
@@ -479,17 +650,17 @@ async def test_no_more_than_a_few_audits_at_once(serve: Serve) -> None:
     assert 'grm_audits_total{outcome="skipped"} 2.0' in text
 
 
-async def test_a_share_of_requests_is_audited_and_always_the_same_ones(serve: Serve) -> None:
-    from grm_server.grm.types import Message, Task
-    from grm_server.pipeline.types import ScoreRequest
-    from grm_server.serving.scoring import _chosen
-
-    requests = [
-        ScoreRequest(Task((Message("user", f"Q{i}"),), ("A.", "B.")), 16, 0, 0.5, 64, 60.0) for i in range(4000)
-    ]
-    chosen = [_chosen(request, 0.015) for request in requests]
-    assert 35 <= sum(chosen) <= 90
-    assert chosen == [_chosen(request, 0.015) for request in requests]
+async def test_a_share_of_requests_is_audited(serve: Serve) -> None:
+    async with serve(favours("B.")(), "stopping.audit_share=0.3") as client:
+        for number in range(60):
+            await post(client, query=f"Why {number}?", stop={"rule": "decided"}, k=8)
+            await asyncio.sleep(0.002)
+        await audits(client)
+        found = re.findall(
+            r'grm_audits_total\{outcome="(?:agree|skipped)"\} (\S+)', (await client.get("/metrics")).text
+        )
+    # 18 are expected; the hash decides, so the number is random between servers.
+    assert 4 <= sum(map(float, found)) <= 36
 
 
 async def test_what_traffic_teaches_survives_a_restart(serve: Serve, tmp_path: Path) -> None:
@@ -528,17 +699,51 @@ async def test_a_disk_that_cannot_be_written_fails_no_request(serve: Serve, tmp_
         assert (await post(client, k=4))["k_used"] == 4
 
 
-async def test_callers_cannot_fill_the_memory_with_tags(serve: Serve, tmp_path: Path) -> None:
-    from grm_server.serving import priors
-
+def test_callers_cannot_fill_the_memory_with_tags_nor_keep_others_out(tmp_path: Path) -> None:
     store = priors.PriorStore(tmp_path / "priors.json")
-    import numpy as np
-
+    mine = priors.Key("fake", "mine", "mean")
     for number in range(400):
         store.observe(priors.Key("fake", f"tag-{number}", "mean"), np.zeros((4, 2)))
+        store.observe(mine, np.zeros((4, 2)))
     store.save()
     rows = json.loads((tmp_path / "priors.json").read_text())["priors"]
-    assert len(rows) <= priors.MAX_TASKS + 1
+    assert len(rows) == priors.MAX_TASKS
+    assert {row["task"]: row["weight"] for row in rows}["mine"] == 420
+
+
+def test_a_new_tag_starts_from_untagged_traffic_and_learns_as_fast_as_a_new_server(tmp_path: Path) -> None:
+    store = priors.PriorStore(tmp_path / "priors.json")
+    rng = np.random.default_rng(0)
+    untagged = priors.Key("fake", "", "mean")
+    for _ in range(3000):
+        store.observe(untagged, rng.normal(0, 0.5, (4, 2)))
+    tagged = priors.Key("fake", "safety", "mean")
+    assert store.prior(tagged) == store.prior(untagged)
+    for _ in range(60):
+        store.observe(tagged, rng.normal(0, 2.0, (4, 2)))
+    assert store.prior(tagged).pair_variance > 4
+
+
+async def test_each_aggregate_learns_for_itself(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "learnt.json"
+    async with serve(FakeSampler(), f"stopping.priors={path}") as client:
+        for seed in range(20):
+            await post(client, k=4, seed=seed)
+            await post(client, k=4, seed=seed, aggregate="vote")
+    learnt = {row["aggregate"]: row["pair_variance"] for row in json.loads(path.read_text())["priors"]}
+    assert learnt["vote"] < 1 < learnt["mean"]
+
+
+async def test_the_first_wave_teaches_whatever_comes_after_it(serve: Serve, tmp_path: Path) -> None:
+    """Stopped or not, winsorised or not: later samples must not change what a request teaches."""
+    taught = []
+    for name, rest in (("one", ["5, 5}"] * 12), ("other", ["9, 1}"] * 12)):
+        path = tmp_path / f"{name}.json"
+        sampler = FakeSampler(["9, 2}", "2, 9}", "9, 2}", "2, 9}", *rest])
+        async with serve(sampler, f"stopping.priors={path}") as client:
+            await post(client, stop={"rule": "precision", "se": 1e-9}, aggregate="winsorised")
+        taught.append(json.loads(path.read_text()))
+    assert taught[0] == taught[1]
 
 
 async def test_a_calibration_for_the_model_gives_chances_against_labels(serve: Serve, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from grm_server.api.routes import Service
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeSampler
 from grm_server.errors import EngineDead, GenerationFailed
-from grm_server.grm.plan import plan
+from grm_server.grm.plan import plan, request_seed
+from grm_server.grm.types import Message, Task
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
 
@@ -27,7 +28,8 @@ async def test_answer(serve: Serve) -> None:
     sampler = FakeSampler(["1, 5, 9}"] * 6)
     async with serve(sampler) as client:
         answer = (await post(client, return_samples=True)).json()
-    orders = [draw.order for draw in plan(range(3), 6, seed=5)]
+    task = Task((Message("user", "Why?"),), ("A.", "B.", "C."))
+    orders = [draw.order for draw in plan(range(3), 6, request_seed(5, task))]
     # Whatever stood at the last position got the 9, in each of the six orders: by design all responses come out even.
     assert answer["vote_sums"] == [30, 30, 30]
     assert answer["rewards"] == [5.0, 5.0, 5.0]
@@ -73,6 +75,15 @@ async def test_same_seed_same_answer(serve: Serve) -> None:
     assert one["vote_sums"] == two["vote_sums"]
     assert one["vote_sums"] != three["vote_sums"]
     assert one["id"] != two["id"]
+
+
+async def test_requests_with_one_seed_share_no_luck(serve: Serve) -> None:
+    sampler = FakeSampler()
+    async with serve(sampler) as client:
+        for number in range(20):
+            await post(client, query=f"Why {number}?")
+    seeds = [seed for _, seeds, _ in sampler.calls for seed in seeds]
+    assert len(set(seeds)) == len(seeds) == 120
 
 
 async def test_a_seed_that_the_server_drew_can_be_used_again(serve: Serve) -> None:

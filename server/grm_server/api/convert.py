@@ -42,11 +42,16 @@ class RequestPolicy:
     limit_responses: int
     limit_k: int
     limit_critique_tokens: int
+    limit_samples: int
     limit_deadline_s: float
 
 
 def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy) -> ScoreRequest:
     """Raises LimitExceeded, which names field and limit, and InvalidRequest for choices that do not go together."""
+    n = len(body.responses)
+    stop = _stop_rule(body, policy)
+    # What the caller did not choose follows from what fits: an operator's default must not refuse a request.
+    strict, comparing = isinstance(stop, Strict), policy.aggregate in ("vote", "borda")
     request = ScoreRequest(
         task=Task(
             query=(Message("user", body.query),)
@@ -62,18 +67,30 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy) -> Sco
         max_critique_tokens=_or(body.max_critique_tokens, policy.max_critique_tokens),
         deadline_s=_or(body.deadline_s, policy.limit_deadline_s),
         min_votes=body.min_votes,
-        stop=_stop_rule(body, policy),
-        aggregate=_or(body.aggregate, policy.aggregate),
-        reading=_or(body.reading, "expected" if len(body.responses) == 1 else "sampled"),
-        list_size=_or(body.list_size, policy.list_size),
+        stop=stop,
+        aggregate=_or(body.aggregate, "mean" if n == 1 and comparing else policy.aggregate),
+        reading=_or(body.reading, "expected" if n == 1 and not strict else "sampled"),
+        list_size=_or(body.list_size, max(policy.list_size, n) if strict else policy.list_size),
         speculate_below=policy.speculate_below,
     )
-    _limit("responses", len(request.task.responses), policy.limit_responses, "limits.max_responses")
+    _limit("responses", n, policy.limit_responses, "limits.max_responses")
     _limit("k", request.k, policy.limit_k, "limits.max_k")
     _limit(
         "max_critique_tokens", request.max_critique_tokens, policy.limit_critique_tokens, "limits.max_critique_tokens"
     )
-    _limit("deadline_s", request.deadline_s, policy.limit_deadline_s, "limits.max_deadline_s")
+    if request.deadline_s > policy.limit_deadline_s:
+        raise LimitExceeded(
+            f"deadline_s is {request.deadline_s:g}, over the limit limits.max_deadline_s = {policy.limit_deadline_s:g}",
+            param="deadline_s",
+        )
+    samples = request.k * -(-n // request.list_size)
+    if samples > policy.limit_samples:
+        raise LimitExceeded(
+            f"k = {request.k} readings of {n} responses in lists of {request.list_size} are {samples} samples, over "
+            f"the limit limits.max_samples = {policy.limit_samples}",
+            param="k",
+            details={"samples": samples, "limit": policy.limit_samples},
+        )
     _limit("min_votes", request.min_votes, request.k, "k")
     _check_together(request)
     return request
@@ -105,10 +122,10 @@ def _stop_rule(body: schemas.RewardsRequest, policy: RequestPolicy) -> StopRule:
     return rules[policy.stop]
 
 
-def _limit(param: str, value: float, limit: float, name: str) -> None:
+def _limit(param: str, value: int, limit: int, name: str) -> None:
     if value > limit:
         raise LimitExceeded(
-            f"{param} is {value:g}, over the limit {name} = {limit:g}", param=param, details={"limit": int(limit)}
+            f"{param} is {value}, over the limit {name} = {limit}", param=param, details={"limit": limit}
         )
 
 

@@ -60,10 +60,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 class UnexpectedErrors:
-    """ASGI middleware: the last resort. Nothing gets past it to the web server, which would log the whole error.
-
-    The message of an error may quote a prompt; its type and place do not.
-    """
+    """ASGI middleware: the last resort. Nothing gets past it to the web server, which would log the whole error."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -81,11 +78,18 @@ class UnexpectedErrors:
         try:
             await self._app(scope, receive, watch)
         except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            logger.error("internal error: %s at %s:%s", type(error).__name__, where.filename, where.lineno)
+            detail = unexpected(error)
             if not answered:
-                message = "an error of the server; its log says where"
-                await _answer(500, "internal_error", message, None, False)(scope, receive, send)
+                await JSONResponse(ErrorResponse(error=detail).model_dump(), 500)(scope, receive, send)
+
+
+def unexpected(error: Exception) -> ErrorDetail:
+    """What a caller is told of an error that nobody foresaw. Its message may quote a prompt; its type and place do not,
+    and are logged."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    logger.error("internal error: %s at %s:%s", type(error).__name__, where.filename, where.lineno)
+    message = "an error of the server; its log says where"
+    return ErrorDetail(code="internal_error", message=message, param=None, retryable=False, details={})
 
 
 def _param(loc: tuple[int | str, ...]) -> str | None:

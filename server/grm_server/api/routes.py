@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import StreamingResponse
 
 from grm_server.api import schemas
 from grm_server.api.convert import RequestPolicy, to_response, to_sample, to_score_request, to_wave
 from grm_server.api.disconnect import unless_disconnected
-from grm_server.api.stream import Named, stream, wants_stream
+from grm_server.api.stream import EventStream, Named, wants_stream
 from grm_server.engine.base import Sampler
 from grm_server.errors import GRMError
 from grm_server.pipeline.types import Event, Judgement, Started, WaveEnd
@@ -72,7 +71,7 @@ router = APIRouter()
 )
 async def rewards(
     request: Request, body: schemas.RewardsRequest, service: ServiceDep
-) -> schemas.RewardsResponse | StreamingResponse:
+) -> schemas.RewardsResponse | EventStream:
     """Draw samples, each with principles, a critique and a score from 1 to 10 for every response, until `stop` says
     that they are enough, and vote.
 
@@ -113,7 +112,7 @@ async def rewards(
                 return "sample", to_sample(event, arrived_s)
 
     # What can be refused is refused before the first event, with a status of its own.
-    return stream(_after(await anext(events), events), name)
+    return EventStream(_after(await anext(events), events), name)
 
 
 async def _counted(service: Service, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:

@@ -42,6 +42,10 @@ Query = Annotated[
 ]
 
 
+HUGE = 10**9
+"""Beyond any limit of a server."""
+
+
 class FixedStop(Wire, strict=True):
     """Draw all k samples."""
 
@@ -89,7 +93,7 @@ class RewardsRequest(Wire, strict=True):
     """The conversation to be answered: a string (one user turn) or chat messages."""
     responses: list[Text] = Field(min_length=1)
     """The candidate answers, at least one. Server limit: `limits.max_responses`."""
-    k: int | None = Field(None, ge=1)
+    k: int | None = Field(None, ge=1, le=HUGE)
     """Readings of each response, at most; `stop` says when fewer are enough. One sample reads all responses of a list
     that fits `list_size`, so that k is then the number of samples. Default 16. Server limit: `limits.max_k`."""
     stop: Stop | None = None
@@ -101,12 +105,13 @@ class RewardsRequest(Wire, strict=True):
     aggregate: Literal["mean", "winsorised", "vote", "borda"] | None = None
     """How samples are added up. `mean`: of the scores (default). `winsorised`: scores held within 2 points of their
     median over the samples, for a judge of which more than a fifth is garbage. `vote`: the share of samples in which
-    the response is best. `borda`: the mean share of the others that it beats. There is no median: it ties too often."""
+    the response is the best shown. `borda`: the mean share of the others shown that it beats. There is no median: it
+    ties too often."""
     reading: Literal["sampled", "expected"] | None = None
     """`sampled`: scores as written. `expected`: the last score that a sample writes is replaced by its expectation,
     where the tokens tell it; the others stay, since in a list their expectations can add noise to differences. Default:
     `expected` for one response, else `sampled`."""
-    list_size: int | None = Field(None, ge=2)
+    list_size: int | None = Field(None, ge=2, le=HUGE)
     """Responses that one sample shows at most. A longer list, or one that does not fit the model's context, is judged
     in balanced blocks: each response equally often, each pair as equally often as can be, and rewards are those of the
     model score = response + sample. Server default: `judge.list_size`, 8."""
@@ -115,8 +120,9 @@ class RewardsRequest(Wire, strict=True):
     temperature: float | None = Field(None, gt=0, le=2, allow_inf_nan=False)
     """Sampling temperature of principles, critique and scores. Default 0.5, the paper's."""
     seed: int | None = Field(None, ge=0, lt=2**53)
-    """Fixes the orders and the seed of every sample. Default: drawn by the server and returned."""
-    max_critique_tokens: int | None = Field(None, ge=16)
+    """Fixes the orders and the seed of every sample of this request. Other requests with the same seed have other
+    ones, so that it may be the same for all. Default: drawn by the server and returned."""
+    max_critique_tokens: int | None = Field(None, ge=16, le=HUGE)
     """Token budget of one sample's principles and critique together; half of it at most goes to the principles. What
     reaches it is cut, up to a block of the engine's prefix cache (16 or 32 tokens) early, the scores are read all the
     same, and the sample says `finish_reason: "length"`.
@@ -125,8 +131,9 @@ class RewardsRequest(Wire, strict=True):
     """A known good answer, shown to the judge."""
     principles: Text | None = Field(None, min_length=1)
     """Criteria to judge under. Default: the judge writes its own in every sample."""
-    min_votes: int = Field(1, ge=1)
-    """Answer with 502 when a response has fewer scores than this. At most k."""
+    min_votes: int = Field(1, ge=1, le=HUGE)
+    """Answer with 502 when a response has fewer scores than this; no rule stops, and no response is dropped, before it
+    has them. At most k."""
     return_samples: bool = False
     """Return every sample: its order, principles, critique and scores."""
 
@@ -135,7 +142,7 @@ class SampleOut(Wire):
     """One sample. A sample that gave no scores says why in `failure` and has `scores: null`; it never votes."""
 
     index: int
-    """Launch order, 0..k-1."""
+    """Launch order, from 0."""
     order: list[int]
     """order[p] = index of the response that stood at position p."""
     principles: str | None
@@ -192,7 +199,8 @@ class RewardsResponse(Wire):
     id: str
     model: str
     rewards: list[float]
-    """One for each response: its mean score, 1..10 (`vote`, `borda`: 0..1). Where `decided` or `strict` stopped early,
+    """One for each response: its mean score, 1..10 (`vote`, `borda`: 0..1). Of responses judged in blocks it is an
+    estimate on that scale, and can lie a little beyond its ends. Where `decided` or `strict` stopped early,
     the posterior mean: a margin that stopped the sampling is larger than it would be in the end, and this takes the
     excess back."""
     se: list[float]
@@ -225,7 +233,7 @@ class RewardsResponse(Wire):
     """Why no more samples were drawn."""
     risk_full_k: float
     """Predicted probability that k readings would name another best response (target `ranking`: give another ranking),
-    by the model of `decided`. 0 at full k."""
+    by the model of `decided`. At full k it is 0, or what dropping responses on the way risked."""
     position_effect: list[float] | None
     """How many points a response gains by standing at each position, as measured in this request; it is balanced out of
     the rewards. Null with one response or fewer samples than positions."""
@@ -253,7 +261,8 @@ class StartedOut(Wire):
 
 
 class WaveOut(Wire):
-    """Event after each wave of a stream: what is known so far. See RewardsResponse."""
+    """Event after each wave of a stream in which every response has a score: what is known so far. See
+    RewardsResponse."""
 
     k_used: int
     rewards: list[float]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from typing import cast
 
 import anyio
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
-from grm_server.api.error_table import error_detail
+from grm_server.api.error_table import error_detail, unexpected
 from grm_server.api.schemas import ErrorResponse
 from grm_server.errors import GRMError
 from grm_server.pipeline.types import Event
@@ -29,11 +31,21 @@ def wants_stream(request: Request) -> bool:
     return MEDIA_TYPE in request.headers.get("accept", "").lower()
 
 
-def stream(events: AsyncGenerator[Event], name: Callable[[Event], Named]) -> StreamingResponse:
+class EventStream(StreamingResponse):
     """The events that `name` names. A caller that leaves closes `events`; an error of theirs is the last event."""
-    return StreamingResponse(
-        _lines(events, name), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, events: AsyncGenerator[Event], name: Callable[[Event], Named]) -> None:
+        super().__init__(_lines(events, name), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # A caller that leaves while a write to it is blocked leaves the generator where it is.
+            with anyio.CancelScope(shield=True):
+                await cast(AsyncGenerator[bytes], self.body_iterator).aclose()
 
 
 async def _lines(events: AsyncGenerator[Event], name: Callable[[Event], Named]) -> AsyncGenerator[bytes]:
@@ -49,6 +61,8 @@ async def _lines(events: AsyncGenerator[Event], name: Callable[[Event], Named]) 
             yield _format(*name(event))
     except GRMError as error:
         yield _format("error", ErrorResponse(error=error_detail(error)))
+    except Exception as error:
+        yield _format("error", ErrorResponse(error=unexpected(error)))
     finally:
         # When the caller leaves, this task is cancelled at every await; the samples must be aborted all the same.
         with anyio.CancelScope(shield=True):

@@ -8,6 +8,7 @@ finished": critiques that find a flaw run longer, so those that finish first are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,30 +33,35 @@ def gather(values: Floats, orders: Sequence[Order], prior: Prior, *, blocks: boo
     Means are those of the additive model value = response + sample, by least squares: where every sample shows every
     response, the plain means; where samples show blocks, a lenient sample does not favour its block.
 
-    Variances are pooled within orders, so that what a position adds is not taken for noise (it is balanced by design
-    and does not make the mean uncertain). With blocks every sample has an order of its own: there they are those of
-    the model's residuals, pooled over all responses.
+    Variances are those of what response, sample and position leave over: the effect of a position is balanced by design
+    and must not be taken for noise. For two responses this is pooling within orders; for more it has far more freedom
+    than that, since n orders are described by n positions. With blocks, positions are left in, and one variance serves
+    all pairs, because few samples show the same two responses.
     """
     seen = ~np.isnan(values)
-    size = seen.sum(axis=1)
+    valid = int(seen.any(axis=1).sum())
     shown = seen.sum(axis=0).astype(float)
     means, covariance = _additive(values, seen)
     pairs = 2 / np.maximum(_of_differences(covariance), 1e-12)
-    if blocks:
-        pair_squares, pair_freedom, squares, freedom = _model_residuals(values, seen, means)
-    else:
-        pair_squares, pair_freedom, squares, freedom = _within_orders(values, seen, orders)
-    pair_variance = (pair_squares + PRIOR_FREEDOM * prior.pair_variance) / (pair_freedom + PRIOR_FREEDOM)
+    residuals = _block_residuals(values, seen, means) if blocks else _list_residuals(values, seen, orders)
+    pair_variance = _shrunk(residuals.pair_squares, residuals.pair_freedom, prior.pair_variance)
     np.fill_diagonal(pair_variance, 0.0)
+    score_variance = _shrunk(residuals.squares, residuals.freedom, prior.score_variance)
+    mean_variance = score_variance / np.maximum(shown, 1e-9)
+    if blocks and valid > 1:
+        # What a response has for itself, and the leniency that all samples share out among all responses.
+        centred = np.diag(covariance) - 2 * covariance.mean(axis=0) + covariance.mean()
+        own = pair_variance.max() / 2 * centred
+        mean_variance = own + residuals.leniency.var(ddof=1) / valid
     return Evidence(
         launched=len(values),
-        valid=int((size > 0).sum()),
+        valid=valid,
         means=means,
         shown=shown,
-        score_variance=(squares + PRIOR_FREEDOM * prior.score_variance) / (freedom + PRIOR_FREEDOM),
+        mean_variance=mean_variance,
         pairs=pairs,
         pair_variance=pair_variance,
-        freedom=pair_freedom + PRIOR_FREEDOM,
+        freedom=residuals.pair_freedom + PRIOR_FREEDOM,
         prior=prior,
     )
 
@@ -102,30 +108,77 @@ def _of_differences(covariance: Floats) -> Floats:
     return variance[:, None] + variance[None, :] - covariance - covariance.T
 
 
-def _within_orders(values: Floats, seen: Bools, orders: Sequence[Order]) -> tuple[Floats, Floats, Floats, Floats]:
-    """Sums of squares about the means of samples with one order, and their degrees of freedom: pairs, responses."""
-    groups: dict[Order, list[int]] = {}
+@dataclass(frozen=True, slots=True, eq=False)
+class _Residuals:
+    """What the model leaves over: sums of squares and their degrees of freedom."""
+
+    pair_squares: Floats
+    """(n, n), of differences."""
+    pair_freedom: Floats
+    """(n, n)"""
+    squares: Floats
+    """(n,), of single ballots, leniency included."""
+    freedom: Floats
+    """(n,)"""
+    leniency: Floats
+    """(valid samples,), how far each sample lies above the model as a whole."""
+
+
+def _shrunk(squares: Floats, freedom: Floats, prior: float) -> Floats:
+    variance: Floats = (squares + PRIOR_FREEDOM * prior) / (freedom + PRIOR_FREEDOM)
+    return variance
+
+
+def _list_residuals(values: Floats, seen: Bools, orders: Sequence[Order]) -> _Residuals:
+    """Of response + sample + position, fitted for each set of responses that was shown together."""
+    n = values.shape[1]
+    together: dict[tuple[int, ...], list[int]] = {}
     for j, order in enumerate(orders):
         if seen[j].any():
-            groups.setdefault(order, []).append(j)
-    residuals = np.zeros_like(values)
-    freedom = np.zeros((values.shape[1], values.shape[1]))
-    for rows in groups.values():
-        shown = seen[rows[0]]
-        residuals[np.ix_(rows, shown)] = values[np.ix_(rows, shown)] - values[np.ix_(rows, shown)].mean(axis=0)
-        freedom += (len(rows) - 1) * np.outer(shown, shown)
-    together = (residuals**2).T @ seen
-    pair_squares = together + together.T - 2 * residuals.T @ residuals
-    return np.maximum(pair_squares, 0.0), freedom, (residuals**2).sum(axis=0), np.diag(freedom).copy()
+            together.setdefault(tuple(sorted(order)), []).append(j)
+    pair_squares, pair_freedom = np.zeros((n, n)), np.zeros((n, n))
+    squares, freedom = np.zeros(n), np.zeros(n)
+    leniency: list[Floats] = []
+    for shown, rows in together.items():
+        block = values[np.ix_(rows, shown)]
+        lenient = block.mean(axis=1, keepdims=True) - block.mean()
+        own = block - block.mean(axis=0) - lenient
+        own, lost = _without_positions(own, [orders[j] for j in rows], shown)
+        difference = own[:, :, None] - own[:, None, :]
+        place = np.ix_(shown, shown)
+        pair_squares[place] += (difference**2).sum(axis=0)
+        pair_freedom[place] += max(0.0, len(rows) - 1 - lost)
+        squares[list(shown)] += ((own + lenient) ** 2).sum(axis=0)
+        freedom[list(shown)] += max(0.0, len(rows) - 1 - lost)
+        leniency.append(lenient[:, 0])
+    return _Residuals(pair_squares, pair_freedom, squares, freedom, np.concatenate([np.zeros(0), *leniency]))
 
 
-def _model_residuals(values: Floats, seen: Bools, means: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """The same from what the additive model leaves over; one value for all pairs."""
+def _without_positions(own: Floats, orders: Sequence[Order], shown: tuple[int, ...]) -> tuple[Floats, float]:
+    """Residuals of response + sample, and the degrees of freedom per response that fitting positions took."""
+    m, size = own.shape
+    if size < 2:
+        return own, 0.0
+    stands = np.zeros((m, size, size))
+    for j, order in enumerate(orders):
+        for p, i in enumerate(order):
+            stands[j, shown.index(i), p] = 1.0
+    stands = stands - stands.mean(axis=0) - stands.mean(axis=1, keepdims=True) + stands.mean(axis=(0, 1))
+    design = stands.reshape(m * size, size)
+    effect, _, rank, _ = np.linalg.lstsq(design, own.ravel(), rcond=1e-9)
+    return own - (design @ effect).reshape(m, size), rank / (size - 1)
+
+
+def _block_residuals(values: Floats, seen: Bools, means: Floats) -> _Residuals:
+    """Of response + sample; one value for all pairs."""
     above = np.where(seen, values - means, 0.0)
     size = seen.sum(axis=1)
     lenient = above.sum(axis=1) / np.maximum(size, 1)
-    residuals = np.where(seen, above - lenient[:, None], 0.0)
+    own = np.where(seen, above - lenient[:, None], 0.0)
     n = values.shape[1]
-    freedom = max(0, int(size.sum()) - n - int((size > 0).sum()) + 1)
+    freedom = float(max(0, int(size.sum()) - n - int((size > 0).sum()) + 1))
     ones = np.ones((n, n))
-    return 2 * (residuals**2).sum() * ones, freedom * ones, (above**2).sum(axis=0), np.maximum(seen.sum(axis=0) - 1, 0)
+    squares = (own**2).sum()
+    return _Residuals(
+        2 * squares * ones, freedom * ones, (above**2).sum(axis=0), seen.sum(axis=0) - 1.0, lenient[size > 0]
+    )

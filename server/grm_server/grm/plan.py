@@ -12,13 +12,13 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from grm_server.grm.types import Draw, Floats, Order
+from grm_server.grm.types import Draw, Floats, Order, Task
 
 
 def derive_seed(seed: int, *path: int) -> int:
@@ -28,6 +28,16 @@ def derive_seed(seed: int, *path: int) -> int:
     """
     text = "/".join(map(str, (seed, *path))).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 11
+
+
+def request_seed(seed: int, task: Task) -> int:
+    """The seed of one request, from the caller's and from what is judged.
+
+    Many callers send the same seed with every request. Its samples would share their random numbers with those of all
+    other requests, and what looks like luck in one would be the same luck in all.
+    """
+    said = repr((task.query, task.responses, task.reference, task.principles)).encode("utf-8", "replace")
+    return derive_seed(seed, int.from_bytes(hashlib.blake2b(said, digest_size=8).digest()))
 
 
 def latin_squares(n: int) -> tuple[tuple[Order, ...], ...]:
@@ -54,15 +64,18 @@ WAVES = (4, 8, 16, 24, 32)
 def wave_end(drawn: int, k: int, unit: int, since: int = 0) -> int:
     """The reading, counted from 1, with which the next wave ends: whole designs, k at most.
 
-    drawn: readings so far. unit: readings that make a whole design, counted from reading `since`.
+    drawn: readings so far. unit: readings that a wave is a multiple of, counted from reading `since`.
     """
     target = next((end for end in WAVES if end > drawn), 8 * (drawn // 8 + 1))
     return min(k, since + -(-(target - since) // unit) * unit)
 
 
-def design_size(n: int) -> int:
-    """Orders in the Williams design for n responses."""
-    return 1 if n == 1 else n if n % 2 == 0 else 2 * n
+def wave_unit(n: int) -> int:
+    """Readings that a wave is a multiple of: the whole design, or from five odd responses on one of its two squares.
+
+    A square balances positions, if not neighbours; to wait for 2n readings would leave little of k to save.
+    """
+    return 1 if n == 1 else 6 if n == 3 else n
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,7 @@ class Course:
     per_reading: int
     """Draws that give each response one reading: 1, or as many as there are blocks."""
     unit: int
-    """Readings that make a whole design."""
+    """Readings that a wave is a multiple of, see `wave_unit`."""
 
     def wave(self, drawn: int, k: int) -> tuple[Draw, ...]:
         """The draws from reading `drawn` to the end of the next wave, `wave_end`. Empty at k."""
@@ -104,7 +117,7 @@ def course(
         return Course(plan_blocks(active, k - since, list_size, seed, first), since, blocks, 1)
     if exchangeable:
         return Course(plan_exchangeable(active, k - since, seed, first), since, 1, 1)
-    return Course(plan(active, k - since, seed, first), since, 1, design_size(len(active)))
+    return Course(plan(active, k - since, seed, first), since, 1, wave_unit(len(active)))
 
 
 def plan(active: Sequence[int], k: int, seed: int, first: int = 0) -> tuple[Draw, ...]:
@@ -145,16 +158,15 @@ def plan_blocks(active: Sequence[int], rounds: int, list_size: int, seed: int, f
     labels = list(active)
     rng.shuffle(labels)
     orders: list[Order] = []
-    for blocks in _block_design(len(labels), rounds, list_size):
+    for blocks in _block_design(len(labels), -(-len(labels) // list_size), rounds):
         orders += [tuple(labels[i] for i in block) for block in rng.sample(blocks, len(blocks))]
     return _draws(orders, seed, first)
 
 
-@cache
-def _block_design(n: int, rounds: int, list_size: int) -> tuple[tuple[Order, ...], ...]:
-    """The blocks of each round, for responses 0..n-1. The same for all requests, whose labels differ."""
+@lru_cache(maxsize=64)
+def _block_design(n: int, count: int, rounds: int) -> tuple[tuple[Order, ...], ...]:
+    """The `count` blocks of each round, for responses 0..n-1. The same for all requests, whose labels differ."""
     rng = np.random.default_rng(0)
-    count = -(-n // list_size)
     met = np.zeros((n, n))
     stood = np.zeros((n, -(-n // count)))
     design = []

@@ -27,6 +27,12 @@ MEMORY = 1000.0
 """Requests after which what was learnt fades: a policy in training changes."""
 
 
+OUTLIER = 9.0
+BOUND = 16.0
+"""Callers teach, and may be hostile. One request counts for 9 times what is known at most (three standard deviations of
+a gap), and no prior leaves a sixteenth to sixteen times its default."""
+
+
 @dataclass(frozen=True, slots=True)
 class Learnt:
     """A prior and how many requests it rests on, the default's weight included."""
@@ -35,11 +41,12 @@ class Learnt:
     weight: float = DEFAULT_WEIGHT
 
 
-def observe(learnt: Learnt, wave: Floats) -> Learnt:
+def observe(learnt: Learnt, wave: Floats, aggregate: Aggregate) -> Learnt:
     """What is known after one more request.
 
-    wave: (m, n) ballots of its first wave, NaN where there are none. Position effects count as noise here: a wave may
-    hold each order once. Less than two samples of a response teach nothing.
+    wave: (m, n) ballots of its first wave under the aggregate, NaN where there are none. Position effects count as
+    noise here: a wave may hold each order once. Less than two samples of a response teach nothing, and blocks teach no
+    differences.
     """
     rows = wave[~np.isnan(wave).all(axis=1)]
     if len(rows) < 2:
@@ -50,7 +57,7 @@ def observe(learnt: Learnt, wave: Floats) -> Learnt:
         return learnt
     score_variance = float(np.mean(np.nanvar(rows, axis=0, ddof=1)))
     n = rows.shape[1]
-    old = learnt.prior
+    old, default = learnt.prior, DEFAULTS[aggregate]
     pair_variance, gap_variance = old.pair_variance, old.gap_variance
     if n > 1 and not np.isnan(rows).any():
         centred = rows - rows.mean(axis=1, keepdims=True)
@@ -59,12 +66,16 @@ def observe(learnt: Learnt, wave: Floats) -> Learnt:
         gap_variance = 2 * float(np.var(rows.mean(axis=0), ddof=1)) - pair_variance / len(rows)
     weight = learnt.weight + 1
     step = 1 / min(weight, MEMORY)
+
+    def moved(now: float, seen: float, start: float) -> float:
+        return float(np.clip(now + step * (min(seen, OUTLIER * now) - now), start / BOUND, start * BOUND))
+
     return Learnt(
         Prior(
-            old.pair_variance + step * (pair_variance - old.pair_variance),
-            # One request's estimate may be negative; the mean of many is not, but for a judge that knows nothing.
-            max(old.gap_variance + step * (gap_variance - old.gap_variance), 1e-3),
-            old.score_variance + step * (score_variance - old.score_variance),
+            moved(old.pair_variance, pair_variance, default.pair_variance),
+            # One request's estimate may be negative; the mean of many is not.
+            moved(old.gap_variance, gap_variance, default.gap_variance),
+            moved(old.score_variance, score_variance, default.score_variance),
         ),
         weight,
     )

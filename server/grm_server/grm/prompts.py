@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from itertools import product
+from typing import NewType
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -83,14 +83,19 @@ def defuse(text: str) -> str:
     return _HOSTILE.sub(_defang, plain) if _HOSTILE.search(plain) else text
 
 
-def defused(task: Task) -> Task:
+Defused = NewType("Defused", Task)
+"""A task whose texts can be shown to a judge."""
+
+
+def defused(task: Task) -> Defused:
     """The task with every text of it defused."""
-    return Task(
+    safe = Task(
         query=tuple(Message(message.role, defuse(message.content)) for message in task.query),
         responses=tuple(map(defuse, task.responses)),
         reference=None if task.reference is None else defuse(task.reference),
         principles=None if task.principles is None else defuse(task.principles),
     )
+    return Defused(safe)
 
 
 class JudgeTemplate:
@@ -112,7 +117,7 @@ class JudgeTemplate:
     def _probe(self, n: int, reference: str | None, principles: str | None) -> None:
         responses = tuple(f"PROBE-RESPONSE-{i}." for i in range(n))
         task = Task((Message("user", "PROBE-QUERY"),), responses, reference, principles)
-        prompt = self.render(task, tuple(range(n)))
+        prompt = self.render(Defused(task), tuple(range(n)))
         given = [text for text in ("PROBE-QUERY", reference, principles) if text is not None]
         for text in (*given, *responses):
             if prompt.count(text) != 1:
@@ -122,8 +127,8 @@ class JudgeTemplate:
         if max(map(prompt.index, given)) > prompt.index("PROBE-RESPONSE"):
             raise ValueError("template: the responses must come last, so that all orders share what stands before")
 
-    def render(self, task: Task, order: tuple[int, ...]) -> str:
-        """The prompt that shows `task.responses[order[p]]` at position p. The task is `defused`."""
+    def render(self, task: Defused, order: tuple[int, ...]) -> str:
+        """The prompt that shows `task.responses[order[p]]` at position p."""
         return self._template.render(
             conversation=_conversation(task.query),
             responses="\n".join(_fenced(f"Response {p + 1}", task.responses[i]) for p, i in enumerate(order)),
@@ -144,23 +149,16 @@ def _conversation(query: tuple[Message, ...]) -> str:
     return "\n".join(_fenced(f"{message.role.capitalize()} Turn", message.content) for message in query)
 
 
-def write_scripts(
-    template: JudgeTemplate,
-    task: Task,
-    orders: Iterable[Order],
-    max_critique_tokens: int,
-    reading: Reading = "sampled",
-) -> dict[Order, Script]:
-    """The script of each order: principles (unless given), critique, then scores under a constraint.
+def write_script(
+    template: JudgeTemplate, task: Defused, order: Order, max_critique_tokens: int, reading: Reading = "sampled"
+) -> Script:
+    """What the judge is to write on the responses that the order shows: principles (unless given), critique, scores.
 
-    The scores are written after the critique ended, by itself or at its budget, so they always parse; and only what
-    stands after our own lead is read as the verdict, so nothing that the judge quotes can be taken for it.
+    The scores are written under a constraint, after the critique ended, by itself or at its budget, so they always
+    parse; and only what stands after our own lead is read as the verdict, so nothing that the judge quotes can be taken
+    for it.
     """
-    safe = defused(task)
-    return {
-        order: Script(template.render(safe, order), _segments(safe, len(order), max_critique_tokens, reading))
-        for order in orders
-    }
+    return Script(template.render(task, order), _segments(task, len(order), max_critique_tokens, reading))
 
 
 def _segments(task: Task, n: int, max_critique_tokens: int, reading: Reading) -> tuple[Segment, ...]:

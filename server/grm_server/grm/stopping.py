@@ -43,25 +43,32 @@ _BETS = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.99])
 
 
 def decide(
-    rule: StopRule, evidence: Evidence, values: Floats, drawn: float, k: int, standing: Standing, aggregate: Aggregate
+    rule: StopRule,
+    evidence: Evidence,
+    values: Floats,
+    drawn: float,
+    k: int,
+    standing: Standing,
+    aggregate: Aggregate,
+    min_votes: int = 1,
 ) -> Decision:
     """Stop, or who goes on.
 
     values: (m, n) the ballots behind the evidence, in launch order.
     drawn, k: readings of each active response, so far and at most; a deadline may cut a round of blocks in its middle.
+    min_votes: no response may be left with fewer scores, by stopping or by being dropped.
     """
     left = (k - drawn) / drawn
-    if isinstance(rule, Decided) and rule.target == "ranking":
-        risks = ranking_risks(evidence, left)
-    else:
-        risks = rival_risks(evidence, left, standing.active)
+    best = not (isinstance(rule, Decided) and rule.target == "ranking")
+    risks = rival_risks(evidence, left, standing.active) if best else ranking_risks(evidence, left)
     risk = min(1.0, standing.spent + float(risks.sum()))
     stop = None
     if drawn >= k:
         stop = StopReason.FULL_K
+    elif evidence.shown.min() < min_votes:
+        pass
     elif isinstance(rule, Precision):
-        se = np.sqrt(evidence.score_variance / np.maximum(evidence.shown, 1e-9))
-        stop = StopReason.PRECISION if se.max() <= rule.se else None
+        stop = StopReason.PRECISION if np.sqrt(evidence.mean_variance.max()) <= rule.se else None
     elif len(evidence.means) < 2 or isinstance(rule, Fixed):
         # With one response there is nothing to decide, and its reward is worth all the samples that were asked for.
         pass
@@ -69,9 +76,20 @@ def decide(
         stop = StopReason.STRICT if proven(values, k, BALLOT_RANGE[aggregate], rule.delta) else None
     elif risk <= rule.gamma:
         stop = StopReason.DECIDED
-    elif rule.target == "best" and len(evidence.means) >= ELIMINATE_FROM:
-        standing = _drop(standing, risks, rule.gamma * DROP_SHARE)
+    elif may_drop(rule, len(evidence.means), aggregate):
+        standing = _drop(standing, risks, leader(evidence, standing.active), rule.gamma * DROP_SHARE)
     return Decision(stop, risk, standing)
+
+
+def may_drop(rule: StopRule, n: int, aggregate: Aggregate) -> bool:
+    """Whether responses may be dropped on the way. A vote and a Borda count depend on who else is in the list."""
+    best = isinstance(rule, Decided) and rule.target == "best"
+    return best and n >= ELIMINATE_FROM and aggregate in ("mean", "winsorised")
+
+
+def leader(evidence: Evidence, active: Sequence[int]) -> int:
+    """The active response with the highest mean; one without a score is behind all others."""
+    return max(active, key=lambda i: -np.inf if np.isnan(evidence.means[i]) else evidence.means[i])
 
 
 def rival_risks(evidence: Evidence, left: float, active: Sequence[int]) -> Floats:
@@ -87,10 +105,10 @@ def rival_risks(evidence: Evidence, left: float, active: Sequence[int]) -> Float
 
     0 for the leader itself, 1 for a response without a score.
     """
-    leader = max(active, key=lambda i: -np.inf if np.isnan(evidence.means[i]) else evidence.means[i])
-    rivals = [i for i in active if i != leader]
+    first = leader(evidence, active)
+    rivals = [i for i in active if i != first]
     risks = np.zeros(len(active))
-    risks[[active.index(b) for b in rivals]] = _overtaking(evidence, left, [leader] * len(rivals), rivals)
+    risks[[i != first for i in active]] = _overtaking(evidence, left, [first] * len(rivals), rivals)
     return risks
 
 
@@ -114,15 +132,16 @@ def _overtaking(evidence: Evidence, left: float, ahead: Sequence[int] | Ints, be
     return risks
 
 
-def _drop(standing: Standing, risks: Floats, limit: float) -> Standing:
-    """Without the rivals that are least likely to win, as many as the limit allows; at least two stay."""
+def _drop(standing: Standing, risks: Floats, first: int, limit: float) -> Standing:
+    """Without the rivals that are least likely to win, as many as the limit allows; the strongest always stays."""
     spent, dropped = standing.spent, set[int]()
-    # The leader has risk 0; it and the strongest rival stay.
-    leader = int(np.argmin(risks))
-    for place in np.argsort(risks, kind="stable")[:-1]:
-        if place != leader and spent + risks[place] <= limit:
-            spent += float(risks[place])
-            dropped.add(int(place))
+    order = np.argsort(risks, kind="stable")
+    rivals = [int(place) for place in order if standing.active[place] != first]
+    for place in rivals[:-1]:
+        if spent + risks[place] > limit:
+            break
+        spent += float(risks[place])
+        dropped.add(place)
     if len(dropped) < DROP_AT_LEAST * len(standing.active):
         return standing
     return Standing(tuple(i for place, i in enumerate(standing.active) if place not in dropped), spent)

@@ -219,8 +219,8 @@ class Evidence:
     """(n,), each response's mean ballot, freed of the leniency of the samples that showed it; NaN if none did."""
     shown: Floats
     """(n,), samples with scores that showed the response."""
-    score_variance: Floats
-    """(n,), variance of one ballot of the response, shrunk towards the prior."""
+    mean_variance: Floats
+    """(n,), variance of each of `means` as an estimate of what infinitely many samples would give."""
     pairs: Floats
     """(n, n), how many samples that showed both responses their difference of means is worth."""
     pair_variance: Floats

@@ -46,13 +46,13 @@ def vote(
     rewards = level + kept * (evidence.means - level)
     # Shrinking takes back a share of the noise that one response has alone, not of what is common to all.
     own = evidence.pair_variance.sum(axis=1) / max(n - 1, 1) / 2 / evidence.shown * (1 - 1 / n)
-    squares = np.maximum(evidence.score_variance / evidence.shown - (1 - kept) * own, 0.0)
+    squares = np.maximum(evidence.mean_variance - (1 - kept) * own, 0.0)
     # Equal sums must tie, whatever least squares does to the last digits.
     rounded = [round(float(reward), 6) for reward in rewards]
     ranking = tuple(sorted(range(n), key=lambda i: -rounded[i]))
     level_groups = (tuple(group) for _, group in groupby(ranking, key=lambda i: rounded[i]))
     return Verdict(
-        rewards=tuple(map(float, rewards)),
+        rewards=tuple(rounded),
         se=tuple(map(float, np.sqrt(squares))),
         p_best=tuple(map(float, p_best)),
         p_greater=tuple(tuple(map(float, row)) for row in p_greater),

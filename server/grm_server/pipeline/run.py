@@ -8,17 +8,16 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 
-from grm_server.engine.base import Prepared, Sampler, Urgency
+from grm_server.engine.base import Sampler, Urgency
 from grm_server.engine.flight import Flight
-from grm_server.errors import DeadlineExceeded, GRMError, PromptTooLong, TooFewVotes
+from grm_server.errors import DeadlineExceeded, GRMError, TooFewVotes
 from grm_server.grm.evidence import gather, position_effect
 from grm_server.grm.parse import parse
 from grm_server.grm.plan import Course, course
-from grm_server.grm.prompts import JudgeTemplate, write_scripts
+from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.reading import ballots
-from grm_server.grm.stopping import ELIMINATE_FROM, decide
+from grm_server.grm.stopping import decide, may_drop
 from grm_server.grm.types import (
-    Decided,
     Decision,
     Draw,
     Evidence,
@@ -26,47 +25,56 @@ from grm_server.grm.types import (
     FailureReason,
     Fixed,
     Floats,
-    Order,
     Precision,
     Prior,
     Sample,
     Standing,
     StopReason,
-    Strict,
     Trajectory,
     Verdict,
 )
 from grm_server.grm.voting import vote
+from grm_server.pipeline.prompter import Prompter
 from grm_server.pipeline.types import Judgement, ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
 
 class Run:
-    """See the module. `draw_wave` and `decide` take turns until `decision.stop` says why to stop."""
+    """See the module. `plan`, then `draw_wave` and `decide` take turns until `decision.stop` says why to stop."""
 
     def __init__(
         self, request: ScoreRequest, template: JudgeTemplate, sampler: Sampler, metrics: Metrics, prior: Prior
     ) -> None:
         self._arrived_s = time.monotonic()
         self._request = request
-        self._template = template
+        self._prompter = Prompter(request, template, sampler)
         self._sampler = sampler
         self._metrics = metrics
         self._prior = prior
         self._n = len(request.task.responses)
-        self._prepared: dict[Order, Prepared] = {}
-        self._course = self._fitting_course()
-        self.list_size = max(len(draw.order) for draw in self._course.draws)
-        self._blocks = self.list_size < self._n
+        self._course: Course
+        self.list_size: int
+        """Responses that a sample shows at most."""
         self._drawn = 0
         self._late = False
-        self._first_wave = 0
         self._launched: list[Draw] = []
+        self._undropped: tuple[int, int] | None = None
+        """How many draws and readings showed all responses; None while all do."""
         self._begun: set[Draw] = set()
         self._outcomes: dict[Draw, Trajectory | Failure] = {}
         self.decision = Decision(None, 1.0, Standing(tuple(range(self._n))))
         self.evidence: Evidence
         self._values: Floats
+        self._first_wave: Floats | None = None
+
+    async def plan(self) -> None:
+        """Raises PromptTooLong before anything is generated."""
+        self._course, self.list_size = await self._prompter.fitting_course()
+
+    @property
+    def dropped(self) -> bool:
+        """Whether some responses did not get all the readings that others got."""
+        return self._undropped is not None
 
     @property
     def left_s(self) -> float:
@@ -89,10 +97,9 @@ class Run:
             wave: Sequence[Draw] = self._course.draws
         else:
             wave = self._course.wave(self._drawn, request.k)
-        self._begin(flight, wave, Urgency.NEEDED)
+        await self._begin(flight, wave, Urgency.NEEDED)
         self._launched += wave
         self._drawn += len(wave) // self._course.per_reading
-        self._first_wave = self._first_wave or len(wave)
         for outcome in [self._outcomes[draw] for draw in wave if draw in self._outcomes]:
             yield outcome
         ahead = self._next_if_certain()
@@ -101,7 +108,7 @@ class Run:
             # Those that were begun a moment ago may not be known to the engine yet.
             busy = max(self._sampler.running, self.unfinished)
             spare = max(0, request.speculate_below - busy)
-            self._begin(flight, ahead[:spare], Urgency.SPECULATIVE)
+            await self._begin(flight, ahead[:spare], Urgency.SPECULATIVE)
             ahead = ahead[spare:]
             try:
                 draw = await self._land(flight)
@@ -113,36 +120,53 @@ class Run:
                 yield self._outcomes[draw]
 
     async def draw_rest(self, flight: Flight) -> None:
-        """All samples that were spared, of all responses, while nobody waits."""
-        if len(self.decision.standing.active) < self._n:
-            self._course = self._replanned(range(self._n))
-        rest = [draw for draw in self._course.draws if draw not in self._launched]
-        self._begin(flight, rest, Urgency.AUDIT)
-        self._launched += rest
+        """What all k samples say that show all responses, while nobody waits.
+
+        Samples of a request that dropped responses do not count from then on: theirs are other lists.
+        """
+        everyone = range(self._n)
+        if self._undropped is not None:
+            draws, readings = self._undropped
+            self._course = self._replanned(everyone, readings)
+            rest = list(self._course.draws)
+            self._launched = [*self._launched[:draws], *rest]
+        else:
+            rest = [draw for draw in self._course.draws if draw not in self._launched]
+            self._launched += rest
+        await self._begin(flight, rest, Urgency.AUDIT)
         while not self._outcomes.keys() >= set(rest):
             # Nobody waits, so the deadline, which comes once, means nothing.
             with contextlib.suppress(TimeoutError):
                 await self._land(flight)
-        self._drawn = self._request.k
-        self.decision = Decision(None, 1.0, Standing(tuple(range(self._n))))
+        self._drawn, self._late, self._undropped = self._request.k, False, None
+        self.decision = Decision(None, 1.0, Standing(tuple(everyone)))
         self.decide()
 
     def decide(self) -> None:
         """Read everything so far and let the rule decide."""
         request, finished = self._request, self._finished()
         self._values = ballots([self._outcomes[draw] for draw in finished], self._n, request.reading, request.aggregate)
+        if self._first_wave is None and not self._late:
+            self._first_wave = self._values
         orders = [draw.order for draw in finished]
-        self.evidence = gather(self._values, orders, self._prior, blocks=self._blocks)
-        drawn = self._readings()
-        before = self.decision.standing
+        self.evidence = gather(self._values, orders, self._prior, blocks=self.list_size < self._n)
+        drawn, before = self._readings(), self.decision.standing
         if drawn:
             self.decision = decide(
-                request.stop, self.evidence, self._values, drawn, request.k, before, request.aggregate
+                request.stop,
+                self.evidence,
+                self._values,
+                drawn,
+                request.k,
+                before,
+                request.aggregate,
+                request.min_votes,
             )
         if self._late:
             self.decision = replace(self.decision, stop=StopReason.DEADLINE)
-        elif self.decision.stop is None and self.decision.standing.active != before.active:
-            self._course = self._replanned(self.decision.standing.active)
+        elif self.decision.standing.active != before.active:
+            self._undropped = self._undropped or (len(self._launched), self._drawn)
+            self._course = self._replanned(self.decision.standing.active, self._drawn)
 
     def verdict(self) -> Verdict:
         finished = self._finished()
@@ -167,8 +191,8 @@ class Run:
             risk=self.decision.risk,
             k_used=self.k_used,
             list_size=self.list_size,
-            values=self._values,
             first_wave=self._first_wave,
+            dropped=self.dropped,
             arrived_s=self._arrived_s,
             # The engine's clock is read in another process; a hair before arrival means at once.
             queue_s=max(0.0, started_s - self._arrived_s),
@@ -198,74 +222,34 @@ class Run:
         return [draw for draw in self._launched if draw in self._outcomes]
 
     async def _land(self, flight: Flight) -> Draw:
-        """Wait for the next sample and read it."""
+        """Wait for the next sample, read it and count it, also for a request that fails in the end."""
         draw, outcome = await flight.next()
         read = (
             parse(draw, outcome, self._n) if isinstance(outcome, Sample) else Failure(draw, FailureReason.ENGINE_ERROR)
         )
         self._outcomes[draw] = read
-        _count(read, self._metrics)
+        sample = read.sample or Sample({})
+        self._metrics.sample(
+            "valid" if isinstance(read, Trajectory) else read.reason.value,
+            cut=bool(sample.cut),
+            prompt=sample.prompt_tokens,
+            cached=sample.cached_tokens,
+            completion=sample.completion_tokens,
+        )
         return draw
 
-    def _begin(self, flight: Flight, draws: Iterable[Draw], urgency: Urgency) -> None:
+    async def _begin(self, flight: Flight, draws: Iterable[Draw], urgency: Urgency) -> None:
         new = [draw for draw in draws if draw not in self._begun]
-        self._prepare(draw.order for draw in new)
-        flight.start(new, self._prepared, urgency)
+        flight.start(new, await self._prompter.prepare(draw.order for draw in new), urgency)
         self._begun.update(new)
 
     def _next_if_certain(self) -> Sequence[Draw]:
         """The draws of the wave after this one, unless it may have other responses."""
-        rule = self._request.stop
-        if isinstance(rule, Decided) and rule.target == "best" and self._n >= ELIMINATE_FROM:
-            return ()
-        return self._course.wave(self._drawn, self._request.k)
-
-    def _fitting_course(self) -> Course:
-        """Whole lists if they fit `list_size` and the model's context, else blocks that do.
-
-        All prompts of whole lists are checked before the first is generated: a request that cannot be finished costs
-        nothing. Of blocks, the one of the longest responses is.
-        """
         request = self._request
-        size = min(self._n, request.list_size)
-        longest = sorted(range(self._n), key=lambda i: -len(request.task.responses[i].encode()))
-        strict = isinstance(request.stop, Strict)
-        while True:
-            planned = course(range(self._n), request.k, request.seed, size, exchangeable=strict)
-            whole = size == self._n
-            try:
-                self._prepare((draw.order for draw in planned.draws) if whole else [tuple(longest[:size])])
-                return planned
-            except PromptTooLong as error:
-                if size <= 2 or strict:
-                    raise
-                size = max(2, min(size - 1, size * error.details["limit"] // error.details["needed_tokens"]))
+        if may_drop(request.stop, self._n, request.aggregate):
+            return ()
+        return self._course.wave(self._drawn, request.k)
 
-    def _replanned(self, active: Sequence[int]) -> Course:
-        return course(
-            active,
-            self._request.k,
-            self._request.seed,
-            self.list_size,
-            since=self._drawn,
-            first=len(self._launched),
-        )
-
-    def _prepare(self, orders: Iterable[Order]) -> None:
-        new = set(orders) - self._prepared.keys()
-        if new:
-            request = self._request
-            scripts = write_scripts(self._template, request.task, new, request.max_critique_tokens, request.reading)
-            self._prepared |= {order: self._sampler.prepare(script) for order, script in scripts.items()}
-
-
-def _count(outcome: Trajectory | Failure, metrics: Metrics) -> None:
-    """Every sample is counted when it ends, also those of a request that fails."""
-    sample = outcome.sample or Sample({})
-    metrics.sample(
-        "valid" if isinstance(outcome, Trajectory) else outcome.reason.value,
-        cut=bool(sample.cut),
-        prompt=sample.prompt_tokens,
-        cached=sample.cached_tokens,
-        completion=sample.completion_tokens,
-    )
+    def _replanned(self, active: Sequence[int], since: int) -> Course:
+        first = len(self._begun)
+        return course(active, self._request.k, self._prompter.seed, self.list_size, since=since, first=first)

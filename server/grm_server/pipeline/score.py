@@ -9,7 +9,7 @@ from grm_server.engine.flight import Flight
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Prior, StopReason
 from grm_server.pipeline.run import Run
-from grm_server.pipeline.types import Event, ScoreRequest, Started, WaveEnd
+from grm_server.pipeline.types import Event, Judgement, ScoreRequest, Started, WaveEnd
 from grm_server.telemetry.metrics import Metrics
 
 
@@ -26,13 +26,14 @@ async def score(
     """Judge one request: yields Started, every sample as it finishes, and a Judgement in the end.
 
     anytime: yield a WaveEnd after each wave.
-    audit: when the request stops early, yield its Judgement, then draw all k samples and yield that Judgement too.
+    audit: if the answer is `auditable`, draw all k samples of whole lists then and yield that Judgement too.
 
     Raises PromptTooLong (before anything is generated), EngineDead, TooFewVotes when a response has fewer than
     `min_votes` scores, and DeadlineExceeded when that is so at the deadline. Closing it aborts its samples.
     """
     run = Run(request, template, sampler, metrics, prior)
     try:
+        await run.plan()
         async with Flight(sampler, request.temperature, run.left_s) as flight:
             yield Started(run.list_size)
             while run.decision.stop is None:
@@ -51,8 +52,13 @@ async def score(
                 total_s=judgement.total_s,
             )
             yield judgement
-            if audit and judgement.stop_reason is StopReason.DECIDED:
+            if audit and auditable(judgement):
                 await run.draw_rest(flight)
                 yield run.judgement()
     finally:
         metrics.aborted(run.unfinished)
+
+
+def auditable(judgement: Judgement) -> bool:
+    """Whether `decided` spared something: samples, or readings of responses that were dropped."""
+    return judgement.stop_reason is StopReason.DECIDED or judgement.dropped

@@ -74,10 +74,10 @@ class Judgement:
     """Readings of each response."""
     list_size: int
     """Responses that a sample showed at most."""
-    values: Floats
-    """(samples, n), their ballots."""
-    first_wave: int
-    """Samples of the first wave."""
+    dropped: bool
+    """Whether responses were dropped on the way."""
+    first_wave: Floats | None
+    """(m, n), the ballots of the first wave, read without those that came later; None if the deadline cut it."""
     arrived_s: float
     """On `time.monotonic`."""
     queue_s: float

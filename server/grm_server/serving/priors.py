@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from grm_server.grm.priors import DEFAULTS, Learnt, observe
 from grm_server.grm.types import Aggregate, Floats, Prior
@@ -16,7 +17,7 @@ from grm_server.grm.types import Aggregate, Floats, Prior
 logger = logging.getLogger(__name__)
 
 MAX_TASKS = 256
-"""Task tags come from callers; those beyond this number share what the untagged requests taught."""
+"""Priors kept. Task tags come from callers and may be any number."""
 SAVE_EVERY_S = 30.0
 
 
@@ -30,10 +31,10 @@ class _Row(BaseModel):
     model: str
     task: str
     aggregate: Aggregate
-    pair_variance: float
-    gap_variance: float
-    score_variance: float
-    weight: float
+    pair_variance: float = Field(gt=0)
+    gap_variance: float = Field(gt=0)
+    score_variance: float = Field(gt=0)
+    weight: float = Field(ge=0)
 
 
 class _File(BaseModel):
@@ -62,7 +63,8 @@ class PriorStore:
         except ValidationError:
             aside = self._path.with_suffix(".bad")
             logger.warning("%s is damaged; it is now %s, and priors start from the defaults", self._path, aside)
-            self._path.replace(aside)
+            with contextlib.suppress(OSError):
+                self._path.replace(aside)
         return []
 
     def prior(self, key: Key) -> Prior:
@@ -70,9 +72,12 @@ class PriorStore:
 
     def observe(self, key: Key, first_wave: Floats) -> None:
         """Learn from the first wave of a request: (m, n) ballots."""
-        if key not in self._learnt and len(self._learnt) >= MAX_TASKS:
-            key = key._replace(task="")
-        self._learnt[key] = observe(self._known(key), first_wave)
+        learnt = observe(self._known(key), first_wave, key.aggregate)
+        # The least recent tag makes room: callers must not be able to keep others from being learnt about.
+        self._learnt.pop(key, None)
+        self._learnt[key] = learnt
+        if len(self._learnt) > MAX_TASKS:
+            del self._learnt[next(iter(self._learnt))]
         if time.monotonic() - self._saved_s > SAVE_EVERY_S:
             self.save()
 
@@ -98,4 +103,8 @@ class PriorStore:
             logger.warning("priors could not be written to %s: %s", self._path, error.strerror)
 
     def _known(self, key: Key) -> Learnt:
-        return self._learnt.get(key) or self._learnt.get(key._replace(task="")) or Learnt(DEFAULTS[key.aggregate])
+        """A new tag starts from what untagged requests taught, and learns as fast as a new server."""
+        if key in self._learnt:
+            return self._learnt[key]
+        untagged = self._learnt.get(key._replace(task=""))
+        return Learnt(untagged.prior if untagged else DEFAULTS[key.aggregate])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from grm_server.engine.base import Sampler
 from grm_server.grm.prompts import JudgeTemplate
-from grm_server.grm.types import Decided, StopReason, StopRule
-from grm_server.pipeline.score import score
+from grm_server.grm.types import Decided, StopRule
+from grm_server.pipeline.score import auditable, score
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest
 from grm_server.serving.calibration import Calibration
 from grm_server.serving.priors import Key, PriorStore
@@ -20,6 +21,8 @@ from grm_server.telemetry.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 AUDITS_AT_ONCE = 4
+AUDIT_S = 900.0
+"""Last in the queue of a busy engine, an audit may never get its turn; it must not keep others from theirs."""
 
 
 class Scoring:
@@ -42,6 +45,7 @@ class Scoring:
         self._metrics = metrics
         self._priors = priors
         self._audit_share = audit_share
+        self._audit_key = secrets.token_bytes(16)
         self._audits: set[asyncio.Task[None]] = set()
 
     async def events(self, request: ScoreRequest, task: str, *, anytime: bool = False) -> AsyncGenerator[Event]:
@@ -50,7 +54,7 @@ class Scoring:
         task: the caller's tag for requests that are alike; they share a prior.
         """
         key = Key(self.sampler.model, task, request.aggregate)
-        audit = _chosen(request, self._audit_share)
+        audit = self._chosen(request)
         events = score(
             request,
             self._template,
@@ -65,8 +69,8 @@ class Scoring:
             async for event in events:
                 if isinstance(event, Judgement):
                     # A first wave that a deadline cut is what finished first, not what was drawn first.
-                    if len(event.values) >= event.first_wave:
-                        self._priors.observe(key, event.values[: event.first_wave])
+                    if event.first_wave is not None:
+                        self._priors.observe(key, event.first_wave)
                     handed_over = audit and self._start_audit(events, event, request.stop)
                 yield event
                 if isinstance(event, Judgement):
@@ -85,7 +89,7 @@ class Scoring:
 
     def _start_audit(self, events: AsyncGenerator[Event], answered: Judgement, rule: StopRule) -> bool:
         """Whether the events go on in the background."""
-        if answered.stop_reason is not StopReason.DECIDED or not isinstance(rule, Decided):
+        if not auditable(answered) or not isinstance(rule, Decided):
             return False
         if len(self._audits) >= AUDITS_AT_ONCE:
             self._metrics.audits.labels("skipped").inc()
@@ -98,8 +102,11 @@ class Scoring:
     async def _audit(self, events: AsyncGenerator[Event], answered: Judgement, ranking: bool) -> None:
         """Draw the samples that were spared and see whether they would have decided otherwise."""
         try:
-            async with aclosing(events):
+            async with aclosing(events), asyncio.timeout(AUDIT_S):
                 full = await anext(events)
+        except TimeoutError:
+            self._metrics.audits.labels("expired").inc()
+            return
         except Exception as error:
             logger.warning("an audit failed: %s", type(error).__name__)
             self._metrics.audits.labels("failed").inc()
@@ -109,7 +116,8 @@ class Scoring:
         agrees = one == other if ranking else one[0] == other[0]
         self._metrics.audits.labels("agree" if agrees else "disagree").inc()
         logger.info(
-            "audit: decided at k=%d with a predicted risk of %.3f; at k=%d the %s is %s",
+            "audit: %s at k=%d with a predicted risk of %.3f; of k=%d whole lists the %s is %s",
+            answered.stop_reason.value,
             answered.k_used,
             answered.risk,
             full.k_used,
@@ -117,10 +125,8 @@ class Scoring:
             "the same" if agrees else "another",
         )
 
-
-def _chosen(request: ScoreRequest, share: float) -> bool:
-    """A share of the requests, by a hash of what they say: the same request is always audited or never."""
-    digest = hashlib.blake2b(
-        repr((request.task.query, request.task.responses, request.seed)).encode("utf-8", "replace")
-    )
-    return int.from_bytes(digest.digest()[:8]) < share * 2**64
+    def _chosen(self, request: ScoreRequest) -> bool:
+        """A share of the requests, by a hash of what they say, under a key that callers cannot know."""
+        said = repr((request.task.query, request.task.responses, request.seed)).encode("utf-8", "replace")
+        digest = hashlib.blake2b(said, key=self._audit_key, digest_size=8).digest()
+        return int.from_bytes(digest) < self._audit_share * 2**64

@@ -52,8 +52,8 @@ class Metrics:
         )
         self.audits = Counter(
             "grm_audits",
-            "Requests stopped as `decided` that were drawn to full k in the background: did it `agree` on the best "
-            "response, `disagree`, or was the audit `skipped` because too many were under way, or `failed`.",
+            "Answers for which `decided` spared samples, drawn to full k in the background: does full k `agree` or "
+            "`disagree`, or was the audit `skipped` because too many were under way, `expired` or `failed`.",
             ["outcome"],
             registry=self._registry,
         )

@@ -24,7 +24,7 @@ def test_whole_lists_have_plain_means_and_paired_variances() -> None:
     # Differences 2, 3, 1: squares about their mean 2.
     assert evidence.freedom[0, 1] == 2 + PRIOR_FREEDOM
     assert evidence.pair_variance[0, 1] == pytest.approx((2 + PRIOR_FREEDOM * 3.0) / (2 + PRIOR_FREEDOM))
-    assert evidence.score_variance[0] == pytest.approx((2 + PRIOR_FREEDOM * 1.5) / (2 + PRIOR_FREEDOM))
+    assert evidence.mean_variance[0] == pytest.approx((2 + PRIOR_FREEDOM * 1.5) / (2 + PRIOR_FREEDOM) / 3)
     assert evidence.pair_variance[0, 0] == 0
 
 
@@ -38,6 +38,40 @@ def test_the_effect_of_a_position_is_not_taken_for_noise() -> None:
     effect = position_effect(values, orders, evidence.means)
     assert effect is not None
     assert effect.tolist() == [2.0, -2.0]
+
+
+def test_positions_take_little_freedom_also_in_a_wave_that_shows_each_order_once() -> None:
+    """Four responses in four orders: within orders there is nothing to compare, but positions explain orders."""
+    orders = [draw.order for draw in plan(range(4), 4, seed=0)]
+    worth = np.array([3.0, 1.0, -1.0, -3.0])
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        values = 5 + rng.normal(0, 1.2, (4, 4)) + rng.normal(0, 1, (4, 1))
+        for j, order in enumerate(orders):
+            values[j, list(order)] += worth
+        evidence = gather(values, orders, Prior(1e-12, 2.0, 1e-12))
+        assert evidence.freedom[0, 1] == pytest.approx(2 + PRIOR_FREEDOM)
+        found.append(evidence.pair_variance.sum() / 12 * (2 + PRIOR_FREEDOM) / 2)
+    # The position is worth 6 points, and none of it is taken for noise.
+    assert np.mean(found) == pytest.approx(2 * 1.2**2, rel=0.1)
+
+
+@pytest.mark.parametrize(("lenient", "sigma"), [(0.5, 1.0), (2.0, 0.6)])
+def test_errors_of_means_in_blocks_are_what_they_say(lenient: float, sigma: float) -> None:
+    rng = np.random.default_rng(3)
+    n = 18
+    draws = plan_blocks(range(n), 6, 6, seed=4)
+    orders = [draw.order for draw in draws]
+    errors, said = [], []
+    for _ in range(300):
+        values = np.full((len(draws), n), NAN)
+        for j, draw in enumerate(draws):
+            values[j, list(draw.order)] = rng.normal(0, sigma, 6) + rng.normal(0, lenient)
+        evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, lenient**2 + sigma**2), blocks=True)
+        errors.append(evidence.means**2)
+        said.append(evidence.mean_variance)
+    assert np.mean(errors) == pytest.approx(np.mean(said), rel=0.15)
 
 
 @given(

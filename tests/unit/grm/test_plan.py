@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.grm.plan import course, derive_seed, latin_squares, plan, plan_blocks, plan_exchangeable, wave_end
+from grm_server.grm.plan import (
+    course,
+    derive_seed,
+    latin_squares,
+    plan,
+    plan_blocks,
+    plan_exchangeable,
+    wave_end,
+    wave_unit,
+)
 
 
 def design(n: int) -> list[tuple[int, ...]]:
@@ -92,11 +101,15 @@ def test_waves_are_whole_designs() -> None:
     assert ends(48, 1) == [4, 8, 16, 24, 32, 40, 48]
     assert ends(32, 6) == [6, 12, 18, 24, 32]
     assert ends(16, 8) == [8, 16]
-    assert ends(16, 10) == [10, 16]
+    assert ends(16, 5) == [5, 10, 16]
     assert ends(5, 2) == [4, 5]
     assert ends(3, 1) == [3]
     # After two of eight were dropped at reading 8, a design is six readings.
     assert ends(32, 6, since=8) == [20, 26, 32]
+
+
+def test_the_unit_of_a_wave() -> None:
+    assert [wave_unit(n) for n in (1, 2, 3, 4, 5, 7, 8)] == [1, 2, 6, 4, 5, 7, 8]
 
 
 def test_the_waves_of_a_course_are_its_draws_in_turn() -> None:

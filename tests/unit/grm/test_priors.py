@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from grm_server.grm.priors import DEFAULT_WEIGHT, DEFAULTS, MEMORY, Learnt, observe
-from grm_server.grm.types import Floats, Prior
+from grm_server.grm.priors import BOUND, DEFAULT_WEIGHT, DEFAULTS, MEMORY, OUTLIER, Learnt, observe
+from grm_server.grm.types import Floats
 
 NAN = float("nan")
 START = Learnt(DEFAULTS["mean"])
@@ -20,26 +20,37 @@ def test_the_variances_of_the_traffic_are_learnt() -> None:
     rng = np.random.default_rng(0)
     learnt = START
     for _ in range(3000):
-        learnt = observe(learnt, wave(rng))
+        learnt = observe(learnt, wave(rng), "mean")
     assert learnt.prior.pair_variance == pytest.approx(2 * 1.1**2, rel=0.1)
     assert learnt.prior.gap_variance == pytest.approx(2 * 1.5**2, rel=0.15)
     assert learnt.prior.score_variance == pytest.approx(1.1**2 + 0.9**2, rel=0.1)
 
 
 def test_the_defaults_count_for_twenty_requests_and_old_traffic_fades() -> None:
-    one = observe(START, np.zeros((4, 2)))
+    one = observe(START, np.zeros((4, 2)), "mean")
     assert one.weight == DEFAULT_WEIGHT + 1
     assert one.prior.pair_variance == pytest.approx(DEFAULTS["mean"].pair_variance * (1 - 1 / 21))
-    late = observe(Learnt(DEFAULTS["mean"], 1e6), np.zeros((4, 2)))
+    late = observe(Learnt(DEFAULTS["mean"], 1e6), np.zeros((4, 2)), "mean")
     assert late.prior.pair_variance == pytest.approx(DEFAULTS["mean"].pair_variance * (1 - 1 / MEMORY))
 
 
 def test_a_judge_that_sees_no_difference_has_gaps_of_next_to_nothing() -> None:
     rng = np.random.default_rng(0)
-    learnt = Learnt(Prior(1.0, 1e-3, 1.0), 1.0)
-    for _ in range(50):
-        learnt = observe(learnt, rng.normal(0, 3, (4, 2)))
-        assert learnt.prior.gap_variance >= 1e-3
+    learnt = START
+    for _ in range(3000):
+        learnt = observe(learnt, rng.normal(0, 3, (4, 2)), "mean")
+    assert learnt.prior.gap_variance == pytest.approx(DEFAULTS["mean"].gap_variance / BOUND)
+
+
+def test_hostile_requests_cannot_move_a_prior_far() -> None:
+    one = observe(START, np.array([[10.0, 1.0]] * 4), "mean")
+    default = DEFAULTS["mean"]
+    assert one.prior.gap_variance <= default.gap_variance * (1 + (OUTLIER - 1) / (DEFAULT_WEIGHT + 1))
+    learnt = START
+    for _ in range(5000):
+        learnt = observe(learnt, np.array([[10.0, 1.0]] * 4), "mean")
+    assert learnt.prior.gap_variance <= default.gap_variance * BOUND
+    assert learnt.prior.pair_variance >= default.pair_variance / BOUND
 
 
 @pytest.mark.parametrize(
@@ -47,18 +58,18 @@ def test_a_judge_that_sees_no_difference_has_gaps_of_next_to_nothing() -> None:
     [np.zeros((0, 2)), np.full((4, 2), NAN), np.array([[5.0, 6.0]]), np.array([[5.0, NAN], [4.0, 6.0]])],
 )
 def test_less_than_two_scores_of_a_response_teach_nothing(values: Floats) -> None:
-    assert observe(START, values) == START
+    assert observe(START, values, "mean") == START
 
 
 def test_failed_samples_are_left_out() -> None:
     whole = np.array([[5.0, 6.0], [7.0, 4.0], [5.0, 5.0]])
     holes = np.vstack([whole, [[NAN, NAN]]])
-    assert observe(START, holes) == observe(START, whole)
+    assert observe(START, holes, "mean") == observe(START, whole, "mean")
 
 
 def test_one_response_and_blocks_teach_the_variance_of_a_score_alone() -> None:
     for values in (np.array([[5.0], [7.0]]), np.array([[5.0, 6.0, NAN], [NAN, 7.0, 8.0], [4.0, NAN, 9.0]])):
-        learnt = observe(START, values)
+        learnt = observe(START, values, "mean")
         assert learnt.prior.score_variance != START.prior.score_variance
         assert learnt.prior.pair_variance == START.prior.pair_variance
         assert learnt.prior.gap_variance == START.prior.gap_variance

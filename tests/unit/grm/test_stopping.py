@@ -7,6 +7,7 @@ from scipy.stats import t as student
 from grm_server.grm.evidence import gather
 from grm_server.grm.stopping import BALLOT_RANGE, decide, proven, ranking_risks, rival_risks
 from grm_server.grm.types import (
+    Aggregate,
     Decided,
     Decision,
     Fixed,
@@ -23,13 +24,17 @@ PRIOR = Prior(pair_variance=2.4, gap_variance=3.9, score_variance=1.6)
 
 
 def decision(
-    rule: StopRule, scores: object, k: int, standing: Standing | None = None, drawn: float | None = None
+    rule: StopRule,
+    scores: object,
+    k: int,
+    standing: Standing | None = None,
+    aggregate: Aggregate = "mean",
+    min_votes: int = 1,
 ) -> Decision:
     values = np.array(scores, dtype=float)
     m, n = values.shape
     evidence = gather(values, [tuple(range(n))] * m, PRIOR)
-    everyone = Standing(tuple(range(n)))
-    return decide(rule, evidence, values, m if drawn is None else drawn, k, standing or everyone, "mean")
+    return decide(rule, evidence, values, m, k, standing or Standing(tuple(range(n))), aggregate, min_votes)
 
 
 def test_the_risk_is_the_formula() -> None:
@@ -114,6 +119,42 @@ def test_losers_are_dropped_from_six_responses_on() -> None:
     assert five.standing.active == (0, 1, 2, 3, 4)
     ranking = decision(Decided(0.05, target="ranking"), scores, 32)
     assert ranking.standing.active == (0, 1, 2, 3, 4, 5)
+    # A vote depends on who else is in the list.
+    for aggregate in ("vote", "borda"):
+        assert len(decision(Decided(0.05), scores, 32, aggregate=aggregate).standing.active) == 6
+
+
+def test_dropping_uses_up_half_of_gamma_at_most() -> None:
+    scores = [[8, 7, 4, 4, 4, 4], [7, 8, 4, 5, 4, 4], [8, 7, 3, 4, 5, 4], [7, 7, 4, 4, 4, 5]]
+    for gamma in (0.02, 0.05, 0.1, 0.2, 0.4):
+        after = decision(Decided(gamma), scores, 32)
+        assert after.standing.spent <= gamma / 2
+    evidence = gather(np.array(scores, float), [tuple(range(6))] * 4, PRIOR)
+    losers = np.sort(rival_risks(evidence, 7.0, range(6)))[1:5]
+    # All four losers fit into gamma, and not into half of it.
+    gamma = float(losers.sum()) * 1.2
+    assert len(decision(Decided(gamma), scores, 32).standing.active) > 2
+
+
+def test_the_leader_is_never_dropped() -> None:
+    """Risks that underflow to 0 must not pass for the leader's."""
+    sure = Prior(1e-9, 3.0, 1e-9)
+    values = np.full((8, 8), 2.0)
+    values[:, 6:] = 9.0
+    evidence = gather(values, [tuple(range(8))] * 8, sure)
+    after = decide(Decided(1e-6), evidence, values, 8, 16, Standing(tuple(range(8))), "mean")
+    assert set(after.standing.active) >= {6}
+    assert 0 not in after.standing.active
+
+
+def test_nothing_stops_and_nobody_is_dropped_before_there_are_enough_votes() -> None:
+    clear = [[9, 2]] * 4
+    for rule in (Decided(0.05), Precision(2.0), Strict(0.9)):
+        assert decision(rule, clear, 16, min_votes=4).stop is not None
+        assert decision(rule, clear, 16, min_votes=5).stop is None
+    row = [8, 8, 2, 1, 2, 1]
+    assert len(decision(Decided(0.05), [row] * 8, 32, min_votes=8).standing.active) == 2
+    assert len(decision(Decided(0.05), [row] * 8, 32, min_votes=9).standing.active) == 6
 
 
 def test_one_loser_among_many_is_not_worth_new_prompts() -> None:
@@ -179,7 +220,7 @@ def test_the_wealth_of_the_bettor_is_a_supermartingale_at_the_boundary() -> None
     """Sums of exactly 0: the mean wealth over all orders must not exceed 1. Small enough to go through all orders."""
     from itertools import permutations
 
-    d = [3.0, -1.0, -2.0, 1.0, -1.0]
+    d = [3.0, 1.0, 1.0, -2.0, -3.0]
     orders = list(permutations(d))
     for m in range(1, len(d)):
         # P(wealth >= 1/alpha) <= alpha for every alpha, so no more than a share alpha may be proven.
