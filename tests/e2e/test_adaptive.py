@@ -90,10 +90,14 @@ def test_a_stream_tells_as_it_goes_and_ends_with_the_answer(server: Server) -> N
 
 def test_a_stream_that_is_dropped_frees_the_engine(server: Server) -> None:
     with lines(server, k=32, max_critique_tokens=1024) as response:
-        assert next(response.iter_lines()) == "event: started"
-        time.sleep(1)
+        # Held, since httpx closes the connection with the iterator.
+        held = response.iter_lines()
+        assert next(held) == "event: started"
         with httpx.Client(base_url=server.url) as other:
-            assert re.search(r"^vllm:num_requests_running\{.*\} [1-9]", other.get("/metrics").text, re.M)
+            deadline = time.monotonic() + 30
+            while not re.search(r"^vllm:num_requests_running\{.*\} [1-9]", other.get("/metrics").text, re.M):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
     assert idle(server)
 
 
