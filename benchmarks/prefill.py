@@ -86,7 +86,7 @@ async def request(sampler: Sampler, scripts: dict[Draw, Script]) -> dict[str, in
     prepared = {draw.order: sampler.prepare(script) for draw, script in scripts.items()}
     samples = []
     async with Flight(sampler, TEMPERATURE, deadline_s=3600) as flight:
-        flight.start(scripts, prepared, Urgency.NEEDED)
+        flight.start(scripts, prepared, Urgency.NEW)
         for _ in scripts:
             _, sample = await flight.next()
             assert isinstance(sample, Sample)

@@ -85,6 +85,13 @@ async def test_waves_take_the_same_draws_as_all_at_once(serve: Serve) -> None:
         )
 
 
+async def test_later_waves_do_not_queue_behind_new_requests(serve: Serve) -> None:
+    sampler = FakeSampler(["5, 5}"] * 16)
+    async with serve(sampler) as client:
+        await post(client, stop={"rule": "decided"})
+    assert sampler.urgencies == [Urgency.NEW] * 4 + [Urgency.BEGUN] * 12
+
+
 @pytest.mark.parametrize(
     ("stop", "reason"), [({"rule": "precision", "se": 0.9}, "precision"), ({"rule": "strict", "delta": 0.1}, "strict")]
 )
@@ -522,7 +529,7 @@ async def test_an_idle_engine_begins_the_next_wave_early_and_aborts_it(serve: Se
         answer = await post(client, stop={"rule": "decided"}, return_samples=True)
         metrics = (await client.get("/metrics")).text
     assert (answer["stop_reason"], answer["k_used"]) == ("decided", 4)
-    assert Counter(sampler.urgencies) == {Urgency.NEEDED: 4, Urgency.SPECULATIVE: 4}
+    assert Counter(sampler.urgencies) == {Urgency.NEW: 4, Urgency.SPECULATIVE: 4}
     assert sampler.running == 0
     assert len(answer["samples"]) == 4
     assert sampler.aborted == 4

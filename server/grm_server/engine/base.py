@@ -18,10 +18,12 @@ Outcome = Sample | GenerationFailed
 class Urgency(IntEnum):
     """Which samples go first when the engine is full."""
 
-    NEEDED = 0
-    SPECULATIVE = 1
+    BEGUN = 0
+    """Of a request that has waited its turn once: a later wave."""
+    NEW = 1
+    SPECULATIVE = 2
     """Of a wave that may turn out not to be needed."""
-    AUDIT = 2
+    AUDIT = 3
     """Nobody waits for it."""
 
 

@@ -97,7 +97,7 @@ class Run:
             wave: Sequence[Draw] = self._course.draws
         else:
             wave = self._course.wave(self._drawn, request.k)
-        await self._begin(flight, wave, Urgency.NEEDED)
+        await self._begin(flight, wave, Urgency.BEGUN if self._launched else Urgency.NEW)
         self._launched += wave
         self._drawn += len(wave) // self._course.per_reading
         for outcome in [self._outcomes[draw] for draw in wave if draw in self._outcomes]:
