@@ -26,8 +26,8 @@ from rich.table import Table
 
 from benchmarks.judges import HIGHEST, LOWEST
 from grm_server.grm.plan import plan
+from grm_server.grm.types import Floats
 
-Floats = NDArray[np.float64]
 Orders = NDArray[np.intp]
 
 # Fitted once, to an earlier run of this comparison; so near the ceiling that clipping costs 7 % of the gap.

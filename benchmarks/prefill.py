@@ -20,6 +20,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 
 from benchmarks.data import Item, load_items
+from benchmarks.engine import KV_CACHE_GIB, TEMPERATURE, TEMPLATE
 from grm_server.engine.base import Sampler, Urgency
 from grm_server.engine.bundled import NAME, bundled_model
 from grm_server.engine.flight import Flight
@@ -29,9 +30,7 @@ from grm_server.grm.prompts import JudgeTemplate, defused, write_script
 from grm_server.grm.types import Draw, Message, Sample, Script, Task
 from grm_server.settings import EngineSettings, Settings
 
-TEMPLATE = Path(__file__).parents[1] / "server" / "grm_server" / "grm" / "templates" / "judge.txt"
 N, K = 4, 32
-TEMPERATURE = 0.5
 KINDS = ("designed", "shuffled")
 
 
@@ -54,7 +53,7 @@ def main() -> None:
 
 async def measure(items: list[Item], tokens: int) -> list[tuple[str, dict[str, int]]]:
     """Both kinds of orders in turn. A line before the query keeps them from finding each other's prefix."""
-    settings = EngineSettings(cpu_kv_cache_gib=4)
+    settings = EngineSettings(cpu_kv_cache_gib=KV_CACHE_GIB)
     sampler = await start_vllm(settings, str(bundled_model(Settings().cache_dir)), NAME)
     template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
     rows = []

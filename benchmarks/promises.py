@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.judges import Judge, simulate
-from benchmarks.rules import LOOKS, Bools, K, Run, Traffic, as_traffic, decided, decided_risks, strict
+from benchmarks.rules import LOOKS, K, Run, Traffic, as_traffic, decided, decided_risks, strict
 from grm_server.grm.calibration import expected_calibration_error
 from grm_server.grm.evidence import gather
-from grm_server.grm.types import Floats, Prior, Verdict
+from grm_server.grm.types import Bools, Floats, Prior, Verdict
 from grm_server.grm.voting import vote
 
 POPULATIONS: dict[str, tuple[int, ...]] = {

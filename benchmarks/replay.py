@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -32,9 +31,8 @@ from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
 from grm_server.grm.priors import DEFAULTS, Learnt, observe
 from grm_server.grm.stopping import BALLOT_RANGE, proven, rival_risks
-from grm_server.grm.types import Floats, Prior
+from grm_server.grm.types import Floats, Ints, Prior
 
-Ints = NDArray[np.intp]
 PERMUTATIONS = 50
 FIXED = (1, 4, 8, 16)
 LEVELS = (0.05, 0.10)

@@ -9,11 +9,11 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from benchmarks.plot_style import GREY, styled
 from benchmarks.symptoms import Estimate
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-INK, GREY = "#222222", "#6e6e6e"
 MARKERS = {"decided": "D", "strict": "^"}
 
 
@@ -21,18 +21,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     """result: as `benchmarks.replay` writes it, its estimates not yet turned into dictionaries."""
     mpl.use("Agg")
     groups = [(name, group) for name, group in result.items() if name.startswith("n=")]
-    with plt.rc_context(
-        {
-            "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.edgecolor": GREY,
-            "axes.labelcolor": INK,
-            "text.color": INK,
-            "xtick.color": GREY,
-            "ytick.color": GREY,
-        }
-    ):
+    with styled():
         figure, (left, middle, right) = plt.subplots(
             1, 3, figsize=(13, 4.2), layout="constrained", gridspec_kw={"width_ratios": [1.5, 1, 1]}
         )

@@ -14,18 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betainc
 
 from benchmarks.judges import Judge, simulate
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
 from grm_server.grm.stopping import BALLOT_RANGE, decide, proven, rival_risks
-from grm_server.grm.types import Decided, Floats, Prior, Standing, StopReason
+from grm_server.grm.types import Bools, Decided, Floats, Ints, Prior, Standing, StopReason
 from grm_server.grm.voting import vote
-
-Ints = NDArray[np.intp]
-Bools = NDArray[np.bool_]
 
 K = 32
 LOOKS = tuple(range(4, K, 4))

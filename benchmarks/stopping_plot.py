@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.earlier_run import Row
+from benchmarks.plot_style import GREY, styled
 from benchmarks.promises import RiskBin
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -22,7 +23,6 @@ RULES = {
     "strict": ("#009e73", "^", "strict"),
 }
 JUDGES = {"A": "judge A: clean", "C": "judge C: 15 % noise", "B": "judge B: hard"}
-INK, GREY = "#222222", "#6e6e6e"
 HEADING: dict[str, Any] = {"x": 0.01, "ha": "left", "fontsize": 12, "weight": "bold"}
 NEVER = 2e-4
 """Where no disagreement is drawn, on an axis that has no zero."""
@@ -30,18 +30,7 @@ NEVER = 2e-4
 
 def plot(rows: Sequence[Row], bins: Sequence[RiskBin], path: Path) -> None:
     mpl.use("Agg")
-    with plt.rc_context(
-        {
-            "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.edgecolor": GREY,
-            "axes.labelcolor": INK,
-            "text.color": INK,
-            "xtick.color": GREY,
-            "ytick.color": GREY,
-        }
-    ):
+    with styled():
         figure = plt.figure(figsize=(13.5, 4.8), layout="constrained")
         left, right = figure.subfigures(1, 2, width_ratios=[2.4, 1], wspace=0.04, squeeze=False)[0]
         left.suptitle("Samples used and agreement with all 32 samples, 2 responses", **HEADING)

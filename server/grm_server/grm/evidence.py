@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from grm_server.grm.types import Evidence, Floats, Order, Prior
+from grm_server.grm.types import Bools, Evidence, Floats, Order, Prior
 
-Bools = NDArray[np.bool_]
 PRIOR_FREEDOM = 3.0
 """nu0: the prior's variance counts as much as this many degrees of freedom."""
 # Two sets of samples that share no response have no common scale. This much information says that samples are equally
@@ -48,7 +46,7 @@ def gather(values: Floats, orders: Sequence[Order], prior: Prior, *, blocks: boo
     np.fill_diagonal(pair_variance, 0.0)
     score_variance = _shrunk(residuals.squares, residuals.freedom, prior.score_variance)
     mean_variance = score_variance / np.maximum(shown, 1e-9)
-    if blocks and valid > 1:
+    if residuals.leniency is not None and valid > 1:
         # What a response has for itself, and the leniency that all samples share out among all responses.
         centred = np.diag(covariance) - 2 * covariance.mean(axis=0) + covariance.mean()
         own = pair_variance.max() / 2 * centred
@@ -120,8 +118,9 @@ class _Residuals:
     """(n,), of single ballots, leniency included."""
     freedom: Floats
     """(n,)"""
-    leniency: Floats
-    """(valid samples,), how far each sample lies above the model as a whole."""
+    leniency: Floats | None = None
+    """(valid samples,), how far each sample lies above the model as a whole; with blocks only, whose samples do not
+    share it among all responses."""
 
 
 def _shrunk(squares: Floats, freedom: Floats, prior: float) -> Floats:
@@ -138,7 +137,6 @@ def _list_residuals(values: Floats, seen: Bools, orders: Sequence[Order]) -> _Re
             together.setdefault(tuple(sorted(order)), []).append(j)
     pair_squares, pair_freedom = np.zeros((n, n)), np.zeros((n, n))
     squares, freedom = np.zeros(n), np.zeros(n)
-    leniency: list[Floats] = []
     for shown, rows in together.items():
         block = values[np.ix_(rows, shown)]
         lenient = block.mean(axis=1, keepdims=True) - block.mean()
@@ -150,8 +148,7 @@ def _list_residuals(values: Floats, seen: Bools, orders: Sequence[Order]) -> _Re
         pair_freedom[place] += max(0.0, len(rows) - 1 - lost)
         squares[list(shown)] += ((own + lenient) ** 2).sum(axis=0)
         freedom[list(shown)] += max(0.0, len(rows) - 1 - lost)
-        leniency.append(lenient[:, 0])
-    return _Residuals(pair_squares, pair_freedom, squares, freedom, np.concatenate([np.zeros(0), *leniency]))
+    return _Residuals(pair_squares, pair_freedom, squares, freedom)
 
 
 def _without_positions(own: Floats, orders: Sequence[Order], shown: tuple[int, ...]) -> tuple[Floats, float]:

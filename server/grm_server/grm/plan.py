@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from grm_server.grm.types import Draw, Floats, Order, Task
+from grm_server.grm.types import Draw, Floats, Ints, Order, Task
 
 
 def derive_seed(seed: int, *path: int) -> int:
@@ -56,7 +55,6 @@ def latin_squares(n: int) -> tuple[tuple[Order, ...], ...]:
     return square, tuple(order[::-1] for order in square)
 
 
-Ints = NDArray[np.intp]
 WAVES = (4, 8, 16, 24, 32)
 """Where stopping rules look, in readings of each response; then every 8. Few looks, for each costs a round trip."""
 

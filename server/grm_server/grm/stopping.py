@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtr
 
 from grm_server.grm.types import (
@@ -23,6 +22,7 @@ from grm_server.grm.types import (
     Evidence,
     Fixed,
     Floats,
+    Ints,
     Precision,
     Standing,
     StopReason,
@@ -30,7 +30,6 @@ from grm_server.grm.types import (
     Strict,
 )
 
-Ints = NDArray[np.intp]
 ELIMINATE_FROM = 6
 """Responses from which on dropping losers saves more prompt than it costs."""
 DROP_SHARE = 0.5

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Bools = NDArray[np.bool_]
 Role = Literal["system", "user", "assistant"]
 Order = tuple[int, ...]
 """(list size,), order[p] = i. Shorter than n where a sample shows a block of the responses."""

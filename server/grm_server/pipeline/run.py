@@ -65,6 +65,7 @@ class Run:
         self.decision = Decision(None, 1.0, Standing(tuple(range(self._n))))
         self.evidence: Evidence
         self._values: Floats
+        self._verdict: Verdict | None = None
         self._first_wave: Floats | None = None
 
     async def plan(self) -> None:
@@ -144,6 +145,7 @@ class Run:
 
     def decide(self) -> None:
         """Read everything so far and let the rule decide."""
+        self._verdict = None
         request, finished = self._request, self._finished()
         self._values = ballots([self._outcomes[draw] for draw in finished], self._n, request.reading, request.aggregate)
         if self._first_wave is None and not self._late:
@@ -169,6 +171,12 @@ class Run:
             self._course = self._replanned(self.decision.standing.active, self._drawn)
 
     def verdict(self) -> Verdict:
+        """What everything read so far adds up to: found once, for the last wave's event and the answer alike."""
+        if self._verdict is None:
+            self._verdict = self._vote()
+        return self._verdict
+
+    def _vote(self) -> Verdict:
         finished = self._finished()
         trajectories = [outcome for draw in finished if isinstance(outcome := self._outcomes[draw], Trajectory)]
         effect = position_effect(self._values, [draw.order for draw in finished], self.evidence.means)
