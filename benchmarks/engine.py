@@ -32,7 +32,7 @@ from grm_client import AsyncGRMClient, GRMClient
 from grm_server.engine.bundled import NAME, bundled_model
 from grm_server.engine.chat import ChatEncoder
 from grm_server.engine.fake import FakeSampler
-from grm_server.engine.profile import engine_args, set_environment
+from grm_server.engine.profile import judge_args, set_environment
 from grm_server.grm.plan import plan
 from grm_server.grm.priors import DEFAULTS
 from grm_server.grm.prompts import JudgeTemplate, defused, write_script
@@ -100,12 +100,12 @@ def measure_throughput(items: list[Item], args: argparse.Namespace) -> dict[str,
 
 def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
     """In a process of its own: vLLM's offline `LLM`, fed what the server would feed it, as one batch."""
-    set_environment(settings)
+    set_environment(offline=True)
     from dataclasses import fields
 
     from vllm import LLM, SamplingParams
 
-    known = engine_args(settings, path, NAME)
+    known = judge_args(settings, path, NAME)
     changed = {f.name: getattr(known, f.name) for f in fields(known) if getattr(known, f.name) != f.default}
     llm = LLM(**changed)
     chat = ChatEncoder(llm.get_tokenizer())

@@ -21,13 +21,13 @@ from prometheus_client import REGISTRY
 
 from benchmarks.data import Item, load_items
 from benchmarks.engine import KV_CACHE_GIB, TEMPERATURE, TEMPLATE
-from grm_server.engine.base import Sampler, Urgency
+from grm_server.engine.base import Outcome, Sampler, Urgency
 from grm_server.engine.bundled import NAME, bundled_model
 from grm_server.engine.flight import Flight
 from grm_server.engine.vllm import start_vllm
 from grm_server.grm.plan import plan
 from grm_server.grm.prompts import JudgeTemplate, defused, write_script
-from grm_server.grm.types import Draw, Message, Sample, Script, Task
+from grm_server.grm.types import Draw, Failure, FailureReason, Message, Sample, Script, Task
 from grm_server.settings import EngineSettings, Settings
 
 N, K = 4, 32
@@ -83,13 +83,17 @@ async def request(sampler: Sampler, scripts: dict[Draw, Script]) -> dict[str, in
     """Draw all samples at once and count."""
     before = computed()
     prepared = {draw.order: sampler.prepare(script) for draw, script in scripts.items()}
-    samples = []
-    async with Flight(sampler, TEMPERATURE, deadline_s=3600) as flight:
+    samples: list[Sample] = []
+
+    async def keep(draw: Draw, outcome: Outcome) -> Failure:
+        assert isinstance(outcome, Sample)
+        samples.append(outcome)
+        return Failure(draw, FailureReason.NO_SCORES, outcome)
+
+    async with Flight(sampler, TEMPERATURE, 3600, keep) as flight:
         flight.start(scripts, prepared, Urgency.NEW)
         for _ in scripts:
-            _, sample = await flight.next()
-            assert isinstance(sample, Sample)
-            samples.append(sample)
+            await flight.next()
     return {
         "distinct_prompts": len(prepared),
         "prompt_tokens": sum(sample.prompt_tokens for sample in samples),

@@ -30,7 +30,8 @@ from benchmarks.symptoms import Estimate, mean_of, ratio_of, symptoms
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
 from grm_server.grm.priors import DEFAULTS, Learnt, observe
-from grm_server.grm.stopping import BALLOT_RANGE, proven, rival_risks
+from grm_server.grm.reading import REACH
+from grm_server.grm.stopping import proven, rival_risks
 from grm_server.grm.types import Floats, Ints, Prior
 
 PERMUTATIONS = 50
@@ -130,7 +131,7 @@ def _shuffled_within_orders(row: Logged, rng: np.random.Generator) -> Ints:
 
 
 def _strict(values: Floats, looks: Sequence[int], delta: float) -> int:
-    return next((m for m in looks if proven(values[:m], len(values), BALLOT_RANGE["mean"], delta)), len(values))
+    return next((m for m in looks if proven(values[:m], len(values), REACH["mean"], delta)), len(values))
 
 
 def _stopped(row: Logged, launches: Sequence[Ints], used: Sequence[int]) -> Replayed:

@@ -19,7 +19,8 @@ from scipy.special import betainc
 from benchmarks.judges import Judge, simulate
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
-from grm_server.grm.stopping import BALLOT_RANGE, decide, proven, rival_risks
+from grm_server.grm.reading import REACH
+from grm_server.grm.stopping import decide, may_drop, proven, rival_risks
 from grm_server.grm.types import Bools, Decided, Floats, Ints, Prior, Standing, StopReason
 from grm_server.grm.voting import vote
 
@@ -109,7 +110,7 @@ def decided(traffic: Traffic, risks: Floats, gamma: float) -> Run:
 
 def strict(traffic: Traffic, delta: float) -> Run:
     def used(values: Floats) -> int:
-        return next((m for m in LOOKS if proven(values[:m], K, BALLOT_RANGE["mean"], delta)), K)
+        return next((m for m in LOOKS if proven(values[:m], K, REACH["mean"], delta)), K)
 
     return _by_sums(traffic, np.array([used(values) for values in traffic.scores]))
 
@@ -151,7 +152,9 @@ def _eliminate(scores: Floats, prior: Prior, gamma: float, server_waves: bool) -
         orders += [active] * (end - drawn)
         tokens += (end - drawn) * sample_tokens(len(active))
         evidence = gather(values[:end], orders, prior)
-        decision = decide(Decided(gamma), evidence, values[:end], end, K, standing, "mean")
+        rule = Decided(gamma)
+        droppable = may_drop(rule, scores.shape[1], "mean")
+        decision = decide(rule, evidence, values[:end], end, K, standing, reach=REACH["mean"], droppable=droppable)
         if decision.stop:
             verdict = vote(evidence, (), None, shrink=decision.stop is StopReason.DECIDED)
             return end, verdict.best, tokens

@@ -2,7 +2,8 @@
 
     python -m benchmarks.waves --data PATH/TO/LLMBar
 
-Rounds of requests at once against the real server, three kinds in turn on texts it has not seen:
+Rounds of requests at once against the real server, three kinds in turn. Within a round all three judge the same
+requests; a mark before the query makes each new to the prefix cache:
 
 fixed     all k samples at once
 waves     the same samples in waves, with a level that never stops
@@ -19,6 +20,7 @@ import asyncio
 import json
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +44,18 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64, help="budget of principles and critique")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    items = iter(load_items(args.data, args.requests * (args.rounds * len(KINDS) + 1)))
+    items = iter(load_items(args.data, args.requests * (args.rounds + 1)))
     rows: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     with running_server(args.model, "--set", f"engine.cpu_kv_cache_gib={KV_CACHE_GIB}") as url:
-        asyncio.run(round_of(url, [next(items) for _ in range(args.requests)], args, KINDS["fixed"]))
+        warm_up = [next(items) for _ in range(args.requests)]
+        asyncio.run(round_of(url, warm_up, args, KINDS["fixed"]))
         for number in range(args.rounds):
+            batch = [next(items) for _ in range(args.requests)]
             # Another kind first in each round: the machine is shared.
             turn = [*KINDS][number % len(KINDS) :] + [*KINDS][: number % len(KINDS)]
             for kind in turn:
-                batch = [next(items) for _ in range(args.requests)]
-                rows[kind].append(asyncio.run(round_of(url, batch, args, KINDS[kind])))
+                marked = [replace(item, query=f"({number}, {kind}) {item.query}") for item in batch]
+                rows[kind].append(asyncio.run(round_of(url, marked, args, KINDS[kind])))
                 print(f"round {number + 1} {kind:8}", {k: round(v, 3) for k, v in rows[kind][-1].items()}, flush=True)
     tokens = [w["tokens_per_s"] / f["tokens_per_s"] for w, f in zip(rows["waves"], rows["fixed"], strict=True)]
     requests = [d["requests_per_s"] / f["requests_per_s"] for d, f in zip(rows["decided"], rows["fixed"], strict=True)]

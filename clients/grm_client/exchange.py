@@ -36,7 +36,11 @@ class RewardOptions(TypedDict, total=False):
     deadline_s: float | None
     """Seconds until the votes there are must be returned. Keep it below the client's `timeout_s`."""
     aggregate: str | None
-    """How samples are added up: "mean", "winsorised", "vote" or "borda"."""
+    """How samples are added up: "mean", "winsorised", "vote" or "borda"; with a meta RM "meta_hinge" or "meta_top"."""
+    k_meta: int | None
+    """"meta_top": how many of k samples vote; half of them if absent."""
+    meta_rm_failure: str | None
+    """When the meta RM fails: "error", or "vote" for the plain vote, which the answer then says."""
     reading: str | None
     """"sampled": scores as written; "expected": the last score of a sample as its expectation."""
     list_size: int | None
@@ -53,6 +57,8 @@ class RewardOptions(TypedDict, total=False):
     """A known good answer, shown to the judge."""
     principles: str | None
     """Criteria to judge under, instead of the judge's own."""
+    hint: int | None
+    """The label, told to the judge: to collect training data, never to judge."""
     min_votes: int | None
     """Raise APIError rather than answer where a response has fewer scores."""
     return_samples: bool | None

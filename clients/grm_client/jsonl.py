@@ -1,10 +1,11 @@
-"""The files of `grm score`: one JSON object a line, in and out. Pure but for `read_lines` and `resume_point`.
+"""Files worked through line by line: one JSON object a line, in and out. Pure but for `read_lines` and `resume_point`.
 
     in    {"query": ..., "responses": [...], "k": 8, "id": anything}           fields of a request, `id` optional
     out   {"line": 3, "id": anything, "request_id": ..., "rewards": [...], ...}  the server's `id` is `request_id`
     out   {"line": 4, "id": null, "error": {"code": ..., "message": ..., ...}}   the server's error shape
 
-Lines are counted from 1. A row names its line, which is how a second run finds out where the first one ended.
+These are the rows of `grm score`; those of `grm collect` are in `trajectories`. Lines are counted from 1. A row names
+its line, which is how a second run finds out where the first one ended.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class BadLine(GRMClientError):
 
 
 class NotOurFile(GRMClientError):
-    """An output file that `grm score` did not write; nothing in it was changed."""
+    """An output file that another program wrote; nothing in it was changed."""
 
 
 class Row(NamedTuple):
@@ -63,10 +64,15 @@ def parse_line(number: int, line: bytes, defaults: Mapping[str, object]) -> Row:
     return Row(row_id, given | fields)
 
 
+def result_row(number: int, row_id: object, fields: Mapping[str, Any]) -> bytes:
+    """The output row of a line that was answered."""
+    return _encode({"line": number, "id": row_id, **fields})
+
+
 def answer_row(number: int, row_id: object, answer: Mapping[str, Any]) -> bytes:
     """The output row of a scored line: the whole answer, also what this client does not know of."""
     rest = {name: value for name, value in answer.items() if name != "id"}
-    return _encode({"line": number, "id": row_id, "request_id": answer["id"], **rest})
+    return result_row(number, row_id, {"request_id": answer["id"], **rest})
 
 
 def error_row(number: int, row_id: object, error: APIError | TimedOut | BadLine) -> bytes:
@@ -128,4 +134,4 @@ def _line_of(row: bytes, path: Path) -> int:
 
 
 def _not_ours(path: Path) -> NotOurFile:
-    return NotOurFile(f"{path} was not written by `grm score`; choose another output file")
+    return NotOurFile(f"{path} holds something else than the rows of this command; choose another output file")

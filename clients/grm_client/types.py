@@ -32,6 +32,10 @@ class Sample(Answer):
     expected_scores: tuple[float | None, ...] | None
     """(n,), the expectation of each score given the critique and the scores before it; None where the tokens do not
     tell."""
+    meta_reward: float | None
+    """The meta RM's probability that these scores are right; None where it was not asked or failed."""
+    kept: bool | None
+    """Whether this sample voted; None in a stream, before the last sample is there."""
     finish_reason: str | None
     """"stop", or "length": cut at the token budget."""
     completion_tokens: int
@@ -54,6 +58,10 @@ class Usage(Answer):
     """Those of `prompt_tokens` that the engine did not have to compute again."""
     completion_tokens: int
     """Generated tokens of all samples."""
+    meta_tokens: int
+    """What the meta RM read."""
+    meta_cached_tokens: int
+    """Those of `meta_tokens` that it did not have to compute again."""
 
 
 class Timing(Answer):
@@ -91,15 +99,19 @@ class Rewards(Answer):
     p_greater: tuple[tuple[float, ...], ...]
     """(n, n), p_greater[a][b]: probability that a's mean over infinitely many samples is higher than b's."""
     vote_sums: tuple[int, ...]
-    """(n,), sum of scores over the valid samples. Comparable only within this answer, between equal `votes`."""
+    """(n,), sum of scores over the samples that voted. Comparable only within this answer, between equal `votes`."""
+    aggregate: str
+    """How the samples were added up; "mean" where a meta RM was asked for and failed."""
+    meta_rm: str | None
+    """"guided"; "failed", so that this is the plain vote; None where no meta RM was asked for."""
     k: int
     """Readings of each response that were allowed."""
     k_used: int
     """Readings of each response that were drawn, failed ones included."""
     k_valid: int
-    """Samples that gave scores and voted."""
+    """Samples that gave scores."""
     votes: tuple[int, ...]
-    """(n,), samples that gave the response a score."""
+    """(n,), samples that gave the response a score and voted."""
     stop_reason: str
     """Why no more samples were drawn: "full_k", "decided", "strict", "precision" or "deadline"."""
     risk_full_k: float

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 
 from fastapi import FastAPI
 
@@ -15,14 +16,18 @@ from grm_server.api.convert import RequestPolicy
 from grm_server.api.error_table import UnexpectedErrors, add_error_handlers
 from grm_server.api.routes import Service, router
 from grm_server.engine import bundled
-from grm_server.engine.base import Sampler
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.base import MetaRM, Sampler
+from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.meta_card import MetaCard, load_card
+from grm_server.engine.remote_meta import connect
 from grm_server.engine.vllm import start_vllm
+from grm_server.engine.vllm_meta import start_vllm_meta
 from grm_server.grm.prompts import JudgeTemplate
+from grm_server.pipeline.rater import Guidance
 from grm_server.serving.calibration import Calibration, load_calibration
 from grm_server.serving.priors import PriorStore
 from grm_server.serving.scoring import Scoring
-from grm_server.settings import EngineSettings, Settings, SettingsError
+from grm_server.settings import Settings, SettingsError
 from grm_server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -32,18 +37,20 @@ _BUNDLED_CRITIQUE_TOKENS = 192
 _CRITIQUE_TOKENS = 1024
 
 
-def create_app(settings: Settings, sampler: Sampler | None = None) -> FastAPI:
-    """The HTTP service. Its engine starts with the app's lifespan, unless a sampler is given.
+def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: MetaRM | None = None) -> FastAPI:
+    """The HTTP service. Its engines start with the app's lifespan, unless they are given.
 
     Raises SettingsError for a template that cannot be read or does not show what it must.
     """
     template, calibration = _template(settings), _calibration(settings)
+    meta_template, card = _meta_template(settings), _meta_card(settings)
     service = Service(_policy(settings), Metrics())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             engine = sampler or await _start_engine(settings)
+            rater = meta_rm or await _start_meta_rm(settings, card)
         except Exception as error:
             # The log gets the whole traceback; `grm serve` ends with this as its last line.
             app.state.start_error = error
@@ -53,11 +60,14 @@ def create_app(settings: Settings, sampler: Sampler | None = None) -> FastAPI:
             engine,
             service.metrics,
             PriorStore((settings.stopping.priors or settings.cache_dir / "priors.json").expanduser()),
+            None if rater is None else Guidance(rater, meta_template, settings.meta_rm.p0),
             audit_share=settings.stopping.audit_share,
             calibration=calibration,
         )
         yield
         await service.scoring.close()
+        if rater is not None:
+            await rater.close()
         await engine.close()
 
     app = FastAPI(
@@ -80,15 +90,30 @@ async def _start_engine(settings: Settings) -> Sampler:
     if engine.kind == "fake":
         return FakeSampler()
     model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
-    name = _served_name(engine)
+    name = engine.served_name or (bundled.NAME if engine.model == "bundled" else _last_part(engine.model))
     logger.info("starting the engine with %s", name)
     return await start_vllm(engine, model_path, name)
 
 
-def _served_name(engine: EngineSettings) -> str:
-    if engine.served_name is not None:
-        return engine.served_name
-    return bundled.NAME if engine.model == "bundled" else engine.model.rstrip("/").rpartition("/")[2]
+async def _start_meta_rm(settings: Settings, card: MetaCard | None) -> MetaRM | None:
+    """The meta RM, after the judge: it is the smaller of the two."""
+    meta = settings.meta_rm
+    platt = meta.platt or (card.platt if card is not None else (1.0, 0.0))
+    if meta.kind == "none":
+        return None
+    if meta.kind == "fake":
+        return FakeMetaRM()
+    assert meta.model is not None
+    name = meta.served_name or _last_part(meta.model)
+    if meta.kind == "remote":
+        assert meta.url is not None
+        return connect(meta, meta.url, name, platt)
+    logger.info("starting the meta RM %s", name)
+    return await start_vllm_meta(meta, meta.model, name, platt)
+
+
+def _last_part(model: str) -> str:
+    return model.rstrip("/").rpartition("/")[2]
 
 
 def _template(settings: Settings) -> JudgeTemplate:
@@ -98,6 +123,40 @@ def _template(settings: Settings) -> JudgeTemplate:
         return JudgeTemplate(source)
     except (OSError, ValueError) as error:
         raise SettingsError(f"judge.template: {error}") from error
+
+
+def _meta_template(settings: Settings) -> JudgeTemplate:
+    path = settings.meta_rm.template
+    try:
+        source = (files("grm_server.grm") / "templates" / "meta.txt" if path is None else path).read_text("utf-8")
+        return JudgeTemplate(source, principles=False)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"meta_rm.template: {error}") from error
+
+
+def _meta_card(settings: Settings) -> MetaCard | None:
+    """What is known of the meta RM, if anything. Raises SettingsError where it may not do what it is set to do."""
+    meta = settings.meta_rm
+    guided = settings.judge.aggregate in ("meta_hinge", "meta_top")
+    if meta.kind == "none":
+        if guided:
+            raise SettingsError(f"judge.aggregate = {settings.judge.aggregate} needs a meta RM (--meta-rm)")
+        return None
+    if meta.kind == "remote" and meta.url is None:
+        raise SettingsError("meta_rm.kind = remote needs meta_rm.url, the address of /classify or /pooling")
+    if meta.kind in ("vllm", "remote") and meta.model is None:
+        raise SettingsError(f"meta_rm.kind = {meta.kind} needs meta_rm.model, a path or a name on a model hub")
+    try:
+        card = None if meta.model is None else load_card(Path(meta.model))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"meta_rm.model: {error}") from error
+    if guided and card is not None and not card.passes and not meta.allow_weak:
+        raise SettingsError(
+            f"judge.aggregate = {settings.judge.aggregate}: of the meta RM {meta.model} its card says that "
+            f"{'; '.join(card.shortfalls)}. Requests may still ask for it; to make it the default all the same, set "
+            "meta_rm.allow_weak=true"
+        )
+    return card
 
 
 def _calibration(settings: Settings) -> Calibration | None:
@@ -130,6 +189,8 @@ def _policy(settings: Settings) -> RequestPolicy:
         delta=settings.stopping.delta,
         se=settings.stopping.se,
         aggregate=judge.aggregate,
+        meta_rm=settings.meta_rm.kind != "none",
+        unguided=settings.meta_rm.failure == "vote",
         list_size=judge.list_size,
         speculate_below=settings.stopping.speculate_below,
         limit_responses=limits.max_responses,

@@ -9,6 +9,7 @@
       EngineError
         GenerationFailed      502   one sample broke; the pipeline turns it into data, it reaches nobody alone
         EngineDead            503   the engine is gone; readiness is red
+        MetaRMFailed          503   the meta RM did not rate a sample, and the request wants no vote without it
       TooFewVotes             502   fewer samples parsed than `min_votes`
       DeadlineExceeded        504   fewer than `min_votes` samples were there at the deadline; the rest was aborted
 
@@ -93,6 +94,14 @@ class EngineDead(EngineError):
     code = "engine_dead"
     status = 503
     retry_after_s = 30
+
+
+class MetaRMFailed(EngineError):
+    """The meta RM is gone, late or gave no probability."""
+
+    code = "meta_rm_failed"
+    status = 503
+    retry_after_s = 5
 
 
 class TooFewVotes(GRMError):

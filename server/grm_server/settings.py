@@ -42,8 +42,8 @@ class JudgeSettings(Section):
     """Sampling temperature of a request that does not say. The paper's voting results use 0.5."""
     max_critique_tokens: int | None = Field(None, ge=16)
     """Budget of principles and critique of a request that does not say. None: 1024, or 192 for the bundled model."""
-    aggregate: Literal["mean", "winsorised", "vote", "borda"] = "mean"
-    """How samples are added up in a request that does not say."""
+    aggregate: Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"] = "mean"
+    """How samples are added up in a request that does not say. The last two need a meta RM."""
     list_size: int = Field(8, ge=2)
     """Responses that one sample judges at most; longer lists are judged in balanced blocks."""
     template: Path | None = None
@@ -111,12 +111,52 @@ class EngineSettings(Section):
     """Any other field of vLLM's `AsyncEngineArgs`, as JSON. Wins over all of the above."""
 
 
+class MetaRMSettings(Section):
+    kind: Literal["none", "vllm", "remote", "fake"] = "none"
+    """Where samples are rated: nowhere, by a second engine in this process, by another server; `fake`: by a hash."""
+    model: str | None = None
+    """A sequence-classification checkpoint: any path or hub name that vLLM takes. `remote`: as that server calls it."""
+    served_name: str | None = None
+    """Name in answers, and in requests to a remote server. None: the last part of `model`."""
+    url: str | None = None
+    """`remote`: the whole address of vLLM's `/classify` or `/pooling`, or of SGLang's `/classify`."""
+    api: Literal["vllm", "sglang"] = "vllm"
+    """`remote`: whose requests that server understands."""
+    tokenizer: str | None = None
+    """`remote`: path or hub name of the tokenizer, whose tokens are sent. None: `model`."""
+    failure: Literal["error", "vote"] = "error"
+    """What a request gets while the meta RM fails, if it does not say: an error, or the plain vote, marked as such."""
+    p0: float = Field(0.5, ge=0, lt=1)
+    """`meta_hinge`: the probability of being right at which a sample's vote is worth nothing."""
+    platt: tuple[float, float] | None = None
+    """a, b of the probability sigmoid(a * logit + b). None: the checkpoint's card (`meta_rm.json`), or 1, 0."""
+    allow_weak: bool = False
+    """Let a meta RM that does not pass its card's gate guide requests that do not ask for it."""
+    template: Path | None = None
+    """A file with a prompt template of your own (Jinja). None: the one that the package ships."""
+    timeout_s: float = Field(60, gt=0)
+    """A rating that takes longer has failed."""
+    dtype: str = "auto"
+    """As `engine.dtype`."""
+    max_model_len: int | None = Field(None, ge=128)
+    """Context length in tokens. None: the model's, at most 8192 on a CPU."""
+    max_num_seqs: int = Field(32, ge=1)
+    """Samples that are rated at once."""
+    gpu_memory_utilization: float = Field(0.3, gt=0, le=1)
+    """Share of GPU memory for weights and KV cache. With `engine.gpu_memory_utilization` at most 0.95."""
+    cpu_kv_cache_gib: int = Field(1, ge=1)
+    """KV cache on a CPU, whole GiB."""
+    vllm_args: dict[str, Any] = {}
+    """As `engine.vllm_args`."""
+
+
 class Settings(Section):
     http: HTTPSettings = HTTPSettings()
     judge: JudgeSettings = JudgeSettings()
     stopping: StoppingSettings = StoppingSettings()
     limits: LimitSettings = LimitSettings()
     engine: EngineSettings = EngineSettings()
+    meta_rm: MetaRMSettings = MetaRMSettings()
     cache_dir: Path = Path("~/.cache/grm-server")
     """Where the bundled model is kept once it is prepared, and what traffic teaches."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from grm_server.app import create_app
+from grm_server.engine.base import MetaRM
 from grm_server.engine.fake import FakeSampler
 from grm_server.settings import load_settings
 
@@ -16,15 +17,18 @@ Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
-    """serve(sampler, "limits.max_k=4", ...): a client of the app with that sampler and those settings.
+    """serve(sampler, "limits.max_k=4", ..., meta_rm=...): a client of the app with these and those settings.
 
     All k samples are drawn unless a request says otherwise; what is learnt goes to a folder of the test.
     """
 
     @asynccontextmanager
-    async def serving(sampler: FakeSampler, *overrides: str) -> AsyncIterator[httpx.AsyncClient]:
+    async def serving(
+        sampler: FakeSampler, *overrides: str, meta_rm: MetaRM | None = None
+    ) -> AsyncIterator[httpx.AsyncClient]:
         quiet = (f"cache_dir={tmp_path}", "stopping.rule=fixed", "stopping.audit_share=0", "stopping.speculate_below=0")
-        app = create_app(load_settings({}, (*quiet, *overrides)), sampler)
+        kind = ("meta_rm.kind=fake",) if meta_rm is not None else ()
+        app = create_app(load_settings({}, (*quiet, *kind, *overrides)), sampler, meta_rm)
         # ASGITransport does not run the lifespan, in which the engine starts and ends.
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)

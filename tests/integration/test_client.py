@@ -45,6 +45,9 @@ def test_every_option_is_understood(url: str) -> None:
         "principles": "p",
         "min_votes": 1,
         "return_samples": True,
+        "hint": 1,
+        "k_meta": None,
+        "meta_rm_failure": "vote",
     }
     assert options.keys() == RewardOptions.__annotations__.keys()
     with GRMClient(url) as client:

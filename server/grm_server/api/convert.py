@@ -37,6 +37,9 @@ class RequestPolicy:
     delta: float
     se: float
     aggregate: Aggregate
+    meta_rm: bool
+    """Whether there is one."""
+    unguided: bool
     list_size: int
     speculate_below: int
     limit_responses: int
@@ -49,9 +52,10 @@ class RequestPolicy:
 def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy) -> ScoreRequest:
     """Raises LimitExceeded, which names field and limit, and InvalidRequest for choices that do not go together."""
     n = len(body.responses)
-    stop = _stop_rule(body, policy)
     # What the caller did not choose follows from what fits: an operator's default must not refuse a request.
-    strict, comparing = isinstance(stop, Strict), policy.aggregate in ("vote", "borda")
+    aggregate = _or(body.aggregate, _default_aggregate(body, policy))
+    stop = Fixed() if body.stop is None and aggregate == "meta_top" else _stop_rule(body, policy)
+    strict, k = isinstance(stop, Strict), _or(body.k, policy.k)
     request = ScoreRequest(
         task=Task(
             query=(Message("user", body.query),)
@@ -60,15 +64,18 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy) -> Sco
             responses=tuple(body.responses),
             reference=body.reference,
             principles=body.principles,
+            hint=body.hint,
         ),
-        k=_or(body.k, policy.k),
+        k=k,
         seed=secrets.randbelow(2**53) if body.seed is None else body.seed,
         temperature=_or(body.temperature, policy.temperature),
         max_critique_tokens=_or(body.max_critique_tokens, policy.max_critique_tokens),
         deadline_s=_or(body.deadline_s, policy.limit_deadline_s),
         min_votes=body.min_votes,
         stop=stop,
-        aggregate=_or(body.aggregate, "mean" if n == 1 and comparing else policy.aggregate),
+        aggregate=aggregate,
+        k_meta=_or(body.k_meta, max(1, k // 2)),
+        unguided=policy.unguided if body.meta_rm_failure is None else body.meta_rm_failure == "vote",
         reading=_or(body.reading, "expected" if n == 1 and not strict else "sampled"),
         list_size=_or(body.list_size, max(policy.list_size, n) if strict else policy.list_size),
         speculate_below=policy.speculate_below,
@@ -93,6 +100,7 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy) -> Sco
         )
     _limit("min_votes", request.min_votes, request.k, "k")
     _check_together(request)
+    _check_meta(body, request, policy)
     return request
 
 
@@ -101,6 +109,14 @@ T = TypeVar("T")
 
 def _or(value: T | None, default: T) -> T:
     return default if value is None else value
+
+
+def _default_aggregate(body: schemas.RewardsRequest, policy: RequestPolicy) -> Aggregate:
+    if policy.aggregate in ("vote", "borda") and len(body.responses) == 1:
+        return "mean"
+    if policy.aggregate == "meta_top" and not isinstance(body.stop, schemas.FixedStop | None):
+        return "meta_hinge"
+    return policy.aggregate
 
 
 def _stop_rule(body: schemas.RewardsRequest, policy: RequestPolicy) -> StopRule:
@@ -148,6 +164,28 @@ def _check_together(request: ScoreRequest) -> None:
             )
 
 
+def _check_meta(body: schemas.RewardsRequest, request: ScoreRequest, policy: RequestPolicy) -> None:
+    n = len(request.task.responses)
+    if request.aggregate in ("meta_hinge", "meta_top") and not policy.meta_rm:
+        raise InvalidRequest(
+            f"aggregate `{request.aggregate}` needs a meta RM, and this server has none: `grm serve --meta-rm`",
+            param="aggregate",
+        )
+    if request.aggregate == "meta_top":
+        if not isinstance(request.stop, Fixed):
+            raise InvalidRequest(
+                "aggregate `meta_top` needs stop rule `fixed`: a new sample can push an old one out, so nothing is "
+                "decided before the last; `meta_hinge` stops early",
+                param="stop",
+            )
+        _limit("k_meta", request.k_meta, request.k, "k")
+        _limit("min_votes", request.min_votes, request.k_meta, "k_meta")
+    elif body.k_meta is not None:
+        raise InvalidRequest("k_meta is for aggregate `meta_top`", param="k_meta")
+    if request.task.hint is not None and request.task.hint >= max(n, 2):
+        raise InvalidRequest(f"hint is {request.task.hint}, and there are {n} responses, counted from 0", param="hint")
+
+
 def to_response(
     judgement: Judgement,
     request: ScoreRequest,
@@ -172,6 +210,8 @@ def to_response(
         p_best_label=None if at is None else list(soften(verdict.p_best, at)),
         p_greater=[[round(p, 4) for p in row] for row in verdict.p_greater],
         vote_sums=list(verdict.vote_sums),
+        aggregate=judgement.aggregate,
+        meta_rm=_guidance(judgement, request),
         k=request.k,
         k_used=judgement.k_used,
         k_valid=len(judgement.outcomes) - sum(judgement.failures.values()),
@@ -182,15 +222,28 @@ def to_response(
         list_size=judgement.list_size,
         failures={reason.value: count for reason, count in judgement.failures.items()},
         seed=request.seed,
-        samples=[to_sample(outcome, judgement.arrived_s) for outcome in judgement.outcomes] if return_samples else None,
+        samples=[
+            to_sample(outcome, judgement.arrived_s, kept)
+            for outcome, kept in zip(judgement.outcomes, judgement.kept, strict=True)
+        ]
+        if return_samples
+        else None,
         usage=schemas.Usage(
             samples=len(judgement.outcomes),
             prompt_tokens=sum(sample.prompt_tokens for sample in samples),
             cached_tokens=sum(sample.cached_tokens for sample in samples),
             completion_tokens=sum(sample.completion_tokens for sample in samples),
+            meta_tokens=sum(rating.prompt_tokens for rating in judgement.ratings),
+            meta_cached_tokens=sum(rating.cached_tokens for rating in judgement.ratings),
         ),
         timing=schemas.Timing(queue_s=judgement.queue_s, generate_s=judgement.generate_s, total_s=judgement.total_s),
     )
+
+
+def _guidance(judgement: Judgement, request: ScoreRequest) -> Literal["guided", "failed"] | None:
+    if request.aggregate not in ("meta_hinge", "meta_top"):
+        return None
+    return "guided" if judgement.aggregate == request.aggregate else "failed"
 
 
 def to_wave(event: WaveEnd) -> schemas.WaveOut:
@@ -206,7 +259,7 @@ def to_wave(event: WaveEnd) -> schemas.WaveOut:
     )
 
 
-def to_sample(outcome: Trajectory | Failure, arrived_s: float) -> schemas.SampleOut:
+def to_sample(outcome: Trajectory | Failure, arrived_s: float, kept: bool | None = None) -> schemas.SampleOut:
     sample = outcome.sample
     return schemas.SampleOut(
         index=outcome.draw.index,
@@ -215,6 +268,8 @@ def to_sample(outcome: Trajectory | Failure, arrived_s: float) -> schemas.Sample
         critique=None if sample is None else sample.critique,
         scores=list(outcome.scores) if isinstance(outcome, Trajectory) else None,
         expected_scores=list(expected_scores(outcome)) if isinstance(outcome, Trajectory) else None,
+        meta_reward=outcome.meta_reward if isinstance(outcome, Trajectory) else None,
+        kept=kept,
         finish_reason=None if sample is None else "length" if sample.cut else "stop",
         completion_tokens=0 if sample is None else sample.completion_tokens,
         seed=outcome.draw.seed,

@@ -56,7 +56,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         "model": schemas.ErrorResponse,
         "description": "At the deadline a response had fewer than `min_votes` scores.",
     },
-    503: {"model": schemas.ErrorResponse, "description": "The engine is dead. See `Retry-After`."},
+    503: {"model": schemas.ErrorResponse, "description": "The engine is dead, or the meta RM. See `Retry-After`."},
 }
 
 router = APIRouter()
@@ -165,9 +165,12 @@ async def ready(service: ServiceDep, response: Response) -> schemas.Health:
 
 @router.get("/v1/models", tags=["operation"])
 async def models(service: ServiceDep) -> schemas.ModelList:
-    """The judge that this server runs."""
-    sampler = service.sampler
-    return schemas.ModelList(data=[schemas.ModelCard(id=sampler.model, max_model_len=sampler.max_model_len)])
+    """The judge that this server runs, and its meta RM if it has one."""
+    sampler, meta_rm = service.sampler, service.scoring.meta_rm
+    cards = [schemas.ModelCard(id=sampler.model, max_model_len=sampler.max_model_len)]
+    if meta_rm is not None:
+        cards.append(schemas.ModelCard(id=meta_rm.model, role="meta_rm"))
+    return schemas.ModelList(data=cards)
 
 
 @router.get("/metrics", tags=["operation"], response_class=Response)

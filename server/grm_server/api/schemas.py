@@ -102,11 +102,18 @@ class RewardsRequest(Wire, strict=True):
     deadline_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Seconds from arrival until the votes there are must be returned, `stop_reason: "deadline"`; 504 if a response has
     fewer than `min_votes`. The rest is aborted. Default and server limit: `limits.max_deadline_s`."""
-    aggregate: Literal["mean", "winsorised", "vote", "borda"] | None = None
+    aggregate: Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"] | None = None
     """How samples are added up. `mean`: of the scores (default). `winsorised`: scores held within 2 points of their
     median over the samples, for a judge of which more than a fifth is garbage. `vote`: the share of samples in which
     the response is the best shown. `borda`: the mean share of the others shown that it beats. There is no median: it
-    ties too often."""
+    ties too often. With a meta RM, which gives each sample the probability p that its scores are right: `meta_hinge`
+    weighs scores by max(p - p0, 0), p0 = 0.5 (server: `meta_rm.p0`), and goes with every `stop`; `meta_top` lets the
+    `k_meta` samples with the highest p vote (Liu et al. 2025), and draws all k."""
+    k_meta: int | None = Field(None, ge=1, le=HUGE)
+    """`meta_top`: how many of k samples vote; of fewer than k samples the same share. Default k/2."""
+    meta_rm_failure: Literal["error", "vote"] | None = None
+    """When the meta RM fails: answer with 503, or with the plain mean of all samples and `meta_rm: "failed"`. Server
+    default: `meta_rm.failure`, `error`."""
     reading: Literal["sampled", "expected"] | None = None
     """`sampled`: scores as written. `expected`: the last score that a sample writes is replaced by its expectation,
     where the tokens tell it; the others stay, since in a list their expectations can add noise to differences. Default:
@@ -131,6 +138,9 @@ class RewardsRequest(Wire, strict=True):
     """A known good answer, shown to the judge."""
     principles: Text | None = Field(None, min_length=1)
     """Criteria to judge under. Default: the judge writes its own in every sample."""
+    hint: int | None = Field(None, ge=0, le=HUGE)
+    """For collecting training data, never for judging: tells the judge the label, the index of the best response, or of
+    one response 0 (bad) or 1 (good)."""
     min_votes: int = Field(1, ge=1, le=HUGE)
     """Answer with 502 when a response has fewer scores than this; no rule stops, and no response is dropped, before it
     has them. At most k."""
@@ -153,6 +163,10 @@ class SampleOut(Wire):
     expected_scores: list[float | None] | None
     """The expectation of each score given the critique and the scores that were sampled before it, at the sampling
     temperature; null where the response was not shown or the tokens do not tell. See `reading`."""
+    meta_reward: float | None
+    """The meta RM's probability that these scores are right; null where it was not asked or failed."""
+    kept: bool | None
+    """Whether this sample voted. A weight of 0 is no vote. Null in a stream, before the last sample is there."""
     finish_reason: Literal["stop", "length"] | None
     """"length": principles or critique were cut at the token budget."""
     completion_tokens: int
@@ -177,6 +191,10 @@ class Usage(Wire):
     """Those of `prompt_tokens` that the engine found in its prefix cache instead of computing them."""
     completion_tokens: int
     """Generated tokens of all samples: principles, critiques and scores."""
+    meta_tokens: int
+    """What the meta RM read: the prompt and the judge's turn of each sample that it rated."""
+    meta_cached_tokens: int
+    """Those of `meta_tokens` that it found in its prefix cache; 0 where another server keeps that to itself."""
 
 
 class Timing(Wire):
@@ -219,16 +237,21 @@ class RewardsResponse(Wire):
     p_greater: list[list[float]]
     """p_greater[a][b]: probability that a's mean over infinitely many samples is higher than b's; 0.5 for a = b."""
     vote_sums: list[int]
-    """One for each response: the sum of its scores over the valid samples (Liu et al. 2025, eq. 14). Comparable only
-    within this answer, and only between responses with equal `votes`."""
+    """One for each response: the sum of its scores over the samples that voted (Liu et al. 2025, eq. 14). Comparable
+    only within this answer, and only between responses with equal `votes`."""
+    aggregate: Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"]
+    """How the samples were added up; `mean` where a meta RM was asked for and failed."""
+    meta_rm: Literal["guided", "failed"] | None
+    """Whether the meta RM guided this vote, or failed, so that this is the plain vote that the request preferred to an
+    error. Null where it was not asked for."""
     k: int
     """Readings of each response that were allowed."""
     k_used: int
     """Readings of each response that were drawn, failed ones included. Responses that `decided` dropped have fewer."""
     k_valid: int
-    """Samples that gave scores and voted."""
+    """Samples that gave scores."""
     votes: list[int]
-    """One for each response: the samples that gave it a score."""
+    """One for each response: the samples that gave it a score and voted."""
     stop_reason: Literal["full_k", "decided", "strict", "precision", "deadline"]
     """Why no more samples were drawn."""
     risk_full_k: float
@@ -301,10 +324,11 @@ class Health(Wire):
 
 class ModelCard(Wire):
     id: str
+    role: Literal["judge", "meta_rm"] = "judge"
     object: Literal["model"] = "model"
     owned_by: str = "grm-server"
-    max_model_len: int
-    """Tokens of prompt and completion together."""
+    max_model_len: int | None = None
+    """Tokens of prompt and completion together; null where another server knows."""
 
 
 class ModelList(Wire):

@@ -69,6 +69,41 @@ class Sampler(Protocol):
         """Free the engine. Idempotent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What a meta RM says of one sample."""
+
+    meta_reward: float
+    """Probability that its scores are right, 0..1."""
+    prompt_tokens: int = 0
+    """Of the whole exchange: prompt and the judge's turn."""
+    cached_tokens: int = 0
+    """Those found in the prefix cache."""
+
+
+class MetaRM(Protocol):
+    """Rates samples."""
+
+    @property
+    def model(self) -> str:
+        """Its name in answers."""
+
+    def check(self) -> None:
+        """Raise MetaRMFailed if it is known to be gone."""
+
+    def prepare(self, prompt: str) -> tuple[int, ...]:
+        """Tokenise the user turn, which the samples of one order share. Raises PromptTooLong."""
+
+    async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
+        """How probable it is that the scores at the end of the judge's turn are right.
+
+        Cancelling it aborts it. Raises PromptTooLong and MetaRMFailed.
+        """
+
+    async def close(self) -> None:
+        """Free it. Idempotent."""
+
+
 async def as_finished(work: Sequence[Coroutine[Any, Any, Outcome]]) -> AsyncGenerator[tuple[int, Outcome]]:
     """Run all of `work` at once and yield (place, result) as each ends; cancel the rest if the consumer leaves."""
     places = {asyncio.ensure_future(coroutine): place for place, coroutine in enumerate(work)}

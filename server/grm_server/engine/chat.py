@@ -32,6 +32,7 @@ class ChatEncoder:
                 raise ValueError("the model's chat template does not show the user's message exactly once")
             before, after = rendered.split(_CONTENT)
         self._before, self._after = self._encode(before), self._encode(after)
+        self._end = self._end_of_exchange() if template else []
         added = dict(tokenizer.added_tokens_decoder)
         named = set(tokenizer.all_special_ids)
         if str(tokenizer.unk_token) not in template and tokenizer.unk_token_id != tokenizer.eos_token_id:
@@ -57,6 +58,10 @@ class ChatEncoder:
     def prompt(self, text: str) -> list[int]:
         """The whole prompt: template, text as the user's turn, start of the assistant's turn."""
         return [*self._before, *self.text(text), *self._after]
+
+    def answered(self, answer: str) -> list[int]:
+        """What follows a `prompt` that was answered so, the end of the turn included."""
+        return [*self.text(answer), *self._end]
 
     def text(self, text: str) -> list[int]:
         """The text as plain text: no id in the result is a control token. Raises InvalidRequest if that cannot be."""
@@ -85,6 +90,12 @@ class ChatEncoder:
         while kept and len(self.decode(context, kept)) > len(text):
             kept.pop()
         return kept + self.text(text[len(self.decode(context, kept)) :])
+
+    def _end_of_exchange(self) -> list[int]:
+        """What the chat template puts after an answer."""
+        turns = [{"role": "user", "content": _CONTENT}, {"role": "assistant", "content": _CONTENT}]
+        rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False))
+        return self._encode(rendered.rpartition(_CONTENT)[2])
 
     def _break_up(self, text: str) -> str:
         """Put a space into every piece of the text that encodes to a control token."""

@@ -1,4 +1,4 @@
-"""A sampler without a model, for tests and measurements of what surrounds the engine.
+"""A sampler and a meta RM without a model, for tests and measurements of what surrounds the engine.
 
 Deterministic: the text and scores of a sample follow from its prompt and seed by hash. Scripted: a test may say what
 the next samples will be. It records every call.
@@ -12,8 +12,8 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
-from grm_server.engine.base import Outcome, Prepared, Urgency, as_finished
-from grm_server.errors import EngineDead, PromptTooLong
+from grm_server.engine.base import Outcome, Prepared, Rating, Urgency, as_finished
+from grm_server.errors import EngineDead, MetaRMFailed, PromptTooLong
 from grm_server.grm.types import Sample, Script
 
 
@@ -90,3 +90,44 @@ class FakeSampler:
 
     async def close(self) -> None:
         self.dead = EngineDead("the engine was closed")
+
+
+class FakeMetaRM:
+    """Rates by a hash of the judge's turn, or as it is told. It counts what it is asked."""
+
+    model = "fake-meta"
+
+    def __init__(self, ratings: Iterable[float | MetaRMFailed] = (), *, delay_s: float = 0.0) -> None:
+        """`ratings`: what it says of the next samples, in the order in which they come."""
+        self.ratings = deque(ratings)
+        self.delay_s = delay_s
+        self.dead: MetaRMFailed | None = None
+        self.answers: list[str] = []
+        """The judge's turn of every sample it was asked about."""
+        self.rating = 0
+        """Samples that it is asked about now."""
+
+    def check(self) -> None:
+        if self.dead:
+            raise self.dead
+
+    def prepare(self, prompt: str) -> tuple[int, ...]:
+        return (0,) * len(prompt.split())
+
+    async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
+        self.check()
+        self.answers.append(answer)
+        told = self.ratings.popleft() if self.ratings else None
+        self.rating += 1
+        try:
+            await asyncio.sleep(self.delay_s)
+        finally:
+            self.rating -= 1
+        self.check()
+        if isinstance(told, MetaRMFailed):
+            raise told
+        by_hash = int.from_bytes(hashlib.blake2b(answer.encode(errors="replace"), digest_size=4).digest()) / 2**32
+        return Rating(by_hash if told is None else told, len(prompt) + len(answer.split()), len(prompt))
+
+    async def close(self) -> None:
+        self.dead = MetaRMFailed("the meta RM was closed")

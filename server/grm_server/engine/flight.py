@@ -1,26 +1,31 @@
-"""The samples of one request that are being written: started in any number of calls, taken as they finish."""
+"""The samples of one request that are being written and rated: started in any number of calls, taken as they finish."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from grm_server.engine.base import Outcome, Prepared, Sampler, Urgency
-from grm_server.grm.types import Draw, Order
+from grm_server.grm.types import Draw, Failure, Order, Trajectory
+
+Read = Callable[[Draw, Outcome], Coroutine[Any, Any, Trajectory | Failure]]
 
 
 class Flight:
     """Use it in an `async with` block: what is still being written at its end is aborted, and the abort awaited."""
 
-    def __init__(self, sampler: Sampler, temperature: float, deadline_s: float) -> None:
-        """`deadline_s`: seconds from now until `next` raises TimeoutError, once."""
+    def __init__(self, sampler: Sampler, temperature: float, deadline_s: float, read: Read) -> None:
+        """`deadline_s`: seconds from now until `next` raises TimeoutError, once.
+        `read`: what becomes of a sample once it is written: each is read at once and on its own, however long it takes.
+        """
         self._sampler = sampler
         self._temperature = temperature
-        self._landed: asyncio.Queue[tuple[Draw, Outcome] | Exception] = asyncio.Queue()
+        self._read = read
+        self._landed: asyncio.Queue[tuple[Draw, Trajectory | Failure] | Exception] = asyncio.Queue()
         self._calls: set[asyncio.Task[None]] = set()
         # One timer for all samples: a timeout around each wait would cost more than the wait.
         self._timer = asyncio.get_running_loop().call_later(deadline_s, self._landed.put_nowait, TimeoutError())
@@ -33,8 +38,8 @@ class Flight:
         for order, alike in by_order.items():
             self._calls.add(asyncio.ensure_future(self._call(prepared[order], alike, urgency)))
 
-    async def next(self) -> tuple[Draw, Outcome]:
-        """The sample that finishes next. Raises TimeoutError at the deadline, or what the engine failed with."""
+    async def next(self) -> tuple[Draw, Trajectory | Failure]:
+        """The sample that is read next. Raises TimeoutError at the deadline, or what engine or reading failed with."""
         landed = await self._landed.get()
         if isinstance(landed, Exception):
             raise landed
@@ -45,8 +50,14 @@ class Flight:
         try:
             async with aclosing(self._sampler.sample(prepared, seeds, self._temperature, urgency)) as finished:
                 async for place, outcome in finished:
-                    self._landed.put_nowait((draws[place], outcome))
+                    self._calls.add(asyncio.ensure_future(self._land(draws[place], outcome)))
         except Exception as error:  # Handed to whoever waits for the samples of this call.
+            self._landed.put_nowait(error)
+
+    async def _land(self, draw: Draw, outcome: Outcome) -> None:
+        try:
+            self._landed.put_nowait((draw, await self._read(draw, outcome)))
+        except Exception as error:  # Likewise.
             self._landed.put_nowait(error)
 
     async def __aenter__(self) -> Self:
@@ -56,7 +67,8 @@ class Flight:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._timer.cancel()
-        for call in self._calls:
-            call.cancel()
-        if self._calls:
-            await asyncio.wait(self._calls)
+        # The calls first: one that still runs may have a sample just finished, and start to read it.
+        while running := [call for call in self._calls if not call.done()]:
+            for call in running:
+                call.cancel()
+            await asyncio.wait(running)

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grm_server.settings import EngineSettings
+from grm_server.settings import EngineSettings, MetaRMSettings
 
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs
@@ -25,7 +25,12 @@ def on_cpu() -> bool:
     return True
 
 
-def set_environment(settings: EngineSettings) -> None:
+def is_local(model: str) -> bool:
+    """Whether it is a path on this machine, and no name on a model hub."""
+    return Path(model).exists()
+
+
+def set_environment(*, offline: bool) -> None:
     """What vLLM and torch read from the environment. What the user has set stays."""
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",
@@ -33,12 +38,10 @@ def set_environment(settings: EngineSettings) -> None:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
-    local_adapter = settings.lora is None or Path(settings.lora).exists()
-    if local_adapter and (settings.model == "bundled" or Path(settings.model).exists()):
+    if offline:
         defaults["HF_HUB_OFFLINE"] = "1"
     if on_cpu():
         defaults |= {
-            "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib),
             # The core stays in a process of its own; this frees the CPU that vLLM reserves for the front end, +20 %.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             # Huge pages: the KV cache is mapped in half the time.
@@ -48,10 +51,8 @@ def set_environment(settings: EngineSettings) -> None:
         os.environ.setdefault(name, value)
 
 
-def engine_args(settings: EngineSettings, model_path: str, served_name: str) -> AsyncEngineArgs:
-    """The engine's arguments. Raises TypeError for an unknown name in `vllm_args`."""
-    from vllm import AsyncEngineArgs
-
+def judge_args(settings: EngineSettings, model_path: str, served_name: str) -> AsyncEngineArgs:
+    """The arguments of the engine that writes samples. Raises TypeError for an unknown name in `vllm_args`."""
     args: dict[str, Any] = {
         "model": model_path,
         "served_model_name": served_name,
@@ -68,16 +69,40 @@ def engine_args(settings: EngineSettings, model_path: str, served_name: str) -> 
         # The distribution that scores are drawn from: after temperature and constraint.
         "logprobs_mode": "processed_logprobs",
     }
+    return _for_this_machine(args, settings)
+
+
+def meta_args(settings: MetaRMSettings, model_path: str, served_name: str) -> AsyncEngineArgs:
+    """The arguments of the engine that rates samples. Raises TypeError for an unknown name in `vllm_args`."""
+    args: dict[str, Any] = {
+        "model": model_path,
+        "served_model_name": served_name,
+        "runner": "pooling",
+        "convert": "classify",
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        # The samples of one order share all but the judge's turn.
+        "enable_prefix_caching": True,
+    }
+    return _for_this_machine(args, settings)
+
+
+def _for_this_machine(args: dict[str, Any], settings: EngineSettings | MetaRMSettings) -> AsyncEngineArgs:
+    from vllm import AsyncEngineArgs
+
     if on_cpu():
         longest: int = AsyncEngineArgs(**(args | settings.vllm_args)).create_model_config().max_model_len
         args |= _cpu_args(settings, settings.max_model_len or min(longest, _CPU_MAX_MODEL_LEN))
     return AsyncEngineArgs(**(args | settings.vllm_args))
 
 
-def _cpu_args(settings: EngineSettings, max_model_len: int) -> dict[str, Any]:
+def _cpu_args(settings: EngineSettings | MetaRMSettings, max_model_len: int) -> dict[str, Any]:
     return {
         "dtype": "float32" if settings.dtype == "auto" and not _computes_bfloat16() else settings.dtype,
         "max_model_len": max_model_len,
+        "kv_cache_memory_bytes": settings.cpu_kv_cache_gib * 2**30,
         # torch.compile costs a minute and a half at start for about 5 %.
         "enforce_eager": True,
         # A multiple of 32 is all the CPU kernels take; the smallest wastes least of a shared prefix.

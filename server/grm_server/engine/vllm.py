@@ -1,21 +1,18 @@
-"""The real engine: vLLM's AsyncLLM in this process, its core in a process of its own."""
+"""The real judge, on vLLM's AsyncLLM."""
 
 from __future__ import annotations
 
-import gc
 import itertools
 import logging
 import math
-import os
-import sys
 import time
-import warnings
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from grm_server.engine.base import Outcome, Prepared, Urgency, as_finished
 from grm_server.engine.chat import ChatEncoder
-from grm_server.engine.profile import engine_args, set_environment
+from grm_server.engine.launch import launch, shut_down
+from grm_server.engine.profile import is_local, judge_args
 from grm_server.errors import EngineDead, GenerationFailed, PromptTooLong
 from grm_server.grm.plan import derive_seed
 from grm_server.grm.reading import MAX_AMBIGUOUS, number_starts
@@ -205,37 +202,13 @@ class VLLMSampler:
             await self._engine.add_lora(self._lora)
 
     async def close(self) -> None:
-        self._engine.shutdown()
-        # Its finaliser would shut down again, at the interpreter's end, when half of vLLM is gone, and print that.
-        self._engine.shutdown = lambda: None
+        shut_down(self._engine)
 
 
 async def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMSampler:
-    """Load the model and start the engine; blocks the event loop for seconds to minutes.
-
-    Must be called on the thread of the running event loop, and from under `if __name__ == "__main__"`: the core is a
-    process of its own. Raises what vLLM raises for a model that it cannot load.
-    """
-    set_environment(settings)
-    # What their makers warn each other of is no business of the operator's.
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.getLogger("torch").setLevel(logging.ERROR)
-    # Collecting garbage while half a million objects are made that stay costs a second of the five.
-    gc.disable()
-    try:
-        # Imported here: it takes seconds, and the environment must be set first.
-        from vllm.v1.engine.async_llm import AsyncLLM
-
-        args = engine_args(settings, model_path, served_name)
-    finally:
-        gc.enable()
-    config = args.create_engine_config()
-    if config.device_config.device_type == "cpu" and sys.platform == "linux":
-        # vLLM has just chosen spawn, which pays for all imports a second time: 7 s of 20.
-        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-    engine = AsyncLLM.from_vllm_config(
-        config, enable_log_requests=args.enable_log_requests, disable_log_stats=args.disable_log_stats
-    )
+    """Load the judge and start its engine. See `launch`."""
+    offline = is_local(model_path) and (settings.lora is None or is_local(settings.lora))
+    engine = await launch(lambda: judge_args(settings, model_path, served_name), offline=offline)
     sampler = VLLMSampler(engine, settings, served_name)
     await sampler.load_adapter()
     return sampler

@@ -17,6 +17,9 @@ DEFAULTS: dict[Aggregate, Prior] = {
     "winsorised": Prior(pair_variance=2.1, gap_variance=3.7, score_variance=1.35),
     "vote": Prior(pair_variance=0.48, gap_variance=0.37, score_variance=0.12),
     "borda": Prior(pair_variance=0.48, gap_variance=0.37, score_variance=0.12),
+    # Half the samples vote, or weights vary as much as they are large: the noise of one sample's ballot about doubles.
+    "meta_hinge": Prior(pair_variance=7.6, gap_variance=3.2, score_variance=4.6),
+    "meta_top": Prior(pair_variance=3.8, gap_variance=3.2, score_variance=2.3),
 }
 """Squared points of the ballot: a judge of whose single samples one in six contradicts the sum of 32, with one sample
 of ten garbage (judge C of benchmarks/judges.py, pairs). A new model or task starts here."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from itertools import product
 from typing import NewType
 
@@ -94,23 +95,28 @@ def defused(task: Task) -> Defused:
         responses=tuple(map(defuse, task.responses)),
         reference=None if task.reference is None else defuse(task.reference),
         principles=None if task.principles is None else defuse(task.principles),
+        hint=task.hint,
     )
     return Defused(safe)
 
 
 class JudgeTemplate:
-    """The user turn of the judge's prompt, in Jinja.
+    """The user turn of a judge's or a meta RM's prompt, in Jinja.
 
     Variables: `conversation`, `responses` (fenced blocks), `reference`, `principles` (text or None), `n`.
     """
 
-    def __init__(self, source: str) -> None:
-        """Raise ValueError unless the template shows all that it is given, once each, and the responses last."""
+    def __init__(self, source: str, *, principles: bool = True) -> None:
+        """Raise ValueError unless the template shows all that it is given, once each, and the responses last.
+
+        principles: whether it shows them. To a meta RM it does not: it finds them in the judge's turn.
+        """
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         try:
             self._template = environment.from_string(source)
-            for n, reference, principles in product((1, 3), (None, "PROBE-REFERENCE"), (None, "PROBE-PRINCIPLES")):
-                self._probe(n, reference, principles)
+            given = (None, "PROBE-PRINCIPLES") if principles else (None,)
+            for probe in product((1, 3), (None, "PROBE-REFERENCE"), given):
+                self._probe(*probe)
         except (TemplateError, TypeError, ArithmeticError) as error:
             raise ValueError(f"template: {error}") from error
 
@@ -158,7 +164,27 @@ def write_script(
     parse; and only what stands after our own lead is read as the verdict, so nothing that the judge quotes can be taken
     for it.
     """
-    return Script(template.render(task, order), _segments(task, len(order), max_critique_tokens, reading))
+    prompt = template.render(task, order) + _hint(task, order)
+    return Script(prompt, _segments(task, len(order), max_critique_tokens, reading))
+
+
+def judge_turn(principles: str, critique: str, shown: Iterable[int]) -> str:
+    """All that a judge says in one sample, the leads that it was given included, as the released checkpoints write it.
+
+    shown: scores in the order shown.
+    """
+    scores = ", ".join(map(str, shown))
+    return f"Specific Criteria: {principles}\nAnalysis: {critique}\nScores: \\boxed{{{scores}}}"
+
+
+def _hint(task: Defused, order: Order) -> str:
+    """For an item that the judge never gets right (Liu et al. 2025, section 3.1: hinted sampling)."""
+    if task.hint is None:
+        return ""
+    if len(task.responses) == 1:
+        return f"\n\nHint: the response is known to be {'good' if task.hint else 'bad'}."
+    best = f"Response {order.index(task.hint) + 1}" if task.hint in order else "none of these responses"
+    return f"\n\nHint: {best} is known to be the best."
 
 
 def _segments(task: Task, n: int, max_critique_tokens: int, reading: Reading) -> tuple[Segment, ...]:

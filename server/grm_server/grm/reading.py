@@ -22,6 +22,8 @@ from grm_server.grm.types import Aggregate, Failure, Floats, Reading, Trajectory
 
 _NUMBER = re.compile(r"[0-9]+")
 
+REACH: dict[Aggregate, float] = {"mean": 9.0, "winsorised": math.inf, "vote": 1.0, "borda": 1.0}
+"""How far two ballots of a sample can be apart; infinite where a later sample may change what is past."""
 WINSOR_POINTS = 2.0
 MIN_MASS = 0.98
 """Share of the distribution that must lie on scores; below it the expectation would be one of a part."""

@@ -36,8 +36,6 @@ DROP_SHARE = 0.5
 """Share of gamma that dropping may use up; the rest is for the decision among those that stay."""
 DROP_AT_LEAST = 0.25
 """Share of the active responses; for fewer the new prompts cost more than they save."""
-BALLOT_RANGE: dict[Aggregate, float] = {"mean": 9.0, "vote": 1.0, "borda": 1.0}
-"""How far two ballots of a sample can be apart, for the aggregates that are sums over samples."""
 _BETS = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.99])
 
 
@@ -48,13 +46,17 @@ def decide(
     drawn: float,
     k: int,
     standing: Standing,
-    aggregate: Aggregate,
+    *,
+    reach: float,
+    droppable: bool,
     min_votes: int = 1,
 ) -> Decision:
     """Stop, or who goes on.
 
     values: (m, n) the ballots behind the evidence, in launch order.
     drawn, k: readings of each active response, so far and at most; a deadline may cut a round of blocks in its middle.
+    reach: how far two ballots of a sample can be apart.
+    droppable: whether responses may be dropped, see `may_drop`.
     min_votes: no response may be left with fewer scores, by stopping or by being dropped.
     """
     left = (k - drawn) / drawn
@@ -72,16 +74,17 @@ def decide(
         # With one response there is nothing to decide, and its reward is worth all the samples that were asked for.
         pass
     elif isinstance(rule, Strict):
-        stop = StopReason.STRICT if proven(values, k, BALLOT_RANGE[aggregate], rule.delta) else None
+        stop = StopReason.STRICT if proven(values, k, reach, rule.delta) else None
     elif risk <= rule.gamma:
         stop = StopReason.DECIDED
-    elif may_drop(rule, len(evidence.means), aggregate):
+    elif droppable:
         standing = _drop(standing, risks, leader(evidence, standing.active), rule.gamma * DROP_SHARE)
     return Decision(stop, risk, standing)
 
 
 def may_drop(rule: StopRule, n: int, aggregate: Aggregate) -> bool:
-    """Whether responses may be dropped on the way. A vote and a Borda count depend on who else is in the list."""
+    """Whether responses may be dropped on the way. A vote, a Borda count and a meta reward depend on who else is in the
+    list."""
     best = isinstance(rule, Decided) and rule.target == "best"
     return best and n >= ELIMINATE_FROM and aggregate in ("mean", "winsorised")
 

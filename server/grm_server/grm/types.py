@@ -21,7 +21,7 @@ Bools = NDArray[np.bool_]
 Role = Literal["system", "user", "assistant"]
 Order = tuple[int, ...]
 """(list size,), order[p] = i. Shorter than n where a sample shows a block of the responses."""
-Aggregate = Literal["mean", "winsorised", "vote", "borda"]
+Aggregate = Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"]
 Reading = Literal["sampled", "expected"]
 
 
@@ -44,6 +44,8 @@ class Task:
     """A known good answer, shown to the judge."""
     principles: str | None = None
     """Criteria to judge under; None lets the judge write its own."""
+    hint: int | None = None
+    """The label, told to the judge to collect training data: index of the best response, or of one response 0 or 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,8 @@ class Trajectory:
     sample: Sample
     scores: tuple[int | None, ...]
     """(n,), request order, each 1..10; None where not shown."""
+    meta_reward: float | None = None
+    """The meta RM's probability that these scores are right, 0..1; None where it was not asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class Prompter:
         self._request = request
         self._template = template
         self._sampler = sampler
-        self._task = defused(request.task)
+        self.task = defused(request.task)
         self.seed = request_seed(request.seed, request.task)
         self._prepared: dict[Order, Prepared] = {}
 
@@ -30,7 +30,7 @@ class Prompter:
         for order in wanted:
             if order not in self._prepared:
                 script = write_script(
-                    self._template, self._task, order, self._request.max_critique_tokens, self._request.reading
+                    self._template, self.task, order, self._request.max_critique_tokens, self._request.reading
                 )
                 self._prepared[order] = self._sampler.prepare(script)
                 await asyncio.sleep(0)

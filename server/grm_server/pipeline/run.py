@@ -8,16 +8,21 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 
-from grm_server.engine.base import Sampler, Urgency
+import numpy as np
+
+from grm_server.engine.base import Outcome, Sampler, Urgency
 from grm_server.engine.flight import Flight
 from grm_server.errors import DeadlineExceeded, GRMError, TooFewVotes
 from grm_server.grm.evidence import gather, position_effect
+from grm_server.grm.meta import guide
 from grm_server.grm.parse import parse
 from grm_server.grm.plan import Course, course
 from grm_server.grm.prompts import JudgeTemplate
-from grm_server.grm.reading import ballots
+from grm_server.grm.reading import REACH, ballots
 from grm_server.grm.stopping import decide, may_drop
 from grm_server.grm.types import (
+    Aggregate,
+    Bools,
     Decision,
     Draw,
     Evidence,
@@ -35,6 +40,7 @@ from grm_server.grm.types import (
 )
 from grm_server.grm.voting import vote
 from grm_server.pipeline.prompter import Prompter
+from grm_server.pipeline.rater import Guidance, Rater
 from grm_server.pipeline.types import Judgement, ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
@@ -43,7 +49,13 @@ class Run:
     """See the module. `plan`, then `draw_wave` and `decide` take turns until `decision.stop` says why to stop."""
 
     def __init__(
-        self, request: ScoreRequest, template: JudgeTemplate, sampler: Sampler, metrics: Metrics, prior: Prior
+        self,
+        request: ScoreRequest,
+        template: JudgeTemplate,
+        sampler: Sampler,
+        metrics: Metrics,
+        prior: Prior,
+        guidance: Guidance | None,
     ) -> None:
         self._arrived_s = time.monotonic()
         self._request = request
@@ -52,6 +64,9 @@ class Run:
         self._metrics = metrics
         self._prior = prior
         self._n = len(request.task.responses)
+        self._rater: Rater | None = None
+        if guidance is not None and request.aggregate in ("meta_hinge", "meta_top"):
+            self._rater = Rater(guidance, self._prompter.task, metrics, unguided=request.unguided)
         self._course: Course
         self.list_size: int
         """Responses that a sample shows at most."""
@@ -65,12 +80,20 @@ class Run:
         self.decision = Decision(None, 1.0, Standing(tuple(range(self._n))))
         self.evidence: Evidence
         self._values: Floats
+        self._kept: Bools
         self._verdict: Verdict | None = None
         self._first_wave: Floats | None = None
 
     async def plan(self) -> None:
-        """Raises PromptTooLong before anything is generated."""
+        """Raises PromptTooLong and MetaRMFailed before anything is generated."""
         self._course, self.list_size = await self._prompter.fitting_course()
+        if self._rater is not None:
+            self._rater.check()
+
+    @property
+    def aggregate(self) -> Aggregate:
+        """How samples are added up now."""
+        return "mean" if self._rater is not None and self._rater.failed else self._request.aggregate
 
     @property
     def dropped(self) -> bool:
@@ -146,8 +169,8 @@ class Run:
     def decide(self) -> None:
         """Read everything so far and let the rule decide."""
         self._verdict = None
-        request, finished = self._request, self._finished()
-        self._values = ballots([self._outcomes[draw] for draw in finished], self._n, request.reading, request.aggregate)
+        request, finished, aggregate = self._request, self._finished(), self.aggregate
+        reach = self._read_ballots([self._outcomes[draw] for draw in finished], aggregate)
         if self._first_wave is None and not self._late:
             self._first_wave = self._values
         orders = [draw.order for draw in finished]
@@ -161,14 +184,28 @@ class Run:
                 drawn,
                 request.k,
                 before,
-                request.aggregate,
-                request.min_votes,
+                reach=reach,
+                droppable=may_drop(request.stop, self._n, aggregate),
+                min_votes=request.min_votes,
             )
         if self._late:
             self.decision = replace(self.decision, stop=StopReason.DEADLINE)
         elif self.decision.standing.active != before.active:
             self._undropped = self._undropped or (len(self._launched), self._drawn)
             self._course = self._replanned(self.decision.standing.active, self._drawn)
+
+    def _read_ballots(self, outcomes: Sequence[Trajectory | Failure], aggregate: Aggregate) -> float:
+        """Set the ballots and who votes; returns their reach."""
+        request = self._request
+        if self._rater is None or aggregate not in ("meta_hinge", "meta_top"):
+            self._values = ballots(outcomes, self._n, request.reading, aggregate)
+            self._kept = np.any(~np.isnan(self._values), axis=1)
+            return REACH[aggregate]
+        rewards = [outcome.meta_reward if isinstance(outcome, Trajectory) else None for outcome in outcomes]
+        scores = ballots(outcomes, self._n, request.reading, "mean")
+        guided = guide(scores, rewards, aggregate, p0=self._rater.p0, k_meta=request.k_meta, k=request.k)
+        self._values, self._kept = guided.ballots, guided.kept
+        return guided.reach
 
     def verdict(self) -> Verdict:
         """What everything read so far adds up to: found once, for the last wave's event and the answer alike."""
@@ -178,7 +215,11 @@ class Run:
 
     def _vote(self) -> Verdict:
         finished = self._finished()
-        trajectories = [outcome for draw in finished if isinstance(outcome := self._outcomes[draw], Trajectory)]
+        trajectories = [
+            outcome
+            for draw, kept in zip(finished, self._kept, strict=True)
+            if kept and isinstance(outcome := self._outcomes[draw], Trajectory)
+        ]
         effect = position_effect(self._values, [draw.order for draw in finished], self.evidence.means)
         early = self.decision.stop in (StopReason.DECIDED, StopReason.STRICT)
         return vote(self.evidence, trajectories, effect, shrink=early)
@@ -199,7 +240,11 @@ class Run:
             risk=self.decision.risk,
             k_used=self.k_used,
             list_size=self.list_size,
-            first_wave=self._first_wave,
+            # Of one that lost its meta RM on the way it is of two kinds.
+            first_wave=self._first_wave if self.aggregate == self._request.aggregate else None,
+            aggregate=self.aggregate,
+            kept=tuple(map(bool, self._kept)),
+            ratings=() if self._rater is None else tuple(self._rater.ratings.values()),
             dropped=self.dropped,
             arrived_s=self._arrived_s,
             # The engine's clock is read in another process; a hair before arrival means at once.
@@ -230,11 +275,8 @@ class Run:
         return [draw for draw in self._launched if draw in self._outcomes]
 
     async def _land(self, flight: Flight) -> Draw:
-        """Wait for the next sample, read it and count it, also for a request that fails in the end."""
-        draw, outcome = await flight.next()
-        read = (
-            parse(draw, outcome, self._n) if isinstance(outcome, Sample) else Failure(draw, FailureReason.ENGINE_ERROR)
-        )
+        """Wait for the next sample and count it, also for a request that fails in the end."""
+        draw, read = await flight.next()
         self._outcomes[draw] = read
         sample = read.sample or Sample({})
         self._metrics.sample(
@@ -246,6 +288,15 @@ class Run:
         )
         return draw
 
+    async def read(self, draw: Draw, outcome: Outcome) -> Trajectory | Failure:
+        """What a sample says, and what the meta RM says of it."""
+        if not isinstance(outcome, Sample):
+            return Failure(draw, FailureReason.ENGINE_ERROR)
+        read = parse(draw, outcome, self._n)
+        if self._rater is None or isinstance(read, Failure):
+            return read
+        return replace(read, meta_reward=await self._rater.rate(read))
+
     async def _begin(self, flight: Flight, draws: Iterable[Draw], urgency: Urgency) -> None:
         new = [draw for draw in draws if draw not in self._begun]
         flight.start(new, await self._prompter.prepare(draw.order for draw in new), urgency)
@@ -254,7 +305,7 @@ class Run:
     def _next_if_certain(self) -> Sequence[Draw]:
         """The draws of the wave after this one, unless it may have other responses."""
         request = self._request
-        if may_drop(request.stop, self._n, request.aggregate):
+        if may_drop(request.stop, self._n, self.aggregate):
             return ()
         return self._course.wave(self._drawn, request.k)
 

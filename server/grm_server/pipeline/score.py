@@ -8,6 +8,7 @@ from grm_server.engine.base import Sampler
 from grm_server.engine.flight import Flight
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Prior, StopReason
+from grm_server.pipeline.rater import Guidance
 from grm_server.pipeline.run import Run
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest, Started, WaveEnd
 from grm_server.telemetry.metrics import Metrics
@@ -19,6 +20,7 @@ async def score(
     sampler: Sampler,
     metrics: Metrics,
     prior: Prior,
+    guidance: Guidance | None = None,
     *,
     anytime: bool = False,
     audit: bool = False,
@@ -28,13 +30,15 @@ async def score(
     anytime: yield a WaveEnd after each wave.
     audit: if the answer is `auditable`, draw all k samples of whole lists then and yield that Judgement too.
 
-    Raises PromptTooLong (before anything is generated), EngineDead, TooFewVotes when a response has fewer than
-    `min_votes` scores, and DeadlineExceeded when that is so at the deadline. Closing it aborts its samples.
+    guidance: needed where the request's aggregate is one of the meta RM's.
+
+    Raises PromptTooLong (before anything is generated), EngineDead, MetaRMFailed, TooFewVotes when a response has fewer
+    than `min_votes` scores, and DeadlineExceeded when that is so at the deadline. Closing it aborts its samples.
     """
-    run = Run(request, template, sampler, metrics, prior)
+    run = Run(request, template, sampler, metrics, prior, guidance)
     try:
         await run.plan()
-        async with Flight(sampler, request.temperature, run.left_s) as flight:
+        async with Flight(sampler, request.temperature, run.left_s, run.read) as flight:
             yield Started(run.list_size)
             while run.decision.stop is None:
                 async for outcome in run.draw_wave(flight):
@@ -51,6 +55,8 @@ async def score(
                 generate_s=judgement.generate_s,
                 total_s=judgement.total_s,
             )
+            if judgement.aggregate != request.aggregate:
+                metrics.unguided.inc()
             yield judgement
             if audit and auditable(judgement):
                 await run.draw_rest(flight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from grm_server.engine.base import Rating
 from grm_server.grm.types import (
     Aggregate,
     Decision,
@@ -36,6 +37,10 @@ class ScoreRequest:
     min_votes: int = 1
     stop: StopRule = Fixed()
     aggregate: Aggregate = "mean"
+    k_meta: int = 0
+    """`meta_top`: samples of k that vote."""
+    unguided: bool = False
+    """Vote without the meta RM if it fails, instead of failing too."""
     reading: Reading = "sampled"
     list_size: int = 8
     """Responses that one sample shows at most."""
@@ -77,7 +82,14 @@ class Judgement:
     dropped: bool
     """Whether responses were dropped on the way."""
     first_wave: Floats | None
-    """(m, n), the ballots of the first wave, read without those that came later; None if the deadline cut it."""
+    """(m, n), the ballots of the first wave under `aggregate`, read without those that came later; None if the deadline
+    cut it."""
+    aggregate: Aggregate
+    """How the samples were added up: as was asked, or `mean` where the meta RM failed."""
+    kept: tuple[bool, ...]
+    """For each of `outcomes`, whether it voted."""
+    ratings: tuple[Rating, ...]
+    """What the meta RM said, those of aborted samples left out."""
     arrived_s: float
     """On `time.monotonic`."""
     queue_s: float

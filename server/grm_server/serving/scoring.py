@@ -12,6 +12,7 @@ from contextlib import aclosing
 from grm_server.engine.base import Sampler
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Decided, StopRule
+from grm_server.pipeline.rater import Guidance
 from grm_server.pipeline.score import auditable, score
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest
 from grm_server.serving.calibration import Calibration
@@ -34,16 +35,19 @@ class Scoring:
         sampler: Sampler,
         metrics: Metrics,
         priors: PriorStore,
+        guidance: Guidance | None = None,
         *,
         audit_share: float,
         calibration: Calibration | None = None,
     ) -> None:
         self.sampler = sampler
+        self.meta_rm = None if guidance is None else guidance.meta_rm
         self.tau = calibration.tau if calibration is not None and calibration.model == sampler.model else None
         """The label temperature's parameter; None without a calibration for this model."""
         self._template = template
         self._metrics = metrics
         self._priors = priors
+        self._guidance = guidance
         self._audit_share = audit_share
         self._audit_key = secrets.token_bytes(16)
         self._audits: set[asyncio.Task[None]] = set()
@@ -61,6 +65,7 @@ class Scoring:
             self.sampler,
             self._metrics,
             self._priors.prior(key),
+            self._guidance,
             anytime=anytime,
             audit=audit,
         )

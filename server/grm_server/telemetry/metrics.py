@@ -30,7 +30,8 @@ class Metrics:
         self.responses = Counter("grm_responses", "Responses that were given a reward.", registry=self._registry)
         self.tokens = Counter(
             "grm_tokens",
-            "Tokens of finished samples: prompt, of these cached, completion.",
+            "Tokens of finished samples: prompt, of these cached, completion; and read by the meta RM: meta, of these "
+            "meta_cached.",
             ["kind"],
             registry=self._registry,
         )
@@ -57,6 +58,20 @@ class Metrics:
             ["outcome"],
             registry=self._registry,
         )
+        self.ratings = Counter(
+            "grm_meta_ratings",
+            "Samples that the meta RM was asked about: `rated` or `failed`.",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self.rating_s = Histogram(
+            "grm_meta_seconds", "Time from a sample's end to its rating.", buckets=_SECONDS, registry=self._registry
+        )
+        self.unguided = Counter(
+            "grm_requests_unguided",
+            "Answered requests that asked for the meta RM and got the plain vote, because it failed.",
+            registry=self._registry,
+        )
         self.in_flight = Gauge("grm_requests_in_flight", "Requests being judged.", registry=self._registry)
 
     def sample(self, outcome: str, *, cut: bool, prompt: int, cached: int, completion: int) -> None:
@@ -65,6 +80,17 @@ class Metrics:
         self.cut.inc(cut)
         for kind, count in (("prompt", prompt), ("cached", cached), ("completion", completion)):
             self.tokens.labels(kind).inc(count)
+
+    def rated(self, seconds: float, *, prompt: int, cached: int) -> None:
+        """Count one sample that the meta RM rated."""
+        self.ratings.labels("rated").inc()
+        self.rating_s.observe(seconds)
+        self.tokens.labels("meta").inc(prompt)
+        self.tokens.labels("meta_cached").inc(cached)
+
+    def unrated(self) -> None:
+        """Count one sample that the meta RM failed to rate."""
+        self.ratings.labels("failed").inc()
 
     def aborted(self, count: int) -> None:
         """Count samples that were begun and not needed any more."""

@@ -29,6 +29,8 @@ def answer() -> Answer:
             "p_best_label": None,
             "p_greater": [[0.5, 0.05, 0.5], [0.95, 0.5, 0.96], [0.5, 0.04, 0.5]],
             "vote_sums": [17, 45, 17],
+            "aggregate": "mean",
+            "meta_rm": None,
             "k": 16,
             "k_used": 9,
             "k_valid": 8,
@@ -40,7 +42,14 @@ def answer() -> Answer:
             "failures": {"no_scores": 1},
             "seed": 7,
             "samples": None,
-            "usage": {"samples": 9, "prompt_tokens": 1000, "cached_tokens": 600, "completion_tokens": 240},
+            "usage": {
+                "samples": 9,
+                "prompt_tokens": 1000,
+                "cached_tokens": 600,
+                "completion_tokens": 240,
+                "meta_tokens": 0,
+                "meta_cached_tokens": 0,
+            },
             "timing": {"queue_s": 0.25, "generate_s": 1.0, "total_s": 1.25},
         } | fields
 
@@ -59,6 +68,8 @@ def sample() -> Sample:
             "critique": f"critique of {index}",
             "scores": [3, 9, 4],
             "expected_scores": [3.1, 8.75, None],
+            "meta_reward": None,
+            "kept": True,
             "finish_reason": "stop",
             "completion_tokens": 30,
             "seed": 70 + index,

@@ -102,6 +102,9 @@ async def test_every_option_arrives_under_its_own_name(ask: Asked, answer: Answe
         "principles": "p",
         "min_votes": 1,
         "return_samples": True,
+        "hint": 0,
+        "k_meta": 2,
+        "meta_rm_failure": "vote",
     }
     assert options.keys() == RewardOptions.__annotations__.keys()
     await ask(server, "rewards", "q", ["a"], **options)

@@ -73,7 +73,7 @@ def test_a_missing_package_says_what_to_do(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_damaged_package_is_not_used(tmp_path: Path, runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled, "_GGUF_SHA256", "0" * 64)
+    monkeypatch.setattr(bundled, "SOURCE", "0" * 64)
     with pytest.raises(OSError, match="damaged"):
         bundled_model(tmp_path)
     assert not runs

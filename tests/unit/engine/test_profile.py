@@ -7,14 +7,13 @@ import pytest
 
 from grm_server.engine import profile
 from grm_server.engine.vllm import _whole_blocks
-from grm_server.settings import EngineSettings
 
 
 def test_what_the_user_set_in_the_environment_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "environ", {"VLLM_CPU_KVCACHE_SPACE": "7"})
+    monkeypatch.setattr(os, "environ", {"THP_MEM_ALLOC_ENABLE": "0"})
     monkeypatch.setattr(profile, "on_cpu", lambda: True)
-    profile.set_environment(EngineSettings())
-    assert os.environ["VLLM_CPU_KVCACHE_SPACE"] == "7"
+    profile.set_environment(offline=True)
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
     assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
@@ -22,7 +21,7 @@ def test_what_the_user_set_in_the_environment_stays(monkeypatch: pytest.MonkeyPa
 def test_nothing_of_the_cpu_profile_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(profile, "on_cpu", lambda: False)
-    profile.set_environment(EngineSettings(model="org/judge"))
+    profile.set_environment(offline=False)
     assert set(os.environ) == {"VLLM_NO_USAGE_STATS", "VLLM_LOGGING_LEVEL", "TORCH_CPP_LOG_LEVEL"}
 
 

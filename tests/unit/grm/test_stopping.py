@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import t as student
 
 from grm_server.grm.evidence import gather
-from grm_server.grm.stopping import BALLOT_RANGE, decide, proven, ranking_risks, rival_risks
+from grm_server.grm.reading import REACH
+from grm_server.grm.stopping import decide, may_drop, proven, ranking_risks, rival_risks
 from grm_server.grm.types import (
     Aggregate,
     Decided,
@@ -34,7 +35,17 @@ def decision(
     values = np.array(scores, dtype=float)
     m, n = values.shape
     evidence = gather(values, [tuple(range(n))] * m, PRIOR)
-    return decide(rule, evidence, values, m, k, standing or Standing(tuple(range(n))), aggregate, min_votes)
+    return decide(
+        rule,
+        evidence,
+        values,
+        m,
+        k,
+        standing or Standing(tuple(range(n))),
+        reach=REACH[aggregate],
+        droppable=may_drop(rule, n, aggregate),
+        min_votes=min_votes,
+    )
 
 
 def test_the_risk_is_the_formula() -> None:
@@ -142,7 +153,7 @@ def test_the_leader_is_never_dropped() -> None:
     values = np.full((8, 8), 2.0)
     values[:, 6:] = 9.0
     evidence = gather(values, [tuple(range(8))] * 8, sure)
-    after = decide(Decided(1e-6), evidence, values, 8, 16, Standing(tuple(range(8))), "mean")
+    after = decide(Decided(1e-6), evidence, values, 8, 16, Standing(tuple(range(8))), reach=9.0, droppable=True)
     assert set(after.standing.active) >= {6}
     assert 0 not in after.standing.active
 
@@ -186,7 +197,7 @@ def test_strict_names_another_winner_with_probability_delta_at_most(population: 
     for _ in range(runs):
         drawn = population[rng.permutation(k)]
         for m in range(4, k, 4):
-            if proven(drawn[:m], k, BALLOT_RANGE["mean"], delta):
+            if proven(drawn[:m], k, REACH["mean"], delta):
                 leader = int(np.argmax(drawn[:m].sum(axis=0)))
                 wrong += sums[leader] <= sums[1 - leader]
                 break

@@ -1,0 +1,93 @@
+"""What a file of labelled trajectories says about the judge. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from grm_client.rule_reward import is_tied
+from grm_client.trajectories import ErrorRow, Item, ItemRow
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts over the rows of a file. But for the last three they are about what the judge said without a hint."""
+
+    errors: Counter[str]
+    """Lines without trajectories, by error code."""
+    difficulties: Counter[str | None]
+    """Items, by `Item.difficulty`."""
+    samples: int
+    parsed: int
+    """Samples that gave scores."""
+    judged: int
+    """Samples that are right or wrong: those that gave every response a score."""
+    right: int
+    compared: int
+    """Those of `judged` that compare responses."""
+    tied: int
+    """Those of `compared` whose highest score is shared, and which are wrong for that."""
+    hinted: int
+    """Items that were drawn again with the label as a hint."""
+    solved: int
+    """Those of `hinted` with a right sample."""
+    completion_tokens: int
+    """Of all samples, as the server counted them."""
+
+
+def summarise(rows: Iterable[ItemRow | ErrorRow]) -> Summary:
+    """One pass over a file's rows."""
+    errors: Counter[str] = Counter()
+    difficulties: Counter[str | None] = Counter()
+    count: Counter[str] = Counter()
+    for row in rows:
+        if isinstance(row, ErrorRow):
+            errors[row.error.code] += 1
+        else:
+            difficulties[row.difficulty] += 1
+            count += _count(row)
+    names = ("samples", "parsed", "judged", "right", "compared", "tied", "hinted", "solved", "completion_tokens")
+    return Summary(errors, difficulties, **{name: count[name] for name in names})
+
+
+def _count(item: Item) -> Counter[str]:
+    own = [sample for sample in item.samples if not sample.hinted]
+    hinted = [sample for sample in item.samples if sample.hinted]
+    judged = [sample for sample in own if sample.right is not None]
+    several = len(item.responses) > 1
+    return Counter(
+        samples=len(own),
+        parsed=sum(sample.scores is not None for sample in own),
+        judged=len(judged),
+        right=sum(sample.right is True for sample in judged),
+        compared=len(judged) if several else 0,
+        tied=sum(several and is_tied(sample.scores or ()) for sample in judged),
+        hinted=bool(hinted),
+        solved=any(sample.right for sample in hinted),
+        completion_tokens=sum(sample.completion_tokens for sample in item.samples),
+    )
+
+
+def as_lines(summary: Summary) -> list[str]:
+    """The summary for people to read."""
+    items = sum(summary.difficulties.values())
+    solved = f"; {summary.solved} of {summary.hinted} solved with the hint" if summary.hinted else ""
+    partial = summary.parsed - summary.judged
+    unseen = f"; {partial} showed a part of the responses and are not judged" if partial else ""
+    unread = summary.difficulties[None]
+    shares = [f"{name} {_share(summary.difficulties[key], items)}" for key, name in _DIFFICULTIES.items()]
+    shares += [f"nothing parsed {_share(unread, items)}"] if unread else []
+    return [
+        f"{items} items, {summary.samples} trajectories, {_share(summary.parsed, summary.samples)} parsed{unseen}",
+        f"accuracy {_share(summary.right, summary.judged)}, ties {_share(summary.tied, summary.compared)}",
+        f"{', '.join(shares)}{solved}",
+        f"{summary.completion_tokens} completion tokens",
+    ]
+
+
+_DIFFICULTIES = {"too_easy": "too easy", "mixed": "mixed", "unsolved": "unsolved"}
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%} ({part} of {whole})" if whole else "- (0 of 0)"

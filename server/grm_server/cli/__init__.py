@@ -1,0 +1,131 @@
+"""The `grm` command.
+
+`serve` and `calibrate` need the server's packages, and so does `collect` with `--format`; they are imported when they
+run. The other commands need the base install. All but `serve` talk to a server over HTTP, like any other client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from grm_client import GRMClient, GRMClientError
+from grm_client import demo as demo_page
+from grm_server.cli.collect import collect
+from grm_server.cli.files import calibrate, score
+from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, say
+
+DEMO_START_S = 300
+
+app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.command()
+def serve(
+    model: Annotated[str | None, typer.Option(help="`bundled`, or any path or hub name that vLLM takes.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 lets the system choose.")] = None,
+    template: Annotated[Path | None, typer.Option(help="A prompt template of your own (Jinja).")] = None,
+    meta_rm: Annotated[
+        str | None, typer.Option(help="A meta RM that guides votes: a path, or any hub name that vLLM takes.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting: --set engine.dtype=float32 (docs/settings.md)."),
+    ] = None,
+) -> None:
+    """Start the server. Prints a request to try once it is ready."""
+    try:
+        import grm_server.serve as server
+    except ImportError as error:
+        fail_without_extras(error)
+    named = {
+        "engine.model": model,
+        "http.host": host,
+        "http.port": port,
+        "judge.template": template,
+        "meta_rm.model": meta_rm,
+        "meta_rm.kind": None if meta_rm is None else "vllm",
+    }
+    overrides = [f"{name}={value}" for name, value in named.items() if value is not None]
+    try:
+        server.run(os.environ, [*overrides, *(settings or [])])
+    except server.STARTUP_ERRORS as error:
+        fail(str(error))
+
+
+for command in (score, calibrate, collect):
+    app.command()(command)
+
+
+@app.command()
+def demo(
+    examples: Annotated[Path, typer.Argument(help="A folder of requests as .json files.")] = Path("examples"),
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Score the examples and print them. Starts a server for it if none runs."""
+    files = sorted(examples.glob("*.json"))
+    if not files:
+        fail(f"no .json files in {examples}")
+    console = Console()
+    with _server_for_demo(url), GRMClient(url) as client:
+        for file in files:
+            request = json.loads(file.read_text("utf-8"))
+            with Console(stderr=True).status(f"scoring {file.name}"):
+                try:
+                    answer = client.rewards(**{"return_samples": True, **request})
+                except GRMClientError as error:
+                    fail(f"{file}: {error}")
+            console.rule(file.name)
+            demo_page.render(console, request, answer)
+
+
+@contextlib.contextmanager
+def _server_for_demo(url: str) -> Iterator[None]:
+    """A server at `url`: the one that is there, or one that ends with the demo."""
+    with GRMClient(url, max_retries=0) as client:
+        if client.ready():
+            yield
+            return
+        if url != DEFAULT_URL:
+            fail(f"no server is ready at {url}")
+        say("no server is running; starting one for the demo")
+        server = subprocess.Popen([sys.executable, "-m", "grm_server", "serve"])
+        try:
+            deadline = time.monotonic() + DEMO_START_S
+            while not client.ready():
+                if server.poll() is not None or time.monotonic() > deadline:
+                    fail("the server did not start; see above")
+                time.sleep(0.2)
+            yield
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait()
+
+
+@app.command()
+def settings() -> None:
+    """Print every setting with its default and meaning, as Markdown."""
+    from grm_server.settings import as_markdown
+
+    typer.echo(as_markdown())
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the server."""
+    from grm_server.app import create_app
+    from grm_server.settings import Settings
+
+    typer.echo(json.dumps(create_app(Settings()).openapi(), indent=2))

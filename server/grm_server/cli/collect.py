@@ -1,0 +1,142 @@
+"""`grm collect`: labelled items in, labelled trajectories out, and of these data for fine-tuning."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grm_client import AsyncGRMClient
+from grm_client.collect import Survey, collect_file, survey
+from grm_client.collect_report import Summary, as_lines, summarise
+from grm_client.jsonl import NotOurFile, read_lines, resume_point
+from grm_client.sft import Format, Render, Written, dataset_info, is_sft, write_sft
+from grm_client.trajectories import read_rows
+from grm_client.work_file import Progress
+from grm_server.cli.files import Concurrency, Seed, failures, under_bar
+from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, reasons, say
+
+
+def collect(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Requests as JSON Lines, each with `label`: index of the best response; of a single one 1 (good) or 0."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where labelled trajectories go; those there are kept.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Trajectories an item.")] = 3,
+    hint: Annotated[
+        bool, typer.Option("--hint", help="Draw -n more with the label as a hint where none is right.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    concurrency: Concurrency = 16,
+    seed: Seed = None,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="Also write the right trajectories as data for fine-tuning.")
+    ] = None,
+    sft: Annotated[Path | None, typer.Option(help="Where that goes. Default: --out with .FORMAT.jsonl.")] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="The prompt template that the server has, if it is one of your own.")
+    ] = None,
+) -> None:
+    """Collect labelled trajectories: data for training a judge or a meta RM (docs/data-loop.md).
+
+    Samples the items on a running server and calls each sample right or wrong. The same command goes on where it was
+    stopped; one that has nothing left to do needs no server.
+    """
+    if form is None and (sft or template):
+        fail("--sft and --template are about fine-tuning data: say which with --format")
+    data = None if form is None else sft or out.with_suffix(f".{form}.jsonl")
+    paths = [path.resolve() for path in (file, out, data) if path is not None]
+    if len(set(paths)) < len(paths):
+        fail("the labelled requests, --out and --sft must be different files")
+    render = None if form is None else _render(template)
+    with failures("the same command goes on"):
+        if data is not None:
+            _check_ours(data)
+        todo = _survey(file, out)
+        end = _collect(file, out, url, todo.lines, n=n, hint=hint, concurrency=concurrency, seed=seed)
+        summary = _summary(out)
+        errors = Counter({f"error {code}": count for code, count in summary.errors.items()})
+        head, *rest = as_lines(summary)
+        say("\n".join([head + reasons(todo.skipped + errors), *rest]))
+        if form is not None and data is not None and render is not None:
+            written = _write_sft(out, data, form, render)
+            say(f"{written.examples} trajectories written to {data}{reasons(written.left_out)}")
+            if form is Format.LLAMAFACTORY:
+                say("for LLaMA-Factory's dataset_info.json:")
+                typer.echo(dataset_info(data))
+    raise typer.Exit(1 if end.failed else 0)
+
+
+def _render(template: Path | None) -> Render:
+    try:
+        from grm_server.cli.turns import load_template, turns
+    except ImportError as error:
+        fail_without_extras(error)
+    try:
+        return partial(turns, load_template(template))
+    except (OSError, ValueError) as error:
+        fail(f"--template: {error}")
+
+
+def _survey(file: Path, out: Path) -> Survey:
+    """Before anything is changed: an `out` of another kind, or of other requests, must not be written to."""
+    try:
+        with file.open("rb") as source:
+            if not out.exists():
+                return survey(read_lines(source), ())
+            with out.open("rb") as rows:
+                return survey(read_lines(source), read_rows(rows))
+    except ValueError as error:
+        raise NotOurFile(f"{out}: {error}; choose another file") from error
+
+
+def _collect(
+    file: Path, out: Path, url: str, lines: int, *, n: int, hint: bool, concurrency: int, seed: int | None
+) -> Progress:
+    skip = resume_point(out)
+    with file.open("rb") as source, out.open("ab") as sink:
+
+        def run(client: AsyncGRMClient, show: Callable[[Progress], None]) -> Awaitable[Progress]:
+            return collect_file(
+                client,
+                read_lines(source),
+                sink,
+                n=n,
+                hint=hint,
+                concurrency=concurrency,
+                seed=seed,
+                skip=skip,
+                on_progress=show,
+            )
+
+        return under_bar("collecting", url, run, lines, lambda progress: progress.lines)
+
+
+def _summary(out: Path) -> Summary:
+    """Of the whole file, what earlier runs wrote included."""
+    with out.open("rb") as rows:
+        return summarise(read_rows(rows))
+
+
+def _check_ours(data: Path) -> None:
+    """To be given the wrong path must not cost data."""
+    if data.exists():
+        with data.open("rb") as file:
+            if not is_sft(file.readline(64)):
+                raise NotOurFile(f"{data} holds something else than data for fine-tuning; choose another file")
+
+
+def _write_sft(out: Path, data: Path, form: Format, render: Render) -> Written:
+    """Written aside and then put in its place, so that nobody reads half of it."""
+    part = data.with_name(data.name + ".part")
+    with out.open("rb") as rows, part.open("wb") as sink:
+        written = write_sft(read_rows(rows), sink, form, render)
+    part.replace(data)
+    return written

@@ -1,0 +1,158 @@
+"""Commands that work through a file of requests, and what these have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from grm_client import AsyncGRMClient, GRMClientError
+from grm_client.jsonl import read_lines, resume_point
+from grm_client.score_file import score_file
+from grm_client.work_file import Progress
+from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, reasons, say
+
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed for lines that do not say.")]
+
+
+def score(
+    file: Annotated[str, typer.Argument(help="Requests as JSON Lines, one a line; - for standard input.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where answers go. Default: standard output.")] = None,
+    url: Url = DEFAULT_URL,
+    resume: Annotated[bool, typer.Option(help="Skip the lines that --out already answers.")] = False,
+    concurrency: Concurrency = 16,
+    k: Annotated[int | None, typer.Option(min=1, help="Samples for lines that do not say.")] = None,
+    seed: Seed = None,
+) -> None:
+    """Score a file of requests against a running server.
+
+    A row for each line, in the order of the lines. A bad line gets a row with its error and does not stop the rest.
+    """
+    if resume and out is None:
+        fail("--resume needs --out: the answers so far are read from it")
+    if out is not None and file != "-" and out.exists() and out.samefile(file):
+        fail("--out is the file of requests itself; choose another")
+    if file == "-" and sys.stdin.isatty():
+        fail("standard input is a terminal; pipe JSON Lines into it or name a file")
+    if out is not None and out.exists() and not resume:
+        fail(f"{out} exists; go on with --resume, or choose another file")
+    with failures("go on with --resume" if out else ""), contextlib.ExitStack() as stack:
+        skip = resume_point(out) if resume and out is not None else 0
+        source: BinaryIO = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
+        sink: BinaryIO = sys.stdout.buffer if out is None else stack.enter_context(out.open("ab"))
+        total = None if file == "-" else Path(file).stat().st_size
+        defaults = {"k": k, "seed": seed}
+        end = _score(url, read_lines(source), sink, concurrency, defaults, skip, total, lambda p: p.bytes_read)
+    skipped = f", {skip} lines skipped" if skip else ""
+    say(f"{end.done} scored, {end.failed} failed{skipped}: {end.samples} samples, {end.completion_tokens} tokens")
+    raise typer.Exit(1 if end.failed else 0)
+
+
+@contextlib.contextmanager
+def failures(how_to_go_on: str) -> Iterator[None]:
+    """What can end the work on a file, as messages."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail("; ".join(filter(None, ("interrupted", "the rows written are whole", how_to_go_on))), code=130)
+    except (OSError, GRMClientError) as error:
+        fail(str(error))
+
+
+def under_bar(
+    doing: str,
+    url: str,
+    run: Callable[[AsyncGRMClient, Callable[[Progress], None]], Awaitable[Progress]],
+    total: int | None,
+    reached: Callable[[Progress], int],
+) -> Progress:
+    """Work through a file under a progress bar, which is full when `reached` is `total`.
+
+    run: given a client of the server at `url` and what is to be told of progress.
+    """
+    columns = (TextColumn(doing), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
+    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(doing, total=total, note="")
+
+        def show(progress: Progress) -> None:
+            note = f"{progress.done} done, {progress.failed} failed, {progress.samples} samples"
+            bar.update(task, completed=reached(progress), note=note)
+
+        async def with_client() -> Progress:
+            async with AsyncGRMClient(url) as client:
+                return await run(client, show)
+
+        return asyncio.run(with_client())
+
+
+def _score(
+    url: str,
+    source: Iterable[bytes],
+    sink: BinaryIO,
+    concurrency: int,
+    defaults: Mapping[str, object],
+    skip: int,
+    total: int | None,
+    reached: Callable[[Progress], int],
+) -> Progress:
+    def run(client: AsyncGRMClient, show: Callable[[Progress], None]) -> Awaitable[Progress]:
+        return score_file(client, source, sink, concurrency=concurrency, defaults=defaults, skip=skip, on_progress=show)
+
+    return under_bar("scoring", url, run, total, reached)
+
+
+def calibrate(
+    file: Annotated[
+        Path, typer.Argument(help="Requests as JSON Lines, each with `label`: index of the best response.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the calibration goes.")] = Path("calibration.json"),
+    answers: Annotated[
+        Path | None, typer.Option(help="Where answers go; those there are kept. Default: FILE with .answers.jsonl.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    concurrency: Concurrency = 16,
+    k: Annotated[int | None, typer.Option(min=1, help="Samples for lines that do not say.")] = None,
+    seed: Seed = None,
+) -> None:
+    """Learn from labelled requests what the judge's certainty is worth (docs/calibration.md).
+
+    Scores the requests against a running server first. The same command goes on where it was stopped.
+    """
+    try:
+        from grm_server.grm.calibration import MIN_LABELS
+        from grm_server.serving import calibration, labels
+    except ImportError as error:
+        fail_without_extras(error)
+    answers = answers or file.with_suffix(".answers.jsonl")
+    if len({path.resolve() for path in (file, answers, out)}) < 3:
+        fail("the requests, --answers and --out must be three files")
+    with failures("the same command goes on"):
+        with file.open("rb") as source:
+            lines, skipped = labels.read_labels(read_lines(source))
+        usable = sum(line.label is not None for line in lines)
+        if usable < MIN_LABELS:
+            fail(f"{usable} labelled requests are too few, {MIN_LABELS} are needed{reasons(skipped)}")
+        skip = resume_point(answers)
+        with answers.open("ab") as sink:
+            texts = (line.text for line in lines)
+            _score(url, texts, sink, concurrency, {"k": k, "seed": seed}, skip, len(lines), lambda p: p.lines)
+        try:
+            with answers.open("rb") as rows:
+                answered = labels.read_answers(rows, lines)
+            skipped += answered.skipped
+            report = calibration.calibrate(answered)
+        except ValueError as error:
+            fail(f"{error}{reasons(skipped)}. The answers are kept in {answers}; without it, all are scored again")
+        out.write_text(report.calibration.model_dump_json(indent=2) + "\n", "utf-8")
+    say(f"{report.calibration.labels} labelled requests used{reasons(skipped)}")
+    typer.echo(calibration.as_text(report))
+    say(f"written to {out}; use it: grm serve --set stopping.calibration={out}")

@@ -1,0 +1,29 @@
+"""What the commands say, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, NoReturn
+
+import typer
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+Url = Annotated[str, typer.Option(envvar="GRM_CLIENT_URL", help="The server to talk to.")]
+
+
+def say(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    typer.echo(f"grm: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def fail_without_extras(error: ImportError) -> NoReturn:
+    fail(f"{error}. The server needs its extra packages: pip install 'grm-server[cpu]' or 'grm-server[cuda]'")
+
+
+def reasons(skipped: Mapping[str, int]) -> str:
+    """What was not used, to be added to a message; empty if all was."""
+    return f" (not used: {', '.join(f'{count} {reason}' for reason, count in skipped.items())})" if skipped else ""

@@ -1,0 +1,31 @@
+"""Trajectories as the judge saw and wrote them. For `grm collect`, which imports it when it is needed."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from grm_client.sft import Turns
+from grm_client.trajectories import Item, LabelledSample
+from grm_server.grm.prompts import JudgeTemplate, defused, judge_turn
+from grm_server.grm.types import Message, Task
+
+
+def load_template(path: Path | None) -> JudgeTemplate:
+    """The template of the package, or one of the user's own. Raises OSError and ValueError."""
+    source = files("grm_server.grm") / "templates" / "judge.txt" if path is None else path
+    return JudgeTemplate(source.read_text("utf-8"))
+
+
+def turns(template: JudgeTemplate, item: Item, sample: LabelledSample) -> Turns:
+    """The user turn without the hint, and the judge's turn with the leads that it was given.
+
+    Given principles are one of these leads, so they stand in the judge's turn as they stood there when it wrote.
+    """
+    query = item.query if isinstance(item.query, list) else [{"role": "user", "content": item.query}]
+    messages = tuple(Message(turn["role"], turn["content"]) for turn in query)
+    task = defused(Task(messages, tuple(item.responses), item.reference, item.principles))
+    order, scores = sample.order or (), sample.scores or ()
+    principles = sample.principles if task.principles is None else task.principles
+    completion = judge_turn(principles or "", sample.critique or "", [scores[i] or 0 for i in order])
+    return Turns(template.render(task, order), completion)

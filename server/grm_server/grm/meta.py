@@ -1,0 +1,94 @@
+"""The vote under a meta RM's guidance: how much each sample counts for.
+
+A meta RM gives every sample p, the probability that its scores are right (Liu et al. 2025, section 4.2).
+
+`meta_hinge`  weights w = max(p - p0, 0). The weighted sum of scores is additive over samples, so every stopping rule
+              works on it, and a meta RM that knows nothing changes nothing on average.
+`meta_top`    the paper's: the k_meta samples with the highest p vote, the others do not. A new sample can push an old
+              one out, so nothing can be said before all k are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from grm_server.grm.types import Bools, Floats
+
+FLOOR = 1e-6
+"""Weight of a sample that the hinge cuts off: where it cuts all of them, they vote as if there were no meta RM."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guided:
+    """Ballots under guidance, for `evidence.gather`."""
+
+    ballots: Floats
+    """(m, n). Their mean over samples is the weighted mean of the scores, and the differences within a sample are w_j
+    times those of its scores, w_j with mean 1."""
+    kept: Bools
+    """(m,), samples that vote."""
+    reach: float
+    """How far two ballots of a sample can be apart; infinite where a later sample may change what is past."""
+
+
+def hinge_weights(meta_rewards: Floats, p0: float) -> Floats:
+    """(m,) in FLOOR..1: (p - p0) / (1 - p0) where that is positive. NaN where p is.
+
+    p0: the probability at which a sample is worth nothing; 0.5 for two responses, where a coin is right half the time.
+    Calibrate p (Platt), or p0 does not mean that.
+    """
+    weights: Floats = np.where(np.isnan(meta_rewards), np.nan, np.maximum((meta_rewards - p0) / (1 - p0), FLOOR))
+    return weights
+
+
+def hinge(scores: Floats, meta_rewards: Floats, p0: float, score_range: float) -> Guided:
+    """scores: (m, n), NaN where a response was not shown or the sample has none. meta_rewards: (m,), NaN for those.
+
+    The ballots are L + w_j * (score - L) with w_j scaled to mean 1 and L the weighted mean of all scores. Scores enter
+    through their distance from L because a weight must not count as a difference between samples' leniency: so the
+    spread of the ballots over the samples is that of the weighted mean (the delta method), and differences between
+    responses are w_j * D_j.
+    """
+    weights = hinge_weights(meta_rewards, p0)
+    seen = ~np.isnan(scores)
+    voting: Bools = np.any(seen, axis=1)
+    if not voting.any():
+        return Guided(scores, voting, score_range)
+    scale = weights[voting].mean()
+    w = np.where(voting, weights / scale, 0.0)[:, None]
+    level = np.where(seen, w * scores, 0.0).sum() / (w * seen).sum()
+    cut = weights <= FLOOR
+    kept: Bools = voting if cut[voting].all() else voting & ~cut
+    return Guided(level + w * (scores - level), kept, score_range / scale)
+
+
+def top(scores: Floats, meta_rewards: Floats, k_meta: int, k: int) -> Guided:
+    """The k_meta of k samples with the highest p, earlier ones first among equals; the same share of fewer samples.
+
+    Ballots of the others are NaN. See `hinge` for the arguments.
+    """
+    voting = ~np.isnan(scores).all(axis=1)
+    count = -(-k_meta * int(voting.sum()) // k)
+    best = np.argsort(np.where(voting, -meta_rewards, np.inf), kind="stable")[:count]
+    kept = np.zeros(len(scores), dtype=np.bool_)
+    kept[best] = True
+    return Guided(np.where(kept[:, None], scores, np.nan), kept, np.inf)
+
+
+def guide(
+    scores: Floats,
+    meta_rewards: Sequence[float | None],
+    aggregate: Literal["meta_hinge", "meta_top"],
+    *,
+    p0: float,
+    k_meta: int,
+    k: int,
+    score_range: float = 9.0,
+) -> Guided:
+    """`hinge` or `top`, by name."""
+    p = np.array([np.nan if reward is None else reward for reward in meta_rewards], dtype=float)
+    return hinge(scores, p, p0, score_range) if aggregate == "meta_hinge" else top(scores, p, k_meta, k)

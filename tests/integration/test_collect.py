@@ -1,0 +1,315 @@
+"""`grm collect` as a user runs it, against `grm serve` with the fake engine in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from grm_client.rule_reward import boxed_scores, grm_rule_reward, is_right
+from grm_server.cli.turns import load_template
+from grm_server.grm.prompts import defused
+from grm_server.grm.types import Message, Task
+from tests.integration.processes import GRM, grm, serving
+
+ITEMS = 40
+N = 3
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("cache")) as url:
+        yield url
+
+
+def item(number: int, **fields: Any) -> str:
+    """Pairs, best of three and single answers in turn."""
+    responses = [["A", "B"], ["A", "B", "C"], ["A"]][number % 3]
+    label = number % max(2, len(responses))
+    return json.dumps({"id": number, "query": f"Q{number}?", "responses": responses, "label": label} | fields)
+
+
+def lines() -> list[str]:
+    """40 items that can be used and seven lines that cannot."""
+    useless = [
+        item(1000, label=None),
+        item(1001, label=3),
+        item(1002, label=True),
+        item(1003, label=7),
+        item(1004, principles=""),
+        "no JSON",
+        "",
+    ]
+    useful = [item(number) for number in range(ITEMS)]
+    return useful[:10] + useless + useful[10:]
+
+
+class Run(NamedTuple):
+    """`grm collect`, once."""
+
+    file: Path
+    out: Path
+    done: subprocess.CompletedProcess[str]
+    drawn: int
+    """Samples that the server drew for it."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(row) for row in self.out.read_text().splitlines()]
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        return [row for row in self.rows if "error" not in row]
+
+
+def drawn(url: str) -> int:
+    """Samples that the server has drawn so far."""
+    counts = (line for line in httpx.get(f"{url}/metrics").text.splitlines() if line.startswith("grm_samples_total"))
+    return int(sum(float(line.rpartition(" ")[2]) for line in counts))
+
+
+def run(url: str, folder: Path, *arguments: str, written: bytes | None = None) -> Run:
+    """In a folder of its own, with what an earlier run wrote there."""
+    file, out = folder / "labelled.jsonl", folder / "trajectories.jsonl"
+    file.write_text("\n".join(lines()) + "\n")
+    if written is not None:
+        out.write_bytes(written)
+    before = drawn(url)
+    done = grm("collect", str(file), "--out", str(out), "--url", url, "--seed", "1", *arguments)
+    return Run(file, out, done, drawn(url) - before)
+
+
+@pytest.fixture(scope="module")
+def first(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(url, tmp_path_factory.mktemp("first"))
+
+
+def test_items_become_labelled_trajectories(first: Run) -> None:
+    assert "Traceback" not in first.done.stderr
+    assert first.done.returncode == 1, "two lines have an error"
+    assert first.drawn == ITEMS * N
+    assert [row["id"] for row in first.items] == list(range(ITEMS))
+    assert [row["line"] for row in first.rows] == sorted(row["line"] for row in first.rows)
+    for row in first.items:
+        assert row["model"] == "fake"
+        verdicts = [sample["right"] for sample in row["samples"]]
+        assert verdicts == [is_right(sample["scores"], row["label"]) for sample in row["samples"]]
+        assert len(verdicts) == N
+        expected = "too_easy" if all(verdicts) else "mixed" if any(verdicts) else "unsolved"
+        assert row["difficulty"] == expected
+        assert not any(sample["hinted"] for sample in row["samples"])
+        assert row["usage"]["samples"] == N
+    assert {row["difficulty"] for row in first.items} == {"too_easy", "mixed", "unsolved"}
+
+
+def test_what_was_not_used_is_said_and_the_judge_is_summed_up(first: Run) -> None:
+    text = first.done.stderr
+    assert f"{ITEMS} items, {ITEMS * N} trajectories, 100.0% ({ITEMS * N} of {ITEMS * N}) parsed" in text
+    unused = (
+        "(not used: 1 no label, 1 label of one response is not 0 or 1, 2 label is no index of a response, "
+        "1 error invalid_body, 1 error bad_line)"
+    )
+    assert unused in text
+    right = sum(sample["right"] for row in first.items for sample in row["samples"])
+    assert f"accuracy {right / (ITEMS * N):.1%} ({right} of {ITEMS * N})" in text
+    easy = sum(row["difficulty"] == "too_easy" for row in first.items)
+    assert f"too easy {easy / ITEMS:.1%}" in text
+    tokens = sum(sample["completion_tokens"] for row in first.items for sample in row["samples"])
+    assert f"{tokens} completion tokens" in text
+
+
+def test_a_second_run_asks_nothing_and_says_the_same(url: str, first: Run, tmp_path: Path) -> None:
+    again = run(url, tmp_path, written=first.out.read_bytes())
+    assert again.drawn == 0
+    assert again.out.read_bytes() == first.out.read_bytes()
+    assert f"{ITEMS} items" in again.done.stderr
+    assert again.done.returncode == 0, "nothing failed in this run"
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"line": 3', b'{"lin'])
+def test_a_run_that_was_stopped_goes_on(url: str, first: Run, tmp_path: Path, torn: bytes) -> None:
+    whole = first.out.read_bytes().splitlines(keepends=True)
+    rest = run(url, tmp_path, written=b"".join(whole[:-8]) + torn)
+    assert rest.drawn == 8 * N
+    assert samples_of(rest) == samples_of(first)
+    # Also of the rows that were there before.
+    assert [line for line in rest.done.stderr.splitlines() if line.startswith("accuracy")] == [
+        line for line in first.done.stderr.splitlines() if line.startswith("accuracy")
+    ]
+
+
+def samples_of(run: Run) -> list[Any]:
+    return [(row["line"], row.get("samples")) for row in run.rows]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_was_killed_goes_on(url: str, tmp_path: Path, how: signal.Signals) -> None:
+    file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
+    file.write_text("".join(item(number) + "\n" for number in range(600)))
+    command = [*GRM, "collect", str(file), "--out", str(out), "--url", url, "--seed", "1", "--concurrency", "2"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 30
+        while not (out.exists() and out.stat().st_size > 10_000):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(process.pid, how)
+        assert process.wait(timeout=30) == (-signal.SIGKILL if how is signal.SIGKILL else 130)
+    before = out.read_bytes().count(b"\n")
+    assert 0 < before < 600
+    done = grm(*command[len(GRM) :])
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(row)["line"] for row in out.read_text().splitlines()] == list(range(1, 601))
+    assert "600 items, 1800 trajectories" in done.stderr
+
+
+def test_a_hint_for_items_that_are_never_solved(url: str, first: Run, tmp_path: Path) -> None:
+    hinted = run(url, tmp_path, "--hint")
+    unsolved = [row for row in hinted.items if row["difficulty"] == "unsolved"]
+    assert hinted.drawn == ITEMS * N + len(unsolved) * N
+    for row, plain in zip(hinted.items, first.items, strict=True):
+        assert row["samples"][:N] == plain["samples"]
+        assert row["difficulty"] == plain["difficulty"]
+        extra = row["samples"][N:]
+        assert len(extra) == (N if row in unsolved else 0)
+        assert all(sample["hinted"] for sample in extra)
+        assert [sample["right"] for sample in extra] == [is_right(sample["scores"], row["label"]) for sample in extra]
+        assert row["usage"]["samples"] == len(row["samples"])
+    solved = sum(any(sample["right"] for sample in row["samples"]) for row in unsolved)
+    assert f"{solved} of {len(unsolved)} solved with the hint" in hinted.done.stderr
+
+
+def prompt_of(row: dict[str, Any], sample: dict[str, Any]) -> str:
+    """The user turn of the judge, without a hint."""
+    task = Task((Message("user", row["query"]),), tuple(row["responses"]))
+    return load_template(None).render(defused(task), tuple(sample["order"]))
+
+
+def accepted(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    return [
+        (row, sample)
+        for row in run.items
+        if row["difficulty"] != "too_easy"
+        for sample in row["samples"]
+        if sample["right"]
+    ]
+
+
+def test_data_for_trl(url: str, first: Run, tmp_path: Path) -> None:
+    done = run(url, tmp_path, "--format", "trl", written=first.out.read_bytes())
+    assert done.drawn == 0, "what is collected is only converted"
+    examples = [json.loads(line) for line in (tmp_path / "trajectories.trl.jsonl").read_text().splitlines()]
+    pairs = accepted(done)
+    assert len(examples) == len(pairs) > 5
+    assert f"{len(examples)} trajectories written to" in done.done.stderr
+    for example, (row, sample) in zip(examples, pairs, strict=True):
+        shown = ", ".join(str(sample["scores"][i]) for i in sample["order"])
+        text = f"Specific Criteria: {sample['principles']}\nAnalysis: {sample['critique']}\nScores: \\boxed{{{shown}}}"
+        assert example == {
+            "prompt": [{"role": "user", "content": prompt_of(row, sample)}],
+            "completion": [{"role": "assistant", "content": text}],
+        }
+        # What fine-tuning teaches, the reward rule of the next stage calls right.
+        label = row["label"] if len(row["responses"]) == 1 else sample["order"].index(row["label"])
+        count = len(row["responses"])
+        assert grm_rule_reward([example["completion"]], label=[label], num_responses=[count]) == [1.0]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "labelled.jsonl",
+        "trajectories.jsonl",
+        "trajectories.trl.jsonl",
+    ]
+
+
+def test_hinted_trajectories_teach_without_the_hint(url: str, tmp_path: Path) -> None:
+    hinted = run(url, tmp_path, "--hint", "--format", "trl")
+    examples = [json.loads(line) for line in (tmp_path / "trajectories.trl.jsonl").read_text().splitlines()]
+    pairs = accepted(hinted)
+    assert any(sample["hinted"] for _, sample in pairs)
+    assert [example["prompt"][0]["content"] for example in examples] == [prompt_of(*pair) for pair in pairs]
+    assert all("known to be" not in example["prompt"][0]["content"] for example in examples)
+
+
+def test_data_for_llamafactory(url: str, first: Run, tmp_path: Path) -> None:
+    data = tmp_path / "sft.jsonl"
+    arguments = ["--format", "llamafactory", "--sft", str(data)]
+    done = run(url, tmp_path, *arguments, written=first.out.read_bytes())
+    examples = [json.loads(line) for line in data.read_text().splitlines()]
+    assert len(examples) == len(accepted(done))
+    human, gpt = examples[0]["conversations"]
+    assert (human["from"], gpt["from"]) == ("human", "gpt")
+    assert human["value"] == prompt_of(*accepted(done)[0])
+    assert boxed_scores(gpt["value"])
+    assert json.loads(done.done.stdout) == {
+        "sft": {"file_name": str(data), "formatting": "sharegpt", "columns": {"messages": "conversations"}}
+    }
+
+
+def test_a_template_of_the_users_own(url: str, first: Run, tmp_path: Path) -> None:
+    template = tmp_path / "mine.txt"
+    template.write_text("MINE {{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}")
+    run(url, tmp_path, "--format", "trl", "--template", str(template), written=first.out.read_bytes())
+    examples = (tmp_path / "trajectories.trl.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["prompt"][0]["content"].startswith("MINE Q") for line in examples)
+    template.write_text("shows nothing")
+    done = run(url, tmp_path, "--format", "trl", "--template", str(template), written=first.out.read_bytes()).done
+    assert done.returncode == 2
+    assert "--template: template:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_would_lose_data_is_refused(url: str, first: Run, tmp_path: Path) -> None:
+    file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
+    precious = tmp_path / "precious.jsonl"
+    scored = tmp_path / "scored.jsonl"
+    file.write_text("\n".join(lines()) + "\n")
+    out.write_bytes(first.out.read_bytes())
+    precious.write_text("mine\n")
+    request = json.dumps({"query": "Q0?", "responses": ["A", "B"], "k": 1}) + "\n"
+    assert grm("score", "-", "--out", str(scored), "--url", url, stdin=request).returncode == 0
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    before = drawn(url)
+    for arguments, complaint in (
+        (["--out", str(file)], "different files"),
+        (["--out", str(out), "--format", "trl", "--sft", str(out)], "different files"),
+        (["--out", str(precious)], "precious.jsonl"),
+        (["--out", str(scored)], "scored.jsonl"),
+        (["--out", str(out), "--format", "trl", "--sft", str(precious)], "precious.jsonl"),
+        (["--out", str(out), "--sft", str(tmp_path / "sft.jsonl")], "--format"),
+    ):
+        done = grm("collect", str(file), "--url", url, *arguments)
+        assert done.returncode == 2, arguments
+        assert complaint in done.stderr
+        assert "Traceback" not in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
+    assert drawn(url) == before
+
+
+def test_rows_of_other_items_are_not_taken_for_these(url: str, first: Run, tmp_path: Path) -> None:
+    file = tmp_path / "labelled.jsonl"
+    file.write_text("\n".join(lines()[1:]) + "\n")
+    out = tmp_path / "trajectories.jsonl"
+    out.write_bytes(first.out.read_bytes())
+    done = grm("collect", str(file), "--out", str(out), "--url", url)
+    assert done.returncode == 2
+    assert "the row of line 1 is about another request or label" in done.stderr
+    assert out.read_bytes() == first.out.read_bytes()
+
+
+def test_without_a_server_it_says_what_to_do_and_still_converts(first: Run, tmp_path: Path) -> None:
+    file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
+    file.write_text(first.file.read_text())
+    nobody = ["--url", "http://127.0.0.1:9"]
+    done = grm("collect", str(file), "--out", str(out), *nobody)
+    assert done.returncode == 2
+    assert "grm serve" in done.stderr
+    assert "Traceback" not in done.stderr
+    out.write_bytes(first.out.read_bytes())
+    assert grm("collect", str(file), "--out", str(out), "--format", "trl", *nobody).returncode == 0
+    assert (tmp_path / "trajectories.trl.jsonl").exists()

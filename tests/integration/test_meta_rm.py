@@ -1,0 +1,326 @@
+"""The vote under a meta RM, over HTTP around fake engines: guidance, failures, and what the answer says of them."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from grm_server.app import create_app
+from grm_server.engine.base import Rating
+from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.errors import MetaRMFailed
+from grm_server.settings import SettingsError, load_settings
+from tests.integration.conftest import Serve
+
+PAIR = {"query": "Why?", "responses": ["A.", "B."], "k": 4, "seed": 5, "return_samples": True}
+
+
+async def post(client: httpx.AsyncClient, status: int = 200, **changes: Any) -> dict[str, Any]:
+    response = await client.post("/v1/rewards", json=PAIR | changes)
+    assert response.status_code == status, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+class Connoisseur(FakeMetaRM):
+    """Believes a sample by what its verdict says."""
+
+    def __init__(self, believes: dict[str, float]) -> None:
+        super().__init__()
+        self.believes = believes
+
+    async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
+        await super().rate(prompt, answer)
+        verdict = answer.rpartition("\\boxed{")[2].rstrip("}")
+        return Rating(self.believes[verdict], 100, 60)
+
+
+VERDICTS = ["1, 5}", "5, 6}", "4, 8}", "7, 6}"]
+# Whichever order a sample was shown in, its verdict is worth the same.
+BELIEF = {"1, 5": 0.9, "5, 6": 0.2, "4, 8": 0.8, "7, 6": 0.1}
+
+
+async def test_the_k_meta_best_vote(serve: Serve) -> None:
+    meta_rm = Connoisseur(BELIEF)
+    async with serve(FakeSampler(VERDICTS), meta_rm=meta_rm) as client:
+        answer = await post(client, aggregate="meta_top", k_meta=2)
+    samples = answer["samples"]
+    assert (answer["aggregate"], answer["meta_rm"], answer["votes"], answer["k_valid"]) == (
+        "meta_top",
+        "guided",
+        [2, 2],
+        4,
+    )
+    kept = [sample for sample in samples if sample["kept"]]
+    assert sorted(sample["meta_reward"] for sample in kept) == [0.8, 0.9]
+    assert answer["vote_sums"] == [sum(sample["scores"][i] for sample in kept) for i in range(2)]
+    assert answer["rewards"] == [total / 2 for total in answer["vote_sums"]]
+    assert (answer["usage"]["meta_tokens"], answer["usage"]["meta_cached_tokens"]) == (400, 240)
+
+
+async def test_the_hinge_weighs(serve: Serve) -> None:
+    async with serve(FakeSampler(VERDICTS), meta_rm=Connoisseur(BELIEF)) as client:
+        answer = await post(client, aggregate="meta_hinge")
+    weights = {0.9: 0.8, 0.8: 0.6}
+    kept = [sample for sample in answer["samples"] if sample["kept"]]
+    assert len(kept) == 2
+    expected = [sum(weights[s["meta_reward"]] * s["scores"][i] for s in kept) / 1.4 for i in range(2)]
+    assert answer["rewards"] == pytest.approx(expected, abs=1e-4)
+
+
+async def test_half_of_k_votes_by_default(serve: Serve) -> None:
+    async with serve(FakeSampler(), meta_rm=FakeMetaRM()) as client:
+        answer = await post(client, aggregate="meta_top", k=9)
+    assert sum(sample["kept"] for sample in answer["samples"]) == 4
+
+
+async def test_what_the_meta_rm_reads(serve: Serve) -> None:
+    """The responses in the order that the sample saw, then all of the judge's turn."""
+    meta_rm, shown = FakeMetaRM(), []
+    prepare = meta_rm.prepare
+    meta_rm.prepare = lambda prompt: shown.append(prompt) or prepare(prompt)  # type: ignore[method-assign, func-returns-value]
+    async with serve(FakeSampler(VERDICTS), meta_rm=meta_rm) as client:
+        await post(client, aggregate="meta_hinge", reference="Because.")
+        # Two orders, each tokenised once.
+        assert len(shown) == 2
+        assert {re.findall(r"Response 1\]\n(.)", prompt)[0] for prompt in shown} == {"A", "B"}
+        assert all("Why?" in prompt and "Because." in prompt for prompt in shown)
+        assert re.fullmatch(
+            r"Specific Criteria: Correctness \(weight 1\)\.\nAnalysis: Reading \w+\.\nScores: \\boxed\{\d, \d\}",
+            meta_rm.answers[0],
+        )
+        await post(client, aggregate="meta_hinge", principles="Be brief.")
+    assert meta_rm.answers[-1].startswith("Specific Criteria: Be brief.\nAnalysis: ")
+    assert "Be brief." not in shown[-1]
+
+
+async def test_a_sample_is_rated_while_others_are_written(serve: Serve) -> None:
+    class Slow(FakeSampler):
+        async def _write(self, prepared: Any, seed: int, urgency: Any) -> Any:
+            self.delay_s = 0.0 if self.started == 0 else 0.3
+            return await super()._write(prepared, seed, urgency)
+
+    sampler, meta_rm = Slow(), FakeMetaRM()
+    async with serve(sampler, meta_rm=meta_rm) as client:
+        request = asyncio.create_task(post(client, aggregate="meta_hinge"))
+        await asyncio.sleep(0.15)
+        assert (len(meta_rm.answers), sampler.running) == (1, 3)
+        await request
+
+
+async def test_a_failed_sample_is_not_rated(serve: Serve) -> None:
+    meta_rm = FakeMetaRM()
+    async with serve(FakeSampler(["no scores", "5, 6}", "4, 8}", "7, 6}"]), meta_rm=meta_rm) as client:
+        answer = await post(client, aggregate="meta_hinge")
+    assert len(meta_rm.answers) == 3
+    failed = [sample for sample in answer["samples"] if sample["failure"]]
+    assert [(sample["meta_reward"], sample["kept"]) for sample in failed] == [(None, False)]
+
+
+@pytest.mark.parametrize("stop", [{"rule": "decided"}, {"rule": "strict"}, {"rule": "precision", "se": 1.0}])
+async def test_every_rule_stops_on_weighted_votes(serve: Serve, stop: dict[str, Any]) -> None:
+    class Judge(FakeSampler):
+        async def _write(self, prepared: Any, seed: int, urgency: Any) -> Any:
+            first = prepared.script.prompt.split("[The Begin of Response ")[1]
+            self.outcomes.append("2, 9}" if "A." in first else "9, 2}")
+            return await super()._write(prepared, seed, urgency)
+
+    async with serve(Judge(), meta_rm=FakeMetaRM([0.8] * 32)) as client:
+        answer = await post(client, aggregate="meta_hinge", stop=stop, k=32)
+    assert answer["stop_reason"] == stop["rule"]
+    assert answer["k_used"] < 32
+    assert answer["best"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"aggregate": "meta_top", "stop": {"rule": "decided"}}, "stop"),
+        ({"aggregate": "meta_top", "stop": {"rule": "strict"}}, "stop"),
+        ({"aggregate": "meta_top", "k_meta": 5}, "k_meta"),
+        ({"aggregate": "meta_top", "k_meta": 0}, "k_meta"),
+        ({"aggregate": "meta_top", "k_meta": 2, "min_votes": 3}, "min_votes"),
+        ({"aggregate": "meta_hinge", "k_meta": 2}, "k_meta"),
+        ({"k_meta": 2}, "k_meta"),
+        ({"meta_rm_failure": "ignore"}, "meta_rm_failure"),
+    ],
+)
+async def test_what_does_not_go_together(serve: Serve, changes: dict[str, Any], param: str) -> None:
+    async with serve(FakeSampler(), meta_rm=FakeMetaRM()) as client:
+        response = await client.post("/v1/rewards", json=PAIR | changes)
+    assert response.status_code in (400, 422)
+    assert response.json()["error"]["param"] == param
+
+
+async def test_a_server_without_one_says_so(serve: Serve) -> None:
+    async with serve(FakeSampler()) as client:
+        error = (await post(client, 400, aggregate="meta_hinge"))["error"]
+        plain = await post(client)
+    assert error["param"] == "aggregate"
+    assert "--meta-rm" in error["message"]
+    assert (plain["meta_rm"], plain["aggregate"], plain["usage"]["meta_tokens"]) == (None, "mean", 0)
+
+
+async def test_nobody_is_rated_who_did_not_ask(serve: Serve) -> None:
+    meta_rm = FakeMetaRM()
+    async with serve(FakeSampler(), meta_rm=meta_rm) as client:
+        answer = await post(client)
+    assert meta_rm.answers == []
+    assert [(sample["meta_reward"], sample["kept"]) for sample in answer["samples"]] == [(None, True)] * 4
+
+
+@pytest.mark.parametrize("aggregate", ["meta_hinge", "meta_top"])
+async def test_the_defaults_of_the_server_give_way(serve: Serve, aggregate: str) -> None:
+    sampler = FakeSampler()
+    async with serve(sampler, f"judge.aggregate={aggregate}", "stopping.rule=decided", meta_rm=FakeMetaRM()) as client:
+        plain = await post(client)
+        stopping = await post(client, stop={"rule": "decided"})
+        one = await post(client, responses=["A."])
+    assert plain["aggregate"] == one["aggregate"] == aggregate
+    assert stopping["aggregate"] == "meta_hinge"
+
+
+FAILED = MetaRMFailed("gone")
+
+
+async def test_a_failure_is_an_error(serve: Serve) -> None:
+    sampler = FakeSampler(delay_s=0.01)
+    async with serve(sampler, meta_rm=FakeMetaRM([0.5, FAILED])) as client:
+        response = await client.post("/v1/rewards", json=PAIR | {"aggregate": "meta_hinge"})
+        metrics = (await client.get("/metrics")).text
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "5"
+    assert response.json()["error"]["code"] == "meta_rm_failed"
+    assert sampler.running == 0
+    assert 'grm_meta_ratings_total{outcome="failed"} 1.0' in metrics
+    assert 'grm_requests_total{code="meta_rm_failed"} 1.0' in metrics
+
+
+@pytest.mark.parametrize("aggregate", ["meta_hinge", "meta_top"])
+@pytest.mark.parametrize("ratings", [[FAILED], [0.9, 0.1, FAILED], [0.9, 0.9, 0.1, FAILED]])
+async def test_or_the_plain_vote_of_all_samples_said_aloud(
+    serve: Serve, aggregate: str, ratings: list[float | MetaRMFailed]
+) -> None:
+    async with serve(FakeSampler(), meta_rm=FakeMetaRM(ratings)) as client:
+        answer = await post(client, aggregate=aggregate, meta_rm_failure="vote")
+        plain = await post(client)
+        metrics = (await client.get("/metrics")).text
+    assert (answer["meta_rm"], answer["aggregate"]) == ("failed", "mean")
+    assert answer["rewards"] == plain["rewards"]
+    assert answer["vote_sums"] == plain["vote_sums"]
+    assert all(sample["kept"] for sample in answer["samples"])
+    assert "grm_requests_unguided_total 1.0" in metrics
+
+
+async def test_a_meta_rm_that_is_known_to_be_gone_costs_no_sample(serve: Serve) -> None:
+    sampler, meta_rm = FakeSampler(), FakeMetaRM()
+    meta_rm.dead = FAILED
+    async with serve(sampler, "meta_rm.failure=vote", meta_rm=meta_rm) as client:
+        await post(client, 503, aggregate="meta_hinge", meta_rm_failure="error")
+        assert sampler.started == 0
+        answer = await post(client, aggregate="meta_hinge")
+    assert answer["meta_rm"] == "failed"
+    assert meta_rm.answers == []
+
+
+async def test_it_fails_in_a_later_wave(serve: Serve) -> None:
+    """What was drawn stays, and the rule goes on with the plain vote."""
+    sampler = FakeSampler(["5, 5}"] * 16)
+    async with serve(sampler, meta_rm=FakeMetaRM([0.9] * 5 + [FAILED])) as client:
+        answer = await post(
+            client, aggregate="meta_hinge", meta_rm_failure="vote", k=16, stop={"rule": "decided", "gamma": 1e-9}
+        )
+    assert (answer["k_used"], answer["meta_rm"], answer["rewards"]) == (16, "failed", [5, 5])
+    # One that has failed is not asked again.
+    assert sum(sample["meta_reward"] is not None for sample in answer["samples"]) < 16
+
+
+async def test_at_the_deadline_only_rated_samples_vote(serve: Serve) -> None:
+    meta_rm = FakeMetaRM(delay_s=5)
+    async with serve(FakeSampler(), meta_rm=meta_rm) as client:
+        error = (await post(client, 504, aggregate="meta_hinge", deadline_s=0.2))["error"]
+    assert error["code"] == "deadline_exceeded"
+    assert meta_rm.rating == 0
+
+
+async def test_a_caller_who_hangs_up_takes_the_ratings_along(serve: Serve) -> None:
+    meta_rm = FakeMetaRM(delay_s=5)
+    async with serve(FakeSampler(), meta_rm=meta_rm) as client:
+        request = asyncio.create_task(post(client, aggregate="meta_hinge"))
+        await asyncio.sleep(0.1)
+        assert meta_rm.rating == 4
+        request.cancel()
+        await asyncio.wait([request])
+        await asyncio.sleep(0.05)
+        assert meta_rm.rating == 0
+
+
+async def test_a_stream_shows_the_ratings(serve: Serve) -> None:
+    async with serve(FakeSampler(VERDICTS), meta_rm=Connoisseur(BELIEF)) as client:
+        response = await client.post(
+            "/v1/rewards", json=PAIR | {"aggregate": "meta_top"}, headers={"Accept": "text/event-stream"}
+        )
+    events = [json.loads(line.removeprefix("data: ")) for line in response.text.splitlines() if line[:5] == "data:"]
+    samples = [event for event in events if "meta_reward" in event]
+    assert sorted(sample["meta_reward"] for sample in samples) == [0.1, 0.2, 0.8, 0.9]
+    assert all(sample["kept"] is None for sample in samples)
+    assert sum(sample["kept"] for sample in events[-1]["samples"]) == 2
+
+
+async def test_many_responses_in_blocks(serve: Serve) -> None:
+    async with serve(FakeSampler(), meta_rm=FakeMetaRM()) as client:
+        hinge = await post(client, aggregate="meta_hinge", responses=[f"{i}." for i in range(12)], list_size=4, k=4)
+        top = await post(client, aggregate="meta_top", responses=[f"{i}." for i in range(12)], list_size=4, k=8)
+    assert len(hinge["rewards"]) == 12
+    assert len(top["samples"]) == 24
+    assert sum(sample["kept"] for sample in top["samples"]) == 12
+
+
+async def test_an_audit_goes_on_under_guidance(serve: Serve) -> None:
+    class Judge(FakeSampler):
+        async def _write(self, prepared: Any, seed: int, urgency: Any) -> Any:
+            first = prepared.script.prompt.split("[The Begin of Response ")[1]
+            self.outcomes.append("2, 9}" if "A." in first else "9, 2}")
+            return await super()._write(prepared, seed, urgency)
+
+    meta_rm = FakeMetaRM([0.9] * 16)
+    async with serve(Judge(), "stopping.audit_share=1", meta_rm=meta_rm) as client:
+        answer = await post(client, aggregate="meta_hinge", stop={"rule": "decided"}, k=16)
+        await asyncio.sleep(0.1)
+        metrics = (await client.get("/metrics")).text
+    assert answer["k_used"] == 4
+    assert len(meta_rm.answers) == 16
+    assert 'grm_audits_total{outcome="agree"} 1.0' in metrics
+
+
+async def test_both_models_are_listed(serve: Serve) -> None:
+    async with serve(FakeSampler(), meta_rm=FakeMetaRM()) as client:
+        models = (await client.get("/v1/models")).json()["data"]
+    assert [(model["id"], model["role"]) for model in models] == [("fake", "judge"), ("fake-meta", "meta_rm")]
+
+
+async def test_a_hint_is_for_the_judge_alone(serve: Serve) -> None:
+    sampler, meta_rm, shown = FakeSampler(), FakeMetaRM(), []
+    prepare = meta_rm.prepare
+    meta_rm.prepare = lambda prompt: shown.append(prompt) or prepare(prompt)  # type: ignore[method-assign, func-returns-value]
+    async with serve(sampler, meta_rm=meta_rm) as client:
+        await post(client, hint=1, aggregate="meta_hinge")
+        for script, _, _ in sampler.calls:
+            position = re.search(r"Response (\d)\]\nB\.", script.prompt)
+            assert position is not None
+            assert script.prompt.endswith(f"Hint: Response {position[1]} is known to be the best.")
+        assert not any("Hint" in prompt for prompt in shown)
+        await post(client, hint=0, responses=["A."])
+        assert sampler.calls[-1][0].prompt.endswith("Hint: the response is known to be bad.")
+        assert (await post(client, 400, hint=2))["error"]["param"] == "hint"
+        assert (await post(client, 400, hint=2, responses=["A."]))["error"]["param"] == "hint"
+
+
+def test_settings_that_do_not_go_together() -> None:
+    with pytest.raises(SettingsError, match="--meta-rm"):
+        create_app(load_settings({}, ["judge.aggregate=meta_hinge"]))
+    with pytest.raises(SettingsError, match=r"meta_rm\.url"):
+        create_app(load_settings({}, ["meta_rm.kind=remote", "meta_rm.model=org/name"]))

@@ -1,0 +1,77 @@
+"""Which trajectories teach, and the files that trainers read."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grm_client.sft import Format, Turns, dataset_info, is_sft, write_sft
+from grm_client.trajectories import Item, ItemRow, LabelledSample, read_rows
+from tests.unit.client.test_trajectories import HINTED, PARTIAL, RIGHT, TIED, UNREAD, WRONG, row
+
+
+def render(item: Item, sample: LabelledSample) -> Turns:
+    return Turns(f"judge {item.query}", f"{sample.critique} {sample.scores}")
+
+
+def written(*rows: bytes, form: Format = Format.TRL) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    out = io.BytesIO()
+    found = write_sft(read_rows(rows), out, form, render)
+    examples = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert found.examples == len(examples)
+    return examples, found.left_out
+
+
+def test_what_is_right_and_not_too_easy_teaches() -> None:
+    cut = RIGHT.model_copy(update={"finish_reason": "length"})
+    examples, left_out = written(
+        row(1, RIGHT, RIGHT, UNREAD),
+        row(2, RIGHT, TIED, PARTIAL),
+        row(3, WRONG, WRONG, HINTED),
+        row(4, cut, WRONG),
+    )
+    assert len(examples) == 2
+    assert left_out == {"too easy": 2, "not judged": 2, "wrong": 4, "cut at the token budget": 1}
+
+
+def test_trl_gets_a_prompt_and_a_completion() -> None:
+    """Conversational prompt-completion: https://huggingface.co/docs/trl/dataset_formats."""
+    (example,), _ = written(row(1, RIGHT, WRONG))
+    assert example == {
+        "prompt": [{"role": "user", "content": "judge q"}],
+        "completion": [{"role": "assistant", "content": "C (9, 1)"}],
+    }
+
+
+def test_llamafactory_gets_sharegpt_and_is_told_so() -> None:
+    (example,), _ = written(row(1, RIGHT, WRONG), form=Format.LLAMAFACTORY)
+    assert example == {
+        "conversations": [{"from": "human", "value": "judge q"}, {"from": "gpt", "value": "C (9, 1)"}],
+    }
+    (name, entry), *none = json.loads(dataset_info(Path("data/grm.llamafactory.jsonl"))).items()
+    assert (name, none) == ("grm", [])
+    assert entry["formatting"] == "sharegpt"
+    assert list(example) == [entry["columns"]["messages"]]
+    assert Path(entry["file_name"]).is_absolute()
+
+
+@pytest.mark.parametrize("form", Format)
+def test_a_file_of_ours_is_known_by_its_beginning(form: Format) -> None:
+    out = io.BytesIO()
+    write_sft(read_rows([row(1, RIGHT, WRONG)]), out, form, render)
+    assert is_sft(out.getvalue()[:64])
+    assert is_sft(b"")
+    assert not is_sft(b'{"query": "q"}')
+
+
+def test_texts_are_written_as_they_are() -> None:
+    item = next(read_rows([row(1, RIGHT, WRONG)]))
+    assert isinstance(item, ItemRow)
+    out = io.BytesIO()
+    write_sft([item], out, Format.TRL, lambda *_: Turns('é\u2028"\n', "judged"))
+    assert json.loads(out.getvalue())["prompt"][0]["content"] == 'é\u2028"\n'
+    assert out.getvalue().count(b"\n") == 1

@@ -1,0 +1,160 @@
+"""Labelled trajectories: labels, difficulty, rows, and what a file of them adds up to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from grm_client import APIError
+from grm_client.collect_report import as_lines, summarise
+from grm_client.jsonl import error_row, result_row
+from grm_client.trajectories import ItemRow, LabelledSample, difficulty, failed, labelled, read_rows
+from grm_client.types import Sample
+
+SampleFields = Callable[..., dict[str, Any]]
+
+PART = {"order": (0, 1), "principles": "P", "critique": "C", "failure": None, "finish_reason": "stop", "seed": 7}
+
+
+def trajectory(scores: tuple[int | None, ...] | None, right: bool | None, *, hinted: bool = False) -> LabelledSample:
+    rest = PART | ({"failure": "no_scores"} if scores is None else {})
+    return LabelledSample(index=0, scores=scores, right=right, hinted=hinted, completion_tokens=10, **rest)
+
+
+RIGHT, WRONG, TIED = trajectory((9, 1), True), trajectory((1, 9), False), trajectory((5, 5), False)
+UNREAD, PARTIAL = trajectory(None, None), trajectory((9, None), None)
+HINTED = trajectory((9, 1), True, hinted=True)
+
+
+def row(line: int, *samples: LabelledSample, responses: tuple[str, ...] = ("a", "b")) -> bytes:
+    fields = {
+        "model": "judge",
+        "query": "q",
+        "responses": responses,
+        "label": 0,
+        "reference": None,
+        "principles": None,
+        "task": "",
+        "difficulty": difficulty(samples),
+        "samples": [sample.model_dump() for sample in samples],
+        "usage": None,
+    }
+    return result_row(line, {"any": ["thing"]}, fields)
+
+
+def test_samples_are_labelled_by_the_rule(sample: SampleFields) -> None:
+    answered = [
+        Sample(**fields)
+        for fields in (
+            sample(0, scores=[3, 9, 4]),
+            sample(1, scores=[9, 9, 4]),
+            sample(2, scores=None, failure="out_of_range"),
+            sample(3, scores=[None, 9, 4]),
+        )
+    ]
+    found = labelled(answered, 1, hinted=True)
+    assert [(one.index, one.right, one.failure) for one in found] == [
+        (0, True, None),
+        (1, False, None),
+        (2, None, "out_of_range"),
+        (3, None, None),
+    ]
+    assert all(one.hinted for one in found)
+    assert found[0].model_dump() == {
+        "index": 0,
+        "order": (2, 0, 1),
+        "principles": "principles of 0",
+        "critique": "critique of 0",
+        "scores": (3, 9, 4),
+        "right": True,
+        "failure": None,
+        "hinted": True,
+        "finish_reason": "stop",
+        "completion_tokens": 30,
+        "seed": 70,
+    }
+
+
+def test_samples_of_which_only_the_failure_is_known_are_counted() -> None:
+    found = failed({"no_scores": 2, "engine_error": 1}, hinted=False)
+    assert [one.failure for one in found] == ["no_scores", "no_scores", "engine_error"]
+    assert {(one.right, one.scores, one.order, one.index) for one in found} == {(None, None, None, None)}
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([RIGHT, RIGHT], "too_easy"),
+        ([RIGHT, UNREAD], "too_easy"),
+        ([RIGHT, WRONG], "mixed"),
+        ([WRONG, TIED, UNREAD], "unsolved"),
+        ([WRONG, HINTED], "unsolved"),
+        ([UNREAD, PARTIAL], None),
+        ([HINTED], None),
+        ([], None),
+    ],
+)
+def test_difficulty_is_of_what_can_be_judged_without_a_hint(samples: list[LabelledSample], expected: str) -> None:
+    assert difficulty(samples) == expected
+
+
+class TestReadRows:
+    def test_what_was_written_is_read(self) -> None:
+        (read,) = read_rows([row(3, RIGHT, UNREAD)])
+        assert isinstance(read, ItemRow)
+        assert (read.line, read.id, read.samples) == (3, {"any": ["thing"]}, [RIGHT, UNREAD])
+
+    def test_a_torn_last_row_does_not_count(self) -> None:
+        assert len(list(read_rows([row(1, RIGHT), row(2, RIGHT)[:-1]]))) == 1
+
+    @pytest.mark.parametrize(
+        "text", [b"dear diary\n", b"[]\n", b'{"line": 1, "id": null, "rewards": [1.0]}\n', b"\n", b'{"line": 0}\n']
+    )
+    def test_rows_of_another_kind_are_named(self, text: bytes) -> None:
+        with pytest.raises(ValueError, match="row 2 is no row of `grm collect`"):
+            list(read_rows([row(1, RIGHT), text]))
+
+
+def test_a_summary_counts_what_the_judge_said_without_a_hint() -> None:
+    rows = [
+        row(1, RIGHT, RIGHT, RIGHT),
+        row(2, RIGHT, TIED, UNREAD),
+        row(3, WRONG, TIED, TIED, HINTED, WRONG.model_copy(update={"hinted": True})),
+        row(4, WRONG, WRONG, WRONG, WRONG.model_copy(update={"hinted": True})),
+        row(5, UNREAD, UNREAD, UNREAD),
+        row(6, trajectory((7,), True), trajectory((7,), True), trajectory((3,), False), responses=("a",)),
+        error_row(7, None, APIError(422, "invalid_body", "m")),
+    ]
+    found = summarise(read_rows(rows))
+    assert (found.samples, found.parsed, found.judged, found.right) == (18, 14, 14, 6)
+    # The single responses of row 6 cannot tie.
+    assert (found.compared, found.tied) == (11, 3)
+    assert found.difficulties == {"too_easy": 1, "mixed": 2, "unsolved": 2, None: 1}
+    assert (found.hinted, found.solved) == (2, 1)
+    assert found.errors == {"invalid_body": 1}
+    assert found.completion_tokens == 21 * 10
+    assert as_lines(found) == [
+        "6 items, 18 trajectories, 77.8% (14 of 18) parsed",
+        "accuracy 42.9% (6 of 14), ties 27.3% (3 of 11)",
+        "too easy 16.7% (1 of 6), mixed 33.3% (2 of 6), unsolved 33.3% (2 of 6), nothing parsed 16.7% (1 of 6); "
+        "1 of 2 solved with the hint",
+        "210 completion tokens",
+    ]
+
+
+def test_a_summary_of_nothing_divides_by_nothing() -> None:
+    assert "- (0 of 0)" in as_lines(summarise([]))[1]
+
+
+def test_samples_that_saw_a_part_are_said_to_be_left_out() -> None:
+    found = summarise(read_rows([row(1, RIGHT, PARTIAL)]))
+    assert (found.parsed, found.judged) == (2, 1)
+    assert "1 showed a part of the responses" in as_lines(found)[0]
+
+
+def test_a_row_begins_as_those_that_can_be_resumed() -> None:
+    assert row(12, RIGHT).startswith(b'{"line": 12, ')
+    assert json.loads(row(12, RIGHT))["difficulty"] == "too_easy"
