@@ -18,7 +18,6 @@ from grm_client.exchange import as_rewards
 from grm_client.jsonl import BadLine, Row, parse_line, result_row
 from grm_client.rule_reward import labels_of
 from grm_client.trajectories import ErrorRow, Item, ItemRow, LabelledSample, difficulty, failed, labelled
-from grm_client.types import Usage
 from grm_client.work_file import Done, Progress, work_file
 
 
@@ -110,7 +109,7 @@ class _Draw(NamedTuple):
 
     model: str | None
     samples: list[LabelledSample]
-    usage: Usage | None
+    usage: dict[str, int] | None
 
 
 async def _collect(client: AsyncGRMClient, body: Mapping[str, Any], n: int, hint: bool) -> Item:
@@ -148,10 +147,10 @@ async def _draw(client: AsyncGRMClient, request: Mapping[str, Any], label: int, 
             raise
         # Samples that do not parse are what this is about; they must not vanish from the counts.
         return _Draw(None, failed(error.details, hinted=hinted), None)
-    return _Draw(answer.model, labelled(answer.samples or (), label, hinted=hinted), answer.usage)
+    return _Draw(answer.model, labelled(answer.samples or (), label, hinted=hinted), answer.usage.model_dump())
 
 
-def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
+def _sum(one: dict[str, int] | None, other: dict[str, int] | None) -> dict[str, int] | None:
     if one is None or other is None:
         return one or other
-    return Usage(**{name: getattr(one, name) + getattr(other, name) for name in Usage.model_fields})
+    return {name: one[name] + other[name] for name in one}

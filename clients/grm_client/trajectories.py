@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from grm_client.rule_reward import is_right
-from grm_client.types import Sample, Usage
+from grm_client.types import Sample
 
 Difficulty = Literal["too_easy", "mixed", "unsolved"]
 
@@ -67,8 +67,8 @@ class Item(_Part):
     """Whether all, some or none of the samples are right, of those without a hint that are right or wrong at all; None
     if there are none."""
     samples: list[LabelledSample]
-    usage: Usage | None
-    """Of all samples; None where the server did not tell."""
+    usage: dict[str, int] | None
+    """`types.Usage` of all samples, as it was when the row was written; None where the server did not tell."""
 
 
 class ItemRow(Item):

@@ -66,7 +66,7 @@ def judge(answer: Answer, sample: Sample) -> Callable[..., Handler]:
     return build
 
 
-async def test_a_row_says_all_there_is_to_know(judge: Callable[..., Handler]) -> None:
+async def test_a_row_says_all_there_is_to_know(judge: Callable[..., Handler], answer: Answer) -> None:
     asked: list[dict[str, Any]] = []
     given = line(id=[7], reference="known", principles="be fair", task="math", temperature=0.9)
     out, progress = await collected(judge([[3, 9], [5, 5], None], asked=asked), given, seed=4)
@@ -117,7 +117,7 @@ async def test_a_row_says_all_there_is_to_know(judge: Callable[..., Handler]) ->
         "principles": "be fair",
         "task": "math",
         "difficulty": "mixed",
-        "usage": {"samples": 9, "prompt_tokens": 1000, "cached_tokens": 600, "completion_tokens": 240} | row["usage"],
+        "usage": answer()["usage"],
     }
     assert (progress.done, progress.failed, progress.samples, progress.completion_tokens) == (1, 0, 3, 90)
 
