@@ -85,7 +85,7 @@ async def request(sampler: Sampler, scripts: dict[Draw, Script]) -> dict[str, in
     prepared = {draw.order: sampler.prepare(script) for draw, script in scripts.items()}
     samples: list[Sample] = []
 
-    async def keep(draw: Draw, outcome: Outcome) -> Failure:
+    def keep(draw: Draw, outcome: Outcome) -> Failure:
         assert isinstance(outcome, Sample)
         samples.append(outcome)
         return Failure(draw, FailureReason.NO_SCORES, outcome)

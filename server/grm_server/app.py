@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -22,11 +21,12 @@ from grm_server.engine.meta_card import MetaCard, load_card
 from grm_server.engine.remote_meta import connect
 from grm_server.engine.vllm import start_vllm
 from grm_server.engine.vllm_meta import start_vllm_meta
-from grm_server.grm.prompts import JudgeTemplate
+from grm_server.grm.types import needs_meta_rm
 from grm_server.pipeline.rater import Guidance
 from grm_server.serving.calibration import Calibration, load_calibration
 from grm_server.serving.priors import PriorStore
 from grm_server.serving.scoring import Scoring
+from grm_server.serving.templates import judge_template, meta_template
 from grm_server.settings import Settings, SettingsError
 from grm_server.telemetry.metrics import Metrics
 
@@ -42,8 +42,11 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
 
     Raises SettingsError for a template that cannot be read or does not show what it must.
     """
-    template, calibration = _template(settings), _calibration(settings)
-    meta_template, card = _meta_template(settings), _meta_card(settings)
+    with _about("judge.template"):
+        template = judge_template(settings.judge.template)
+    with _about("meta_rm.template"):
+        rater_template = meta_template(settings.meta_rm.template)
+    calibration, card = _calibration(settings), _meta_card(settings)
     service = Service(_policy(settings), Metrics())
 
     @asynccontextmanager
@@ -60,7 +63,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
             engine,
             service.metrics,
             PriorStore((settings.stopping.priors or settings.cache_dir / "priors.json").expanduser()),
-            None if rater is None else Guidance(rater, meta_template, settings.meta_rm.p0),
+            None if rater is None else Guidance(rater, rater_template, settings.meta_rm.p0),
             audit_share=settings.stopping.audit_share,
             calibration=calibration,
         )
@@ -116,28 +119,19 @@ def _last_part(model: str) -> str:
     return model.rstrip("/").rpartition("/")[2]
 
 
-def _template(settings: Settings) -> JudgeTemplate:
-    path = settings.judge.template
+@contextmanager
+def _about(setting: str) -> Iterator[None]:
+    """A file that cannot be used is a wrong setting."""
     try:
-        source = (files("grm_server.grm") / "templates" / "judge.txt" if path is None else path).read_text("utf-8")
-        return JudgeTemplate(source)
+        yield
     except (OSError, ValueError) as error:
-        raise SettingsError(f"judge.template: {error}") from error
-
-
-def _meta_template(settings: Settings) -> JudgeTemplate:
-    path = settings.meta_rm.template
-    try:
-        source = (files("grm_server.grm") / "templates" / "meta.txt" if path is None else path).read_text("utf-8")
-        return JudgeTemplate(source, principles=False)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"meta_rm.template: {error}") from error
+        raise SettingsError(f"{setting}: {error}") from error
 
 
 def _meta_card(settings: Settings) -> MetaCard | None:
     """What is known of the meta RM, if anything. Raises SettingsError where it may not do what it is set to do."""
     meta = settings.meta_rm
-    guided = settings.judge.aggregate in ("meta_hinge", "meta_top")
+    guided = needs_meta_rm(settings.judge.aggregate)
     if meta.kind == "none":
         if guided:
             raise SettingsError(f"judge.aggregate = {settings.judge.aggregate} needs a meta RM (--meta-rm)")
@@ -146,10 +140,8 @@ def _meta_card(settings: Settings) -> MetaCard | None:
         raise SettingsError("meta_rm.kind = remote needs meta_rm.url, the address of /classify or /pooling")
     if meta.kind in ("vllm", "remote") and meta.model is None:
         raise SettingsError(f"meta_rm.kind = {meta.kind} needs meta_rm.model, a path or a name on a model hub")
-    try:
+    with _about("meta_rm.model"):
         card = None if meta.model is None else load_card(Path(meta.model))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"meta_rm.model: {error}") from error
     if guided and card is not None and not card.passes and not meta.allow_weak:
         raise SettingsError(
             f"judge.aggregate = {settings.judge.aggregate}: of the meta RM {meta.model} its card says that "

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 GRM = [sys.executable, "-m", "grm_server"]
 
 
@@ -27,3 +29,9 @@ def serving(cache: Path, *arguments: str) -> Iterator[str]:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode in (0, -signal.SIGINT, 130)
+
+
+def drawn(url: str) -> int:
+    """Samples that the server has drawn so far."""
+    counts = (line for line in httpx.get(f"{url}/metrics").text.splitlines() if line.startswith("grm_samples_total"))
+    return int(sum(float(line.rpartition(" ")[2]) for line in counts))

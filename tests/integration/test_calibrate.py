@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from grm_server.serving.calibration import load_calibration
-from tests.integration.processes import grm, serving
+from tests.integration.processes import drawn, grm, serving
 
 FIXED = {"k": 2, "stop": {"rule": "fixed"}}
 
@@ -78,12 +78,6 @@ def first(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     file = tmp_path_factory.mktemp("first") / "labelled.jsonl"
     file.write_text("\n".join(lines()) + "\n")
     return run(url, file)
-
-
-def drawn(url: str) -> int:
-    """Samples that the server has drawn so far."""
-    counts = (line for line in httpx.get(f"{url}/metrics").text.splitlines() if line.startswith("grm_samples_total"))
-    return int(sum(float(line.rpartition(" ")[2]) for line in counts))
 
 
 def test_labels_become_a_calibration_and_a_report(first: Run) -> None:

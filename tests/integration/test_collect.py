@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import pytest
 
 from grm_client.rule_reward import boxed_scores, grm_rule_reward, is_right
-from grm_server.cli.turns import load_template
 from grm_server.grm.prompts import defused
 from grm_server.grm.types import Message, Task
-from tests.integration.processes import GRM, grm, serving
+from grm_server.serving.templates import judge_template
+from tests.integration.processes import GRM, drawn, grm, serving
 
 ITEMS = 40
 N = 3
@@ -68,12 +67,6 @@ class Run(NamedTuple):
     @property
     def items(self) -> list[dict[str, Any]]:
         return [row for row in self.rows if "error" not in row]
-
-
-def drawn(url: str) -> int:
-    """Samples that the server has drawn so far."""
-    counts = (line for line in httpx.get(f"{url}/metrics").text.splitlines() if line.startswith("grm_samples_total"))
-    return int(sum(float(line.rpartition(" ")[2]) for line in counts))
 
 
 def run(url: str, folder: Path, *arguments: str, written: bytes | None = None) -> Run:
@@ -189,7 +182,7 @@ def test_a_hint_for_items_that_are_never_solved(url: str, first: Run, tmp_path: 
 def prompt_of(row: dict[str, Any], sample: dict[str, Any]) -> str:
     """The user turn of the judge, without a hint."""
     task = Task((Message("user", row["query"]),), tuple(row["responses"]))
-    return load_template(None).render(defused(task), tuple(sample["order"]))
+    return judge_template(None).render(defused(task), tuple(sample["order"]))
 
 
 def accepted(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:

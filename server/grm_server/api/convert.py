@@ -21,6 +21,7 @@ from grm_server.grm.types import (
     Strict,
     Task,
     Trajectory,
+    needs_meta_rm,
 )
 from grm_server.pipeline.types import Judgement, ScoreRequest, WaveEnd
 
@@ -147,6 +148,8 @@ def _limit(param: str, value: int, limit: int, name: str) -> None:
 
 def _check_together(request: ScoreRequest) -> None:
     n = len(request.task.responses)
+    if request.task.hint is not None and request.task.hint >= max(n, 2):
+        raise InvalidRequest(f"hint is {request.task.hint}, and there are {n} responses, counted from 0", param="hint")
     if n == 1 and request.aggregate in ("vote", "borda"):
         raise InvalidRequest(
             f"aggregate `{request.aggregate}` compares responses; with one, use `mean`", param="aggregate"
@@ -165,8 +168,7 @@ def _check_together(request: ScoreRequest) -> None:
 
 
 def _check_meta(body: schemas.RewardsRequest, request: ScoreRequest, policy: RequestPolicy) -> None:
-    n = len(request.task.responses)
-    if request.aggregate in ("meta_hinge", "meta_top") and not policy.meta_rm:
+    if needs_meta_rm(request.aggregate) and not policy.meta_rm:
         raise InvalidRequest(
             f"aggregate `{request.aggregate}` needs a meta RM, and this server has none: `grm serve --meta-rm`",
             param="aggregate",
@@ -182,8 +184,6 @@ def _check_meta(body: schemas.RewardsRequest, request: ScoreRequest, policy: Req
         _limit("min_votes", request.min_votes, request.k_meta, "k_meta")
     elif body.k_meta is not None:
         raise InvalidRequest("k_meta is for aggregate `meta_top`", param="k_meta")
-    if request.task.hint is not None and request.task.hint >= max(n, 2):
-        raise InvalidRequest(f"hint is {request.task.hint}, and there are {n} responses, counted from 0", param="hint")
 
 
 def to_response(
@@ -241,7 +241,7 @@ def to_response(
 
 
 def _guidance(judgement: Judgement, request: ScoreRequest) -> Literal["guided", "failed"] | None:
-    if request.aggregate not in ("meta_hinge", "meta_top"):
+    if not needs_meta_rm(request.aggregate):
         return None
     return "guided" if judgement.aggregate == request.aggregate else "failed"
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from grm_server.grm.types import Aggregate
+
 
 class Wire(BaseModel):
     """Unknown fields are refused: a misspelt option must not be ignored in silence."""
@@ -102,7 +104,7 @@ class RewardsRequest(Wire, strict=True):
     deadline_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Seconds from arrival until the votes there are must be returned, `stop_reason: "deadline"`; 504 if a response has
     fewer than `min_votes`. The rest is aborted. Default and server limit: `limits.max_deadline_s`."""
-    aggregate: Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"] | None = None
+    aggregate: Aggregate | None = None
     """How samples are added up. `mean`: of the scores (default). `winsorised`: scores held within 2 points of their
     median over the samples, for a judge of which more than a fifth is garbage. `vote`: the share of samples in which
     the response is the best shown. `borda`: the mean share of the others shown that it beats. There is no median: it
@@ -239,7 +241,7 @@ class RewardsResponse(Wire):
     vote_sums: list[int]
     """One for each response: the sum of its scores over the samples that voted (Liu et al. 2025, eq. 14). Comparable
     only within this answer, and only between responses with equal `votes`."""
-    aggregate: Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"]
+    aggregate: Aggregate
     """How the samples were added up; `mean` where a meta RM was asked for and failed."""
     meta_rm: Literal["guided", "failed"] | None
     """Whether the meta RM guided this vote, or failed, so that this is the plain vote that the request preferred to an

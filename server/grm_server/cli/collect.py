@@ -76,11 +76,12 @@ def collect(
 
 def _render(template: Path | None) -> Render:
     try:
-        from grm_server.cli.turns import load_template, turns
+        from grm_server.cli.turns import turns
+        from grm_server.serving.templates import judge_template
     except ImportError as error:
         fail_without_extras(error)
     try:
-        return partial(turns, load_template(template))
+        return partial(turns, judge_template(template))
     except (OSError, ValueError) as error:
         fail(f"--template: {error}")
 

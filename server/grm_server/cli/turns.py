@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from pathlib import Path
-
 from grm_client.sft import Turns
 from grm_client.trajectories import Item, LabelledSample
 from grm_server.grm.prompts import JudgeTemplate, defused, judge_turn
 from grm_server.grm.types import Message, Task
-
-
-def load_template(path: Path | None) -> JudgeTemplate:
-    """The template of the package, or one of the user's own. Raises OSError and ValueError."""
-    source = files("grm_server.grm") / "templates" / "judge.txt" if path is None else path
-    return JudgeTemplate(source.read_text("utf-8"))
 
 
 def turns(template: JudgeTemplate, item: Item, sample: LabelledSample) -> Turns:

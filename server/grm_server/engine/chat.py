@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from grm_server.errors import InvalidRequest
@@ -23,7 +24,7 @@ class ChatEncoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        template = getattr(tokenizer, "chat_template", None) or ""
+        self._template = template = getattr(tokenizer, "chat_template", None) or ""
         before, after = "", "\n"
         if template:
             turn = [{"role": "user", "content": _CONTENT}]
@@ -32,7 +33,6 @@ class ChatEncoder:
                 raise ValueError("the model's chat template does not show the user's message exactly once")
             before, after = rendered.split(_CONTENT)
         self._before, self._after = self._encode(before), self._encode(after)
-        self._end = self._end_of_exchange() if template else []
         added = dict(tokenizer.added_tokens_decoder)
         named = set(tokenizer.all_special_ids)
         if str(tokenizer.unk_token) not in template and tokenizer.unk_token_id != tokenizer.eos_token_id:
@@ -91,8 +91,11 @@ class ChatEncoder:
             kept.pop()
         return kept + self.text(text[len(self.decode(context, kept)) :])
 
-    def _end_of_exchange(self) -> list[int]:
-        """What the chat template puts after an answer."""
+    @cached_property
+    def _end(self) -> list[int]:
+        """What the chat template puts after an answer. A judge's need not know how to."""
+        if not self._template:
+            return []
         turns = [{"role": "user", "content": _CONTENT}, {"role": "assistant", "content": _CONTENT}]
         rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False))
         return self._encode(rendered.rpartition(_CONTENT)[2])

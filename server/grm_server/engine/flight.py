@@ -12,19 +12,23 @@ from typing import Any, Self
 from grm_server.engine.base import Outcome, Prepared, Sampler, Urgency
 from grm_server.grm.types import Draw, Failure, Order, Trajectory
 
-Read = Callable[[Draw, Outcome], Coroutine[Any, Any, Trajectory | Failure]]
+Read = Callable[[Draw, Outcome], Trajectory | Failure]
+Rate = Callable[[Trajectory], Coroutine[Any, Any, Trajectory]]
 
 
 class Flight:
     """Use it in an `async with` block: what is still being written at its end is aborted, and the abort awaited."""
 
-    def __init__(self, sampler: Sampler, temperature: float, deadline_s: float, read: Read) -> None:
+    def __init__(
+        self, sampler: Sampler, temperature: float, deadline_s: float, read: Read, rate: Rate | None = None
+    ) -> None:
         """`deadline_s`: seconds from now until `next` raises TimeoutError, once.
-        `read`: what becomes of a sample once it is written: each is read at once and on its own, however long it takes.
+        `read`: what a sample says. `rate`: what a meta RM says of that; each is asked at once, beside the others.
         """
         self._sampler = sampler
         self._temperature = temperature
         self._read = read
+        self._rate = rate
         self._landed: asyncio.Queue[tuple[Draw, Trajectory | Failure] | Exception] = asyncio.Queue()
         self._calls: set[asyncio.Task[None]] = set()
         # One timer for all samples: a timeout around each wait would cost more than the wait.
@@ -39,7 +43,7 @@ class Flight:
             self._calls.add(asyncio.ensure_future(self._call(prepared[order], alike, urgency)))
 
     async def next(self) -> tuple[Draw, Trajectory | Failure]:
-        """The sample that is read next. Raises TimeoutError at the deadline, or what engine or reading failed with."""
+        """The sample that is there next. Raises TimeoutError at the deadline, or what engine or meta RM failed with."""
         landed = await self._landed.get()
         if isinstance(landed, Exception):
             raise landed
@@ -50,13 +54,18 @@ class Flight:
         try:
             async with aclosing(self._sampler.sample(prepared, seeds, self._temperature, urgency)) as finished:
                 async for place, outcome in finished:
-                    self._calls.add(asyncio.ensure_future(self._land(draws[place], outcome)))
+                    read = self._read(draws[place], outcome)
+                    if self._rate is None or isinstance(read, Failure):
+                        self._landed.put_nowait((draws[place], read))
+                    else:
+                        self._calls.add(asyncio.ensure_future(self._land(self._rate(read))))
         except Exception as error:  # Handed to whoever waits for the samples of this call.
             self._landed.put_nowait(error)
 
-    async def _land(self, draw: Draw, outcome: Outcome) -> None:
+    async def _land(self, rating: Coroutine[Any, Any, Trajectory]) -> None:
         try:
-            self._landed.put_nowait((draw, await self._read(draw, outcome)))
+            rated = await rating
+            self._landed.put_nowait((rated.draw, rated))
         except Exception as error:  # Likewise.
             self._landed.put_nowait(error)
 
@@ -67,7 +76,7 @@ class Flight:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._timer.cancel()
-        # The calls first: one that still runs may have a sample just finished, and start to read it.
+        # The calls first: one that still runs may have a sample just finished, and start to rate it.
         while running := [call for call in self._calls if not call.done()]:
             for call in running:
                 call.cancel()

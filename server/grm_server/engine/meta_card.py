@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -107,12 +106,3 @@ def load_card(folder: Path) -> MetaCard | None:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ValueError(f"{path} is not what `grm train-meta-rm` writes: {where}: {first['msg']}") from None
-
-
-def save_card(card: MetaCard, folder: Path) -> None:
-    (folder / FILE).write_text(card.model_dump_json(indent=1) + "\n", "utf-8")
-
-
-def template_digest(source: str) -> str:
-    """What `MetaCard.template_sha256` is."""
-    return hashlib.sha256(source.encode()).hexdigest()

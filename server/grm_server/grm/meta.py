@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from grm_server.grm.types import Bools, Floats
+from grm_server.grm.types import Bools, Floats, MetaAggregate
 
 FLOOR = 1e-6
 """Weight of a sample that the hinge cuts off: where it cuts all of them, they vote as if there were no meta RM."""
@@ -82,7 +81,7 @@ def top(scores: Floats, meta_rewards: Floats, k_meta: int, k: int) -> Guided:
 def guide(
     scores: Floats,
     meta_rewards: Sequence[float | None],
-    aggregate: Literal["meta_hinge", "meta_top"],
+    aggregate: MetaAggregate,
     *,
     p0: float,
     k_meta: int,

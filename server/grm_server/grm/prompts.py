@@ -84,6 +84,9 @@ def defuse(text: str) -> str:
     return _HOSTILE.sub(_defang, plain) if _HOSTILE.search(plain) else text
 
 
+# What the judge is given before it writes each part: the three lines of the released checkpoints.
+_PRINCIPLES, _CRITIQUE, _SCORES = "Specific Criteria:", "\nAnalysis:", "\nScores: \\boxed{"
+
 Defused = NewType("Defused", Task)
 """A task whose texts can be shown to a judge."""
 
@@ -174,7 +177,7 @@ def judge_turn(principles: str, critique: str, shown: Iterable[int]) -> str:
     shown: scores in the order shown.
     """
     scores = ", ".join(map(str, shown))
-    return f"Specific Criteria: {principles}\nAnalysis: {critique}\nScores: \\boxed{{{scores}}}"
+    return f"{_PRINCIPLES} {principles}{_CRITIQUE} {critique}{_SCORES}{scores}}}"
 
 
 def _hint(task: Defused, order: Order) -> str:
@@ -191,7 +194,7 @@ def _segments(task: Task, n: int, max_critique_tokens: int, reading: Reading) ->
     """n: responses shown."""
     scores = Segment(
         "scores",
-        lead="\nScores: \\boxed{",
+        lead=_SCORES,
         # "10", a comma, a space and a brace are six tokens at most in any vocabulary that has the digits.
         max_tokens=6 * n + 2,
         pattern=r"(10|[1-9])" + r", (10|[1-9])" * (n - 1) + r"\}",
@@ -199,13 +202,13 @@ def _segments(task: Task, n: int, max_critique_tokens: int, reading: Reading) ->
     )
     end_of_critique = ("\nScores:", "\n**Scores", "\n#### Scores")
     if task.principles is not None:
-        lead = f"Specific Criteria: {task.principles}\nAnalysis:"
+        lead = f"{_PRINCIPLES} {task.principles}{_CRITIQUE}"
         return Segment("critique", lead, max_critique_tokens, end_of_critique), scores
     half = max_critique_tokens // 2
     principles = Segment(
         "principles",
-        lead="Specific Criteria:",
+        lead=_PRINCIPLES,
         max_tokens=half,
         stops=("\nAnalysis:", "\n**Analysis", "\n#### Analysis", *end_of_critique),
     )
-    return principles, Segment("critique", "\nAnalysis:", max_critique_tokens - half, end_of_critique), scores
+    return principles, Segment("critique", _CRITIQUE, max_critique_tokens - half, end_of_critique), scores

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,13 @@ Bools = NDArray[np.bool_]
 Role = Literal["system", "user", "assistant"]
 Order = tuple[int, ...]
 """(list size,), order[p] = i. Shorter than n where a sample shows a block of the responses."""
-Aggregate = Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"]
+MetaAggregate = Literal["meta_hinge", "meta_top"]
+Aggregate = Literal["mean", "winsorised", "vote", "borda", MetaAggregate]
 Reading = Literal["sampled", "expected"]
+
+
+def needs_meta_rm(aggregate: Aggregate) -> TypeGuard[MetaAggregate]:
+    return aggregate in get_args(MetaAggregate)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grm_server.engine.base import MetaRM, Rating
 from grm_server.errors import GRMError
@@ -39,8 +39,7 @@ class Rater:
         self._prompts: dict[Order, tuple[int, ...]] = {}
         self.failed = False
         """The request goes on without: no rating counts, or some samples would vote with guidance and some without."""
-        self.ratings: dict[int, Rating] = {}
-        """By the sample's place in the launch order."""
+        self.ratings: list[Rating] = []
 
     def check(self) -> None:
         """Find out before anything is generated that the meta RM is gone. Raises MetaRMFailed."""
@@ -49,19 +48,19 @@ class Rater:
         except GRMError as error:
             self._fail(error)
 
-    async def rate(self, trajectory: Trajectory) -> float | None:
-        """Its meta reward; None once the meta RM has failed. Raises what that failed with, unless `unguided`."""
+    async def rated(self, trajectory: Trajectory) -> Trajectory:
+        """With its meta reward; without, once the meta RM has failed. Raises what that raised, unless `unguided`."""
         if self.failed:
-            return None
+            return trajectory
         started_s = time.monotonic()
         try:
             rating = await self._meta_rm.rate(self._prompt(trajectory.draw.order), self._answer(trajectory))
         except GRMError as error:
             self._fail(error)
-            return None
+            return trajectory
         self._metrics.rated(time.monotonic() - started_s, prompt=rating.prompt_tokens, cached=rating.cached_tokens)
-        self.ratings[trajectory.draw.index] = rating
-        return rating.meta_reward
+        self.ratings.append(rating)
+        return replace(trajectory, meta_reward=rating.meta_reward)
 
     def _prompt(self, order: Order) -> tuple[int, ...]:
         if order not in self._prompts:

@@ -37,6 +37,7 @@ from grm_server.grm.types import (
     StopReason,
     Trajectory,
     Verdict,
+    needs_meta_rm,
 )
 from grm_server.grm.voting import vote
 from grm_server.pipeline.prompter import Prompter
@@ -65,7 +66,7 @@ class Run:
         self._prior = prior
         self._n = len(request.task.responses)
         self._rater: Rater | None = None
-        if guidance is not None and request.aggregate in ("meta_hinge", "meta_top"):
+        if guidance is not None and needs_meta_rm(request.aggregate):
             self._rater = Rater(guidance, self._prompter.task, metrics, unguided=request.unguided)
         self._course: Course
         self.list_size: int
@@ -101,7 +102,7 @@ class Run:
         return self._undropped is not None
 
     @property
-    def left_s(self) -> float:
+    def _left_s(self) -> float:
         """Seconds until the deadline."""
         return self._arrived_s + self._request.deadline_s - time.monotonic()
 
@@ -197,7 +198,7 @@ class Run:
     def _read_ballots(self, outcomes: Sequence[Trajectory | Failure], aggregate: Aggregate) -> float:
         """Set the ballots and who votes; returns their reach."""
         request = self._request
-        if self._rater is None or aggregate not in ("meta_hinge", "meta_top"):
+        if self._rater is None or not needs_meta_rm(aggregate):
             self._values = ballots(outcomes, self._n, request.reading, aggregate)
             self._kept = np.any(~np.isnan(self._values), axis=1)
             return REACH[aggregate]
@@ -244,7 +245,7 @@ class Run:
             first_wave=self._first_wave if self.aggregate == self._request.aggregate else None,
             aggregate=self.aggregate,
             kept=tuple(map(bool, self._kept)),
-            ratings=() if self._rater is None else tuple(self._rater.ratings.values()),
+            ratings=() if self._rater is None else tuple(self._rater.ratings),
             dropped=self.dropped,
             arrived_s=self._arrived_s,
             # The engine's clock is read in another process; a hair before arrival means at once.
@@ -288,14 +289,15 @@ class Run:
         )
         return draw
 
-    async def read(self, draw: Draw, outcome: Outcome) -> Trajectory | Failure:
-        """What a sample says, and what the meta RM says of it."""
-        if not isinstance(outcome, Sample):
-            return Failure(draw, FailureReason.ENGINE_ERROR)
-        read = parse(draw, outcome, self._n)
-        if self._rater is None or isinstance(read, Failure):
-            return read
-        return replace(read, meta_reward=await self._rater.rate(read))
+    def flight(self) -> Flight:
+        """For the samples of this request, until its deadline."""
+        rate = None if self._rater is None else self._rater.rated
+        return Flight(self._sampler, self._request.temperature, self._left_s, self._read, rate)
+
+    def _read(self, draw: Draw, outcome: Outcome) -> Trajectory | Failure:
+        if isinstance(outcome, Sample):
+            return parse(draw, outcome, self._n)
+        return Failure(draw, FailureReason.ENGINE_ERROR)
 
     async def _begin(self, flight: Flight, draws: Iterable[Draw], urgency: Urgency) -> None:
         new = [draw for draw in draws if draw not in self._begun]

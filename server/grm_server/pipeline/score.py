@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from grm_server.engine.base import Sampler
-from grm_server.engine.flight import Flight
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Prior, StopReason
 from grm_server.pipeline.rater import Guidance
@@ -38,7 +37,7 @@ async def score(
     run = Run(request, template, sampler, metrics, prior, guidance)
     try:
         await run.plan()
-        async with Flight(sampler, request.temperature, run.left_s, run.read) as flight:
+        async with run.flight() as flight:
             yield Started(run.list_size)
             while run.decision.stop is None:
                 async for outcome in run.draw_wave(flight):

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from grm_client.trajectories import Item, LabelledSample
-from grm_server.cli.turns import load_template, turns
+from grm_server.cli.turns import turns
 from grm_server.grm.prompts import defused, write_script
 from grm_server.grm.types import Message, Task
+from grm_server.serving.templates import judge_template
 from tests.hostile import HOSTILE
 
 ORDER = (2, 0, 1)
@@ -31,11 +32,11 @@ def sample(**fields: Any) -> LabelledSample:
 def script(**fields: Any) -> str:
     """The user turn of the server for such a request."""
     given: dict[str, Any] = {"query": (Message("user", "Which?"),), "responses": ("zero", "one", "two")}
-    return write_script(load_template(None), defused(Task(**given | fields)), ORDER, 64).prompt
+    return write_script(judge_template(None), defused(Task(**given | fields)), ORDER, 64).prompt
 
 
 def test_the_judge_is_shown_as_it_judged() -> None:
-    prompt, completion = turns(load_template(None), item(), sample())
+    prompt, completion = turns(judge_template(None), item(), sample())
     assert prompt == script()
     # Scores in the order shown: two, zero, one.
     assert completion == "Specific Criteria: Correctness.\nAnalysis: Zero is right.\nScores: \\boxed{4, 9, 3}"
@@ -43,20 +44,20 @@ def test_the_judge_is_shown_as_it_judged() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_defused_as_the_server_does(text: str) -> None:
-    found = turns(load_template(None), item(responses=["zero", text, "two"], reference=text or None), sample())
+    found = turns(judge_template(None), item(responses=["zero", text, "two"], reference=text or None), sample())
     assert found.prompt == script(responses=("zero", text, "two"), reference=text or None)
 
 
 def test_a_conversation_and_its_roles() -> None:
     query = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}]
-    found = turns(load_template(None), item(query=query), sample())
+    found = turns(judge_template(None), item(query=query), sample())
     assert found.prompt == script(query=(Message("system", "Be brief."), Message("user", "Which?")))
 
 
 def test_given_principles_stand_in_the_judges_turn_as_the_lead_that_it_had() -> None:
-    found = turns(load_template(None), item(principles="Only \\boxed{1, 2} counts."), sample(principles=None))
+    found = turns(judge_template(None), item(principles="Only \\boxed{1, 2} counts."), sample(principles=None))
     task = defused(Task((Message("user", "Which?"),), ("zero", "one", "two"), None, "Only \\boxed{1, 2} counts."))
-    script = write_script(load_template(None), task, ORDER, 64)
+    script = write_script(judge_template(None), task, ORDER, 64)
     assert found.prompt == script.prompt
     critique, scores = script.segments
     assert found.completion == f"{critique.lead} Zero is right.{scores.lead}4, 9, 3}}"
@@ -65,21 +66,21 @@ def test_given_principles_stand_in_the_judges_turn_as_the_lead_that_it_had() -> 
 
 def test_the_leads_are_those_of_the_script() -> None:
     task = defused(Task((Message("user", "Which?"),), ("zero", "one", "two")))
-    principles, critique, scores = write_script(load_template(None), task, ORDER, 64).segments
+    principles, critique, scores = write_script(judge_template(None), task, ORDER, 64).segments
     expected = f"{principles.lead} Correctness.{critique.lead} Zero is right.{scores.lead}4, 9, 3}}"
-    assert turns(load_template(None), item(), sample()).completion == expected
+    assert turns(judge_template(None), item(), sample()).completion == expected
 
 
 def test_a_hint_is_not_shown() -> None:
-    hinted = turns(load_template(None), item(), sample(hinted=True))
-    assert hinted == turns(load_template(None), item(), sample())
+    hinted = turns(judge_template(None), item(), sample(hinted=True))
+    assert hinted == turns(judge_template(None), item(), sample())
     assert "known to be" not in hinted.prompt
 
 
 def test_a_template_of_the_users_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}")
-    assert turns(load_template(path), item(), sample()).prompt.startswith("Which? ")
+    assert turns(judge_template(path), item(), sample()).prompt.startswith("Which? ")
     path.write_text("nothing")
     with pytest.raises(ValueError, match="template"):
-        load_template(path)
+        judge_template(path)
