@@ -247,7 +247,8 @@ class Slow(FakeSampler):
 async def test_a_deadline_in_the_second_wave_returns_the_votes_so_far(serve: Serve) -> None:
     sampler = Slow(6, ["5, 6}"] * 16)
     async with serve(sampler) as client:
-        answer = await post(client, stop={"rule": "decided"}, deadline_s=0.2, return_samples=True)
+        # Long enough that a machine which stalls for a moment still gets the quick samples.
+        answer = await post(client, stop={"rule": "decided"}, deadline_s=0.5, return_samples=True)
     assert (answer["stop_reason"], answer["k_used"], answer["k_valid"]) == ("deadline", 6, 6)
     assert len(answer["samples"]) == 6
     assert 0 < answer["risk_full_k"] <= 1
