@@ -1,0 +1,87 @@
+"""Long lists, judged in blocks, over HTTP around a fake engine."""
+
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from grm_server.engine.base import Urgency
+from grm_server.engine.fake import FakeSampler
+from tests.integration.conftest import Serve
+from tests.integration.judging import LONG, PAIR, favours, post
+
+
+async def test_a_long_list_is_judged_in_blocks(serve: Serve) -> None:
+    sampler = favours("number 7.")()
+    async with serve(sampler) as client:
+        answer = await post(client, responses=LONG, k=4, return_samples=True)
+    assert (answer["best"], answer["list_size"], answer["k_used"]) == (7, 8, 4)
+    assert answer["usage"]["samples"] == 12
+    assert answer["votes"] == [4] * 20
+    for sample in answer["samples"]:
+        assert len(sample["order"]) in (6, 7)
+        assert [i for i, score in enumerate(sample["scores"]) if score is not None] == sorted(sample["order"])
+    assert len(answer["rewards"]) == len(answer["se"]) == len(answer["p_best"]) == 20
+    assert sum(answer["p_best"]) == pytest.approx(1)
+
+
+async def test_a_lenient_sample_does_not_favour_its_block(serve: Serve) -> None:
+    class Moody(FakeSampler):
+        """Response i is worth i / 4 + 2; each sample adds what it feels like."""
+
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            numbers = re.findall(r"Response number (\d+)\.", prepared.script.prompt)
+            points = [2 + int(number) // 4 + seed % 4 for number in numbers]
+            self.outcomes.append(", ".join(map(str, points)) + "}")
+            return await super()._write(prepared, seed, urgency)
+
+    async with serve(Moody()) as client:
+        answer = await post(client, responses=LONG, k=4)
+    assert all(answer["rewards"][i] == pytest.approx(answer["rewards"][0] + i // 4, abs=1e-4) for i in range(20))
+
+
+async def test_blocks_that_cannot_fit_are_found_before_anything_is_generated(serve: Serve) -> None:
+    # Few bytes and many tokens against many bytes and few tokens; a token is a word here.
+    responses = ["w " * 250] * 3 + ["long" * 400] * 9
+    sampler = FakeSampler(max_model_len=1000)
+    async with serve(sampler) as client:
+        for seed in range(6):
+            answer = await post(client, responses=responses, k=2, seed=seed, max_critique_tokens=100)
+            assert answer["votes"] == [2] * 12
+
+
+async def test_a_list_that_does_not_fit_the_context_is_judged_in_blocks(serve: Serve) -> None:
+    sampler = FakeSampler(max_model_len=1000)
+    async with serve(sampler) as client:
+        answer = await post(client, responses=["word " * 200] * 6, k=2, max_critique_tokens=100)
+        too_long = await client.post("/v1/rewards", json=PAIR | {"responses": ["word " * 900, "B.", "C."]})
+        strict = await client.post(
+            "/v1/rewards", json=PAIR | {"responses": ["word " * 200] * 6, "stop": {"rule": "strict"}}
+        )
+    assert answer["list_size"] < 6
+    assert answer["votes"] == [2] * 6
+    assert all(len(script.prompt.split()) < 900 for script, *_ in sampler.calls)
+    assert (too_long.status_code, too_long.json()["error"]["code"]) == (400, "prompt_too_long")
+    assert strict.json()["error"]["code"] == "prompt_too_long"
+
+
+async def test_losers_are_dropped_and_keep_their_reward(serve: Serve) -> None:
+    class Judge(FakeSampler):
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
+            close = seed % 2
+            points = ["9" if "0." in t else str(8 + close) if "1." in t else "2" for t in shown]
+            self.outcomes.append(", ".join(points) + "}")
+            return await super()._write(prepared, seed, urgency)
+
+    sampler = Judge()
+    async with serve(sampler) as client:
+        stop = {"rule": "decided", "gamma": 0.01}
+        answer = await post(client, responses=LONG[:8], k=32, stop=stop, return_samples=True)
+    shown = Counter(len(sample["order"]) for sample in answer["samples"])
+    assert shown[2] > 0
+    assert answer["votes"][2] == shown[8] < answer["votes"][0] == len(answer["samples"])
+    assert answer["se"][2] > answer["se"][0]
+    assert answer["best"] == 0
+    assert answer["rewards"][2] < 4

@@ -1,0 +1,76 @@
+"""Deadlines, over HTTP around a fake engine."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grm_server.engine.fake import FakeSampler
+from tests.integration.conftest import Serve
+from tests.integration.judging import LONG, PAIR, Slow, post
+
+
+async def test_a_deadline_in_the_second_wave_returns_the_votes_so_far(serve: Serve) -> None:
+    sampler = Slow(6, ["5, 6}"] * 16)
+    async with serve(sampler) as client:
+        # Long enough that a machine which stalls for a moment still gets the quick samples.
+        answer = await post(client, stop={"rule": "decided"}, deadline_s=0.5, return_samples=True)
+    assert (answer["stop_reason"], answer["k_used"], answer["k_valid"]) == ("deadline", 6, 6)
+    assert len(answer["samples"]) == 6
+    assert 0 < answer["risk_full_k"] <= 1
+    assert answer["timing"]["total_s"] < 1
+    # Nothing keeps running.
+    assert sampler.running == 0
+    assert (sampler.started, sampler.aborted) == (8, 2)
+
+
+async def test_a_deadline_without_enough_votes_says_what_was_done(serve: Serve) -> None:
+    sampler = Slow(3, ["no", "5, 6}", "5, 6}"])
+    async with serve(sampler) as client:
+        response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 0.1, "min_votes": 3})
+        metrics = (await client.get("/metrics")).text
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["retryable"]) == (504, "deadline_exceeded", True)
+    assert error["details"] == {"finished": 3, "begun": 16, "no_scores": 1}
+    assert sampler.running == 0
+    assert 'grm_samples_total{outcome="aborted"} 13.0' in metrics
+    assert 'grm_requests_total{code="deadline_exceeded"} 1.0' in metrics
+
+
+async def test_a_deadline_counts_from_arrival(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = Slow(4, ["5, 6}"] * 4)
+    prepare = sampler.prepare
+
+    def slowly(script: Any) -> Any:
+        time.sleep(0.2)
+        return prepare(script)
+
+    monkeypatch.setattr(sampler, "prepare", slowly)
+    async with serve(sampler) as client:
+        answer = await post(client, deadline_s=0.6)
+    assert answer["stop_reason"] == "deadline"
+    # Two prompts took 0.4 s of it.
+    assert answer["timing"]["total_s"] < 0.75
+
+
+async def test_a_deadline_before_the_first_sample(serve: Serve) -> None:
+    async with serve(FakeSampler(delay_s=60)) as client:
+        response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 0.05})
+    assert (response.status_code, response.json()["error"]["details"]["finished"]) == (504, 0)
+
+
+async def test_a_deadline_cuts_a_round_of_blocks_in_its_middle(serve: Serve) -> None:
+    # Six readings of 20 responses are 18 samples; the first wave is four of them.
+    async with serve(Slow(14)) as client:
+        answer = await post(client, responses=LONG, k=6, stop={"rule": "precision", "se": 1e-9}, deadline_s=0.3)
+    assert (answer["stop_reason"], answer["k_used"], answer["usage"]["samples"]) == ("deadline", 4, 14)
+    assert set(answer["votes"]) == {4, 5}
+
+
+async def test_a_first_wave_that_was_cut_teaches_nothing(serve: Serve, tmp_path: Path) -> None:
+    where = tmp_path / "learnt.json"
+    async with serve(Slow(3), f"stopping.priors={where}") as client:
+        await post(client, stop={"rule": "decided"}, deadline_s=0.1)
+    assert json.loads(where.read_text())["priors"] == []

@@ -1,0 +1,245 @@
+"""When a request stops, and what its answer says, over HTTP around a fake engine."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from grm_server.app import create_app
+from grm_server.engine.base import Urgency
+from grm_server.engine.fake import FakeSampler
+from grm_server.settings import SettingsError, load_settings
+from tests.integration.conftest import Serve
+from tests.integration.judging import LONG, PAIR, favours, post
+
+
+async def test_a_clear_request_stops_early_and_says_how_sure_it_is(serve: Serve) -> None:
+    sampler = favours("B.")()
+    async with serve(sampler) as client:
+        answer = await post(client, stop={"rule": "decided", "gamma": 0.05})
+    assert (answer["stop_reason"], answer["k"], answer["k_used"], answer["k_valid"]) == ("decided", 16, 4, 4)
+    assert answer["best"] == 1
+    assert 0 < answer["risk_full_k"] <= 0.05
+    assert answer["p_best"][1] > 0.95
+    assert answer["p_greater"][1][0] == pytest.approx(answer["p_best"][1], abs=1e-3)
+    # The posterior mean: between even and what four samples say.
+    assert 3 < answer["rewards"][0] < answer["rewards"][1] < 9
+    assert answer["vote_sums"] == [12, 36]
+    assert answer["usage"]["samples"] == sampler.started == 4
+    assert answer["position_effect"] == [0.0, 0.0]
+    assert answer["p_best_label"] is None
+
+
+async def test_a_close_request_goes_on_to_k(serve: Serve) -> None:
+    sampler = FakeSampler(["5, 5}"] * 16)
+    async with serve(sampler) as client:
+        answer = await post(client, stop={"rule": "decided"})
+    assert (answer["stop_reason"], answer["k_used"], answer["risk_full_k"]) == ("full_k", 16, 0)
+    assert answer["rewards"] == [5, 5]
+    assert answer["ties"] == [[0, 1]]
+
+
+async def test_waves_take_the_same_draws_as_all_at_once(serve: Serve) -> None:
+    async with serve(FakeSampler()) as client:
+        waves = await post(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
+        fixed = await post(client, stop={"rule": "fixed"}, return_samples=True)
+    assert waves["stop_reason"] == fixed["stop_reason"] == "full_k"
+    assert waves["rewards"] == fixed["rewards"]
+    for one, other in zip(waves["samples"], fixed["samples"], strict=True):
+        assert (one["index"], one["order"], one["seed"], one["scores"]) == (
+            other["index"],
+            other["order"],
+            other["seed"],
+            other["scores"],
+        )
+
+
+async def test_later_waves_do_not_queue_behind_new_requests(serve: Serve) -> None:
+    sampler = FakeSampler(["5, 5}"] * 16)
+    async with serve(sampler) as client:
+        await post(client, stop={"rule": "decided"})
+    assert sampler.urgencies == [Urgency.NEW] * 4 + [Urgency.BEGUN] * 12
+
+
+@pytest.mark.parametrize(
+    ("stop", "reason"), [({"rule": "precision", "se": 0.9}, "precision"), ({"rule": "strict", "delta": 0.1}, "strict")]
+)
+async def test_other_rules(serve: Serve, stop: dict[str, Any], reason: str) -> None:
+    async with serve(favours("A.")()) as client:
+        answer = await post(client, stop=stop)
+    assert answer["stop_reason"] == reason
+    assert answer["k_used"] < 16
+    if reason == "precision":
+        assert max(answer["se"]) <= 0.9
+        assert answer["rewards"] == [9, 3]
+
+
+async def test_the_servers_own_rule_and_levels(serve: Serve) -> None:
+    async with serve(favours("A.")(), "stopping.rule=decided", "stopping.gamma=1e-9") as client:
+        default = await post(client)
+        asked = await post(client, stop={"rule": "decided", "gamma": 0.1})
+        inherited = await post(client, stop={"rule": "decided", "target": "ranking"})
+    assert default["risk_full_k"] <= 1e-9 or default["stop_reason"] == "full_k"
+    assert asked["k_used"] == 4
+    assert inherited["k_used"] == default["k_used"] > 4
+
+
+@pytest.mark.parametrize("rule", ["strict", "decided", "precision"])
+async def test_the_rule_of_the_settings(serve: Serve, rule: str) -> None:
+    async with serve(favours("A.")(), f"stopping.rule={rule}", "stopping.se=1", "stopping.delta=0.3") as client:
+        assert (await post(client))["stop_reason"] == rule
+
+
+async def test_one_response_is_read_to_k(serve: Serve) -> None:
+    async with serve(FakeSampler(["7}"] * 8)) as client:
+        answer = await post(client, responses=["A."], k=8, stop={"rule": "decided"})
+    assert (answer["stop_reason"], answer["k_used"], answer["rewards"]) == ("full_k", 8, [7])
+    assert answer["p_best"] == [1]
+    assert answer["position_effect"] is None
+
+
+async def test_votes_that_are_asked_for_are_drawn_before_anything_stops(serve: Serve) -> None:
+    async with serve(favours("B.")()) as client:
+        answer = await post(client, stop={"rule": "decided"}, min_votes=6)
+        group = await post(client, responses=LONG[:8], k=32, stop={"rule": "decided"}, min_votes=20)
+    assert (answer["stop_reason"], answer["k_used"]) == ("decided", 8)
+    assert min(group["votes"]) >= 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "change"),
+    [
+        (("stopping.rule=strict",), {"responses": ["A."], "k": 4}),
+        (("stopping.rule=strict",), {"responses": [f"{i}." for i in range(10)], "k": 4}),
+        (("judge.aggregate=vote",), {"responses": ["A."], "k": 4}),
+        ((), {"responses": ["A."], "k": 4, "stop": {"rule": "strict"}}),
+    ],
+)
+async def test_defaults_that_do_not_fit_a_request_give_way(
+    serve: Serve, settings: tuple[str, ...], change: dict[str, Any]
+) -> None:
+    async with serve(FakeSampler(), *settings) as client:
+        answer = await post(client, **change)
+    assert all(reward >= 1 for reward in answer["rewards"])
+    assert len(answer["rewards"]) == len(change["responses"])
+
+
+def test_defaults_that_can_never_work_stop_the_start() -> None:
+    with pytest.raises(SettingsError, match="winsorised"):
+        create_app(load_settings({}, ["stopping.rule=strict", "judge.aggregate=winsorised"]))
+
+
+async def test_more_samples_than_the_server_gives(serve: Serve) -> None:
+    async with serve(FakeSampler(), "limits.max_samples=30") as client:
+        response = await client.post("/v1/rewards", json=PAIR | {"responses": LONG, "k": 16})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["details"]) == (422, "k", {"samples": 48, "limit": 30})
+
+
+@pytest.mark.parametrize("field", ["k", "min_votes", "max_critique_tokens", "list_size"])
+async def test_numbers_without_end_are_refused(serve: Serve, field: str) -> None:
+    content = json.dumps(PAIR)[:-1] + f', "{field}": 1{"0" * 400}}}'
+    async with serve(FakeSampler()) as client:
+        response = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["error"]["param"]) == (422, field)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"stop": "decided"}, "stop"),
+        ({"stop": {"rule": "never"}}, "stop"),
+        ({"stop": {"rule": "decided", "gamma": 0}}, "stop.gamma"),
+        ({"stop": {"rule": "decided", "delta": 0.1}}, "stop.delta"),
+        ({"stop": {"rule": "precision", "se": -1}}, "stop.se"),
+        ({"stop": {"rule": "strict", "delta": "0.1"}}, "stop.delta"),
+        ({"aggregate": "median"}, "aggregate"),
+        ({"reading": "guess"}, "reading"),
+        ({"list_size": 1}, "list_size"),
+        ({"task": "two words"}, "task"),
+        ({"deadline_s": 0}, "deadline_s"),
+    ],
+)
+async def test_a_wrong_choice_is_named(serve: Serve, change: dict[str, Any], param: str) -> None:
+    async with serve(FakeSampler()) as client:
+        response = await client.post("/v1/rewards", json=PAIR | change)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (422, "invalid_body", param)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"responses": ["A."], "aggregate": "vote"}, "aggregate"),
+        ({"responses": ["A."], "aggregate": "borda"}, "aggregate"),
+        ({"stop": {"rule": "strict"}, "aggregate": "winsorised"}, "stop"),
+        ({"stop": {"rule": "strict"}, "reading": "expected"}, "stop"),
+        ({"stop": {"rule": "strict"}, "responses": ["A."] * 9, "list_size": 8}, "stop"),
+    ],
+)
+async def test_choices_that_do_not_go_together(serve: Serve, change: dict[str, Any], param: str) -> None:
+    async with serve(FakeSampler()) as client:
+        response = await client.post("/v1/rewards", json=PAIR | change)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (400, "invalid_request", param)
+
+
+async def test_a_deadline_over_the_servers(serve: Serve) -> None:
+    async with serve(FakeSampler(), "limits.max_deadline_s=5") as client:
+        response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 6})
+    assert (response.status_code, response.json()["error"]["param"]) == (422, "deadline_s")
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "rewards"),
+    [("mean", [3.0, 9.0]), ("winsorised", [3.0, 9.0]), ("vote", [0.0, 1.0]), ("borda", [0.0, 1.0])],
+)
+async def test_aggregates(serve: Serve, aggregate: str, rewards: list[float]) -> None:
+    async with serve(favours("B.")()) as client:
+        answer = await post(client, aggregate=aggregate, k=4)
+    assert answer["rewards"] == rewards
+    assert answer["vote_sums"] == [12, 36]
+
+
+async def test_an_idle_engine_begins_the_next_wave_early_and_aborts_it(serve: Serve) -> None:
+    class Judge(favours("B.")):  # type: ignore[misc]
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            self.delay_s = 60 if urgency is Urgency.SPECULATIVE else 0.02
+            return await super()._write(prepared, seed, urgency)
+
+    sampler = Judge()
+    async with serve(sampler, "stopping.speculate_below=8") as client:
+        answer = await post(client, stop={"rule": "decided"}, return_samples=True)
+        metrics = (await client.get("/metrics")).text
+    assert (answer["stop_reason"], answer["k_used"]) == ("decided", 4)
+    assert Counter(sampler.urgencies) == {Urgency.NEW: 4, Urgency.SPECULATIVE: 4}
+    assert sampler.running == 0
+    assert len(answer["samples"]) == 4
+    assert sampler.aborted == 4
+    assert 'grm_samples_total{outcome="aborted"} 4.0' in metrics
+
+
+async def test_what_was_begun_early_is_the_wave_that_comes(serve: Serve) -> None:
+    async with serve(FakeSampler(delay_s=0.001), "stopping.speculate_below=6") as client:
+        early = await post(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
+    async with serve(FakeSampler()) as client:
+        plain = await post(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
+    assert early["rewards"] == plain["rewards"]
+    assert [s["index"] for s in early["samples"]] == list(range(16))
+
+
+async def test_a_busy_engine_begins_nothing_early(serve: Serve) -> None:
+    sampler = favours("B.")(delay_s=0.02)
+    async with serve(sampler, "stopping.speculate_below=1") as client:
+        await post(client, stop={"rule": "decided"})
+    assert sampler.started == 4
+
+
+async def test_failed_samples_in_a_wave_do_not_vote_and_do_not_stop_it(serve: Serve) -> None:
+    sampler = FakeSampler(["no"] * 4 + ["9, 3}", "3, 9}"] * 8)
+    async with serve(sampler) as client:
+        answer = await post(client, stop={"rule": "decided", "gamma": 0.01})
+    assert answer["failures"] == {"no_scores": 4}
+    assert answer["k_used"] > 4
+    assert answer["k_valid"] == answer["k_used"] - 4

@@ -1,0 +1,142 @@
+"""Server-sent events, over HTTP around a fake engine."""
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from grm_server.api import stream as stream_module
+from grm_server.app import create_app
+from grm_server.engine.base import Urgency
+from grm_server.engine.fake import FakeSampler
+from grm_server.errors import EngineDead
+from grm_server.grm.types import Sample
+from grm_server.settings import load_settings
+from tests.integration.conftest import Serve
+from tests.integration.judging import PAIR, Slow, post
+
+
+async def events_of(client: httpx.AsyncClient, **changes: Any) -> list[tuple[str, Any]]:
+    headers = {"Accept": "text/event-stream"}
+    async with client.stream("POST", "/v1/rewards", json=PAIR | changes, headers=headers) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        text = (await response.aread()).decode()
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            found.append((fields["event"], json.loads(fields["data"])))
+    return found
+
+
+async def test_a_stream_ends_with_the_plain_answer(serve: Serve, tmp_path: Path) -> None:
+    async with serve(FakeSampler(), f"stopping.priors={tmp_path / 'one.json'}") as client:
+        events = await events_of(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
+    async with serve(FakeSampler(), f"stopping.priors={tmp_path / 'other.json'}") as client:
+        plain = await post(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
+    names = [name for name, _ in events]
+    assert Counter(names) == {"started": 1, "sample": 16, "wave": 3, "rewards": 1}
+    assert (names[0], names[-1]) == ("started", "rewards")
+    assert names.index("wave") == 5
+    waves = [data for name, data in events if name == "wave"]
+    assert [wave["k_used"] for wave in waves] == [4, 8, 16]
+    assert all(len(wave["rewards"]) == len(wave["se"]) == len(wave["p_best"]) == 2 for wave in waves)
+    last = events[-1][1]
+    changing = ("id", "timing", "samples")
+    assert {k: v for k, v in last.items() if k not in changing} == {k: v for k, v in plain.items() if k not in changing}
+    samples = [data for name, data in events if name == "sample"]
+    assert {sample["index"]: sample["scores"] for sample in samples} == {
+        sample["index"]: sample["scores"] for sample in plain["samples"]
+    }
+    assert waves[-1]["rewards"] == last["rewards"]
+    assert events[0][1] == {"id": last["id"], "model": "fake", "k": 16, "seed": 5, "list_size": 2}
+
+
+async def test_a_line_separator_in_a_critique_does_not_cut_an_event(serve: Serve) -> None:
+    critique = "one\u2028two\u2029three\x85four"
+    samples = [Sample({"principles": "", "critique": critique, "scores": "5, 6}"}, finished_s=1.0)] * 4
+    async with serve(FakeSampler(samples)) as client:
+        events = await events_of(client, k=4, return_samples=True)
+    assert [data["critique"] for name, data in events if name == "sample"] == [critique] * 4
+
+
+async def test_what_can_be_refused_is_refused_before_the_stream(serve: Serve) -> None:
+    async with serve(FakeSampler(max_model_len=300)) as client:
+        for change in ({"k": 0}, {"k": 10**6}, {"responses": ["word " * 600, "B."]}):
+            response = await client.post("/v1/rewards", json=PAIR | change, headers={"Accept": "text/event-stream"})
+            assert response.status_code in (400, 422)
+            assert "error" in response.json()
+
+
+async def test_an_error_that_nobody_foresaw_is_an_event_without_its_message(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(FakeSampler):
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            raise RuntimeError("the prompt was SECRET")
+
+    async with serve(Broken()) as client:
+        events = await events_of(client)
+    assert [name for name, _ in events] == ["started", "error"]
+    assert events[-1][1]["error"]["code"] == "internal_error"
+    assert "SECRET" not in json.dumps(events) + caplog.text
+
+
+async def test_a_caller_that_leaves_while_a_write_is_blocked(tmp_path: Path) -> None:
+    sampler = Slow(3, ["5, 6}"] * 16)
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), sampler)
+    hang_up, blocked = asyncio.Event(), asyncio.Event()
+    messages = [{"type": "http.request", "body": json.dumps(PAIR).encode(), "more_body": False}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if b"event: sample" in message.get("body", b""):
+            blocked.set()
+            await asyncio.sleep(60)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/rewards",
+        "headers": [(b"content-type", b"application/json"), (b"accept", b"text/event-stream")],
+        "query_string": b"",
+    }
+    async with app.router.lifespan_context(app):
+        call = asyncio.ensure_future(app(scope, receive, send))
+        await asyncio.wait_for(blocked.wait(), 2)
+        hang_up.set()
+        await asyncio.wait_for(call, 2)
+        assert sampler.running == 0
+
+
+async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(serve: Serve) -> None:
+    class Dying(FakeSampler):
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            self.dead = EngineDead("died")
+            return await super()._write(prepared, seed, urgency)
+
+    async with serve(Dying()) as client:
+        events = await events_of(client)
+        metrics = (await client.get("/metrics")).text
+    assert [name for name, _ in events] == ["started", "error"]
+    assert events[-1][1]["error"]["code"] == "engine_dead"
+    assert 'grm_requests_total{code="engine_dead"} 1.0' in metrics
+    assert "grm_requests_in_flight 0.0" in metrics
+
+
+async def test_a_silent_stream_has_heartbeats(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "HEARTBEAT_S", 0.01)
+    async with serve(FakeSampler(delay_s=0.1)) as client:
+        response = await client.post("/v1/rewards", json=PAIR, headers={"Accept": "text/event-stream"})
+    assert response.text.count(": ping\n\n") >= 3
+    assert "event: rewards" in response.text
