@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing, closing
 from itertools import count
 from types import TracebackType
@@ -28,6 +28,7 @@ from grm_client.exchange import (
     request_body,
     retry_delay,
 )
+from grm_client.many import Request, Scored, with_tasks, with_threads
 from grm_client.types import Rewards
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -83,9 +84,30 @@ class GRMClient:
                 failure = error
         reader.end(failure, self.base_url)
 
-    def post(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Request and answer as the JSON objects they are, with the same retries and errors as `rewards`."""
-        outcome = self._last_outcome(lambda: self._http.post(REWARDS_PATH, json=body))
+    def score_many(
+        self,
+        requests: Iterable[Request],
+        *,
+        concurrency: int = 16,
+        progress: bool = False,
+        **options: Unpack[RewardOptions],
+    ) -> list[Scored]:
+        """Score many requests, `concurrency` of them at once, and return what became of each, in their order.
+
+        requests: mappings with what `rewards` takes, by name: `{"query": ..., "responses": [...]}`.
+        progress: show a bar on standard error.
+        options: for the requests that do not say.
+
+        A request that fails does not end the others: its GRMClientError stands in its place.
+        """
+        return with_threads(lambda each: self.rewards(**{**options, **each}), list(requests), concurrency, progress)
+
+    def post(self, body: Mapping[str, Any], path: str = REWARDS_PATH) -> dict[str, Any]:
+        """Request and answer as the JSON objects they are, with the same retries and errors as `rewards`.
+
+        path: another route that answers with an object, such as those for trainers; it may have a query string.
+        """
+        outcome = self._last_outcome(lambda: self._http.post(path, json=body))
         return read_outcome(outcome, self.base_url)
 
     def _open(self, body: Mapping[str, Any]) -> httpx.Response:
@@ -166,9 +188,20 @@ class AsyncGRMClient:
                 failure = error
         reader.end(failure, self.base_url)
 
-    async def post(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def score_many(
+        self,
+        requests: Iterable[Request],
+        *,
+        concurrency: int = 16,
+        progress: bool = False,
+        **options: Unpack[RewardOptions],
+    ) -> list[Scored]:
+        """See `GRMClient.score_many`."""
+        return await with_tasks(lambda each: self.rewards(**{**options, **each}), list(requests), concurrency, progress)
+
+    async def post(self, body: Mapping[str, Any], path: str = REWARDS_PATH) -> dict[str, Any]:
         """See `GRMClient.post`."""
-        outcome = await self._last_outcome(lambda: self._http.post(REWARDS_PATH, json=body))
+        outcome = await self._last_outcome(lambda: self._http.post(path, json=body))
         return read_outcome(outcome, self.base_url)
 
     async def _open(self, body: Mapping[str, Any]) -> httpx.Response:

@@ -1,0 +1,80 @@
+"""Rewards for a flat list of samples, in the trainer's process: regroup, ask, put back. What the adapters share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from grm_client.errors import APIError
+from grm_client.groups import Chat, in_flat_order, into_groups
+from grm_client.many import Scored
+from grm_client.reward_config import RewardConfig
+from grm_client.types import Rewards
+
+logger = logging.getLogger(__name__)
+
+NEUTRAL = 5.5
+"""The middle of the judge's scale, for trainers that need a number where there is none. Given to all members of a group
+it says nothing: their advantages are 0."""
+
+_REFUSED = frozenset({401, 403, 404, 405})
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """(N,) each, in the trainer's order; None where the group was not judged."""
+
+    rewards: list[float | None]
+    """1 to 10."""
+    ids: list[str | None]
+    """The server's name for the judgement of the sample's group."""
+    failed_share: float
+    """Of all groups."""
+    se: float
+    """Mean standard error of the rewards, in their points; NaN if there are none."""
+    k_used: float
+    """Readings of a response, mean of the groups judged; 0 if there are none."""
+
+
+async def judge_flat(
+    config: RewardConfig,
+    prompts: Sequence[Chat],
+    completions: Sequence[Chat],
+    keys: Sequence[Hashable] | None = None,
+) -> Judged:
+    """Judge each group in one request. See `into_groups` for the lists.
+
+    A group that could not be judged is logged. Raises APIError where the server refuses what every group has in common,
+    such as the key or an option: no later step would fare better.
+    """
+    groups = into_groups(prompts, completions, keys)
+    requests = [{"query": group.query, "responses": group.responses} for group in groups]
+    async with config.client() as client:
+        scored = await client.score_many(requests, concurrency=config.concurrency, **config.request_options())
+    _complain(scored)
+    judged = [answer if isinstance(answer, Rewards) else None for answer in scored]
+    answers = [answer for answer in judged if answer is not None]
+    return Judged(
+        rewards=in_flat_order(groups, [None if answer is None else answer.rewards for answer in judged]),
+        ids=in_flat_order(groups, [None if answer is None else [answer.id] * len(answer.rewards) for answer in judged]),
+        failed_share=judged.count(None) / max(len(judged), 1),
+        se=fmean(error for answer in answers for error in answer.se) if answers else float("nan"),
+        k_used=fmean(answer.k_used for answer in answers) if answers else 0.0,
+    )
+
+
+def _complain(scored: Sequence[Scored]) -> None:
+    failures = [answer for answer in scored if not isinstance(answer, Rewards)]
+    for failure in failures:
+        if isinstance(failure, APIError) and _concerns_all(failure):
+            raise failure
+    if failures:
+        logger.warning("%d of %d groups have no rewards: %s", len(failures), len(scored), failures[0])
+
+
+def _concerns_all(error: APIError) -> bool:
+    """What the policy wrote can make the server refuse a group's own fields; the other ones are set-up."""
+    own = (error.param or "").split(".")[0] in ("query", "responses")
+    return error.status in _REFUSED or (error.status == 422 and (not own or error.code == "limit_exceeded"))

@@ -1,0 +1,82 @@
+"""How a trainer's reward function reaches its judge. Trainers import reward functions by name and pass no arguments of
+ours, so that the environment of the training process is where this is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from grm_client.client import DEFAULT_URL, AsyncGRMClient
+from grm_client.exchange import TIMEOUT_S
+
+# The server on the same machine reads GRM_... and refuses names it does not know, but leaves these to the client.
+PREFIX = "GRM_CLIENT_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardConfig:
+    """Each field can stand in the environment, in capitals after `GRM_CLIENT_`: `GRM_CLIENT_MAX_RETRIES=8`."""
+
+    url: str = DEFAULT_URL
+    """The server."""
+    api_key: str | None = None
+    """Sent as a bearer token."""
+    k: int | None = None
+    """Readings of each response, at most. None: the server's choice."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What else a request says, see `RewardOptions`; JSON in the environment:
+    `{"stop": {"rule": "precision", "se": 0.4}}`. Not used where the server gathers the groups."""
+    concurrency: int = 64
+    """Groups judged at once for one process of the trainer."""
+    timeout_s: float = TIMEOUT_S
+    """Of one attempt. The server's own limit is shorter and answers with a reason."""
+    max_retries: int = 16
+    """Attempts after one that met an absent or busy server. With the pauses between them, 16 are two to four minutes:
+    a server that is restarted meanwhile delays the step and does not end the run."""
+
+    def client(self) -> AsyncGRMClient:
+        """A client for the loop that runs now. Trainers call from whichever loop they like, and the connections of an
+        asynchronous client belong to one: make it for a call, and close it."""
+        return AsyncGRMClient(self.url, api_key=self.api_key, timeout_s=self.timeout_s, max_retries=self.max_retries)
+
+    def request_options(self) -> dict[str, Any]:
+        """What every request of a group says."""
+        return {**self.options, **({} if self.k is None else {"k": self.k})}
+
+
+def config_from(environment: Mapping[str, str]) -> RewardConfig:
+    """Raises ValueError that names the variable."""
+    return RewardConfig(
+        **{
+            name: _read(PREFIX + name.upper(), environment[PREFIX + name.upper()], parse)
+            for name, parse in _PARSERS.items()
+            if environment.get(PREFIX + name.upper())
+        }
+    )
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+_PARSERS = {
+    "url": str,
+    "api_key": str,
+    "k": int,
+    "options": _object,
+    "concurrency": int,
+    "timeout_s": float,
+    "max_retries": int,
+}
+
+
+def _read(variable: str, text: str, parse: Any) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"{variable} = {text!r}: {error}") from None
