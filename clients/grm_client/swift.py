@@ -1,4 +1,4 @@
-"""Rewards for ms-swift, see docs/trainers/ms-swift.md. The file to pass to it is `plugins/ms_swift.py`."""
+"""Rewards for ms-swift, see docs/trainers/ms-swift.md. The file to pass to it is `plugins/grm_ms_swift.py`."""
 
 from __future__ import annotations
 

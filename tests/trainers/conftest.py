@@ -1,0 +1,47 @@
+"""Contract tests: released code of the trainers, unchanged, against a running server with the fake engine.
+
+Each file runs in an environment of its own, `make test-trainers`; the default test run leaves this folder out. The fake
+engine's scores follow from the request and its seed, so that what a trainer ends with can be compared with what the
+client gets for the same group.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from grm_client import GRMClient
+from tests.integration.processes import serving
+
+OPTIONS = {"k": 4, "seed": 7, "stop": {"rule": "fixed"}}
+
+TOO_LONG = "word " * 9000
+"""More than the fake engine's context holds."""
+
+Direct = Callable[..., list[float]]
+
+
+@pytest.fixture(scope="session")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    settings = ("judge.k=4", "stopping.rule=fixed", "stopping.audit_share=0")
+    with serving(tmp_path_factory.mktemp("cache"), *(word for each in settings for word in ("--set", each))) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRM_CLIENT_URL", url)
+    monkeypatch.setenv("GRM_CLIENT_OPTIONS", json.dumps(OPTIONS))
+
+
+@pytest.fixture
+def direct(url: str) -> Direct:
+    """direct(query, *responses): the rewards of a group judged by one call of the client."""
+
+    def rewards(query: object, *responses: str) -> list[float]:
+        with GRMClient(url) as client:
+            return list(client.rewards(query, responses, **OPTIONS).rewards)
+
+    return rewards
