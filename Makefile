@@ -6,13 +6,16 @@ ENGINE ?= $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null 
 GRM := .venv/bin/grm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test lint types imports unit lint-docker openapi lock bench clean
+TRAINERS := trl verl openrlhf ms-swift clients
+.PHONY: help setup serve demo test lint types imports unit lint-docker openapi lock bench clean test-trainers \
+	$(TRAINERS:%=test-trainers-%)
 
 help:
 	@echo "make setup        install the $(ENGINE) engine into .venv, as locked (ENGINE=cpu|cuda)"
 	@echo "make serve        setup, then a server on http://127.0.0.1:8000 (ARGS='--model ... --port ...')"
 	@echo "make demo         score examples/ on a running server, or on one started for it"
 	@echo "make test         lint, types, import rules and all tests, the real engine among them"
+	@echo "make test-trainers   the reward functions in released trainers, each in .venv-trainers/NAME (test-trainers-trl)"
 	@echo "make bench        benchmarks/engine.py: the server against the raw engine"
 	@echo "make openapi      write docs/openapi.json        make lock   write requirements/*.txt"
 
@@ -51,6 +54,16 @@ lint-docker: .venv/.dev
 unit: .venv/.dev
 	.venv/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)
 
+test-trainers: $(TRAINERS:%=test-trainers-%)
+
+.venv-trainers/%/.installed: requirements/trainers/%.txt requirements/trainer.sh
+	@PYTHON=$(PYTHON) requirements/trainer.sh $*
+	@touch $@
+
+$(TRAINERS:%=test-trainers-%): test-trainers-%: setup .venv-trainers/%/.installed
+	PYTHONPATH=clients:. GRM_TEST_PYTHON=.venv/bin/python .venv-trainers/$*/bin/python -m pytest \
+		-c tests/trainers/pytest.ini tests/trainers/test_$(subst -,_,$*).py $(ARGS)
+
 openapi: setup
 	$(GRM) openapi > docs/openapi.json
 
@@ -61,4 +74,4 @@ lock:
 	requirements/lock.sh
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build *.egg-info
+	rm -rf .venv .venv-trainers .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build *.egg-info

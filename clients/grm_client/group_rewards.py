@@ -15,10 +15,6 @@ from grm_client.types import Rewards
 
 logger = logging.getLogger(__name__)
 
-NEUTRAL = 5.5
-"""The middle of the judge's scale, for trainers that need a number where there is none. Given to all members of a group
-it says nothing: their advantages are 0."""
-
 _REFUSED = frozenset({401, 403, 404, 405})
 
 

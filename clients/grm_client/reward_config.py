@@ -11,6 +11,9 @@ from typing import Any
 from grm_client.client import DEFAULT_URL, AsyncGRMClient
 from grm_client.exchange import TIMEOUT_S
 
+NEUTRAL = 5.5
+"""The middle of the judge's scale. Given to all members of a group it says nothing: their advantages are 0."""
+
 # The server on the same machine reads GRM_... and refuses names it does not know, but leaves these to the client.
 PREFIX = "GRM_CLIENT_"
 
@@ -35,6 +38,10 @@ class RewardConfig:
     max_retries: int = 16
     """Attempts after one that met an absent or busy server. With the pauses between them, 16 are two to four minutes:
     a server that is restarted meanwhile delays the step and does not end the run."""
+
+    failure_reward: float | None = NEUTRAL
+    """What a sample gets that was not judged, in trainers that need a number: verl, slime, OpenRLHF. None, in the
+    environment `raise`: the error is raised, and ends the run of most trainers."""
 
     def client(self) -> AsyncGRMClient:
         """A client for the loop that runs now. Trainers call from whichever loop they like, and the connections of an
@@ -72,6 +79,7 @@ _PARSERS = {
     "concurrency": int,
     "timeout_s": float,
     "max_retries": int,
+    "failure_reward": lambda text: None if text == "raise" else float(text),
 }
 
 

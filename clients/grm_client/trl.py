@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from grm_client.group_rewards import NEUTRAL, judge_flat
+from grm_client.group_rewards import judge_flat
 from grm_client.groups import Chat
-from grm_client.reward_config import RewardConfig, config_from
+from grm_client.reward_config import NEUTRAL, RewardConfig, config_from
 
 
 async def grm_reward(

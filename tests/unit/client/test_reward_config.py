@@ -17,6 +17,7 @@ EVERYTHING = {
     "GRM_CLIENT_CONCURRENCY": "3",
     "GRM_CLIENT_TIMEOUT_S": "12.5",
     "GRM_CLIENT_MAX_RETRIES": "0",
+    "GRM_CLIENT_FAILURE_REWARD": "raise",
 }
 
 
@@ -31,6 +32,7 @@ def test_every_field_can_stand_in_the_environment() -> None:
         concurrency=3,
         timeout_s=12.5,
         max_retries=0,
+        failure_reward=None,
     )
     assert config.request_options() == {"stop": {"rule": "fixed"}, "k": 8}
 
@@ -38,6 +40,7 @@ def test_every_field_can_stand_in_the_environment() -> None:
 def test_absent_and_empty_variables_are_the_defaults() -> None:
     assert config_from({}) == config_from({"GRM_CLIENT_URL": "", "GRM_CLIENT_K": ""}) == RewardConfig()
     assert RewardConfig().request_options() == {}
+    assert config_from({"GRM_CLIENT_FAILURE_REWARD": "-1"}).failure_reward == -1.0
 
 
 @pytest.mark.parametrize(

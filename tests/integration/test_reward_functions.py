@@ -1,0 +1,130 @@
+"""The reward functions for trainers against a real server, without the trainers: those are in `tests/trainers`."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grm_client import APIError, GRMClient
+from grm_client.reward_config import NEUTRAL, RewardConfig
+from grm_client.swift import GRMReward
+from grm_client.trl import grm_reward, grm_reward_sync, make_grm_reward
+from tests.integration.processes import drawn, serving
+
+OPTIONS = {"k": 4, "seed": 7, "stop": {"rule": "fixed"}}
+TOO_LONG = "word " * 9000
+"""More than the fake engine's context holds."""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("cache"), "--set", "stopping.audit_share=0") as url:
+        yield url
+
+
+def direct(url: str, query: Any, *responses: str) -> list[float]:
+    with GRMClient(url) as client:
+        return list(client.rewards(query, responses, **OPTIONS).rewards)
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def test_each_group_is_one_request_and_one_that_fails_leaves_the_others(url: str) -> None:
+    reward = pickle.loads(pickle.dumps(make_grm_reward(url, options=OPTIONS)))
+    logged: dict[str, Any] = {}
+    before = drawn(url)
+    rewards = await reward(
+        prompts=["p", "q", "p", TOO_LONG, "p"],
+        completions=["a", "c", "b", "d", "a"],
+        completion_ids=[[0]] * 5,
+        solution=["s"] * 5,
+        log_extra=logged.__setitem__,
+        log_metric=logged.__setitem__,
+    )
+    p, q = direct(url, "p", "a", "b"), direct(url, "q", "c")
+    assert rewards == [p[0], q[0], p[1], None, p[0]]
+    assert drawn(url) - before == 2 * 4 + 2 * 4
+    ids = logged["grm_id"]
+    assert ids[0] == ids[2] == ids[4] != ids[1]
+    assert ids[3] is None
+    assert logged["grm/failed_share"] == pytest.approx(1 / 3)
+    assert logged["grm/k_used"] == 4
+    assert logged["grm/se"] > 0
+
+
+async def test_the_environment_is_read_when_it_is_called(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRM_CLIENT_URL", url)
+    monkeypatch.setenv("GRM_CLIENT_OPTIONS", '{"k": 4, "seed": 7, "stop": {"rule": "fixed"}}')
+    chat = [{"role": "user", "content": "p"}]
+    answers = [[{"role": "assistant", "content": text}] for text in "ab"]
+    assert await grm_reward(prompts=[chat, chat], completions=answers) == direct(url, chat, "a", "b")
+
+
+def test_pairs_without_rewards_are_ties(url: str) -> None:
+    rewards = grm_reward_sync(
+        prompts=["p", TOO_LONG] * 2, completions=["a", "c", "b", "d"], grm_config=RewardConfig(url=url, options=OPTIONS)
+    )
+    p = direct(url, "p", "a", "b")
+    assert rewards == [p[0], NEUTRAL, p[1], NEUTRAL]
+
+
+async def test_it_can_be_called_where_a_loop_runs(url: str) -> None:
+    assert grm_reward_sync(
+        prompts=["p"], completions=["a"], grm_config=RewardConfig(url=url, options=OPTIONS)
+    ) == direct(url, "p", "a")
+
+
+@pytest.mark.parametrize("options", [{"k": 10**6}, {"no_such_option": 1}])
+async def test_a_mistake_in_the_set_up_is_an_error_and_not_a_run_without_rewards(
+    url: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(APIError):
+        await make_grm_reward(url, options=options)(prompts=["p"], completions=["a"])
+
+
+async def test_nobody_there_is_no_reward_and_not_the_end() -> None:
+    reward = make_grm_reward(f"http://127.0.0.1:{unused_port()}", max_retries=1)
+    assert await reward(prompts=["p"] * 2, completions=["a", "b"]) == [None, None]
+
+
+def test_a_restart_in_the_middle_is_waited_for(tmp_path: Path) -> None:
+    port = unused_port()
+    settings = ("--port", str(port), "--set", "stopping.audit_share=0")
+    reward = make_grm_reward(f"http://127.0.0.1:{port}", options=OPTIONS)
+    prompts, answers = ["p", "p", "q"], ["a", "b", "c"]
+    with serving(tmp_path, *settings):
+        before = asyncio.run(reward(prompts=prompts, completions=answers))
+    during: list[Any] = []
+    call = threading.Thread(target=lambda: during.append(asyncio.run(reward(prompts=prompts, completions=answers))))
+    call.start()
+    with serving(tmp_path, *settings):
+        call.join()
+    assert during == [before]
+    assert None not in before
+
+
+def test_ms_swift_starts_a_loop_for_each_call(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRM_CLIENT_URL", url)
+    monkeypatch.setenv("GRM_CLIENT_OPTIONS", '{"k": 4, "seed": 7, "stop": {"rule": "fixed"}}')
+    reward = GRMReward(args=object())
+    messages = [
+        [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        for prompt, answer in ("pa", "qc", "pb")
+    ]
+    expected = direct(url, [{"role": "user", "content": "p"}], "a", "b")
+    for _ in range(2):
+        rewards = asyncio.run(
+            reward(["a", "c", "b"], messages=messages, prompt_id=["0", "1", "0"], request_id=["x", "y", "z"])
+        )
+        assert [rewards[0], rewards[2]] == expected
