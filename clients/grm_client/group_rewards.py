@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from grm_client.errors import APIError
+from grm_client.errors import APIError, GRMClientError
 from grm_client.groups import Chat, in_flat_order, into_groups
 from grm_client.many import Scored
 from grm_client.reward_config import RewardConfig
@@ -32,6 +32,16 @@ class Judged:
     """Mean standard error of the rewards, in their points; NaN if there are none."""
     k_used: float
     """Readings of a response, mean of the groups judged; 0 if there are none."""
+    failure: GRMClientError | None
+    """Why the first of the groups without rewards has none."""
+
+    def numbers(self, config: RewardConfig) -> list[float]:
+        """The rewards, for trainers that would take None for a reward of 0, worse than any other. Raises `failure` if
+        the configuration has no reward for that."""
+        instead = config.failure_reward
+        if self.failure is not None and instead is None:
+            raise self.failure
+        return [reward if reward is not None else instead for reward in self.rewards]  # type: ignore[misc]
 
 
 async def judge_flat(
@@ -49,7 +59,7 @@ async def judge_flat(
     requests = [{"query": group.query, "responses": group.responses} for group in groups]
     async with config.client() as client:
         scored = await client.score_many(requests, concurrency=config.concurrency, **config.request_options())
-    _complain(scored)
+    failure = _complain(scored)
     judged = [answer if isinstance(answer, Rewards) else None for answer in scored]
     answers = [answer for answer in judged if answer is not None]
     return Judged(
@@ -58,16 +68,19 @@ async def judge_flat(
         failed_share=judged.count(None) / max(len(judged), 1),
         se=fmean(error for answer in answers for error in answer.se) if answers else float("nan"),
         k_used=fmean(answer.k_used for answer in answers) if answers else 0.0,
+        failure=failure,
     )
 
 
-def _complain(scored: Sequence[Scored]) -> None:
+def _complain(scored: Sequence[Scored]) -> GRMClientError | None:
     failures = [answer for answer in scored if not isinstance(answer, Rewards)]
     for failure in failures:
         if isinstance(failure, APIError) and _concerns_all(failure):
             raise failure
-    if failures:
-        logger.warning("%d of %d groups have no rewards: %s", len(failures), len(scored), failures[0])
+    if not failures:
+        return None
+    logger.warning("%d of %d groups have no rewards: %s", len(failures), len(scored), failures[0])
+    return failures[0]
 
 
 def _concerns_all(error: APIError) -> bool:

@@ -40,8 +40,8 @@ class RewardConfig:
     a server that is restarted meanwhile delays the step and does not end the run."""
 
     failure_reward: float | None = NEUTRAL
-    """What a sample gets that was not judged, in trainers that need a number: verl, slime, OpenRLHF. None, in the
-    environment `raise`: the error is raised, and ends the run of most trainers."""
+    """What a sample gets that was not judged, in all trainers that need a number; TRL's GRPO, RLOO and AsyncGRPO do not.
+    None, in the environment `raise`: the error is raised, and ends the run of most of them."""
 
     def client(self) -> AsyncGRMClient:
         """A client for the loop that runs now. Trainers call from whichever loop they like, and the connections of an

@@ -22,11 +22,13 @@ class GRMReward:
         messages: Sequence[Sequence[Mapping[str, Any]]],
         prompt_id: Sequence[Hashable] | None = None,
         **columns: object,
-    ) -> list[float | None]:
-        """The reward of each completion, 1 to 10; None where its group could not be judged.
+    ) -> list[float]:
+        """The reward of each completion, 1 to 10. Where its group could not be judged it is `failure_reward`: ms-swift
+        would take None, but adds it up as 0.
 
         messages: the conversation of each sample, of which the completion is the last turn.
         prompt_id: ms-swift's name for the sample's group.
         """
         prompts = [conversation[:-1] for conversation in messages]
-        return (await judge_flat(config_from(os.environ), prompts, completions, prompt_id)).rewards
+        config = config_from(os.environ)
+        return (await judge_flat(config, prompts, completions, prompt_id)).numbers(config)

@@ -19,7 +19,7 @@ from typing import Any
 
 from grm_client.group_rewards import judge_flat
 from grm_client.groups import Chat
-from grm_client.reward_config import NEUTRAL, RewardConfig, config_from
+from grm_client.reward_config import RewardConfig, config_from
 
 
 async def grm_reward(
@@ -48,13 +48,16 @@ async def grm_reward(
     return judged.rewards
 
 
-def grm_reward_sync(prompts: Sequence[Chat], completions: Sequence[Chat], **rest: Any) -> list[float]:
-    """`grm_reward` for OnlineDPO, which takes no asynchronous function and would read None as a reward of 0, worse than
-    any other. A pair that could not be judged gets the same neutral reward twice."""
+def grm_reward_sync(
+    prompts: Sequence[Chat], completions: Sequence[Chat], *, grm_config: RewardConfig | None = None, **columns: object
+) -> list[float]:
+    """`grm_reward` for OnlineDPO, which takes no asynchronous function and reads None as a reward of 0, worse than any
+    other. Both of a pair that could not be judged get `failure_reward`: a tie."""
+    config = grm_config or config_from(os.environ)
     # In a thread of its own, for a notebook's has a loop that runs already.
     with ThreadPoolExecutor(1) as thread:
-        rewards = thread.submit(asyncio.run, grm_reward(prompts, completions, **rest)).result()
-    return [NEUTRAL if reward is None else reward for reward in rewards]
+        judged = thread.submit(asyncio.run, judge_flat(config, prompts, completions)).result()
+    return judged.numbers(config)
 
 
 def make_grm_reward(url: str, **settings: Any) -> Callable[..., Awaitable[list[float | None]]]:
