@@ -13,7 +13,9 @@ from fastapi import FastAPI
 from grm_server.api.body_limit import BodyLimit
 from grm_server.api.convert import RequestPolicy
 from grm_server.api.error_table import UnexpectedErrors, add_error_handlers
-from grm_server.api.routes import Service, router
+from grm_server.api.routes import router
+from grm_server.api.service import Service
+from grm_server.api.trainers import trainers_router
 from grm_server.engine import bundled
 from grm_server.engine.base import MetaRM, Sampler
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
@@ -24,6 +26,8 @@ from grm_server.engine.vllm_meta import start_vllm_meta
 from grm_server.grm.types import needs_meta_rm
 from grm_server.pipeline.rater import Guidance
 from grm_server.serving.calibration import Calibration, load_calibration
+from grm_server.serving.grouping import Grouping
+from grm_server.serving.judgements import Judgements, Judging
 from grm_server.serving.priors import PriorStore
 from grm_server.serving.scoring import Scoring
 from grm_server.serving.templates import judge_template, meta_template
@@ -47,7 +51,13 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     with _about("meta_rm.template"):
         rater_template = meta_template(settings.meta_rm.template)
     calibration, card = _calibration(settings), _meta_card(settings)
-    service = Service(_policy(settings), Metrics())
+    service = Service(
+        _policy(settings),
+        Metrics(),
+        Judgements(settings.judgements.max_mib, settings.judgements.ttl_s),
+        settings.trainers,
+        settings.grouping,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -58,7 +68,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
             # The log gets the whole traceback; `grm serve` ends with this as its last line.
             app.state.start_error = error
             raise
-        service.scoring = Scoring(
+        scoring = Scoring(
             template,
             engine,
             service.metrics,
@@ -67,8 +77,17 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
             audit_share=settings.stopping.audit_share,
             calibration=calibration,
         )
+        service.judging = Judging(scoring, service.judgements, service.metrics)
+        service.grouping = Grouping(
+            service.judging.judge,
+            service.metrics,
+            max_waiting=settings.grouping.max_waiting,
+            max_judged=settings.grouping.max_judged,
+            ttl_s=settings.grouping.ttl_s,
+        )
         yield
-        await service.scoring.close()
+        await service.grouping.close()
+        await scoring.close()
         if rater is not None:
             await rater.close()
         await engine.close()
@@ -81,6 +100,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     )
     app.state.service = service
     app.include_router(router)
+    app.include_router(trainers_router())
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.http.max_body_bytes)
     app.add_middleware(UnexpectedErrors)

@@ -5,12 +5,15 @@
         PromptTooLong         400   prompt and budget exceed the model's context
       LimitExceeded           422   a field asks for more than this server gives
       BodyTooLarge            413   more bytes than this server takes
+      JudgementNotKept        404   no judgement has this id, or it was forgotten
+      SlotConflict            409   a slot of a group holds another response, or its attempt was replaced
       ClientGone              499   the caller hung up; its samples were aborted, nobody reads this
       EngineError
         GenerationFailed      502   one sample broke; the pipeline turns it into data, it reaches nobody alone
         EngineDead            503   the engine is gone; readiness is red
         MetaRMFailed          503   the meta RM did not rate a sample, and the request wants no vote without it
       TooFewVotes             502   fewer samples parsed than `min_votes`
+      Superseded              503   a later attempt at the group came while this one waited for its members
       DeadlineExceeded        504   fewer than `min_votes` samples were there at the deadline; the rest was aborted
 
 Each class carries what the HTTP layer needs (`code`, `status`, `retryable`), so that no second table can disagree
@@ -67,6 +70,20 @@ class BodyTooLarge(GRMError):
     status = 413
 
 
+class JudgementNotKept(GRMError):
+    """No judgement has this id, or it was forgotten."""
+
+    code = "judgement_not_kept"
+    status = 404
+
+
+class SlotConflict(GRMError):
+    """A slot of a group holds another response, or its attempt was replaced by a later one."""
+
+    code = "slot_conflict"
+    status = 409
+
+
 class ClientGone(GRMError):
     """The caller hung up before the answer; its samples were aborted."""
 
@@ -110,6 +127,13 @@ class TooFewVotes(GRMError):
     code = "too_few_votes"
     status = 502
     retryable = True
+
+
+class Superseded(GRMError):
+    """A later attempt at the same group came while this one waited for its members."""
+
+    code = "superseded"
+    status = 503
 
 
 class DeadlineExceeded(GRMError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,6 +150,93 @@ class MetaRMSettings(Section):
     """As `engine.vllm_args`."""
 
 
+class GroupingSettings(Section):
+    n: int | None = Field(None, ge=1)
+    """Responses to one prompt that a trainer sends one by one and that are judged together, if its URL (`?n=8`) does
+    not say. None: unknown; a group then closes when nobody came for a while."""
+    idle_s: float = Field(2.0, gt=0)
+    """A group that nobody joined for so long is judged as it is."""
+    window_s: float = Field(30.0, gt=0)
+    """So long the first of a group waits for the others at most; less where its trainer's timeout is near."""
+    max_waiting: int = Field(4096, ge=1)
+    """Responses that may wait in open groups. With one more, the group that waits the longest is judged."""
+    ttl_s: float = Field(1800, gt=0)
+    """So long a reward is remembered, so that a retry gets it."""
+    max_judged: int = Field(65536, ge=1)
+    """Rewards that are remembered."""
+
+
+class JudgementSettings(Section):
+    ttl_s: float = Field(3600, gt=0)
+    """So long `GET /v1/judgements/{id}` returns a judgement."""
+    max_mib: int = Field(64, ge=1)
+    """Text of judgements that is kept, MiB; the oldest go first."""
+
+
+RewardScale = Literal["raw", "unit", "centered"]
+
+
+class OpenRLHFSettings(Section):
+    reward_scale: RewardScale = "raw"
+    """`raw`: 1 to 10; `unit`: 0 to 1; `centered`: raw, less the mean of the responses that were judged together."""
+    failure: Literal["neutral", "error"] = "neutral"
+    """What a response gets that could not be judged: the middle of the scale, or an error, which ends training."""
+    timeout_s: float = Field(180, gt=0)
+    """Seconds after which the trainer gives up a request; it is a constant of OpenRLHF."""
+
+
+class SlimeSettings(Section):
+    reward_scale: RewardScale = "raw"
+    """As `trainers.openrlhf.reward_scale`."""
+    failure: Literal["neutral", "null", "error"] = "neutral"
+    """As `trainers.openrlhf.failure`; `null` is for a trainer that was taught to skip such a sample."""
+    timeout_s: float = Field(60, gt=0)
+    """slime gives up after 120 s, but these include the wait for one of its 64 connections."""
+
+
+class LlamaFactorySettings(Section):
+    reward_scale: RewardScale = "raw"
+    """As `trainers.openrlhf.reward_scale`."""
+    failure: Literal["neutral", "error"] = "neutral"
+    """As `trainers.openrlhf.failure`."""
+    timeout_s: float | None = Field(None, gt=0)
+    """LLaMA-Factory never gives up."""
+
+
+class NemoGymSettings(Section):
+    reward_scale: RewardScale = "raw"
+    """As `trainers.openrlhf.reward_scale`."""
+    timeout_s: float | None = Field(None, gt=0)
+    """NeMo-Gym never gives up."""
+
+
+class ChatSettings(Section):
+    reward_scale: RewardScale = "raw"
+    """As `trainers.openrlhf.reward_scale`."""
+    timeout_s: float | None = Field(None, gt=0)
+    """Seconds after which clients give up."""
+
+
+class RerankSettings(Section):
+    reward_scale: RewardScale = "unit"
+    """As `trainers.openrlhf.reward_scale`. Relevance is 0 to 1 elsewhere."""
+
+
+class RewardAnythingSettings(Section):
+    reward_scale: RewardScale = "raw"
+    """As `trainers.openrlhf.reward_scale`."""
+
+
+class TrainerSettings(Section):
+    openrlhf: OpenRLHFSettings = OpenRLHFSettings()
+    slime: SlimeSettings = SlimeSettings()
+    llama_factory: LlamaFactorySettings = LlamaFactorySettings()
+    nemo_gym: NemoGymSettings = NemoGymSettings()
+    chat: ChatSettings = ChatSettings()
+    rerank: RerankSettings = RerankSettings()
+    reward_anything: RewardAnythingSettings = RewardAnythingSettings()
+
+
 class Settings(Section):
     http: HTTPSettings = HTTPSettings()
     judge: JudgeSettings = JudgeSettings()
@@ -157,6 +244,9 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     engine: EngineSettings = EngineSettings()
     meta_rm: MetaRMSettings = MetaRMSettings()
+    grouping: GroupingSettings = GroupingSettings()
+    judgements: JudgementSettings = JudgementSettings()
+    trainers: TrainerSettings = TrainerSettings()
     cache_dir: Path = Path("~/.cache/grm-server")
     """Where the bundled model is kept once it is prepared, and what traffic teaches."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -190,14 +280,16 @@ def load_settings(environment: Mapping[str, str], overrides: Iterable[str] = ())
 
 def as_markdown() -> str:
     """A table of every setting, its default and its meaning."""
-    rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    return "\n".join(["| setting | default | meaning |", "|---|---|---|", *_rows(Settings)])
+
+
+def _rows(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
         nested = type(field.default)
         if issubclass(nested, Section):
-            rows += [_row(f"{name}.{inner}", info) for inner, info in nested.model_fields.items()]
+            yield from _rows(nested, f"{prefix}{name}.")
         else:
-            rows.append(_row(name, field))
-    return "\n".join(rows)
+            yield _row(prefix + name, field)
 
 
 def _row(name: str, field: FieldInfo) -> str:

@@ -186,6 +186,42 @@ def _check_meta(body: schemas.RewardsRequest, request: ScoreRequest, policy: Req
         raise InvalidRequest("k_meta is for aggregate `meta_top`", param="k_meta")
 
 
+def to_body(request: ScoreRequest, task: str) -> schemas.RewardsRequest:
+    """The body that says all of this. The deadline is left out: it depends on how long the first response waited."""
+    what = request.task
+    return schemas.RewardsRequest(
+        query=[schemas.ChatMessage(role=message.role, content=message.content) for message in what.query],
+        responses=list(what.responses),
+        k=request.k,
+        stop=_stop_field(request.stop),
+        aggregate=request.aggregate,
+        k_meta=request.k_meta if request.aggregate == "meta_top" else None,
+        meta_rm_failure="vote" if request.unguided else "error",
+        reading=request.reading,
+        list_size=request.list_size,
+        task=task,
+        temperature=request.temperature,
+        seed=request.seed,
+        max_critique_tokens=request.max_critique_tokens,
+        reference=what.reference,
+        principles=what.principles,
+        hint=what.hint,
+        min_votes=request.min_votes,
+    )
+
+
+def _stop_field(rule: StopRule) -> schemas.Stop:
+    match rule:
+        case Fixed():
+            return schemas.FixedStop(rule="fixed")
+        case Decided(gamma=gamma, target=target):
+            return schemas.DecidedStop(rule="decided", gamma=gamma, target=target)
+        case Strict(delta=delta):
+            return schemas.StrictStop(rule="strict", delta=delta)
+        case Precision(se=se):
+            return schemas.PrecisionStop(rule="precision", se=se)
+
+
 def to_response(
     judgement: Judgement,
     request: ScoreRequest,

@@ -2,62 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from grm_server.api import schemas
-from grm_server.api.convert import RequestPolicy, to_response, to_sample, to_score_request, to_wave
+from grm_server.api.convert import to_body, to_response, to_sample, to_score_request, to_wave
 from grm_server.api.disconnect import unless_disconnected
+from grm_server.api.service import ERRORS, Service, ServiceDep
 from grm_server.api.stream import EventStream, Named, wants_stream
-from grm_server.engine.base import Sampler
 from grm_server.errors import GRMError
 from grm_server.pipeline.types import Event, Judgement, Started, WaveEnd
-from grm_server.serving.scoring import Scoring
-from grm_server.telemetry.metrics import Metrics
-
-
-@dataclass(slots=True)
-class Service:
-    """What the routes need. `scoring` is set when the engine is up, before the first connection is taken."""
-
-    policy: RequestPolicy
-    metrics: Metrics
-    scoring: Scoring = field(init=False)
-
-    @property
-    def sampler(self) -> Sampler:
-        return self.scoring.sampler
-
-
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-ServiceDep = Annotated[Service, Depends(_service)]
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {
-        "model": schemas.ErrorResponse,
-        "description": "The prompt does not fit the model's context, or cannot be encoded.",
-    },
-    413: {"model": schemas.ErrorResponse, "description": "The body is too large."},
-    422: {
-        "model": schemas.ErrorResponse,
-        "description": "A field is wrong, unknown or over a limit; `param` names it.",
-    },
-    502: {"model": schemas.ErrorResponse, "description": "Fewer samples than `min_votes` gave scores."},
-    504: {
-        "model": schemas.ErrorResponse,
-        "description": "At the deadline a response had fewer than `min_votes` scores.",
-    },
-    503: {"model": schemas.ErrorResponse, "description": "The engine is dead, or the meta RM. See `Retry-After`."},
-}
+from grm_server.serving.judgements import Judged, counted_errors, new_id
 
 router = APIRouter()
 
@@ -65,7 +23,7 @@ router = APIRouter()
 @router.post(
     "/v1/rewards",
     response_model=schemas.RewardsResponse,
-    responses=_ERRORS,
+    responses=ERRORS,
     summary="Score responses",
     tags=["rewards"],
 )
@@ -77,26 +35,15 @@ async def rewards(
 
     With `Accept: text/event-stream` the answer is a stream of events: `started`, a `sample` as each one finishes, a
     `wave` after each wave, and `rewards`, the plain answer; or `error`, in the shape of every error."""
-    request_id = f"rw-{secrets.token_hex(8)}"
-    streamed = wants_stream(request)
-    with _counted_errors(service.metrics):
+    with counted_errors(service.metrics):
         service.sampler.check()
         score_request = to_score_request(body, service.policy)
+    if not wants_stream(request):
+        judged = await unless_disconnected(request, service.judging.judge(score_request, body.task))
+        return _answer(service, judged, return_samples=body.return_samples)
     arrived_s = time.monotonic()
-    events = _counted(service, service.scoring.events(score_request, body.task, anytime=streamed))
-
-    def answer(judgement: Judgement) -> schemas.RewardsResponse:
-        return to_response(
-            judgement,
-            score_request,
-            request_id=request_id,
-            model=service.sampler.model,
-            tau=service.scoring.tau,
-            return_samples=body.return_samples,
-        )
-
-    if not streamed:
-        return answer(await unless_disconnected(request, _last(events)))
+    request_id = new_id()
+    events = service.judging.events(request_id, score_request, body.task, anytime=True)
 
     def name(event: Event) -> Named:
         match event:
@@ -107,7 +54,8 @@ async def rewards(
             case WaveEnd():
                 return "wave", to_wave(event)
             case Judgement():
-                return "rewards", answer(event)
+                judged = Judged(request_id, score_request, body.task, event)
+                return "rewards", _answer(service, judged, return_samples=body.return_samples)
             case _:
                 return "sample", to_sample(event, arrived_s)
 
@@ -115,35 +63,36 @@ async def rewards(
     return EventStream(_after(await anext(events), events), name)
 
 
-async def _counted(service: Service, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-    with service.metrics.in_flight.track_inprogress(), _counted_errors(service.metrics):
-        async with aclosing(events):
-            async for event in events:
-                yield event
-
-
-@contextmanager
-def _counted_errors(metrics: Metrics) -> Iterator[None]:
-    try:
-        yield
-    except GRMError as error:
-        metrics.requests.labels(error.code).inc()
-        raise
-
-
-async def _last(events: AsyncGenerator[Event]) -> Judgement:
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, Judgement):
-                return event
-    raise RuntimeError("the pipeline ended without a judgement")
-
-
 async def _after(first: Event, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
     async with aclosing(events):
         yield first
         async for event in events:
             yield event
+
+
+@router.get(
+    "/v1/judgements/{judgement_id}",
+    tags=["rewards"],
+    responses={404: {"model": schemas.ErrorResponse, "description": "There is none, or it is not kept any more."}},
+    summary="Why a reward came out as it did",
+)
+async def judgement(judgement_id: str, service: ServiceDep) -> schemas.JudgementResponse:
+    """A judgement with its critiques, and the request that it answers, for as long as it is kept. Rewards that were
+    asked for by one response at a time name the judgement of their group."""
+    judged = service.judgements.get(judgement_id)
+    request = to_body(judged.request, judged.task)
+    return schemas.JudgementResponse(request=request, answer=_answer(service, judged, return_samples=True))
+
+
+def _answer(service: Service, judged: Judged, *, return_samples: bool) -> schemas.RewardsResponse:
+    return to_response(
+        judged.judgement,
+        judged.request,
+        request_id=judged.id,
+        model=service.sampler.model,
+        tau=service.scoring.tau,
+        return_samples=return_samples,
+    )
 
 
 @router.get("/health/live", tags=["operation"])

@@ -274,6 +274,16 @@ class RewardsResponse(Wire):
     timing: Timing
 
 
+class JudgementResponse(Wire):
+    """A judgement that was kept."""
+
+    request: RewardsRequest
+    """What POST /v1/rewards is to be sent to judge the same again, with the responses in the order in which they were
+    judged."""
+    answer: RewardsResponse
+    """With its samples."""
+
+
 class StartedOut(Wire):
     """First event of a stream: the request was accepted and its first samples are under way."""
 

@@ -73,6 +73,42 @@ class Metrics:
             registry=self._registry,
         )
         self.in_flight = Gauge("grm_requests_in_flight", "Requests being judged.", registry=self._registry)
+        self.open_groups = Gauge(
+            "grm_groups_open", "Groups whose responses wait for others to the same prompt.", registry=self._registry
+        )
+        self.group_size = Histogram(
+            "grm_group_size",
+            "Responses in a group when it closed, by why: `full`, `idle`, `deadline`, `pressure`.",
+            ["reason"],
+            buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64),
+            registry=self._registry,
+        )
+        self.wait_s = Histogram(
+            "grm_group_wait_seconds",
+            "How long a response waited until its group closed.",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self.shared = Counter(
+            "grm_shared_judgements",
+            "Responses that got the reward of an equal one: a `duplicate` in its group, one `in_flight`, or a `recent` "
+            "one.",
+            ["kind"],
+            registry=self._registry,
+        )
+        self.failed_rewards = Counter(
+            "grm_failed_rewards",
+            "Rewards that could not be judged, by trainer and by what it got instead: `neutral`, `null`, `masked`, "
+            "`error`.",
+            ["trainer", "answer"],
+            registry=self._registry,
+        )
+        self.uncentered = Counter(
+            "grm_uncentered_rewards",
+            "Rewards that were to be centered and had no others to compare with, by trainer; they were 0.",
+            ["trainer"],
+            registry=self._registry,
+        )
 
     def sample(self, outcome: str, *, cut: bool, prompt: int, cached: int, completion: int) -> None:
         """Count one sample that ended; `outcome` is `valid` or why it gave no scores."""

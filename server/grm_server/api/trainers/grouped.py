@@ -1,0 +1,36 @@
+"""All responses to a prompt in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
+
+from fastapi import Request
+
+from grm_server.api import schemas
+from grm_server.api.convert import to_score_request
+from grm_server.api.disconnect import unless_disconnected
+from grm_server.api.service import Service
+from grm_server.serving.judgements import Judged, counted_errors
+
+T = TypeVar("T")
+
+
+async def judge_all(request: Request, service: Service, bodies: Sequence[schemas.RewardsRequest]) -> list[Judged]:
+    """Judge several groups at once, in this order. Raises what judging raises, and ClientGone."""
+    with counted_errors(service.metrics):
+        service.sampler.check()
+        asked = [to_score_request(body, service.policy) for body in bodies]
+    works = [service.judging.judge(one, body.task) for one, body in zip(asked, bodies, strict=True)]
+    return await unless_disconnected(request, in_order(works))
+
+
+async def in_order(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all, done at once. The first error cancels the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]

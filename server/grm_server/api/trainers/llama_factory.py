@@ -1,0 +1,47 @@
+"""LLaMA-Factory, `reward_model_type: api`, `reward_model: http://host:8000/v1/score/evaluation`.
+
+It posts a mini-batch of decoded texts, prompt and response in one, and reads `scores` of whatever comes back. PPO has
+one response to a prompt, so what a call holds is all there is.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict
+
+from grm_server.api.schemas import Text
+from grm_server.api.service import ERRORS, ServiceDep
+from grm_server.api.trainers.options import OptionsDep
+from grm_server.api.trainers.single import Trainer, from_one_text, rewards
+
+router = APIRouter()
+
+
+class Call(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    model: str = ""
+    """Ignored."""
+    messages: list[Text]
+    """Prompt and response, special tokens and padding included."""
+
+
+class Answer(BaseModel):
+    id: str
+    object: Literal["score.evaluation"] = "score.evaluation"
+    model: str
+    scores: list[float]
+
+
+@router.post("/v1/score/evaluation", responses=ERRORS, summary="LLaMA-Factory")
+async def evaluation(request: Request, body: Call, options: OptionsDep, service: ServiceDep) -> Answer:
+    """The rewards of `reward_model_type: api`, one for each text."""
+    chosen = service.trainers.llama_factory
+    trainer = Trainer("llama_factory", chosen.reward_scale, chosen.failure, chosen.timeout_s, whole_groups=True)
+    judged = await rewards(request, service, trainer, options, [from_one_text(text) for text in body.messages])
+    # By its policy a reward of this trainer is never None.
+    scores = [reward.value or 0.0 for reward in judged]
+    return Answer(id=f"scoreval-{secrets.token_hex(8)}", model=service.sampler.model, scores=scores)

@@ -1,0 +1,141 @@
+"""What a trainer's URL may say. Trainers take any URL as it is, so `?n=8&k=4` needs no support of theirs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Annotated, Literal
+
+from fastapi import Depends, Header, Query, Request
+
+from grm_server.api import schemas
+from grm_server.api.convert import RequestPolicy
+from grm_server.grm.types import Message
+from grm_server.serving.gathering import digest
+from grm_server.settings import RewardScale
+
+logger = logging.getLogger(__name__)
+
+Aggregate = Literal["mean", "winsorised", "meta_hinge", "meta_top"]
+"""Not `vote` and `borda`: a group may turn out to be of one, and these two have nothing to say of one response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """None: the server's setting, or what POST /v1/rewards does."""
+
+    n: int | None
+    k: int | None
+    stop: Literal["fixed", "decided", "strict", "precision"] | None
+    seed: int | None
+    task: str
+    aggregate: Aggregate | None
+    temperature: float | None
+    max_critique_tokens: int | None
+    list_size: int | None
+    reward_scale: RewardScale | None
+    label: Literal["reference", "ignore"]
+    idle_s: float | None
+    window_s: float | None
+
+
+def _options(
+    request: Request,
+    n: Annotated[
+        int | None, Query(ge=1, le=schemas.HUGE, description="Responses to one prompt that are judged together.")
+    ] = None,
+    k: Annotated[int | None, Query(ge=1, le=schemas.HUGE, description="Readings of each response, at most.")] = None,
+    stop: Annotated[
+        Literal["fixed", "decided", "strict", "precision"] | None, Query(description="When fewer readings are enough.")
+    ] = None,
+    seed: Annotated[
+        int | None, Query(ge=0, lt=2**53, description="Default: derived from the prompt and these options.")
+    ] = None,
+    task: Annotated[
+        str, Query(max_length=64, pattern=r"^[A-Za-z0-9_.:/-]*$", description="A tag for requests that are alike.")
+    ] = "",
+    aggregate: Annotated[Aggregate | None, Query(description="How samples are added up.")] = None,
+    temperature: Annotated[float | None, Query(gt=0, le=2, allow_inf_nan=False)] = None,
+    max_critique_tokens: Annotated[int | None, Query(ge=16, le=schemas.HUGE)] = None,
+    list_size: Annotated[int | None, Query(ge=2, le=schemas.HUGE)] = None,
+    reward_scale: Annotated[
+        RewardScale | None,
+        Query(description="`raw`: 1 to 10; `unit`: 0 to 1; `centered`: raw, less the mean of those judged together."),
+    ] = None,
+    label: Annotated[
+        Literal["reference", "ignore"], Query(description="Whether the judge sees the label, as a reference answer.")
+    ] = "reference",
+    idle_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="As `grouping.idle_s`.")] = None,
+    window_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="As `grouping.window_s`.")] = None,
+    group_size: Annotated[
+        int | None, Header(alias="X-GRM-Group-Size", ge=1, le=schemas.HUGE, description="As `n`, which wins.")
+    ] = None,
+) -> Options:
+    for name in set(request.query_params) - {field.name for field in fields(Options)} - {"shape"}:
+        _warn(name[:64])
+    return Options(
+        n=group_size if n is None else n,
+        k=k,
+        stop=stop,
+        seed=seed,
+        task=task,
+        aggregate=aggregate,
+        temperature=temperature,
+        max_critique_tokens=max_critique_tokens,
+        list_size=list_size,
+        reward_scale=reward_scale,
+        label=label,
+        idle_s=idle_s,
+        window_s=window_s,
+    )
+
+
+OptionsDep = Annotated[Options, Depends(_options)]
+
+
+@lru_cache(maxsize=256)
+def _warn(name: str) -> None:
+    """Once for each name: a trainer sends the same URL a million times."""
+    logger.warning("a trainer's URL has the query parameter %r, which means nothing here", name)
+
+
+_STOPS: dict[str, schemas.Stop] = {
+    "fixed": schemas.FixedStop(rule="fixed"),
+    "decided": schemas.DecidedStop(rule="decided"),
+    "strict": schemas.StrictStop(rule="strict"),
+    "precision": schemas.PrecisionStop(rule="precision"),
+}
+
+
+def rewards_body(
+    messages: Sequence[Message],
+    responses: Sequence[str],
+    options: Options,
+    policy: RequestPolicy,
+    *,
+    reference: str | None = None,
+    principles: str | None = None,
+) -> schemas.RewardsRequest:
+    """The request that judges these responses. Without a seed of the caller's it has one that follows from the prompt
+    and the options, so that the same responses always get the same rewards."""
+    comparing = policy.aggregate in ("vote", "borda")
+    body = schemas.RewardsRequest(
+        query=[schemas.ChatMessage(role=message.role, content=message.content) for message in messages],
+        responses=list(responses),
+        k=options.k,
+        stop=None if options.stop is None else _STOPS[options.stop],
+        aggregate="mean" if options.aggregate is None and comparing else options.aggregate,
+        list_size=options.list_size,
+        task=options.task,
+        temperature=options.temperature,
+        seed=options.seed,
+        max_critique_tokens=options.max_critique_tokens,
+        reference=reference,
+        principles=principles,
+    )
+    if options.seed is not None:
+        return body
+    asked = digest(body.model_dump_json(exclude={"responses"}))
+    return body.model_copy(update={"seed": int.from_bytes(asked[:8]) % 2**53})

@@ -1,0 +1,90 @@
+"""RewardAnything's shape: a principle, a prompt, and the responses by name."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from grm_server.api.schemas import RewardsRequest, Text
+from grm_server.api.service import ERRORS, Service, ServiceDep
+from grm_server.api.trainers.grouped import judge_all
+from grm_server.api.trainers.options import Options, OptionsDep, rewards_body
+from grm_server.api.trainers.scale import scaled
+from grm_server.grm.types import Message, Trajectory
+from grm_server.serving.judgements import Judged
+
+router = APIRouter()
+
+
+class Call(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    principle: Text = ""
+    """Criteria to judge under."""
+    prompt: Text
+    responses: dict[str, Text] = Field(min_length=1)
+    mask_responses: bool = True
+    """Ignored: names are never shown to the judge, and the order is balanced."""
+
+
+class Results(BaseModel):
+    scores: dict[str, float]
+    best_to_worst: list[str] = Field(serialization_alias="best-to-worst")
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    thoughts: str
+    """One of the critiques, with the names of the responses that it speaks of. All are in GET /v1/judgements/{id}."""
+    results: Results
+    judgement: str
+    """The id of the judgement."""
+
+
+@router.post("/api/rewardanything", responses=ERRORS, summary="RewardAnything")
+async def reward_anything(request: Request, body: Call, options: OptionsDep, service: ServiceDep) -> Answer:
+    """Named responses to one prompt, judged together."""
+    [judged] = await judge_all(request, service, [_asked(body, options, service)])
+    return _answer(body, judged, options, service)
+
+
+@router.post("/api/rewardanything_batch", responses=ERRORS, summary="RewardAnything, many")
+async def reward_anything_batch(
+    request: Request, body: list[Call], options: OptionsDep, service: ServiceDep
+) -> list[Answer]:
+    """Several of them, in request order."""
+    judged = await judge_all(request, service, [_asked(call, options, service) for call in body])
+    return [_answer(call, one, options, service) for call, one in zip(body, judged, strict=True)]
+
+
+def _asked(call: Call, options: Options, service: Service) -> RewardsRequest:
+    return rewards_body(
+        (Message("user", call.prompt),),
+        list(call.responses.values()),
+        options,
+        service.policy,
+        principles=call.principle or None,
+    )
+
+
+def _answer(call: Call, judged: Judged, options: Options, service: Service) -> Answer:
+    names = list(call.responses)
+    scale = service.trainers.reward_anything.reward_scale if options.reward_scale is None else options.reward_scale
+    verdict = judged.judgement.verdict
+    return Answer(
+        thoughts=_thoughts(judged, names),
+        results=Results(
+            scores=dict(zip(names, scaled(verdict.rewards, scale), strict=True)),
+            best_to_worst=[names[i] for i in verdict.ranking],
+        ),
+        judgement=judged.id,
+    )
+
+
+def _thoughts(judged: Judged, names: list[str]) -> str:
+    first = next((one for one in judged.judgement.outcomes if isinstance(one, Trajectory)), None)
+    if first is None:
+        return ""
+    shown = "; ".join(f"Response {p + 1} is {names[i]}" for p, i in enumerate(first.draw.order))
+    return f"{shown}.\n{first.sample.critique}"

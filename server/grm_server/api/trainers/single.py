@@ -1,0 +1,146 @@
+"""Responses that a trainer sends one by one: each waits for the others to its prompt and gets its share."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fastapi import Request
+
+from grm_server.api.convert import to_score_request
+from grm_server.api.disconnect import unless_disconnected
+from grm_server.api.error_table import error_detail, unexpected
+from grm_server.api.schemas import ErrorDetail
+from grm_server.api.service import Service
+from grm_server.api.trainers.grouped import in_order
+from grm_server.api.trainers.options import Options, rewards_body
+from grm_server.api.trainers.scale import middle, scaled
+from grm_server.errors import GRMError, SlotConflict, Superseded
+from grm_server.grm.types import Message
+from grm_server.serving.gathering import digest
+from grm_server.serving.grouping import Arrival, Share, Slot
+from grm_server.serving.judgements import counted_errors
+from grm_server.serving.untemplate import bare, part
+from grm_server.settings import RewardScale
+
+logger = logging.getLogger(__name__)
+
+UNPARTED = "(Prompt and answer stand in one text, which follows as the response. Judge how well it answers itself.)"
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """How a trainer is served."""
+
+    name: str
+    scale: RewardScale
+    failure: Literal["neutral", "null", "masked", "error"]
+    """What a response gets that could not be judged."""
+    timeout_s: float | None
+    whole_groups: bool = False
+    """One call holds all responses to a prompt that will come, unless the URL says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """A response and what it answers."""
+
+    messages: tuple[Message, ...]
+    response: str
+    reference: str | None = None
+    principles: str | None = None
+    group: str = ""
+    """The trainer's own name for those that belong together."""
+    slot: Slot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """What a response gets."""
+
+    value: float | None
+    """On the trainer's scale. None: it could not be judged, and the trainer understands that."""
+    unit: float
+    """0..1, of what could not be judged the middle."""
+    share: Share | None
+    error: ErrorDetail | None
+    """Why there is no share."""
+
+
+async def rewards(
+    request: Request, service: Service, trainer: Trainer, options: Options, singles: Sequence[Single]
+) -> list[Reward]:
+    """(m,), in this order. Raises what makes a request wrong; also what makes it fail, if the trainer's policy is
+    `error`; and ClientGone."""
+    arrivals = [_arrival(service, trainer, options, single) for single in singles]
+    if trainer.whole_groups and options.n is None:
+        there = Counter(arrival.key for arrival in arrivals)
+        arrivals = [replace(arrival, n=there[arrival.key]) for arrival in arrivals]
+    works = in_order([_reward(service, trainer, options, arrival) for arrival in arrivals])
+    return await unless_disconnected(request, works)
+
+
+def from_one_text(text: str, reference: str | None = None) -> Single:
+    """Prompt and response in one text. What cannot be told apart is judged as a whole, and with nothing else."""
+    parted = part(text)
+    if parted is None:
+        return Single((Message("user", UNPARTED),), bare(text), reference, group=digest(text).hex())
+    return Single(*parted, reference)
+
+
+def as_reference(label: object, options: Options) -> str | None:
+    """A dataset's label as text that the judge can be shown."""
+    if label is None or options.label == "ignore":
+        return None
+    text = label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)
+    return text.strip() or None
+
+
+def _arrival(service: Service, trainer: Trainer, options: Options, single: Single) -> Arrival:
+    policy, gathering = service.policy, service.gathering
+    body = rewards_body(
+        single.messages,
+        [single.response],
+        options,
+        policy,
+        reference=single.reference,
+        principles=single.principles,
+    )
+    with counted_errors(service.metrics):
+        alone = to_score_request(body, policy)
+    attempt = "" if single.slot is None else str(single.slot.attempt)
+    return Arrival(
+        key=digest(single.group, attempt, body.model_dump_json(exclude={"responses"})).hex(),
+        response=single.response,
+        ask=lambda responses: to_score_request(body.model_copy(update={"responses": list(responses)}), policy),
+        task=options.task,
+        n=gathering.n if options.n is None else options.n,
+        most=max(1, min(policy.limit_responses, alone.list_size * (policy.limit_samples // alone.k))),
+        idle_s=gathering.idle_s if options.idle_s is None else options.idle_s,
+        window_s=gathering.window_s if options.window_s is None else options.window_s,
+        timeout_s=trainer.timeout_s,
+        slot=single.slot,
+    )
+
+
+async def _reward(service: Service, trainer: Trainer, options: Options, arrival: Arrival) -> Reward:
+    scale = trainer.scale if options.reward_scale is None else options.reward_scale
+    try:
+        share = await service.grouping.share(arrival)
+    except (SlotConflict, Superseded):
+        raise
+    except Exception as error:
+        service.metrics.failed_rewards.labels(trainer.name, trainer.failure).inc()
+        if trainer.failure == "error":
+            raise
+        detail = error_detail(error) if isinstance(error, GRMError) else unexpected(error)
+        logger.error("a response from %s was not judged (%s); it gets: %s", trainer.name, detail.code, trainer.failure)
+        value = middle(scale) if trainer.failure == "neutral" else None
+        return Reward(value, middle("unit"), None, detail)
+    if scale == "centered" and len(share.rewards) == 1:
+        service.metrics.uncentered.labels(trainer.name).inc()
+    return Reward(scaled(share.rewards, scale)[share.index], scaled(share.rewards, "unit")[share.index], share, None)

@@ -1,0 +1,91 @@
+"""slime and miles, `--rm-type remote_rm --rm-url http://host:8000/reward?n=8`.
+
+They post one sample a time, over at most 64 connections, and take the whole body of the answer for the reward: a bare
+number, or an object with `--reward-key reward`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from grm_server.api.schemas import Text
+from grm_server.api.service import ERRORS, ServiceDep
+from grm_server.api.trainers.options import OptionsDep
+from grm_server.api.trainers.single import Single, Trainer, as_reference, rewards
+from grm_server.serving.grouping import Slot
+from grm_server.serving.untemplate import chat, response, untemplate
+
+router = APIRouter()
+
+
+class Turn(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    role: str
+    content: Text | list[dict[str, Any]] | None = None
+
+
+class Sample(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    prompt: Text | Annotated[list[Turn], Field(min_length=1)]
+    """Templated text, or messages."""
+    response: Text
+    label: Any = None
+    group: str = Field("", max_length=256)
+    """For callers of your own: what names those that belong together, if equal prompts do not."""
+    slot: int | None = Field(None, ge=0)
+    """With `group`: the place in it. A slot that comes again gets the same reward, or 409 with another response."""
+    attempt: int = Field(0, ge=0)
+    """With `slot`: a later attempt at the whole group replaces the earlier."""
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    reward: float | None
+    """On the scale `reward_scale`; null only where the setting `trainers.slime.failure` says so."""
+    score: float
+    """0 to 1."""
+    judgement: str | None
+    """For GET /v1/judgements/{id}; null if the response was not judged."""
+    group_size: int
+    """Responses that were gathered, duplicates included."""
+    se: float
+    """Standard error of the reward, 1 to 10."""
+    k_used: int
+
+
+@router.post("/reward", responses=ERRORS, summary="slime and miles")
+async def reward(
+    request: Request,
+    body: Sample,
+    options: OptionsDep,
+    service: ServiceDep,
+    shape: Annotated[
+        Literal["number", "object"], Query(description="`object` is for `--reward-key reward`.")
+    ] = "number",
+) -> float | Answer | None:
+    """The reward of `--rm-url`: a bare number."""
+    chosen = service.trainers.slime
+    trainer = Trainer("slime", chosen.reward_scale, chosen.failure, chosen.timeout_s)
+    messages = (
+        untemplate(body.prompt) if isinstance(body.prompt, str) else chat(turn.model_dump() for turn in body.prompt)
+    )
+    slot = Slot(body.group, body.attempt, body.slot) if body.group and body.slot is not None else None
+    single = Single(messages, response(body.response), as_reference(body.label, options), group=body.group, slot=slot)
+    [judged] = await rewards(request, service, trainer, options, [single])
+    if shape == "number":
+        return judged.value
+    share = judged.share
+    return Answer(
+        reward=judged.value,
+        score=judged.unit,
+        judgement=None if share is None else share.judgement_id,
+        group_size=0 if share is None else share.members,
+        se=0.0 if share is None else share.se,
+        k_used=0 if share is None else share.k_used,
+    )

@@ -1,0 +1,294 @@
+"""Responses that come one by one, judged together with the others to their prompt.
+
+arrival -> known? in flight? -> its group, open -> closed -> judged -> a share for each
+
+There is no barrier: a group that does not fill closes all the same (`gathering.closing`). See docs/design/grouping.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+from grm_server.errors import SlotConflict, Superseded
+from grm_server.grm.types import Aggregate
+from grm_server.pipeline.types import ScoreRequest
+from grm_server.serving.gathering import Close, Gathering, closing, digest, gather_s, judged_order, left_s, usual_s
+from grm_server.serving.judgements import Judged
+from grm_server.serving.kept import Kept
+from grm_server.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place that the trainer gave a response in a group that it named."""
+
+    group: str
+    attempt: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One response, how it is to be judged, and how long it may wait for others."""
+
+    key: str
+    """Those with the same key are judged together: it says prompt, options, and the trainer's group if it has one."""
+    response: str
+    ask: Callable[[tuple[str, ...]], ScoreRequest]
+    """The request that judges these responses."""
+    task: str
+    n: int | None
+    most: int
+    idle_s: float
+    window_s: float
+    timeout_s: float | None
+    slot: Slot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a response gets of its group's judgement."""
+
+    judgement_id: str
+    index: int
+    """Which of the judged responses it is."""
+    rewards: tuple[float, ...]
+    """(n,), of all responses that were judged."""
+    se: float
+    aggregate: Aggregate
+    k_used: int
+    closed: Close
+    members: int
+    """Of the group when it closed, duplicates included. Fewer than the trainer's n: a partial group."""
+
+
+@dataclass(eq=False, slots=True)
+class _Group:
+    first: Arrival
+    opened_s: float
+    last_s: float
+    gather_s: float
+    answer: asyncio.Future[dict[str, Share]]
+    n: int | None = None
+    seats: dict[object, tuple[str, float]] = field(default_factory=dict)
+    """A slot, or something unique -> response, arrived_s."""
+    responses: Counter[str] = field(default_factory=Counter)
+    waiters: int = 0
+    """Callers that are still there."""
+    timer: asyncio.TimerHandle | None = None
+
+
+class Grouping:
+    """The groups of one server. All state is bounded: by `max_waiting`, `max_judged` and time."""
+
+    def __init__(
+        self,
+        judge: Callable[[ScoreRequest, str], Awaitable[Judged]],
+        metrics: Metrics,
+        *,
+        max_waiting: int,
+        max_judged: int,
+        ttl_s: float,
+    ) -> None:
+        self._judge = judge
+        self._metrics = metrics
+        self._max_waiting = max_waiting
+        self._open: dict[str, _Group] = {}
+        """By key, the one that waits the longest first."""
+        self._waiting = 0
+        """Seats in open groups."""
+        self._judging: dict[bytes, _Group] = {}
+        """By `_mark` of each response."""
+        self._running: dict[_Group, asyncio.Task[None]] = {}
+        self._known: Kept[bytes, Share] = Kept(max_judged, ttl_s)
+        self._slots: Kept[Slot, bytes] = Kept(max_judged, ttl_s)
+        self._attempts: Kept[str, int] = Kept(max_judged, ttl_s)
+        self._took_s: deque[float] = deque(maxlen=64)
+
+    async def share(self, arrival: Arrival) -> Share:
+        """Wait for the reward of a response. A caller who is cancelled does not wait any longer, and is not counted.
+
+        The same response to the same prompt is judged once, whether it comes again as a duplicate in its group, as a
+        retry while it is judged, or later. Raises SlotConflict, Superseded, and what judging raises.
+        """
+        mark = _mark(arrival.key, arrival.response)
+        if arrival.slot is not None:
+            self._claim(arrival.slot, mark)
+        if (known := self._known.get(mark)) is not None:
+            self._metrics.shared.labels("recent").inc()
+            return known
+        seat = arrival.slot or object()
+        if (group := self._judging.get(mark)) is not None:
+            self._metrics.shared.labels("in_flight").inc()
+        else:
+            group = self._seated(arrival, seat)
+        group.waiters += 1
+        try:
+            return (await asyncio.shield(group.answer))[arrival.response]
+        finally:
+            group.waiters -= 1
+            self._leave(group, seat)
+
+    async def close(self) -> None:
+        """Abort what is being judged."""
+        for group in list(self._open.values()):
+            self._drop(group)
+            group.answer.cancel()
+        for task in self._running.values():
+            task.cancel()
+        if self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    def _claim(self, slot: Slot, mark: bytes) -> None:
+        """A slot holds one response, and the latest attempt retires the earlier ones."""
+        latest = self._attempts.get(slot.group)
+        if latest is not None and slot.attempt < latest:
+            raise SlotConflict(f"attempt {slot.attempt} of this group has been replaced by attempt {latest}")
+        if latest is None or slot.attempt > latest:
+            self._attempts.put(slot.group, slot.attempt)
+            self._retire(slot)
+        if self._slots.get(slot) not in (None, mark):
+            raise SlotConflict(f"slot {slot.index} of this group holds another response or prompt")
+        self._slots.put(slot, mark)
+
+    def _retire(self, newer: Slot) -> None:
+        for group in list(self._open.values()):
+            slot = group.first.slot
+            if slot is not None and slot.group == newer.group and slot.attempt < newer.attempt:
+                self._drop(group)
+                _fail(group, Superseded("this group was replaced by a later attempt"))
+
+    def _seated(self, arrival: Arrival, seat: object) -> _Group:
+        now_s = asyncio.get_running_loop().time()
+        group = self._open.get(arrival.key)
+        if group is None:
+            waits_s = gather_s(arrival.window_s, arrival.timeout_s, usual_s(self._took_s))
+            answer: asyncio.Future[dict[str, Share]] = asyncio.get_running_loop().create_future()
+            group = self._open[arrival.key] = _Group(arrival, now_s, now_s, waits_s, answer)
+            self._metrics.open_groups.inc()
+        if seat not in group.seats:
+            if arrival.response in group.responses:
+                self._metrics.shared.labels("duplicate").inc()
+            group.seats[seat] = (arrival.response, now_s)
+            group.responses[arrival.response] += 1
+            group.last_s = now_s
+            group.n = arrival.n if arrival.n is not None else group.n
+            self._waiting += 1
+        self._settle(group)
+        if self._waiting > self._max_waiting:
+            self._close(next(iter(self._open.values())), Close.PRESSURE)
+        return group
+
+    def _settle(self, group: _Group) -> None:
+        """Close the group now, or see to it that it closes in time."""
+        loop = asyncio.get_running_loop()
+        if group.timer is not None:
+            group.timer.cancel()
+        at_s, reason = closing(
+            Gathering(
+                members=len(group.seats),
+                n=group.n,
+                distinct=len(group.responses),
+                most=group.first.most,
+                opened_s=group.opened_s,
+                last_s=group.last_s,
+                idle_s=group.first.idle_s,
+                gather_s=group.gather_s,
+            )
+        )
+        if at_s <= loop.time():
+            self._close(group, reason)
+        else:
+            group.timer = loop.call_at(at_s, self._close, group, reason)
+
+    def _leave(self, group: _Group, seat: object) -> None:
+        """A caller who left an open group is not one of it: a retry comes after its connection was closed. A slot is
+        kept; its response is that of any retry."""
+        if self._open.get(group.first.key) is not group or isinstance(seat, Slot) or seat not in group.seats:
+            return
+        response, _ = group.seats.pop(seat)
+        group.responses -= Counter([response])
+        self._waiting -= 1
+        if not group.seats:
+            self._drop(group)
+
+    def _drop(self, group: _Group) -> None:
+        """The group is not open any more."""
+        if group.timer is not None:
+            group.timer.cancel()
+        del self._open[group.first.key]
+        self._waiting -= len(group.seats)
+        self._metrics.open_groups.dec()
+
+    def _close(self, group: _Group, reason: Close) -> None:
+        self._drop(group)
+        now_s = asyncio.get_running_loop().time()
+        self._metrics.group_size.labels(reason.value).observe(len(group.seats))
+        for _, arrived_s in group.seats.values():
+            self._metrics.wait_s.observe(now_s - arrived_s)
+        if len(self._running) >= self._max_waiting:
+            abandoned = next((running for running in self._running if not running.waiters), None)
+            if abandoned is not None:
+                self._forget(abandoned)
+                self._running[abandoned].cancel()
+        responses = judged_order(group.responses)
+        self._judging.update({_mark(group.first.key, response): group for response in responses})
+        self._running[group] = asyncio.ensure_future(self._judged(group, responses, reason))
+
+    async def _judged(self, group: _Group, responses: tuple[str, ...], reason: Close) -> None:
+        """Judge a group to its end, also when all have left: their retries will ask for it."""
+        loop, first = asyncio.get_running_loop(), group.first
+        began_s = loop.time()
+        try:
+            request = first.ask(responses)
+            if first.timeout_s is not None:
+                in_time_s = left_s(first.timeout_s, began_s - group.opened_s)
+                request = replace(request, deadline_s=min(request.deadline_s, in_time_s))
+            shares = _shares(await self._judge(request, first.task), responses, reason, len(group.seats))
+            self._took_s.append(loop.time() - began_s)
+            for response, share in shares.items():
+                self._known.put(_mark(first.key, response), share)
+            group.answer.set_result(shares)
+        except Exception as error:
+            _fail(group, error)
+        finally:
+            # Only what a shutdown or a lack of room aborted has no answer.
+            group.answer.cancel()
+            self._forget(group)
+            del self._running[group]
+
+    def _forget(self, group: _Group) -> None:
+        """Whoever comes from now on does not share what is being judged."""
+        for mark in [_mark(group.first.key, response) for response in group.responses]:
+            if self._judging.get(mark) is group:
+                del self._judging[mark]
+
+
+def _mark(key: str, response: str) -> bytes:
+    return digest(key, response)
+
+
+def _fail(group: _Group, error: Exception) -> None:
+    group.answer.set_exception(error)
+    # Nobody may be there to hear of it.
+    group.answer.exception()
+
+
+def _shares(judged: Judged, responses: tuple[str, ...], reason: Close, members: int) -> dict[str, Share]:
+    judgement = judged.judgement
+    return {
+        response: Share(
+            judgement_id=judged.id,
+            index=index,
+            rewards=judgement.verdict.rewards,
+            se=judgement.verdict.se[index],
+            aggregate=judgement.aggregate,
+            k_used=judgement.k_used,
+            closed=reason,
+            members=members,
+        )
+        for index, response in enumerate(responses)
+    }
