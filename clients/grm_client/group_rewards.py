@@ -7,15 +7,13 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from grm_client.errors import APIError, GRMClientError
+from grm_client.errors import GRMClientError
 from grm_client.groups import Chat, in_flat_order, into_groups
 from grm_client.many import Scored
-from grm_client.reward_config import RewardConfig
+from grm_client.reward_config import RewardConfig, is_set_up
 from grm_client.types import Rewards
 
 logger = logging.getLogger(__name__)
-
-_REFUSED = frozenset({401, 403, 404, 405})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +73,9 @@ async def judge_flat(
 def _complain(scored: Sequence[Scored]) -> GRMClientError | None:
     failures = [answer for answer in scored if not isinstance(answer, Rewards)]
     for failure in failures:
-        if isinstance(failure, APIError) and _concerns_all(failure):
+        if is_set_up(failure):
             raise failure
     if not failures:
         return None
     logger.warning("%d of %d groups have no rewards: %s", len(failures), len(scored), failures[0])
     return failures[0]
-
-
-def _concerns_all(error: APIError) -> bool:
-    """What the policy wrote can make the server refuse a group's own fields; the other ones are set-up."""
-    own = (error.param or "").split(".")[0] in ("query", "responses")
-    return error.status in _REFUSED or (error.status == 422 and (not own or error.code == "limit_exceeded"))

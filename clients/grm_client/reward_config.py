@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grm_client.client import DEFAULT_URL, AsyncGRMClient
+from grm_client.errors import APIError, GRMClientError
 from grm_client.exchange import TIMEOUT_S
 
 NEUTRAL = 5.5
@@ -30,7 +31,8 @@ class RewardConfig:
     """Readings of each response, at most. None: the server's choice."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else a request says, see `RewardOptions`; JSON in the environment:
-    `{"stop": {"rule": "precision", "se": 0.4}}`. Not used where the server gathers the groups."""
+    `{"stop": {"rule": "precision", "se": 0.4}}`. Where the server gathers the groups, what the URL of its
+    route may say, such as `{"idle_s": 10}`; of `stop` the rule alone."""
     concurrency: int = 64
     """Groups judged at once for one process of the trainer."""
     timeout_s: float = TIMEOUT_S
@@ -40,7 +42,7 @@ class RewardConfig:
     a server that is restarted meanwhile delays the step and does not end the run."""
 
     failure_reward: float | None = NEUTRAL
-    """What a sample gets that was not judged, in all trainers that need a number; TRL's GRPO, RLOO and AsyncGRPO do not.
+    """What a sample gets that was not judged, in trainers that need a number: all but TRL's GRPO, RLOO and AsyncGRPO.
     None, in the environment `raise`: the error is raised, and ends the run of most of them."""
 
     def client(self) -> AsyncGRMClient:
@@ -88,3 +90,17 @@ def _read(variable: str, text: str, parse: Any) -> Any:
         return parse(text)
     except ValueError as error:
         raise ValueError(f"{variable} = {text!r}: {error}") from None
+
+
+_REFUSED = frozenset({401, 403, 404, 405})
+_WRITTEN = frozenset({"query", "responses", "prompt", "response", "label"})
+"""Fields that hold what the data set or the policy wrote, which can make the server refuse one request."""
+
+
+def is_set_up(error: GRMClientError) -> bool:
+    """Whether the server refuses what all requests have in common, such as the key or an option: no later step of the
+    training would fare better."""
+    if not isinstance(error, APIError):
+        return False
+    own = (error.param or "").split(".")[0] in _WRITTEN
+    return error.status in _REFUSED or (error.status == 422 and (not own or error.code == "limit_exceeded"))

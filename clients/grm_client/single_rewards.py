@@ -6,7 +6,9 @@ may be in other processes, or behind this one in a queue.
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -14,7 +16,7 @@ from grm_client.client import AsyncGRMClient
 from grm_client.errors import GRMClientError
 from grm_client.exchange import bad_answer
 from grm_client.groups import Chat, as_query
-from grm_client.reward_config import RewardConfig
+from grm_client.reward_config import RewardConfig, is_set_up
 
 logger = logging.getLogger(__name__)
 
@@ -35,30 +37,38 @@ async def judge_one(
     prompt: Chat,
     response: str,
     *,
-    label: str | None = None,
-    group: str | None = None,
+    label: object = None,
+    group: str = "",
     size: int | None = None,
 ) -> Single:
     """Ask for a sample's reward.
 
     prompt: text, also in a chat template, or messages.
-    label: the trainer's, if it has one; samples with different labels are different groups.
+    label: the data set's, if it has one; the judge is shown it as a reference.
     group: the trainer's name of the sample's group. Without it, equal prompts and labels make a group.
     size: members of the group, if known: it is judged as soon as all are there, and not only when none has come for a
         while.
 
-    Raises GRMClientError if the configuration has no `failure_reward`.
+    Raises GRMClientError if the configuration has no `failure_reward`, or the server refuses what all requests have in
+    common.
     """
-    body = {"prompt": as_query(prompt), "response": response, "label": label}
-    named = {} if group is None else {"group_id": group}
-    query = {"shape": "object", "on_failure": "null"} | ({} if size is None else {"n": str(size)})
+    told = label if label is None or isinstance(label, str) else json.dumps(label, default=str)
+    body = {"prompt": as_query(prompt), "response": response, "label": told, "group": group}
     try:
-        reward = (await client.post(body | named, f"{PATH}?{urlencode(query)}"))["reward"]
-        if not isinstance(reward, int | float):
-            bad_answer("the group was not judged; the server's log says why")
-        return Single(float(reward), False)
+        answer = await client.post(body, f"{PATH}?{urlencode(_query(config, size))}")
+        if answer.get("judgement") is None:
+            bad_answer("the sample was not judged; the server's log says why")
+        return Single(float(answer["reward"]), False)
     except GRMClientError as error:
-        if config.failure_reward is None:
+        if config.failure_reward is None or is_set_up(error):
             raise
         logger.warning("no reward for a sample, which gets %s: %s", config.failure_reward, error)
         return Single(config.failure_reward, True)
+
+
+def _query(config: RewardConfig, size: int | None) -> dict[str, object]:
+    """Options go into the URL, which takes the name of a stopping rule and not its level."""
+    options = config.request_options()
+    rule = options.get("stop")
+    named = {"stop": rule["rule"]} if isinstance(rule, Mapping) else {}
+    return {"shape": "object", **options, **named, **({} if size is None else {"n": size})}

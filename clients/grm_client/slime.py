@@ -37,6 +37,7 @@ async def grm_group_rm(args: object, samples: Any, **rest: object) -> Any:
                     sample.prompt,
                     sample.response,
                     label=sample.label,
+                    group="" if sample.group_index is None else str(sample.group_index),
                     # Of a sample by itself, others of its group may come in other calls.
                     size=groups.count(group) if isinstance(samples, list) else None,
                 )
@@ -63,5 +64,5 @@ def _shaped(samples: Any, rewards: Iterator[float]) -> Any:
 
 
 def _group(sample: Any) -> str:
-    """What the server takes for a group too: equal prompts and labels."""
-    return repr((sample.prompt, sample.label))
+    """What the server takes for a group too."""
+    return repr((sample.group_index, sample.prompt, sample.label))

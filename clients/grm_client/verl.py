@@ -46,14 +46,14 @@ class GRMRewardManager:
         length = response_ids.shape[-1]
         written = response_ids[: int(item.batch["attention_mask"][-length:].sum())]
         response = await asyncio.to_thread(self._tokenizer.decode, written, skip_special_tokens=True)
-        uid = fields.get("uid")
         async with self._config.client() as client:
             single = await judge_one(
                 client,
                 self._config,
                 list(fields["raw_prompt"]),
                 response,
-                group=None if uid is None else str(uid),
+                label=fields["reward_model"].get("ground_truth"),
+                group=str(fields.get("uid", "")),
                 size=self._size,
             )
         return {
@@ -92,7 +92,7 @@ async def compute_score(
     """
     ours = _config(config)
     async with ours.client() as client:
-        single = await judge_one(client, ours, extra_info[prompt_key], solution_str, size=n)
+        single = await judge_one(client, ours, extra_info[prompt_key], solution_str, label=ground_truth, size=n)
     return {"score": single.reward, "grm_failed": float(single.failed)}
 
 

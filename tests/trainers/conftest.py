@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ TOO_LONG = "word " * 9000
 """More than the fake engine's context holds."""
 
 Direct = Callable[..., list[float]]
+Gathered = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +43,25 @@ def environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def direct(url: str) -> Direct:
     """direct(query, *responses): the rewards of a group judged by one call of the client."""
 
-    def rewards(query: object, *responses: str) -> list[float]:
+    def rewards(query: Any, *responses: str) -> list[float]:
         with GRMClient(url) as client:
             return list(client.rewards(query, responses, **OPTIONS).rewards)
 
     return rewards
+
+
+@pytest.fixture
+def gathered(direct: Direct) -> Gathered:
+    """gathered(got, query, *responses): whether these are the rewards of the group in one call. The server puts the
+    responses that it gathered into an order of its own, which the fake engine's scores depend on."""
+
+    def same(got: list[float], query: Any, *responses: str) -> None:
+        orders = list(permutations(range(len(responses))))
+        judged = [direct(query, *(responses[i] for i in order)) for order in orders]
+        expected = [
+            [rewards[order.index(i)] for i in range(len(responses))]
+            for order, rewards in zip(orders, judged, strict=True)
+        ]
+        assert any(got == pytest.approx(one) for one in expected), (got, expected)
+
+    return same

@@ -1,0 +1,142 @@
+"""OpenRLHF 0.11.2: its executor with a URL and our agent, up to the advantages of its experience maker."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import torch
+import transformers  # noqa: F401  before packages are made up, some of which it looks for
+
+import grm_client
+from tests.trainers.conftest import TOO_LONG, Gathered
+from tests.trainers.tokens import USER, byte_tokenizer
+
+AGENT = Path(grm_client.__file__).parent / "plugins" / "grm_openrlhf.py"
+OPTIONS = "n=3&k=4&stop=fixed&seed=7"
+NEED_A_GPU = frozenset({"vllm", "deepspeed", "flash_attn", "peft", "torchdata", "optimum", "liger_kernel"})
+"""Imported by the modules of the experience maker and not called by what runs here."""
+
+
+class _Empty(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return MagicMock(name=name)
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
+        made_up = name.partition(".")[0] in NEED_A_GPU
+        return importlib.machinery.ModuleSpec(name, self, is_package=True) if made_up else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return _Empty(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def made_up_packages() -> Iterator[None]:
+    finder = _Finder()
+    sys.meta_path.append(finder)
+    yield
+    sys.meta_path.remove(finder)
+
+
+class Engine:
+    """Writes what it is told, as vLLM does."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+
+    async def generate(self, prompt_token_ids: list[int], params: Any, multi_modal_data: Any = None) -> Any:
+        ids = byte_tokenizer()(self.texts.pop(0) + "<|im_end|>")["input_ids"]
+        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=ids, finish_reason="stop", logprobs=None)])
+
+
+def executors(url: str) -> dict[str, Any]:
+    agent = importlib.import_module("openrlhf.utils.agent")
+    engine = importlib.import_module("openrlhf.trainer.ray.vllm_engine")
+    return {
+        "url": agent.SingleTurnAgentExecutor(f"{url}/get_reward?{OPTIONS}"),
+        "agent": engine._load_agent_executor(str(AGENT)),
+    }
+
+
+def advantages(executor: Any, prompts: dict[str, list[str]]) -> tuple[list[Any], list[Any]]:
+    """(responses of the executor, experiences with advantages) of three samples of each prompt."""
+    tokenizer = byte_tokenizer()
+    sampling = SimpleNamespace(max_tokens=64, logprobs=None)
+
+    async def rollout() -> list[Any]:
+        tasks = []
+        for prompt, texts in prompts.items():
+            engine = Engine([*texts])
+            for _ in texts:
+                tasks.append(executor.execute(USER.format(prompt), "", sampling, 10**6, tokenizer, engine))
+        return list(await asyncio.gather(*tasks))
+
+    responses = asyncio.run(rollout())
+    generator = importlib.import_module("openrlhf.trainer.ppo_utils.samples_generator").SamplesGenerator
+    experiences = [generator._process_response_into_experience(None, each, max_len=10**6) for each in responses]
+    module = importlib.import_module("openrlhf.trainer.ppo_utils.experience_maker")
+    maker_class = next(c for c in vars(module).values() if hasattr(c, "compute_advantages_and_returns"))
+    maker = maker_class.__new__(maker_class)
+    arguments = MagicMock()
+    arguments.train.dynamic_batch_enable = False
+    arguments.rollout.micro_batch_size = 2
+    arguments.rollout.n_samples_per_prompt = 3
+    arguments.reward.clip_range = None
+    arguments.reward.overlong_buffer_len = None
+    arguments.reward.stop_properly_penalty_coef = None
+    arguments.algo.advantage.estimator = "rloo"
+    arguments.algo.advantage.gamma = 1.0
+    arguments.algo.advantage.no_whitening = True
+    maker.args = arguments
+    maker.strategy = SimpleNamespace(args=arguments)
+    maker.tokenizer = tokenizer
+    maker.kl_ctl = SimpleNamespace(value=0.0)
+    maker.advantage_estimator = "rloo"
+    batches = maker.split_rollout_samples(experiences)
+    for batch in batches:
+        batch.kl = torch.zeros_like(batch.action_mask, dtype=torch.float32)
+    return responses, maker.compute_advantages_and_returns(batches)
+
+
+@pytest.mark.parametrize("kind", ["url", "agent"])
+def test_the_final_tensor(kind: str, url: str, gathered: Gathered) -> None:
+    prompts = {f"Why, {kind}?": ["a", "bb", "ccc"], f"How, {kind}?": ["d", "ee", "fff"]}
+    _, batches = advantages(executors(url)[kind], prompts)
+    rewards = torch.cat([batch.rewards for batch in batches]).flatten()
+    assert rewards.shape == (6,)
+    for place, (prompt, texts) in enumerate(prompts.items()):
+        gathered(rewards[3 * place : 3 * place + 3].tolist(), [{"role": "user", "content": prompt}], *texts)
+    for batch in batches:
+        assert torch.isfinite(batch.advantages).all()
+        assert set(batch.info) >= {"reward", "score", "grm_failed"}
+    groups = rewards.reshape(2, 3)
+    expected = groups - (groups.sum(-1, keepdim=True) - groups) / 2
+    got = [batch.advantages[i][batch.action_mask[i].bool()][0] for batch in batches for i in range(len(batch.index))]
+    torch.testing.assert_close(torch.stack(got), expected.flatten())
+
+
+@pytest.mark.parametrize("kind", ["url", "agent"])
+def test_a_group_that_cannot_be_judged_has_advantages_of_zero(kind: str, url: str) -> None:
+    prompts = {f"{kind} {TOO_LONG}": ["a", "bb", "ccc"], f"When, {kind}?": ["d", "ee", "fff"]}
+    responses, batches = advantages(executors(url)[kind], prompts)
+    rewards = torch.cat([batch.rewards for batch in batches]).flatten().tolist()
+    assert rewards[:3] == [5.5] * 3
+    assert len({frozenset(response["extra_logs"]) for response in responses}) == 1
+    failed = [torch.as_tensor(response["extra_logs"]["grm_failed"]).item() for response in responses]
+    assert failed == [1, 1, 1, 0, 0, 0]
