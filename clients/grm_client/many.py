@@ -27,6 +27,7 @@ async def with_tasks(
     """What `score` makes of each request, in their order."""
     scored: dict[int, Scored] = {}
     waiting = iter(enumerate(requests))
+    count = _workers(concurrency, len(requests))
     with _bar(len(requests), progress) as step:
 
         async def work() -> None:
@@ -37,9 +38,13 @@ async def with_tasks(
                     scored[place] = error
                 step()
 
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(_workers(concurrency, len(requests))):
-                workers.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(count):
+                    workers.create_task(work())
+        except ExceptionGroup as mistakes:
+            # Such as a request that lacks a field; the others ended with it.
+            raise mistakes.exceptions[0] from None
     return [scored[place] for place in range(len(requests))]
 
 

@@ -55,13 +55,13 @@ def made_up_packages() -> Iterator[None]:
 
 
 class Engine:
-    """Writes what it is told, as vLLM does."""
+    """Writes what it is told, in vLLM's form."""
 
-    def __init__(self, texts: list[str]) -> None:
-        self.texts = texts
+    def __init__(self, text: str) -> None:
+        self.text = text
 
     async def generate(self, prompt_token_ids: list[int], params: Any, multi_modal_data: Any = None) -> Any:
-        ids = byte_tokenizer()(self.texts.pop(0) + "<|im_end|>")["input_ids"]
+        ids = byte_tokenizer()(self.text + "<|im_end|>")["input_ids"]
         return SimpleNamespace(outputs=[SimpleNamespace(token_ids=ids, finish_reason="stop", logprobs=None)])
 
 
@@ -80,12 +80,13 @@ def advantages(executor: Any, prompts: dict[str, list[str]]) -> tuple[list[Any],
     sampling = SimpleNamespace(max_tokens=64, logprobs=None)
 
     async def rollout() -> list[Any]:
-        tasks = []
-        for prompt, texts in prompts.items():
-            engine = Engine([*texts])
-            for _ in texts:
-                tasks.append(executor.execute(USER.format(prompt), "", sampling, 10**6, tokenizer, engine))
-        return list(await asyncio.gather(*tasks))
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(executor.execute(USER.format(prompt), "", sampling, 10**6, tokenizer, Engine(text)))
+                for prompt, texts in prompts.items()
+                for text in texts
+            ]
+        return [task.result() for task in tasks]
 
     responses = asyncio.run(rollout())
     generator = importlib.import_module("openrlhf.trainer.ppo_utils.samples_generator").SamplesGenerator

@@ -73,8 +73,10 @@ def loop(settings: DictConfig, data: DataProto) -> list[dict[str, Any]]:
 
     async def run() -> list[dict[str, Any]]:
         workers = [RewardLoopWorker(settings) for _ in range(3)]
-        tasks = [workers[i % 3].compute_score(data[i : i + 1]) for i in range(len(data))]
-        return list(await asyncio.gather(*tasks))
+        async with asyncio.TaskGroup() as group:
+            calls = [workers[i % 3].compute_score(data[i : i + 1]) for i in range(len(data))]
+            tasks = [group.create_task(call) for call in calls]
+        return [task.result() for task in tasks]
 
     return asyncio.run(run())
 
