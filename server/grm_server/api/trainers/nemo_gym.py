@@ -1,8 +1,8 @@
 """NeMo-Gym's `genrm_compare`: a resources server whose agents call `/verify` once for each rollout of a prompt.
 
 A group has an id, an attempt and slots: a slot that comes again gets the same reward, with another response 409; a
-later attempt retires an earlier one, which gets 503. Unlike the original, a group that does not fill is judged as it is.
-What cannot be judged is a masked sample, with status 200, as Gym's own failsafe has it.
+later attempt retires an earlier one, which gets 503. Unlike in the original, a group that does not fill is judged as it
+is. What cannot be judged is a masked sample, with status 200, as Gym's own failsafe has it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """OpenRLHF, `--reward.remote_url http://host:8000/get_reward?n=8`.
 
 It posts lists of one: prompt and response as decoded from tokens, the templated prompt, the label. It retries
-everything that is not 200 five times within seconds, and then dies of the missing reward. It takes any list for rewards,
-so there is one number for each item, always; and the same numeric logs for every sample.
+everything that is not 200 five times within seconds, and then dies of the missing reward. It takes any list for
+rewards, so there is one number for each item, always; and the same numeric logs for every sample.
 """
 
 from __future__ import annotations

@@ -1,0 +1,303 @@
+"""Single responses, gathered by prompt and judged together: nobody waits for ever, every reward is that of a grouped
+call, and retries find what was judged."""
+
+import asyncio
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+
+from grm_server.app import create_app
+from grm_server.engine.fake import FakeSampler
+from grm_server.errors import EngineDead
+from grm_server.settings import load_settings
+from tests.integration.conftest import Serve
+from tests.integration.judging import Slow
+from tests.integration.trainers import FAST, Caller, all_at_once, counters, judged_again, post, shuffled, slime
+
+N8 = "/reward?shape=object&n=8"
+
+
+def samples(prompts: int = 32, n: int = 8) -> list[dict[str, Any]]:
+    return [slime(f"Why {p}?", f"Because of {p} and {i}.") for p in range(prompts) for i in range(n)]
+
+
+async def check(client: httpx.AsyncClient, bodies: list[dict[str, Any]], answers: list[Any]) -> None:
+    """Every reward is that of its response in the judgement it names."""
+    rewards = {judgement: await judged_again(client, judgement) for judgement in {a["judgement"] for a in answers}}
+    for body, answer in zip(bodies, answers, strict=True):
+        assert answer["reward"] == rewards[answer["judgement"]][body["response"]]
+
+
+async def test_32_prompts_of_8_in_any_order_over_64_connections(serve: Serve) -> None:
+    bodies, pool = shuffled(samples()), asyncio.Semaphore(64)
+    async with serve(FakeSampler(delay_s=0.001), *FAST) as client:
+
+        async def call(body: dict[str, Any]) -> Any:
+            async with pool:
+                return await post(client, body, N8)
+
+        async with asyncio.timeout(60):
+            answers = await all_at_once([lambda body=body: call(body) for body in bodies])  # type: ignore[misc]
+        await check(client, bodies, answers)
+        seen = await counters(client)
+    assert seen["grm_groups_open"] == 0
+    assert seen['grm_group_size_sum{reason="idle"}'] + seen.get('grm_group_size_sum{reason="full"}', 0) == 256
+    assert seen["grm_group_wait_seconds_count"] == 256
+
+
+async def test_256_posts_with_jitter_duplicates_and_retries_get_the_rewards_of_grouped_calls(serve: Serve) -> None:
+    bodies = samples()
+    # Every tenth response of a prompt is the same as another one; that is what a policy does.
+    for at in range(0, 256, 10):
+        bodies[at]["response"] = bodies[at ^ 1]["response"]
+    late = bodies[:32]
+    random = Random(3)
+    async with serve(FakeSampler(), "judge.k=4", "grouping.idle_s=5") as client:
+
+        async def call(body: dict[str, Any]) -> Any:
+            await asyncio.sleep(random.random() * 0.2)
+            return await post(client, body, N8)
+
+        order = shuffled(bodies)
+        answers = await all_at_once([lambda body=body: call(body) for body in order])  # type: ignore[misc]
+        assert len({answer["judgement"] for answer in answers}) == 32
+        assert {answer["group_size"] for answer in answers} == {8}
+        await check(client, order, answers)
+        # A retry is the same body again.
+        again = await all_at_once([lambda body=body: call(body) for body in late])  # type: ignore[misc]
+        first = {(b["prompt"][0]["content"], b["response"]): a for b, a in zip(order, answers, strict=True)}
+        for body, answer in zip(late, again, strict=True):
+            assert answer == first[(body["prompt"][0]["content"], body["response"])]
+        seen = await counters(client)
+    assert seen['grm_group_size_count{reason="full"}'] == 32
+    assert seen['grm_shared_judgements_total{kind="duplicate"}'] == 26
+    assert seen['grm_shared_judgements_total{kind="recent"}'] == 32
+
+
+async def test_the_order_of_arrival_changes_nothing(tmp_path: Any, serve: Serve) -> None:
+    bodies = samples(4)
+    rewards = []
+    for seed in range(2):
+        async with serve(FakeSampler(), "judge.k=4") as client:
+            order = shuffled(bodies, seed)
+            answers = await all_at_once([lambda body=body: post(client, body, N8) for body in order])  # type: ignore[misc]
+            rewards.append({body["response"]: answer["reward"] for body, answer in zip(order, answers, strict=True)})
+    assert rewards[0] == rewards[1]
+
+
+async def test_a_group_closes_when_all_are_there(serve: Serve) -> None:
+    async with serve(FakeSampler(), "grouping.idle_s=60") as client:
+        async with asyncio.timeout(5):
+            answers = await all_at_once(
+                [lambda i=i: post(client, slime("Q", f"A{i}"), "/reward?shape=object&n=3") for i in range(3)]  # type: ignore[misc]
+            )
+        by_header = client.post("/reward", json=slime("Q2", "A"), headers={"X-GRM-Group-Size": "1"})
+        assert isinstance((await by_header).json(), float)
+    assert [answer["group_size"] for answer in answers] == [3, 3, 3]
+
+
+async def test_what_a_group_may_not_mix(serve: Serve) -> None:
+    async with serve(FakeSampler(), *FAST) as client:
+        bodies = [
+            (slime("Q", "A"), ""),
+            (slime(" Q\n", "B"), ""),
+            (slime("Q", "C", label="42"), ""),
+            (slime("Q", "D"), "&k=3"),
+            (slime("Q", "E", group="g"), ""),
+            (slime("R", "F"), ""),
+        ]
+        answers = await all_at_once(
+            [lambda body=body, more=more: post(client, body, f"/reward?shape=object{more}") for body, more in bodies]  # type: ignore[misc]
+        )
+    assert [answer["group_size"] for answer in answers] == [2, 2, 1, 1, 1, 1]
+    assert answers[0]["judgement"] == answers[1]["judgement"]
+
+
+async def test_a_deadline_before_the_trainer_gives_up(serve: Serve) -> None:
+    async with serve(FakeSampler(), "grouping.idle_s=60", "trainers.slime.timeout_s=0.5") as client:
+        async with asyncio.timeout(5):
+            answer = await post(client, slime("Q", "A"), N8)
+        seen = await counters(client)
+    assert answer["group_size"] == 1
+    assert seen['grm_group_size_count{reason="deadline"}'] == 1
+
+
+async def test_a_slow_judge_answers_with_what_it_has_before_the_trainer_gives_up(serve: Serve) -> None:
+    async with serve(Slow(2), "trainers.slime.timeout_s=2", "judge.k=4") as client:
+        async with asyncio.timeout(5):
+            answer = await post(client, slime("Q", "A"), "/reward?shape=object&n=1")
+    assert (answer["k_used"], answer["judgement"] is None) == (2, False)
+
+
+async def test_too_many_that_wait(serve: Serve) -> None:
+    async with serve(FakeSampler(), "grouping.idle_s=1", "grouping.max_waiting=4", "judge.k=1") as client:
+        answers = await all_at_once([lambda i=i: post(client, slime(f"Q{i}", "A"), N8) for i in range(12)])  # type: ignore[misc]
+        seen = await counters(client)
+    assert len(answers) == 12
+    assert seen['grm_group_size_count{reason="pressure"}'] == 8
+    assert seen['grm_group_size_count{reason="idle"}'] == 4
+
+
+async def test_more_than_one_request_may_hold(serve: Serve) -> None:
+    async with serve(FakeSampler(), "limits.max_responses=4", *FAST) as client:
+        answers = await all_at_once([lambda i=i: post(client, slime("Q", f"A{i}"), N8) for i in range(8)])  # type: ignore[misc]
+    assert [answer["group_size"] for answer in answers] == [4] * 8
+    assert len({answer["judgement"] for answer in answers}) == 2
+
+
+async def test_one_that_comes_while_its_like_is_judged(serve: Serve) -> None:
+    sampler = FakeSampler(delay_s=0.2)
+    async with serve(sampler, "judge.k=2") as client:
+        first = asyncio.create_task(post(client, slime("Q", "A"), "/reward?shape=object&n=1"))
+        while not sampler.started:
+            await asyncio.sleep(0.001)
+        second = await post(client, slime("Q", "A"), "/reward?shape=object&n=1")
+        assert await first == second
+        seen = await counters(client)
+    assert sampler.started == 2
+    assert seen['grm_shared_judgements_total{kind="in_flight"}'] == 1
+
+
+async def test_a_caller_who_hangs_up_is_not_waited_for_and_not_counted(tmp_path: Any) -> None:
+    sampler = FakeSampler()
+    settings = load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed", "judge.k=2", "grouping.idle_s=60"])
+    app = create_app(settings, sampler)
+    async with app.router.lifespan_context(app):
+        gone = Caller(app, slime("Q", "A"), query=b"shape=object&n=2")
+        await asyncio.sleep(0.01)
+        await gone.hang_up()
+        assert not app.state.service.grouping._open
+        # Its retry is the first of the group again, and the group waits for the other one.
+        retry = Caller(app, slime("Q", "A"), query=b"shape=object&n=2")
+        await asyncio.sleep(0.01)
+        assert not sampler.started
+        other = Caller(app, slime("Q", "B"), query=b"shape=object&n=2")
+        answers = [await retry.answer(), await other.answer()]
+    assert [answer["group_size"] for answer in answers] == [2, 2]
+
+
+async def test_a_judgement_that_all_have_left_is_there_for_their_retries(tmp_path: Any) -> None:
+    sampler = FakeSampler(delay_s=0.1)
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed", "judge.k=2"]), sampler)
+    async with app.router.lifespan_context(app):
+        gone = Caller(app, slime("Q", "A"), query=b"shape=object&n=1")
+        while not sampler.started:
+            await asyncio.sleep(0.001)
+        await gone.hang_up()
+        assert sampler.aborted == 0
+        retry = await Caller(app, slime("Q", "A"), query=b"shape=object&n=1").answer()
+        later = await Caller(app, slime("Q", "A"), query=b"shape=object&n=1").answer()
+    assert retry == later
+    assert sampler.started == sampler.finished == 2
+
+
+async def test_what_failed_is_judged_anew(serve: Serve) -> None:
+    sampler = FakeSampler(["no"] * 2)
+    async with serve(sampler, *FAST) as client:
+        failed = await post(client, slime("Q", "A"))
+        again = await post(client, slime("Q", "A"))
+    assert (failed["reward"], failed["judgement"]) == (5.5, None)
+    assert again["judgement"] is not None
+
+
+def slot(index: int, response: str, **more: Any) -> dict[str, Any]:
+    return slime("Q", response, group="g1", slot=index) | more
+
+
+async def test_slots(serve: Serve) -> None:
+    async with serve(FakeSampler(), *FAST) as client:
+        url = "/reward?shape=object&n=2"
+        first, second = await all_at_once([lambda i=i: post(client, slot(i, f"A{i}"), url) for i in range(2)])  # type: ignore[misc]
+        assert first["judgement"] == second["judgement"]
+        assert await post(client, slot(0, "A0"), url) == first
+        for body in (slot(0, "other"), slot(0, "A0", prompt="other")):
+            conflict = await client.post(url, json=body)
+            assert (conflict.status_code, conflict.json()["error"]["code"]) == (409, "slot_conflict")
+        # One that comes when the group is closed is judged by itself, and says so.
+        late = await post(client, slot(2, "A2"), url)
+        assert (late["group_size"], late["judgement"] == first["judgement"]) == (1, False)
+
+
+async def test_a_slot_that_comes_twice_while_its_group_is_open_is_one_member(serve: Serve) -> None:
+    async with serve(FakeSampler(), "grouping.idle_s=0.2", "judge.k=2") as client:
+        bodies = [slot(0, "A0"), slot(0, "A0"), slot(1, "A1")]
+        answers = await all_at_once([lambda b=b: post(client, b, "/reward?shape=object&n=3") for b in bodies])  # type: ignore[misc]
+        seen = await counters(client)
+    assert [answer["group_size"] for answer in answers] == [2, 2, 2]
+    assert seen['grm_group_size_count{reason="idle"}'] == 1
+
+
+async def test_a_later_attempt_retires_an_earlier_one(serve: Serve) -> None:
+    async with serve(FakeSampler(), "grouping.idle_s=0.5", "judge.k=2") as client:
+        url = "/reward?shape=object&n=2"
+        old = asyncio.create_task(client.post(url, json=slot(0, "A0")))
+        await asyncio.sleep(0.05)
+        new = await all_at_once([lambda i=i: post(client, slot(i, f"B{i}", attempt=1), url) for i in range(2)])  # type: ignore[misc]
+        assert ((await old).status_code, (await old).json()["error"]["code"]) == (503, "superseded")
+        stale = await client.post(url, json=slot(1, "A1"))
+    assert [answer["group_size"] for answer in new] == [2, 2]
+    assert stale.status_code == 409
+
+
+async def test_a_server_that_stops_leaves_nothing_running(tmp_path: Any) -> None:
+    sampler = FakeSampler(delay_s=60)
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "judge.k=2"]), sampler)
+    async with app.router.lifespan_context(app):
+        judged = Caller(app, slime("Q", "A"), query=b"n=1")
+        waiting = Caller(app, slime("R", "A"), query=b"n=2")
+        while not sampler.started:
+            await asyncio.sleep(0.001)
+    assert sampler.running == 0
+    for caller in (judged, waiting):
+        with pytest.raises(asyncio.CancelledError):
+            await caller.answer()
+
+
+async def test_a_judgement_that_nobody_knows(serve: Serve) -> None:
+    async with serve(FakeSampler()) as client:
+        answer = await client.get("/v1/judgements/rw-0")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "judgement_not_kept")
+
+
+async def test_a_judgement_of_a_grouped_call(serve: Serve) -> None:
+    body = {"query": "Why?", "responses": ["A.", "B."], "k": 4, "seed": 5, "task": "t", "reference": "R."}
+    async with serve(FakeSampler()) as client:
+        answer = (await client.post("/v1/rewards", json=body)).json()
+        kept = (await client.get(f"/v1/judgements/{answer['id']}")).json()
+        again = (await client.post("/v1/rewards", json=kept["request"])).json()
+    assert kept["answer"] | {"samples": None, "timing": answer["timing"]} == answer
+    assert len(kept["answer"]["samples"]) == 4
+    assert kept["answer"]["samples"][0]["critique"]
+    assert kept["request"]["responses"] == ["A.", "B."]
+    assert (again["rewards"], again["seed"]) == (answer["rewards"], 5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stop": {"rule": "decided", "gamma": 0.1, "target": "ranking"}},
+        {"stop": {"rule": "strict", "delta": 0.1}},
+        {"stop": {"rule": "precision", "se": 0.2}},
+        {"aggregate": "vote", "principles": "P.", "hint": 1, "min_votes": 2, "list_size": 2, "temperature": 0.9},
+        {"query": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}], "reading": "expected"},
+    ],
+)
+async def test_the_request_of_a_judgement_says_all(serve: Serve, options: dict[str, Any]) -> None:
+    body = {"query": "Why?", "responses": ["A.", "B.", "C."], "k": 4, "seed": 5} | options
+    async with serve(FakeSampler()) as client:
+        answer = (await client.post("/v1/rewards", json=body)).json()
+        request = (await client.get(f"/v1/judgements/{answer['id']}")).json()["request"]
+    said = {name: value for name, value in request.items() if name in body and name != "query"}
+    assert said == {name: value for name, value in body.items() if name != "query"}
+
+
+async def test_a_dead_engine_is_not_remembered(serve: Serve) -> None:
+    sampler = FakeSampler()
+    async with serve(sampler, *FAST, "trainers.slime.failure=error") as client:
+        sampler.dead = EngineDead("the engine's process has died")
+        dead = await client.post("/reward", json=slime("Q", "A"))
+        sampler.dead = None
+        alive = await client.post("/reward", json=slime("Q", "A"))
+    assert (dead.status_code, dead.headers["Retry-After"], alive.status_code) == (503, "30", 200)
