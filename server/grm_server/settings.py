@@ -190,8 +190,8 @@ class SlimeSettings(Section):
     """As `trainers.openrlhf.reward_scale`."""
     failure: Literal["neutral", "null", "error"] = "neutral"
     """As `trainers.openrlhf.failure`; `null` is for a trainer that was taught to skip such a sample."""
-    timeout_s: float = Field(60, gt=0)
-    """slime gives up after 120 s, but these include the wait for one of its 64 connections."""
+    timeout_s: float = Field(110, gt=0)
+    """slime gives up a request after 120 s, which include the wait for one of its 64 connections, and tries again."""
 
 
 class LlamaFactorySettings(Section):

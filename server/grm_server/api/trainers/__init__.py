@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from grm_server.api.trainers import chat, llama_factory, nemo_gym, openrlhf, rerank, reward_anything, slime
+from grm_server.api.trainers.chat import router as chat
+from grm_server.api.trainers.llama_factory import router as llama_factory
+from grm_server.api.trainers.nemo_gym import router as nemo_gym
+from grm_server.api.trainers.openrlhf import router as openrlhf
+from grm_server.api.trainers.rerank import router as rerank
+from grm_server.api.trainers.reward_anything import router as reward_anything
+from grm_server.api.trainers.slime import router as slime
 
 
 def trainers_router() -> APIRouter:
     router = APIRouter(tags=["trainers"])
-    for module in (openrlhf, slime, llama_factory, nemo_gym, chat, rerank, reward_anything):
-        router.include_router(module.router)
+    for protocol in (openrlhf, slime, llama_factory, nemo_gym, chat, rerank, reward_anything):
+        router.include_router(protocol)
     return router

@@ -29,21 +29,21 @@ router = APIRouter()
 FIRST, SECOND, PRINCIPLE = "response_1", "response_2", "principle"
 
 
-class Turn(BaseModel):
+class ChatTurn(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     role: str
     content: Text | list[dict[str, Any]] | None = None
 
 
-class Call(BaseModel):
+class ChatCall(BaseModel):
     """What else OpenAI's API knows, such as `temperature`, is the policy's and is ignored."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     model: str = ""
     """Ignored."""
-    messages: list[Turn] = Field(min_length=1)
+    messages: list[ChatTurn] = Field(min_length=1)
     """The last one is the assistant's; or there are one of the role `response_1` and one of `response_2`."""
     stream: bool = False
 
@@ -60,7 +60,7 @@ class LogprobsOut(BaseModel):
     refusal: None = None
 
 
-class MessageOut(BaseModel):
+class ChatMessageOut(BaseModel):
     role: Literal["assistant"] = "assistant"
     content: str
     refusal: None = None
@@ -68,18 +68,18 @@ class MessageOut(BaseModel):
 
 class Choice(BaseModel):
     index: int = 0
-    message: MessageOut
+    message: ChatMessageOut
     logprobs: LogprobsOut | None
     finish_reason: Literal["stop"] = "stop"
 
 
-class UsageOut(BaseModel):
+class ChatUsage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
 
 
-class Completion(BaseModel):
+class ChatCompletion(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
@@ -88,12 +88,12 @@ class Completion(BaseModel):
     created: int
     model: str
     choices: list[Choice]
-    usage: UsageOut | None
+    usage: ChatUsage | None
     """Null where one judgement is shared by several responses."""
 
 
 @router.post("/v1/chat/completions", responses=ERRORS, summary="Rewards as chat completions")
-async def completions(request: Request, body: Call, options: OptionsDep, service: ServiceDep) -> Completion:
+async def completions(request: Request, body: ChatCall, options: OptionsDep, service: ServiceDep) -> ChatCompletion:
     """`reward:7.25` for the last turn; or scores and ranking of `response_1` and `response_2`."""
     if body.stream:
         raise InvalidRequest("a reward is one number and does not stream", param="stream")
@@ -116,7 +116,7 @@ async def completions(request: Request, body: Call, options: OptionsDep, service
     return _completion(service, judged.share.judgement_id, f"reward:{value}", logprobs, None)
 
 
-async def _compared(request: Request, body: Call, options: Options, service: Service) -> Completion:
+async def _compared(request: Request, body: ChatCall, options: Options, service: Service) -> ChatCompletion:
     by_role = {turn.role: plain(turn.content) for turn in body.messages}
     history = [turn for turn in body.messages if turn.role not in (FIRST, SECOND, PRINCIPLE)]
     asked = rewards_body(
@@ -129,21 +129,21 @@ async def _compared(request: Request, body: Call, options: Options, service: Ser
     [judged] = await judge_all(request, service, [asked])
     samples = [outcome.sample for outcome in judged.judgement.outcomes if outcome.sample is not None]
     read, wrote = sum(s.prompt_tokens for s in samples), sum(s.completion_tokens for s in samples)
-    usage = UsageOut(prompt_tokens=read, completion_tokens=wrote, total_tokens=read + wrote)
+    usage = ChatUsage(prompt_tokens=read, completion_tokens=wrote, total_tokens=read + wrote)
     return _completion(service, judged.id, json.dumps(pair(judged.judgement, 0, 1)._asdict()), None, usage)
 
 
-def _history(turns: list[Turn]) -> tuple[Message, ...]:
+def _history(turns: list[ChatTurn]) -> tuple[Message, ...]:
     return chat(turn.model_dump() for turn in turns) or (Message("user", ""),)
 
 
 def _completion(
-    service: Service, judgement_id: str, content: str, logprobs: LogprobsOut | None, usage: UsageOut | None
-) -> Completion:
-    return Completion(
+    service: Service, judgement_id: str, content: str, logprobs: LogprobsOut | None, usage: ChatUsage | None
+) -> ChatCompletion:
+    return ChatCompletion(
         id=judgement_id,
         created=int(time.time()),
         model=service.sampler.model,
-        choices=[Choice(message=MessageOut(content=content), logprobs=logprobs)],
+        choices=[Choice(message=ChatMessageOut(content=content), logprobs=logprobs)],
         usage=usage,
     )

@@ -20,7 +20,7 @@ from grm_server.api.trainers.single import Trainer, from_one_text, rewards
 router = APIRouter()
 
 
-class Call(BaseModel):
+class Evaluation(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     model: str = ""
@@ -29,7 +29,7 @@ class Call(BaseModel):
     """Prompt and response, special tokens and padding included."""
 
 
-class Answer(BaseModel):
+class Evaluated(BaseModel):
     id: str
     object: Literal["score.evaluation"] = "score.evaluation"
     model: str
@@ -37,11 +37,11 @@ class Answer(BaseModel):
 
 
 @router.post("/v1/score/evaluation", responses=ERRORS, summary="LLaMA-Factory")
-async def evaluation(request: Request, body: Call, options: OptionsDep, service: ServiceDep) -> Answer:
+async def evaluation(request: Request, body: Evaluation, options: OptionsDep, service: ServiceDep) -> Evaluated:
     """The rewards of `reward_model_type: api`, one for each text."""
     chosen = service.trainers.llama_factory
     trainer = Trainer("llama_factory", chosen.reward_scale, chosen.failure, chosen.timeout_s, whole_groups=True)
     judged = await rewards(request, service, trainer, options, [from_one_text(text) for text in body.messages])
     # By its policy a reward of this trainer is never None.
     scores = [reward.value or 0.0 for reward in judged]
-    return Answer(id=f"scoreval-{secrets.token_hex(8)}", model=service.sampler.model, scores=scores)
+    return Evaluated(id=f"scoreval-{secrets.token_hex(8)}", model=service.sampler.model, scores=scores)

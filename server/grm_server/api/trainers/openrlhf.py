@@ -22,7 +22,7 @@ from grm_server.serving.untemplate import split, untemplate
 router = APIRouter()
 
 
-class Call(BaseModel):
+class OpenRLHFCall(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     query: list[Text]
@@ -32,7 +32,7 @@ class Call(BaseModel):
     labels: list[Any] = []
 
 
-class Answer(BaseModel):
+class OpenRLHFRewards(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     rewards: list[float]
@@ -44,7 +44,7 @@ class Answer(BaseModel):
 
 
 @router.post("/get_reward", responses=ERRORS, summary="OpenRLHF")
-async def get_reward(request: Request, body: Call, options: OptionsDep, service: ServiceDep) -> Answer:
+async def get_reward(request: Request, body: OpenRLHFCall, options: OptionsDep, service: ServiceDep) -> OpenRLHFRewards:
     """The rewards of `--reward.remote_url`. Empty lists get empty lists."""
     for name, values in (("prompts", body.prompts), ("labels", body.labels)):
         if values and len(values) != len(body.query):
@@ -53,7 +53,7 @@ async def get_reward(request: Request, body: Call, options: OptionsDep, service:
     trainer = Trainer("openrlhf", chosen.reward_scale, chosen.failure, chosen.timeout_s)
     singles = [_single(body, at, options) for at in range(len(body.query))]
     judged = await rewards(request, service, trainer, options, singles)
-    return Answer(
+    return OpenRLHFRewards(
         # By its policy a reward of this trainer is never None.
         rewards=[reward.value or 0.0 for reward in judged],
         scores=[reward.unit for reward in judged],
@@ -61,7 +61,7 @@ async def get_reward(request: Request, body: Call, options: OptionsDep, service:
     )
 
 
-def _single(body: Call, at: int, options: Options) -> Single:
+def _single(body: OpenRLHFCall, at: int, options: Options) -> Single:
     reference = as_reference(body.labels[at], options) if body.labels else None
     if body.prompts:
         prompt = body.prompts[at]

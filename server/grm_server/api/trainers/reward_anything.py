@@ -16,7 +16,7 @@ from grm_server.serving.judgements import Judged
 router = APIRouter()
 
 
-class Call(BaseModel):
+class NamedResponses(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     principle: Text = ""
@@ -32,7 +32,7 @@ class Results(BaseModel):
     best_to_worst: list[str] = Field(serialization_alias="best-to-worst")
 
 
-class Answer(BaseModel):
+class NamedRewards(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     thoughts: str
@@ -43,7 +43,9 @@ class Answer(BaseModel):
 
 
 @router.post("/api/rewardanything", responses=ERRORS, summary="RewardAnything")
-async def reward_anything(request: Request, body: Call, options: OptionsDep, service: ServiceDep) -> Answer:
+async def reward_anything(
+    request: Request, body: NamedResponses, options: OptionsDep, service: ServiceDep
+) -> NamedRewards:
     """Named responses to one prompt, judged together."""
     [judged] = await judge_all(request, service, [_asked(body, options, service)])
     return _answer(body, judged, options, service)
@@ -51,14 +53,14 @@ async def reward_anything(request: Request, body: Call, options: OptionsDep, ser
 
 @router.post("/api/rewardanything_batch", responses=ERRORS, summary="RewardAnything, many")
 async def reward_anything_batch(
-    request: Request, body: list[Call], options: OptionsDep, service: ServiceDep
-) -> list[Answer]:
+    request: Request, body: list[NamedResponses], options: OptionsDep, service: ServiceDep
+) -> list[NamedRewards]:
     """Several of them, in request order."""
     judged = await judge_all(request, service, [_asked(call, options, service) for call in body])
     return [_answer(call, one, options, service) for call, one in zip(body, judged, strict=True)]
 
 
-def _asked(call: Call, options: Options, service: Service) -> RewardsRequest:
+def _asked(call: NamedResponses, options: Options, service: Service) -> RewardsRequest:
     return rewards_body(
         (Message("user", call.prompt),),
         list(call.responses.values()),
@@ -68,11 +70,11 @@ def _asked(call: Call, options: Options, service: Service) -> RewardsRequest:
     )
 
 
-def _answer(call: Call, judged: Judged, options: Options, service: Service) -> Answer:
+def _answer(call: NamedResponses, judged: Judged, options: Options, service: Service) -> NamedRewards:
     names = list(call.responses)
     scale = service.trainers.reward_anything.reward_scale if options.reward_scale is None else options.reward_scale
     verdict = judged.judgement.verdict
-    return Answer(
+    return NamedRewards(
         thoughts=_thoughts(judged, names),
         results=Results(
             scores=dict(zip(names, scaled(verdict.rewards, scale), strict=True)),

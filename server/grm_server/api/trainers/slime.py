@@ -21,17 +21,17 @@ from grm_server.serving.untemplate import chat, response, untemplate
 router = APIRouter()
 
 
-class Turn(BaseModel):
+class SlimeTurn(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     role: str
     content: Text | list[dict[str, Any]] | None = None
 
 
-class Sample(BaseModel):
+class SlimeSample(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    prompt: Text | Annotated[list[Turn], Field(min_length=1)]
+    prompt: Text | Annotated[list[SlimeTurn], Field(min_length=1)]
     """Templated text, or messages."""
     response: Text
     label: Any = None
@@ -43,7 +43,7 @@ class Sample(BaseModel):
     """With `slot`: a later attempt at the whole group replaces the earlier."""
 
 
-class Answer(BaseModel):
+class SlimeReward(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     reward: float | None
@@ -62,13 +62,13 @@ class Answer(BaseModel):
 @router.post("/reward", responses=ERRORS, summary="slime and miles")
 async def reward(
     request: Request,
-    body: Sample,
+    body: SlimeSample,
     options: OptionsDep,
     service: ServiceDep,
     shape: Annotated[
         Literal["number", "object"], Query(description="`object` is for `--reward-key reward`.")
     ] = "number",
-) -> float | Answer | None:
+) -> float | SlimeReward | None:
     """The reward of `--rm-url`: a bare number."""
     chosen = service.trainers.slime
     trainer = Trainer("slime", chosen.reward_scale, chosen.failure, chosen.timeout_s)
@@ -81,7 +81,7 @@ async def reward(
     if shape == "number":
         return judged.value
     share = judged.share
-    return Answer(
+    return SlimeReward(
         reward=judged.value,
         score=judged.unit,
         judgement=None if share is None else share.judgement_id,

@@ -1,0 +1,209 @@
+"""NeMo-Gym's resources server and NeMo-RL's pairwise GenRM."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from grm_server.engine.fake import FakeSampler
+from grm_server.errors import EngineDead
+from tests.integration.conftest import Serve
+from tests.integration.judging import favours
+from tests.integration.trainers import FAST, all_at_once, post
+
+
+def response(text: str) -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    thought = {"id": "t", "type": "reasoning", "summary": [{"type": "summary_text", "text": "SECRET THOUGHT"}]}
+    message = {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": content}
+    return {
+        "id": "resp_1",
+        "created_at": 0,
+        "model": "policy",
+        "object": "response",
+        "output": [thought, message],
+        "parallel_tool_calls": True,
+    }
+
+
+def rollout(text: str, **more: Any) -> dict[str, Any]:
+    asked = {"input": [{"role": "user", "content": "Why?"}], "temperature": 1.0}
+    body = {"responses_create_params": asked, "response": response(text), "principle": None, "dataset": "hs3"}
+    return body | more
+
+
+def member(index: int, text: str, attempt: int = 0, **more: Any) -> dict[str, Any]:
+    return rollout(text, _ng_group_id="g", _ng_group_attempt=attempt, _ng_rollout_index=index) | more
+
+
+async def test_verify_echoes_the_rollout(serve: Serve) -> None:
+    body = rollout("A.", _ng_task_index=3, _ng_rollout_index=0, prompt_id=None)
+    sampler = FakeSampler(["7}"] * 2)
+    async with serve(sampler, *FAST) as client:
+        answer = await post(client, body, "/verify")
+    added = {name: answer.pop(name) for name in list(answer) if name not in body}
+    assert answer == body
+    assert set(added) == {"reward", "grm_judgement", "grm_group_size", "grm_se", "grm_k_used"}
+    assert added["reward"] == 7.0
+    assert "SECRET THOUGHT" not in sampler.calls[0][0].prompt
+
+
+async def test_a_cohort(serve: Serve) -> None:
+    async with serve(favours("Good")(), "grouping.n=3", "grouping.idle_s=60", "judge.k=2") as client:
+        bodies = [member(i, text) for i, text in enumerate(("Good.", "Bad.", "Worse."))]
+        async with asyncio.timeout(5):
+            answers = await all_at_once([lambda b=b: post(client, b, "/verify") for b in reversed(bodies)])  # type: ignore[misc]
+            again = await post(client, bodies[0], "/verify")
+        conflict = await client.post("/verify", json=member(0, "another"))
+    assert [answer["reward"] for answer in answers] == [3.0, 3.0, 9.0]
+    assert [answer["_ng_rollout_index"] for answer in answers] == [2, 1, 0]
+    assert again == answers[2]
+    assert conflict.status_code == 409
+
+
+async def test_a_later_attempt(serve: Serve) -> None:
+    async with serve(FakeSampler(), "grouping.n=2", "grouping.idle_s=1", "judge.k=2") as client:
+        old = asyncio.create_task(client.post("/verify", json=member(0, "A")))
+        await asyncio.sleep(0.05)
+        new = await all_at_once([lambda i=i: post(client, member(i, f"B{i}", attempt=1), "/verify") for i in range(2)])  # type: ignore[misc]
+        assert (await old).status_code == 503
+        assert (await client.post("/verify", json=member(0, "A"))).status_code == 409
+    assert [answer["grm_group_size"] for answer in new] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        member(0, "A") | {"_ng_rollout_index": None},
+        member(-1, "A"),
+        member(2, "A"),
+        member(0, "A") | {"_ng_group_attempt": -1},
+        member(0, "A") | {"_ng_group_attempt": True},
+        member(0, "A") | {"_ng_rollout_index": "0"},
+        {"response": response("A")},
+        rollout("A") | {"response": {}},
+    ],
+)
+async def test_coordinates_that_cannot_be(serve: Serve, body: Any) -> None:
+    async with serve(FakeSampler(), "grouping.n=2") as client:
+        assert (await client.post("/verify", json=body)).status_code == 422
+
+
+async def test_what_cannot_be_judged_is_masked(serve: Serve) -> None:
+    sampler = FakeSampler()
+    async with serve(sampler, *FAST) as client:
+        sampler.dead = EngineDead("the engine's process has died")
+        body = rollout("A", instance_config={"x": 1})
+        answer = await post(client, body, "/verify")
+        means = await post(client, {"verify_responses": [answer]}, "/aggregate_metrics")
+    assert answer["response"] == body["response"]
+    assert (answer["reward"], answer["mask_sample"]) == (0.0, True)
+    assert (answer["_ng_failure_class"], answer["failure_kind"]) == ("judge_failed", "judge_failed")
+    assert "died" in answer["failure_reason"]
+    assert answer["instance_config"] == {"x": 1, "mask_sample": True}
+    assert means["agent_metrics"] == {}
+
+
+async def test_the_other_routes_of_a_resources_server(serve: Serve) -> None:
+    rows = [{"_ng_task_index": 0, "reward": 2.0}, {"_ng_task_index": 0, "reward": 4.0}, {"reward": 6.0}]
+    async with serve(FakeSampler()) as client:
+        assert await post(client, {}, "/seed_session") == {}
+        assert (await client.get("/reverify_mode")).json() == "unsupported"
+        means = await post(client, {"verify_responses": rows}, "/aggregate_metrics")
+        nothing = await post(client, {"verify_responses": []}, "/aggregate_metrics")
+    assert means["group_level_metrics"][0] == {"_ng_task_index": 0, "mean/reward": 3.0}
+    assert means["key_metrics"] == {"mean/reward": 4.0}
+    assert nothing == {"group_level_metrics": [], "agent_metrics": {}, "key_metrics": {}}
+
+
+async def test_compare(serve: Serve) -> None:
+    body = {
+        "conversation_history": [{"role": "user", "content": "Why?"}],
+        "response_objs": [response(text) for text in ("Bad.", "Good.", "Worse.")],
+        "principle": "Be right.",
+    }
+    sampler = favours("Good")()
+    async with serve(sampler, "judge.k=8") as client:
+        answer = await post(client, body, "/compare")
+        alone = await post(client, body | {"response_objs": [response("Good.")]}, "/compare")
+        none = await post(client, body | {"response_objs": []}, "/compare")
+        sampler.dead = EngineDead("the engine's process has died")
+        dead = await client.post("/compare", json=body)
+    assert answer["rewards"] == [3.0, 9.0, 3.0]
+    assert [(pair["response_i"], pair["response_j"]) for pair in answer["comparison_results"]] == [
+        (0, 1),
+        (0, 2),
+        (1, 2),
+    ]
+    first, even, _ = answer["comparison_results"]
+    assert first["score_1"] < first["score_2"] <= 5
+    assert 5 < first["ranking"] <= 6
+    assert even["ranking"] == pytest.approx(3.5, abs=0.3)
+    assert all(isinstance(value, float) for value in answer["metrics"].values())
+    assert (alone["rewards"], alone["comparison_results"], none["rewards"]) == ([9.0], [], [])
+    assert dead.status_code == 503
+    assert "Be right." in sampler.calls[0][0].segments[0].lead
+
+
+def genrm(first: str, second: str, **more: Any) -> dict[str, Any]:
+    turns = [
+        {"role": "user", "content": "Why?"},
+        {"role": "principle", "content": "Be right."},
+        {"role": "response_1", "content": first},
+        {"role": "response_2", "content": second},
+    ]
+    return {"model": "genrm", "messages": turns, "max_tokens": 16384, "temperature": 0.6, "top_p": 0.95} | more
+
+
+async def test_two_responses_by_their_roles(serve: Serve) -> None:
+    sampler = favours("Good")()
+    async with serve(sampler, "judge.k=8") as client:
+        answer = await post(client, genrm("Good.", "Bad."), "/v1/chat/completions")
+        turned = await post(client, genrm("Bad.", "Good."), "/v1/chat/completions")
+    said = json.loads(answer["choices"][0]["message"]["content"])
+    assert set(said) == {"score_1", "score_2", "ranking"}
+    assert 1 <= said["score_2"] < said["score_1"] <= 5
+    assert 1 <= said["ranking"] < 2
+    assert json.loads(turned["choices"][0]["message"]["content"])["ranking"] > 5
+    assert answer["usage"]["total_tokens"] > 0
+    assert "Be right." in sampler.calls[0][0].segments[0].lead
+
+
+async def test_a_reward_as_a_chat_completion(serve: Serve) -> None:
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+    body = {"model": "nvidia/a-reward", "messages": turns}
+    sampler = FakeSampler(["7}"] * 2)
+    async with serve(sampler, "judge.k=2", "grouping.idle_s=60") as client:
+        async with asyncio.timeout(5):
+            answer = await post(client, body, "/v1/chat/completions")
+        kept = await client.get(f"/v1/judgements/{answer['id']}")
+    [choice] = answer["choices"]
+    assert answer["object"] == "chat.completion"
+    assert (choice["message"]["role"], choice["message"]["content"]) == ("assistant", "reward:7.0")
+    assert [(token["token"], token["logprob"]) for token in choice["logprobs"]["content"]] == [("reward", 7.0)]
+    assert kept.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"messages": [{"role": "user", "content": "Why?"}]}, "messages"),
+        (genrm("A", "B", stream=True), "stream"),
+        ({"messages": []}, "messages"),
+    ],
+)
+async def test_chats_that_are_none(serve: Serve, body: Any, param: str) -> None:
+    async with serve(FakeSampler()) as client:
+        answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.status_code in (400, 422)
+    assert answer.json()["error"]["param"] == param
+
+
+async def test_a_chat_that_cannot_be_judged_is_an_error(serve: Serve) -> None:
+    sampler = FakeSampler()
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+    async with serve(sampler) as client:
+        sampler.dead = EngineDead("the engine's process has died")
+        answer = await client.post("/v1/chat/completions", json={"messages": turns})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_dead")
