@@ -13,8 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from grm_client.client import AsyncGRMClient
-from grm_client.errors import GRMClientError
-from grm_client.exchange import bad_answer
+from grm_client.errors import APIError, GRMClientError
 from grm_client.groups import Chat, as_query
 from grm_client.reward_config import RewardConfig, is_set_up
 
@@ -57,7 +56,7 @@ async def judge_one(
     try:
         answer = await client.post(body, f"{PATH}?{urlencode(_query(config, size))}")
         if answer.get("judgement") is None:
-            bad_answer("the sample was not judged; the server's log says why")
+            raise APIError(200, "not_judged", "the sample was not judged; the server's log says why")
         return Single(float(answer["reward"]), False)
     except GRMClientError as error:
         if config.failure_reward is None or is_set_up(error):
