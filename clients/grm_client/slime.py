@@ -28,22 +28,27 @@ async def grm_group_rm(args: object, samples: Any, **rest: object) -> Any:
     config = config_from(os.environ)
     each = list(_flat(samples))
     groups = [_group(sample) for sample in each]
-    async with config.client() as client, asyncio.TaskGroup() as tasks:
-        running = [
-            tasks.create_task(
-                judge_one(
-                    client,
-                    config,
-                    sample.prompt,
-                    sample.response,
-                    label=sample.label,
-                    group="" if sample.group_index is None else str(sample.group_index),
-                    # Of a sample by itself, others of its group may come in other calls.
-                    size=groups.count(group) if isinstance(samples, list) else None,
+    # Of a sample by itself, others of its group come in other calls, if at all.
+    sizes = [groups.count(group) for group in groups] if isinstance(samples, list) else [None]
+    try:
+        async with config.client() as client, asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(
+                    judge_one(
+                        client,
+                        config,
+                        sample.prompt,
+                        sample.response,
+                        label=sample.label,
+                        group="" if sample.group_index is None else str(sample.group_index),
+                        size=size,
+                    )
                 )
-            )
-            for sample, group in zip(each, groups, strict=True)
-        ]
+                for sample, size in zip(each, sizes, strict=True)
+            ]
+    except ExceptionGroup as failures:
+        # The others ended with the first; it alone is the reason.
+        raise failures.exceptions[0] from None
     singles = [task.result() for task in running]
     for sample, single in zip(each, singles, strict=True):
         sample.remove_sample = sample.remove_sample or single.failed

@@ -7,6 +7,8 @@ import pickle
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import pytest
 
 from grm_client import APIError, GRMClient
 from grm_client.reward_config import NEUTRAL, RewardConfig
+from grm_client.slime import grm_group_rm
 from grm_client.swift import GRMReward
 from grm_client.trl import grm_reward, grm_reward_sync, make_grm_reward
+from grm_client.verl import compute_score
 from tests.integration.processes import drawn, serving
 
 OPTIONS = {"k": 4, "seed": 7, "stop": {"rule": "fixed"}}
@@ -128,3 +132,69 @@ def test_ms_swift_starts_a_loop_for_each_call(url: str, monkeypatch: pytest.Monk
             reward(["a", "c", "b"], messages=messages, prompt_id=["0", "1", "0"], request_id=["x", "y", "z"])
         )
         assert [rewards[0], rewards[2]] == expected
+
+
+@dataclass
+class Sample:
+    """The fields of slime's that are read."""
+
+    prompt: Any
+    response: str
+    label: str | None = None
+    group_index: int | None = None
+    remove_sample: bool = False
+
+
+@pytest.fixture
+def environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRM_CLIENT_URL", url)
+    monkeypatch.setenv("GRM_CLIENT_OPTIONS", '{"k": 4, "seed": 7, "stop": {"rule": "fixed"}, "label": "ignore"}')
+
+
+def judged_together(url: str, got: list[float], query: str, *responses: str) -> bool:
+    """Whether these are the rewards of one call. The server puts the responses that it gathers into its own order."""
+    orders = list(permutations(range(len(responses))))
+    return any(
+        got == [rewards[order.index(i)] for i in range(len(responses))]
+        for order in orders
+        for rewards in [direct(url, [{"role": "user", "content": query}], *(responses[i] for i in order))]
+    )
+
+
+@pytest.mark.usefixtures("environment")
+async def test_slimes_groups_are_judged_together_in_any_shape(url: str) -> None:
+    chat = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    flat = [Sample(chat, text, "l", 1) for text in ("a", "b", "c")]
+    rewards = await grm_group_rm(None, flat)
+    assert judged_together(url, rewards, "Why?", "a", "b", "c")
+    nested = [[Sample(chat, "d", "l", 2), Sample("How?", "x", "l", 2)], [Sample(chat, "e", "l", 2)]]
+    (one, other), (third,) = await grm_group_rm(None, nested, evaluation=False)
+    assert judged_together(url, [one, third], "Why?", "d", "e")
+    assert [other] == direct(url, [{"role": "user", "content": "How?"}], "x")
+    messages = [{"role": "user", "content": "When?"}]
+    assert [await grm_group_rm(None, Sample(messages, "now"))] == direct(url, messages, "now")
+    assert not any(sample.remove_sample for sample in flat)
+
+
+@pytest.mark.usefixtures("environment")
+async def test_what_slime_could_not_have_judged_is_out_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [Sample(TOO_LONG, text, None, 3) for text in "ab"] + [Sample("p", "c", None, 4)]
+    rewards = await grm_group_rm(None, samples)
+    assert rewards[:2] == [NEUTRAL, NEUTRAL]
+    assert [sample.remove_sample for sample in samples] == [True, True, False]
+    monkeypatch.setenv("GRM_CLIENT_FAILURE_REWARD", "raise")
+    with pytest.raises(APIError, match="not judged"):
+        await grm_group_rm(None, Sample(TOO_LONG, "z"))
+
+
+@pytest.mark.usefixtures("environment")
+async def test_verls_function_shares_a_judgement(url: str) -> None:
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(compute_score("data", text, "truth", {"question": "What?"}, n=3)) for text in "abc"]
+    scores = [call.result() for call in calls]
+    assert judged_together(url, [score["score"] for score in scores], "What?", "a", "b", "c")
+    assert all(score["grm_failed"] == 0 for score in scores)
+    with pytest.raises(KeyError):
+        await compute_score("data", "a", "truth", {})
+    with pytest.raises(APIError, match="422"):
+        await compute_score("data", "a", "truth", {"question": "What?"}, k=10**6)
