@@ -61,7 +61,7 @@ test-trainers: $(TRAINERS:%=test-trainers-%)
 	@touch $@
 
 $(TRAINERS:%=test-trainers-%): test-trainers-%: setup .venv-trainers/%/.installed
-	PYTHONPATH=clients:. GRM_TEST_PYTHON=.venv/bin/python .venv-trainers/$*/bin/python -m pytest \
+	PYTHONPATH=clients:. GRM_CLIENT_TEST_PYTHON=.venv/bin/python .venv-trainers/$*/bin/python -m pytest \
 		-c tests/trainers/pytest.ini tests/trainers/test_$(subst -,_,$*).py $(ARGS)
 
 openapi: setup

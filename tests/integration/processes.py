@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 # The contract tests of trainers run in environments that have no server.
-GRM = [os.environ.get("GRM_TEST_PYTHON", sys.executable), "-m", "grm_server"]
+GRM = [os.environ.get("GRM_CLIENT_TEST_PYTHON", sys.executable), "-m", "grm_server"]
 
 
 def grm(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
