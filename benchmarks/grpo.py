@@ -160,6 +160,7 @@ def train(args: argparse.Namespace, server: Server) -> list[dict[str, Any]]:
                 output_dir=folder,
                 use_cpu=True,
                 bf16=False,
+                gradient_checkpointing=False,
                 report_to="none",
                 save_strategy="no",
                 disable_tqdm=True,
