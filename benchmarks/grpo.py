@@ -2,8 +2,8 @@
 
     .venv-trainers/trl/bin/python -m benchmarks.grpo --data PATH/TO/LLMBar --steps 20 --restart-at 10
 
-Starts `grm serve` with what stands after `--`, and at the beginning of step `--restart-at` stops it and starts it
-anew, without waiting until it is up: the run has to get over that by itself. Prompts are the instructions of LLMBar.
+Starts `grm serve` with what stands after `--`. While the rewards of step `--restart-at` are being judged it stops the
+server and starts it anew: the run has to get over that by itself. Prompts are the instructions of LLMBar.
 
 Writes reward and seconds waited for rewards of each step to OUT.json, and a picture to OUT.png. It is about the way of
 the rewards and how long they take: in 20 steps of a policy of 135M parameters nothing is learnt that would show.
@@ -12,6 +12,7 @@ the rewards and how long they take: in 20 steps of a policy of 135M parameters n
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import signal
 import socket
@@ -37,7 +38,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of LLMBar (see benchmarks/data.py)")
     parser.add_argument("--policy", type=Path, default=POLICY, help="a model; default: the bundled one, once served")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--restart-at", type=int, help="the step, from 1, in whose beginning the server is restarted")
+    parser.add_argument("--restart-at", type=int, help="the step, from 1, in whose judging the server is restarted")
+    parser.add_argument("--restart-after", type=float, default=0.5, help="seconds of that judging")
     parser.add_argument("--prompts", type=int, default=2, help="prompts of a step")
     parser.add_argument("--generations", type=int, default=4, help="responses to each")
     parser.add_argument("--completion-tokens", type=int, default=48)
@@ -118,20 +120,22 @@ def train(args: argparse.Namespace, server: Server) -> list[dict[str, Any]]:
 
     async def grm_reward(**batch: Any) -> list[float | None]:
         began_s = time.monotonic()
-        try:
-            return await judge(**batch)
-        finally:
-            waits_s.append(time.monotonic() - began_s)
+        step = batch["trainer_state"].global_step + 1
+        async with asyncio.TaskGroup() as tasks:
+            judged = tasks.create_task(judge(**batch))
+            if step == args.restart_at:
+                await asyncio.sleep(args.restart_after)
+                await asyncio.to_thread(server.restart, step)
+        waits_s.append(time.monotonic() - began_s)
+        return judged.result()
 
     rows: list[dict[str, Any]] = []
 
     class Steps(TrainerCallback):  # type: ignore[misc]
-        """Notes what TRL logs, and restarts the server when it is time. TRL asks for a subclass."""
+        """Notes what TRL logs. TRL asks for a subclass."""
 
-        def on_step_begin(self, _: Any, state: Any, *rest: Any, **more: Any) -> None:
+        def on_step_begin(self, *state: Any, **more: Any) -> None:
             self.began_s = time.monotonic()
-            if state.global_step + 1 == args.restart_at:
-                server.restart(args.restart_at)
 
         def on_log(self, _: Any, state: Any, *rest: Any, logs: dict[str, float], **more: Any) -> None:
             if "reward" not in logs:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -60,7 +60,7 @@ def grm_reward_sync(
     return judged.numbers(config)
 
 
-def make_grm_reward(url: str, **settings: Any) -> Callable[..., Awaitable[list[float | None]]]:
+def make_grm_reward(url: str, **settings: Any) -> Callable[..., Coroutine[Any, Any, list[float | None]]]:
     """`grm_reward` with a configuration of its own, where the environment is not to be read or several judges are used.
 
     settings: the fields of `RewardConfig`.
