@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.plot_style import GREY, styled
 
@@ -31,11 +32,12 @@ def plot(run: dict[str, Any], path: Path) -> None:
         bottom.bar(steps, [row["wait_s"] for row in run["steps"]], color=ORANGE, label="rewards")
         bottom.set_ylabel("seconds")
         bottom.set_xlabel("step")
-        bottom.legend(frameon=False)
+        bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+        bottom.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
         for restart in run["restarts"]:
             for axes in (top, bottom):
-                axes.axvline(restart["step"] - 0.5, color=GREY, linewidth=1, linestyle="--")
-            note = f"server restarted, away for {restart['down_s']:.0f} s "
-            top.annotate(note, (restart["step"] - 0.5, 9.4), color=GREY, ha="right")
+                axes.axvline(restart["step"], color=GREY, linewidth=1, linestyle="--", zorder=0)
+            note = f" server restarted, away for {restart['down_s']:.0f} s"
+            top.annotate(note, (restart["step"], 9.4), color=GREY)
         figure.savefig(path, dpi=150)
         plt.close(figure)
