@@ -39,7 +39,7 @@ async def test_32_prompts_of_8_in_any_order_over_64_connections(serve: Serve) ->
                 return await post(client, body, N8)
 
         async with asyncio.timeout(60):
-            answers = await all_at_once([lambda body=body: call(body) for body in bodies])  # type: ignore[misc]
+            answers = await all_at_once([call(body) for body in bodies])
         await check(client, bodies, answers)
         seen = await counters(client)
     assert seen["grm_groups_open"] == 0
@@ -61,12 +61,12 @@ async def test_256_posts_with_jitter_duplicates_and_retries_get_the_rewards_of_g
             return await post(client, body, N8)
 
         order = shuffled(bodies)
-        answers = await all_at_once([lambda body=body: call(body) for body in order])  # type: ignore[misc]
+        answers = await all_at_once([call(body) for body in order])
         assert len({answer["judgement"] for answer in answers}) == 32
         assert {answer["group_size"] for answer in answers} == {8}
         await check(client, order, answers)
         # A retry is the same body again.
-        again = await all_at_once([lambda body=body: call(body) for body in late])  # type: ignore[misc]
+        again = await all_at_once([call(body) for body in late])
         first = {(b["prompt"][0]["content"], b["response"]): a for b, a in zip(order, answers, strict=True)}
         for body, answer in zip(late, again, strict=True):
             assert answer == first[(body["prompt"][0]["content"], body["response"])]
@@ -82,7 +82,7 @@ async def test_the_order_of_arrival_changes_nothing(tmp_path: Any, serve: Serve)
     for seed in range(2):
         async with serve(FakeSampler(), "judge.k=4") as client:
             order = shuffled(bodies, seed)
-            answers = await all_at_once([lambda body=body: post(client, body, N8) for body in order])  # type: ignore[misc]
+            answers = await all_at_once([post(client, body, N8) for body in order])
             rewards.append({body["response"]: answer["reward"] for body, answer in zip(order, answers, strict=True)})
     assert rewards[0] == rewards[1]
 
@@ -91,7 +91,7 @@ async def test_a_group_closes_when_all_are_there(serve: Serve) -> None:
     async with serve(FakeSampler(), "grouping.idle_s=60") as client:
         async with asyncio.timeout(5):
             answers = await all_at_once(
-                [lambda i=i: post(client, slime("Q", f"A{i}"), "/reward?shape=object&n=3") for i in range(3)]  # type: ignore[misc]
+                [post(client, slime("Q", f"A{i}"), "/reward?shape=object&n=3") for i in range(3)]
             )
         by_header = client.post("/reward", json=slime("Q2", "A"), headers={"X-GRM-Group-Size": "1"})
         assert isinstance((await by_header).json(), float)
@@ -108,9 +108,7 @@ async def test_what_a_group_may_not_mix(serve: Serve) -> None:
             (slime("Q", "E", group="g"), ""),
             (slime("R", "F"), ""),
         ]
-        answers = await all_at_once(
-            [lambda body=body, more=more: post(client, body, f"/reward?shape=object{more}") for body, more in bodies]  # type: ignore[misc]
-        )
+        answers = await all_at_once([post(client, body, f"/reward?shape=object{more}") for body, more in bodies])
     assert [answer["group_size"] for answer in answers] == [2, 2, 1, 1, 1, 1]
     assert answers[0]["judgement"] == answers[1]["judgement"]
 
@@ -133,7 +131,7 @@ async def test_a_slow_judge_answers_with_what_it_has_before_the_trainer_gives_up
 
 async def test_too_many_that_wait(serve: Serve) -> None:
     async with serve(FakeSampler(), "grouping.idle_s=1", "grouping.max_waiting=4", "judge.k=1") as client:
-        answers = await all_at_once([lambda i=i: post(client, slime(f"Q{i}", "A"), N8) for i in range(12)])  # type: ignore[misc]
+        answers = await all_at_once([post(client, slime(f"Q{i}", "A"), N8) for i in range(12)])
         seen = await counters(client)
     assert len(answers) == 12
     assert seen['grm_group_size_count{reason="pressure"}'] == 8
@@ -142,7 +140,7 @@ async def test_too_many_that_wait(serve: Serve) -> None:
 
 async def test_more_than_one_request_may_hold(serve: Serve) -> None:
     async with serve(FakeSampler(), "limits.max_responses=4", *FAST) as client:
-        answers = await all_at_once([lambda i=i: post(client, slime("Q", f"A{i}"), N8) for i in range(8)])  # type: ignore[misc]
+        answers = await all_at_once([post(client, slime("Q", f"A{i}"), N8) for i in range(8)])
     assert [answer["group_size"] for answer in answers] == [4] * 8
     assert len({answer["judgement"] for answer in answers}) == 2
 
@@ -209,7 +207,7 @@ def slot(index: int, response: str, **more: Any) -> dict[str, Any]:
 async def test_slots(serve: Serve) -> None:
     async with serve(FakeSampler(), *FAST) as client:
         url = "/reward?shape=object&n=2"
-        first, second = await all_at_once([lambda i=i: post(client, slot(i, f"A{i}"), url) for i in range(2)])  # type: ignore[misc]
+        first, second = await all_at_once([post(client, slot(i, f"A{i}"), url) for i in range(2)])
         assert first["judgement"] == second["judgement"]
         assert await post(client, slot(0, "A0"), url) == first
         for body in (slot(0, "other"), slot(0, "A0", prompt="other")):
@@ -223,7 +221,7 @@ async def test_slots(serve: Serve) -> None:
 async def test_a_slot_that_comes_twice_while_its_group_is_open_is_one_member(serve: Serve) -> None:
     async with serve(FakeSampler(), "grouping.idle_s=0.2", "judge.k=2") as client:
         bodies = [slot(0, "A0"), slot(0, "A0"), slot(1, "A1")]
-        answers = await all_at_once([lambda b=b: post(client, b, "/reward?shape=object&n=3") for b in bodies])  # type: ignore[misc]
+        answers = await all_at_once([post(client, b, "/reward?shape=object&n=3") for b in bodies])
         seen = await counters(client)
     assert [answer["group_size"] for answer in answers] == [2, 2, 2]
     assert seen['grm_group_size_count{reason="idle"}'] == 1
@@ -234,7 +232,7 @@ async def test_a_later_attempt_retires_an_earlier_one(serve: Serve) -> None:
         url = "/reward?shape=object&n=2"
         old = asyncio.create_task(client.post(url, json=slot(0, "A0")))
         await asyncio.sleep(0.05)
-        new = await all_at_once([lambda i=i: post(client, slot(i, f"B{i}", attempt=1), url) for i in range(2)])  # type: ignore[misc]
+        new = await all_at_once([post(client, slot(i, f"B{i}", attempt=1), url) for i in range(2)])
         assert ((await old).status_code, (await old).json()["error"]["code"]) == (503, "superseded")
         stale = await client.post(url, json=slot(1, "A1"))
     assert [answer["group_size"] for answer in new] == [2, 2]

@@ -53,7 +53,7 @@ async def test_a_cohort(serve: Serve) -> None:
     async with serve(favours("Good")(), "grouping.n=3", "grouping.idle_s=60", "judge.k=2") as client:
         bodies = [member(i, text) for i, text in enumerate(("Good.", "Bad.", "Worse."))]
         async with asyncio.timeout(5):
-            answers = await all_at_once([lambda b=b: post(client, b, "/verify") for b in reversed(bodies)])  # type: ignore[misc]
+            answers = await all_at_once([post(client, b, "/verify") for b in reversed(bodies)])
             again = await post(client, bodies[0], "/verify")
         conflict = await client.post("/verify", json=member(0, "another"))
     assert [answer["reward"] for answer in answers] == [3.0, 3.0, 9.0]
@@ -66,7 +66,7 @@ async def test_a_later_attempt(serve: Serve) -> None:
     async with serve(FakeSampler(), "grouping.n=2", "grouping.idle_s=1", "judge.k=2") as client:
         old = asyncio.create_task(client.post("/verify", json=member(0, "A")))
         await asyncio.sleep(0.05)
-        new = await all_at_once([lambda i=i: post(client, member(i, f"B{i}", attempt=1), "/verify") for i in range(2)])  # type: ignore[misc]
+        new = await all_at_once([post(client, member(i, f"B{i}", attempt=1), "/verify") for i in range(2)])
         assert (await old).status_code == 503
         assert (await client.post("/verify", json=member(0, "A"))).status_code == 409
     assert [answer["grm_group_size"] for answer in new] == [2, 2]

@@ -57,7 +57,7 @@ async def test_the_responses_to_a_prompt_are_judged_together(serve: Serve) -> No
     async with serve(sampler, "grouping.idle_s=60", "judge.k=2") as client:
         bodies = [chatml("Why?", text) for text in ("Good.", "Bad.", "Worse.")]
         url = "/get_reward?n=3&reward_scale=centered"
-        answers = await all_at_once([lambda body=body: post(client, body, url) for body in bodies])  # type: ignore[misc]
+        answers = await all_at_once([post(client, body, url) for body in bodies])
     assert [answer["rewards"] for answer in answers] == [[4.0], [-2.0], [-2.0]]
     assert [answer["extra_logs"]["grm_raw"] for answer in answers] == [[9.0], [3.0], [3.0]]
     assert all(answer["extra_logs"]["grm_group_size"] == [3.0] for answer in answers)
@@ -137,9 +137,7 @@ async def test_an_engine_that_dies_while_a_group_is_judged(serve: Serve) -> None
     sampler = FakeSampler(delay_s=0.05)
     async with serve(sampler, *FAST) as client:
         bodies = [chatml("Why?", text) for text in "ABC"]
-        calls = asyncio.ensure_future(
-            all_at_once([lambda body=body: post(client, body, "/get_reward?n=3") for body in bodies])  # type: ignore[misc]
-        )
+        calls = asyncio.ensure_future(all_at_once([post(client, body, "/get_reward?n=3") for body in bodies]))
         while not sampler.started:
             await asyncio.sleep(0.001)
         sampler.dead = EngineDead("the engine's process has died")

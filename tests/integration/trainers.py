@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
 from random import Random
 from typing import Any
 
@@ -11,9 +11,9 @@ import httpx
 FAST = ("grouping.idle_s=0.05", "judge.k=2")
 
 
-async def all_at_once(calls: list[Callable[[], Awaitable[Any]]]) -> list[Any]:
+async def all_at_once(calls: list[Coroutine[Any, Any, Any]]) -> list[Any]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(call()) for call in calls]  # type: ignore[arg-type]
+        tasks = [group.create_task(call) for call in calls]
     return [task.result() for task in tasks]
 
 

@@ -9,7 +9,8 @@ from contextlib import aclosing
 from fastapi import APIRouter, Request, Response
 
 from grm_server.api import schemas
-from grm_server.api.convert import to_body, to_response, to_sample, to_score_request, to_wave
+from grm_server.api.answers import to_body, to_response, to_sample, to_wave
+from grm_server.api.convert import to_score_request
 from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.service import ERRORS, Service, ServiceDep
 from grm_server.api.stream import EventStream, Named, wants_stream

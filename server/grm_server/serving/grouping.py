@@ -13,56 +13,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from grm_server.errors import SlotConflict, Superseded
-from grm_server.grm.types import Aggregate
 from grm_server.pipeline.types import ScoreRequest
+from grm_server.serving.arrivals import Arrival, Share, Slot
 from grm_server.serving.gathering import Close, Gathering, closing, digest, gather_s, judged_order, left_s, usual_s
 from grm_server.serving.judgements import Judged
 from grm_server.serving.kept import Kept
 from grm_server.telemetry.metrics import Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A place that the trainer gave a response in a group that it named."""
-
-    group: str
-    attempt: int
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One response, how it is to be judged, and how long it may wait for others."""
-
-    key: str
-    """Those with the same key are judged together: it says prompt, options, and the trainer's group if it has one."""
-    response: str
-    ask: Callable[[tuple[str, ...]], ScoreRequest]
-    """The request that judges these responses."""
-    task: str
-    n: int | None
-    most: int
-    idle_s: float
-    window_s: float
-    timeout_s: float | None
-    slot: Slot | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What a response gets of its group's judgement."""
-
-    judgement_id: str
-    index: int
-    """Which of the judged responses it is."""
-    rewards: tuple[float, ...]
-    """(n,), of all responses that were judged."""
-    se: float
-    aggregate: Aggregate
-    k_used: int
-    closed: Close
-    members: int
-    """Of the group when it closed, duplicates included. Fewer than the trainer's n: a partial group."""
 
 
 @dataclass(eq=False, slots=True)

@@ -24,7 +24,7 @@ from grm_server.api.trainers.scale import scaled
 from grm_server.api.trainers.single import Single, Trainer, rewards
 from grm_server.errors import LimitExceeded
 from grm_server.grm.types import Message
-from grm_server.serving.grouping import Slot
+from grm_server.serving.arrivals import Slot
 from grm_server.serving.untemplate import chat, plain
 
 router = APIRouter()

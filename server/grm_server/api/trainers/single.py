@@ -21,10 +21,11 @@ from grm_server.api.trainers.options import Options, rewards_body
 from grm_server.api.trainers.scale import middle, scaled
 from grm_server.errors import GRMError, SlotConflict, Superseded
 from grm_server.grm.types import Message
+from grm_server.serving.arrivals import Arrival, Share, Slot
+from grm_server.serving.chat_formats import bare
 from grm_server.serving.gathering import digest
-from grm_server.serving.grouping import Arrival, Share, Slot
 from grm_server.serving.judgements import counted_errors
-from grm_server.serving.untemplate import bare, part
+from grm_server.serving.untemplate import part
 from grm_server.settings import RewardScale
 
 logger = logging.getLogger(__name__)

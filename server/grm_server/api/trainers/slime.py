@@ -15,7 +15,7 @@ from grm_server.api.schemas import Text
 from grm_server.api.service import ERRORS, ServiceDep
 from grm_server.api.trainers.options import OptionsDep
 from grm_server.api.trainers.single import Single, Trainer, as_reference, rewards
-from grm_server.serving.grouping import Slot
+from grm_server.serving.arrivals import Slot
 from grm_server.serving.untemplate import chat, response, untemplate
 
 router = APIRouter()

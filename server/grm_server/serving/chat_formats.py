@@ -1,0 +1,144 @@
+"""The chat templates that policies have: where a turn begins, who speaks, and what is no content. Pure.
+
+Every pattern is an alternation of short literals, so that hostile text costs linear time.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from grm_server.grm.types import Role
+
+# What tokenizers put at the ends of a text and no turn has as content.
+_SPECIAL = (
+    *("<s>", "</s>", "<bos>", "<eos>", "<pad>", "[PAD]", "<unk>", "<|endoftext|>", "<|pad|>", "<|vision_pad|>"),
+    *("<|im_end|>", "<|end|>", "<end_of_turn>", "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"),
+    *("<|eot|>", "<|finetune_right_pad_id|>", "[/SYSTEM_PROMPT]"),
+    *("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"),
+    *("<|begin▁of▁sentence|>", "<|end▁of▁sentence|>", "<|begin_of_sentence|>", "<|end_of_sentence|>"),
+)
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "[SYSTEM_PROMPT]": "system",
+    "<<SYS>>": "system",
+    "assistant": "assistant",
+    "model": "assistant",
+    "[/INST]": "assistant",
+}
+"""Whatever else speaks to the model speaks as a user: user, human, tool, [INST], <</SYS>>."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """A family of chat templates: what begins a turn, with the group `role`. A name that lost the token before it to a
+    cut at the left begins one too."""
+
+    header: re.Pattern[str]
+    needs: re.Pattern[str] | None = None
+    """What must be there too, where headers alone could be anybody's text."""
+
+
+_BAR = "[|｜]"
+_DEEPSEEK_BEGIN = rf"<{_BAR}begin[▁_ ]of[▁_ ]sentence{_BAR}>"
+_DEEPSEEK_END = rf"<{_BAR}end[▁_ ]of[▁_ ]sentence{_BAR}>"
+_LLAMA_ROLE = "(?P<role>system|user|assistant|tool|ipython|)"
+_FORMATS = (
+    # ChatML, Qwen
+    _Format(
+        re.compile(r"(?:<\|im_start\|>|\A)(?P<role>system|developer|user|assistant|tool)\n|<\|im_start\|>"),
+        needs=re.compile(r"<\|im_(?:start|end)\|>"),
+    ),
+    # Llama 3
+    _Format(re.compile(rf"(?:<\|start_header_id\|>|\A){_LLAMA_ROLE}<\|end_header_id\|>")),
+    # Llama 4
+    _Format(re.compile(rf"(?:<\|header_start\|>|\A){_LLAMA_ROLE}<\|header_end\|>")),
+    # Gemma
+    _Format(
+        re.compile(r"(?:<start_of_turn>|\A)(?P<role>system|user|model)\n|<start_of_turn>"),
+        needs=re.compile("<(?:start|end)_of_turn>"),
+    ),
+    # DeepSeek V2.5, V3, R1
+    _Format(re.compile(rf"<{_BAR}(?P<role>User|Assistant){_BAR}>")),
+    # Zephyr, Phi, OLMo, GLM and others
+    _Format(re.compile(r"<\|(?P<role>system|user|assistant)\|>")),
+    # Llama 2, Mistral
+    _Format(re.compile(r"(?P<role>\[INST\]|\[/INST\]|\[SYSTEM_PROMPT\]|<<SYS>>|<</SYS>>)")),
+    # DeepSeek V2 and before: words, which count only among this family's tokens
+    _Format(
+        re.compile(rf"(?:\A|\n\n|(?<={_BAR}>))(?P<role>User|Assistant):"),
+        needs=re.compile(rf"{_DEEPSEEK_BEGIN}|{_DEEPSEEK_END}|\n\nAssistant:\Z"),
+    ),
+)
+_BEGIN = re.compile(rf"{_DEEPSEEK_BEGIN}|<s>")
+_END_OF_TURN = re.compile(rf"(?:{_DEEPSEEK_END}|</s>)\s{{0,2}}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn as it stands in the text."""
+
+    role: Role
+    text: str
+    start: int
+    """Where its text begins."""
+
+
+def turns_of(text: str) -> list[Turn]:
+    """The turns in the text's own format, which is that of the first header in it: later ones may be anybody's words.
+    None in text of no known format."""
+    found = [
+        (first.start(), rank, form)
+        for rank, form in enumerate(_FORMATS)
+        if (form.needs is None or form.needs.search(text)) and (first := form.header.search(text))
+    ]
+    if not found:
+        return []
+    headers = list(min(found, key=lambda one: one[:2])[2].header.finditer(text))
+    ends = [header.start() for header in headers[1:]] + [len(text)]
+    turns = [
+        Turn(_role(header), text[header.end() : end], header.end()) for header, end in zip(headers, ends, strict=True)
+    ]
+    remnant = text[: headers[0].start()]
+    if bare(remnant):
+        turns.insert(0, Turn(_before(headers[0], remnant), remnant, 0))
+    return turns
+
+
+def _role(header: re.Match[str]) -> Role:
+    name = header["role"] or ""
+    return ROLES.get(name, ROLES.get(name.lower(), "user"))
+
+
+def _before(header: re.Match[str], remnant: str) -> Role:
+    """Who spoke before the first header: system prompts of some formats have no header of their own, and a cut at the
+    left takes any."""
+    if header["role"] == "<</SYS>>" or (_BEGIN.match(remnant) and not _END_OF_TURN.search(remnant)):
+        return "system"
+    return "user" if _role(header) == "assistant" else "assistant"
+
+
+def bare(text: str) -> str:
+    """Text without special tokens and white space at its ends."""
+    start, end = content_of(text)
+    return text[start:end]
+
+
+def content_of(text: str) -> tuple[int, int]:
+    """Where text begins and ends that is neither white space nor a special token."""
+    start, end = 0, len(text)
+    while True:
+        while start < end and text[end - 1].isspace():
+            end -= 1
+        token = next((token for token in _SPECIAL if text.endswith(token, start, end)), None)
+        if token is None:
+            break
+        end -= len(token)
+    while True:
+        while start < end and text[start].isspace():
+            start += 1
+        token = next((token for token in _SPECIAL if text.startswith(token, start, end)), None)
+        if token is None:
+            return start, end
+        start += len(token)
