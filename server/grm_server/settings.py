@@ -228,6 +228,9 @@ class RewardAnythingSettings(Section):
 
 
 class TrainerSettings(Section):
+    stop: Literal["fixed", "decided", "strict", "precision"] | None = "fixed"
+    """When fewer than k readings are enough, if a trainer's URL does not say. `fixed` reads every response equally
+    often and depends on nothing that traffic taught. None: `stopping.rule`."""
     openrlhf: OpenRLHFSettings = OpenRLHFSettings()
     slime: SlimeSettings = SlimeSettings()
     llama_factory: LlamaFactorySettings = LlamaFactorySettings()

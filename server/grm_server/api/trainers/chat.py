@@ -123,7 +123,7 @@ async def _compared(request: Request, body: ChatCall, options: Options, service:
         _history(history),
         [by_role[FIRST], by_role[SECOND]],
         options,
-        service.policy,
+        service,
         principles=by_role.get(PRINCIPLE) or None,
     )
     [judged] = await judge_all(request, service, [asked])

@@ -155,7 +155,7 @@ async def compare(request: Request, body: Comparison, options: OptionsDep, servi
         _conversation(body.conversation_history),
         [_text(answered.output) for answered in body.response_objs],
         options,
-        service.policy,
+        service,
         principles=body.principle or None,
     )
     [judged] = await judge_all(request, service, [asked])

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from fastapi import Depends, Header, Query, Request
 
 from grm_server.api import schemas
-from grm_server.api.convert import RequestPolicy
+from grm_server.api.service import Service
 from grm_server.grm.types import Message
 from grm_server.serving.gathering import digest
 from grm_server.settings import RewardScale
@@ -113,19 +113,20 @@ def rewards_body(
     messages: Sequence[Message],
     responses: Sequence[str],
     options: Options,
-    policy: RequestPolicy,
+    service: Service,
     *,
     reference: str | None = None,
     principles: str | None = None,
 ) -> schemas.RewardsRequest:
     """The request that judges these responses. Without a seed of the caller's it has one that follows from the prompt
     and the options, so that the same responses always get the same rewards."""
-    comparing = policy.aggregate in ("vote", "borda")
+    comparing = service.policy.aggregate in ("vote", "borda")
+    stop = service.trainers.stop if options.stop is None else options.stop
     body = schemas.RewardsRequest(
         query=[schemas.ChatMessage(role=message.role, content=message.content) for message in messages],
         responses=list(responses),
         k=options.k,
-        stop=None if options.stop is None else _STOPS[options.stop],
+        stop=None if stop is None else _STOPS[stop],
         aggregate="mean" if options.aggregate is None and comparing else options.aggregate,
         list_size=options.list_size,
         task=options.task,

@@ -151,7 +151,7 @@ async def score(request: Request, body: ScoreCall, options: OptionsDep, service:
 
 
 def _asked(query: str, documents: list[str], options: Options, service: Service) -> RewardsRequest:
-    return rewards_body((Message("user", query),), documents, options, service.policy)
+    return rewards_body((Message("user", query),), documents, options, service)
 
 
 def _scale(options: Options, service: Service) -> RewardScale:

@@ -65,7 +65,7 @@ def _asked(call: NamedResponses, options: Options, service: Service) -> RewardsR
         (Message("user", call.prompt),),
         list(call.responses.values()),
         options,
-        service.policy,
+        service,
         principles=call.principle or None,
     )
 

@@ -107,7 +107,7 @@ def _arrival(service: Service, trainer: Trainer, options: Options, single: Singl
         single.messages,
         [single.response],
         options,
-        policy,
+        service,
         reference=single.reference,
         principles=single.principles,
     )
