@@ -46,8 +46,8 @@ class RewardConfig:
     None, in the environment `raise`: the error is raised, and ends the run of most of them."""
 
     def client(self) -> AsyncGRMClient:
-        """A client for the loop that runs now. Trainers call from whichever loop they like, and the connections of an
-        asynchronous client belong to one: make it for a call, and close it."""
+        """A client whose connections belong to the event loop that uses it first. Where a trainer may call from another
+        loop the next time, as ms-swift does, make one for each call."""
         return AsyncGRMClient(self.url, api_key=self.api_key, timeout_s=self.timeout_s, max_retries=self.max_retries)
 
     def request_options(self) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class GRMRewardManager:
         environment, which Ray does not pass on by itself."""
         given = (config.reward.get("reward_kwargs") or {}).get("grm") or {}
         self._config = _config(dict(given))
+        # A worker has one event loop, so that all its samples can share connections.
+        self._client = self._config.client()
         self._tokenizer = tokenizer
         self._size = int(config.actor_rollout_ref.rollout.n)
 
@@ -46,16 +48,15 @@ class GRMRewardManager:
         length = response_ids.shape[-1]
         written = response_ids[: int(item.batch["attention_mask"][-length:].sum())]
         response = await asyncio.to_thread(self._tokenizer.decode, written, skip_special_tokens=True)
-        async with self._config.client() as client:
-            single = await judge_one(
-                client,
-                self._config,
-                list(fields["raw_prompt"]),
-                response,
-                label=fields["reward_model"].get("ground_truth"),
-                group=str(fields.get("uid", "")),
-                size=self._size,
-            )
+        single = await judge_one(
+            self._client,
+            self._config,
+            list(fields["raw_prompt"]),
+            response,
+            label=fields["reward_model"].get("ground_truth"),
+            group=str(fields.get("uid", "")),
+            size=self._size,
+        )
         return {
             "reward_score": single.reward,
             "reward_extra_info": {"grm_reward": single.reward, "grm_failed": float(single.failed)},

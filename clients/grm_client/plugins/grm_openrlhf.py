@@ -22,6 +22,9 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]
     def __init__(self) -> None:
         # Without an address, so that it leaves the reward to us.
         super().__init__()
+        self._config = config_from(os.environ)
+        # A rollout actor has one executor and one event loop, so that all samples can share connections.
+        self._client = self._config.client()
 
     async def execute(
         self,
@@ -40,8 +43,6 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]
         )
         start, end = output["action_ranges"][-1]
         response = hf_tokenizer.decode(output["observation_tokens"][start:end], skip_special_tokens=True)
-        config = config_from(os.environ)
-        async with config.client() as client:
-            single = await judge_one(client, config, prompt, response, label=label or None)
+        single = await judge_one(self._client, self._config, prompt, response, label=label or None)
         logs = {"grm_failed": float(single.failed)}
         return output | {"reward": single.reward, "scores": single.reward, "extra_logs": logs}
