@@ -105,7 +105,8 @@ class GRMClient:
     def post(self, body: Mapping[str, Any], path: str = REWARDS_PATH) -> dict[str, Any]:
         """Request and answer as the JSON objects they are, with the same retries and errors as `rewards`.
 
-        path: another route that answers with an object, such as those for trainers; it may have a query string.
+        path: another route that answers with an object and may be asked twice, as all that score may; it may have a
+        query string.
         """
         outcome = self._last_outcome(lambda: self._http.post(path, json=body))
         return read_outcome(outcome, self.base_url)

@@ -115,7 +115,9 @@ def retry_delay(attempt: int, outcome: Outcome, rng: random.Random) -> float | N
     """Seconds to wait before the next attempt, or None when another attempt would not help. `attempt` counts from 0.
 
     Only what says "not now" is tried again: a connection that failed, 429 and 503. Trying again is safe, although it
-    is a POST: the server computes and stores nothing, so a request that ran twice costs time and changes nothing.
+    is a POST: scoring asks a question and changes nothing that a caller relies on, so that a request that ran twice
+    costs time. With a seed both runs are the same one; without, the caller still gets one answer. Where the server
+    gathers single samples into groups, it knows the sample that comes again.
     A 502 or 504 is not repeated, for the server has drawn samples by then, or used up the deadline; to pay for that
     again is the caller's choice.
     """
