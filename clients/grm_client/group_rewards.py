@@ -15,6 +15,10 @@ from grm_client.types import Rewards
 
 logger = logging.getLogger(__name__)
 
+STOP = {"rule": "fixed"}
+"""Unless the options say otherwise, as on the server's routes for trainers: a trainer learns from every reward, and the
+server's own default reads responses that cannot be the best less often."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -56,7 +60,8 @@ async def judge_flat(
     groups = into_groups(prompts, completions, keys)
     requests = [{"query": group.query, "responses": group.responses} for group in groups]
     async with config.client() as client:
-        scored = await client.score_many(requests, concurrency=config.concurrency, **config.request_options())
+        options = {"stop": STOP, **config.request_options()}
+        scored = await client.score_many(requests, concurrency=config.concurrency, **options)
     failure = _complain(scored)
     judged = [answer if isinstance(answer, Rewards) else None for answer in scored]
     answers = [answer for answer in judged if answer is not None]

@@ -12,6 +12,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from grm_client import APIError, GRMClient
@@ -87,6 +88,17 @@ async def test_it_can_be_called_where_a_loop_runs(url: str) -> None:
     assert grm_reward_sync(
         prompts=["p"], completions=["a"], grm_config=RewardConfig(url=url, options=OPTIONS)
     ) == direct(url, "p", "a")
+
+
+@pytest.mark.parametrize(("options", "rule"), [({}, "fixed"), ({"stop": {"rule": "precision"}}, "precision")])
+def test_every_response_is_read_k_times_unless_the_options_say_otherwise(
+    url: str, options: dict[str, Any], rule: str
+) -> None:
+    ids: list[str] = []
+    reward = make_grm_reward(url, options=options)
+    asyncio.run(reward(prompts=["p"] * 2, completions=["a", "b"], log_extra=lambda _, values: ids.extend(values)))
+    kept = httpx.get(f"{url}/v1/judgements/{ids[0]}").json()
+    assert kept["request"]["stop"]["rule"] == rule
 
 
 @pytest.mark.parametrize("options", [{"k": 10**6}, {"no_such_option": 1}])
