@@ -207,3 +207,15 @@ async def test_a_chat_that_cannot_be_judged_is_an_error(serve: Serve) -> None:
         sampler.dead = EngineDead("the engine's process has died")
         answer = await client.post("/v1/chat/completions", json={"messages": turns})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_dead")
+
+
+async def test_the_official_client_of_openai(serve: Serve) -> None:
+    openai = pytest.importorskip("openai")
+    async with serve(FakeSampler(["7}"] * 2), "judge.k=2") as client:
+        official = openai.AsyncOpenAI(base_url="http://grm/v1", api_key="none", http_client=client)
+        turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+        answer = await official.chat.completions.create(model="judge", messages=turns)
+        models = await official.models.list()
+    assert answer.choices[0].message.content == "reward:7.0"
+    assert answer.choices[0].logprobs.content[0].logprob == 7.0
+    assert [model.id for model in models.data] == ["fake"]

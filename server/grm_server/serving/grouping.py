@@ -103,9 +103,9 @@ class Grouping:
         latest = self._attempts.get(slot.group)
         if latest is not None and slot.attempt < latest:
             raise SlotConflict(f"attempt {slot.attempt} of this group has been replaced by attempt {latest}")
-        if latest is None or slot.attempt > latest:
-            self._attempts.put(slot.group, slot.attempt)
+        if latest is not None and slot.attempt > latest:
             self._retire(slot)
+        self._attempts.put(slot.group, slot.attempt)
         if self._slots.get(slot) not in (None, mark):
             raise SlotConflict(f"slot {slot.index} of this group holds another response or prompt")
         self._slots.put(slot, mark)
