@@ -188,8 +188,8 @@ class OpenRLHFSettings(Section):
 class SlimeSettings(Section):
     reward_scale: RewardScale = "raw"
     """As `trainers.openrlhf.reward_scale`."""
-    failure: Literal["neutral", "null", "error"] = "neutral"
-    """As `trainers.openrlhf.failure`; `null` is for a trainer that was taught to skip such a sample."""
+    failure: Literal["neutral", "none", "error"] = "neutral"
+    """As `trainers.openrlhf.failure`; `none`: null, for a trainer that was taught to skip such a sample."""
     timeout_s: float = Field(110, gt=0)
     """slime gives up a request after 120 s, which include the wait for one of its 64 connections, and tries again."""
 

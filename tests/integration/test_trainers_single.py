@@ -200,7 +200,7 @@ async def test_what_slime_posts(serve: Serve, body: Any) -> None:
     assert "\nhi\n" in sampler.calls[0][0].prompt
 
 
-@pytest.mark.parametrize(("failure", "number"), [("neutral", 5.5), ("null", None)])
+@pytest.mark.parametrize(("failure", "number"), [("neutral", 5.5), ("none", None)])
 async def test_what_slime_gets_when_judging_fails(serve: Serve, failure: str, number: float | None) -> None:
     async with serve(FakeSampler(["no"] * 4), *FAST, f"trainers.slime.failure={failure}") as client:
         bare = await post(client, SLIME[0], "/reward")
@@ -238,7 +238,7 @@ async def test_templated_texts_with_padding(serve: Serve) -> None:
         answer = await post(client, body, "/v1/score/evaluation?reward_scale=unit")
     # Both are of one prompt and in one call: they are judged together.
     assert answer["scores"] == [pytest.approx(8 / 9), pytest.approx(2 / 9)]
-    assert "[The Begin of Response 1]\nGood.\n[The End" in sampler.calls[0][0].prompt
+    assert "]\nGood.\n[The End" in sampler.calls[0][0].prompt
 
 
 async def test_llama_factory_always_gets_scores(serve: Serve) -> None:

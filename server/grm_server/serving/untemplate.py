@@ -106,9 +106,10 @@ _LEAST_OVERLAP = 8
 
 
 def _after_cut(query: str, prompt: str) -> int | None:
-    """Where `query` goes on after `prompt`, if the prompt was cut and the query was not."""
+    """Where `query` goes on after `prompt`, if the prompt was cut and the query was not. So little can be left of the
+    prompt that it stands there twice."""
     at = query.find(prompt) if len(prompt) >= _LEAST_OVERLAP else -1
-    return None if at < 0 else at + len(prompt)
+    return None if at < 0 or query.find(prompt, at + 1) > 0 else at + len(prompt)
 
 
 def _overlap(query: str, prompt: str) -> int | None:

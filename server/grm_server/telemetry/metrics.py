@@ -98,7 +98,7 @@ class Metrics:
         )
         self.failed_rewards = Counter(
             "grm_failed_rewards",
-            "Rewards that could not be judged, by trainer and by what it got instead: `neutral`, `null`, `masked`, "
+            "Rewards that could not be judged, by trainer and by what it got instead: `neutral`, `none`, `masked`, "
             "`error`.",
             ["trainer", "answer"],
             registry=self._registry,

@@ -39,7 +39,7 @@ class Trainer:
 
     name: str
     scale: RewardScale
-    failure: Literal["neutral", "null", "masked", "error"]
+    failure: Literal["neutral", "none", "masked", "error"]
     """What a response gets that could not be judged."""
     timeout_s: float | None
     whole_groups: bool = False
