@@ -245,7 +245,7 @@ async def test_a_server_that_stops_leaves_nothing_running(tmp_path: Any) -> None
     async with app.router.lifespan_context(app):
         judged = Caller(app, slime("Q", "A"), query=b"n=1")
         waiting = Caller(app, slime("R", "A"), query=b"n=2")
-        while not sampler.started:
+        while not (sampler.started and app.state.service.grouping._open):
             await asyncio.sleep(0.001)
     assert sampler.running == 0
     for caller in (judged, waiting):
