@@ -14,7 +14,7 @@ from grm_server.errors import EngineDead
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
 from tests.integration.judging import Slow
-from tests.integration.trainers import FAST, Caller, all_at_once, counters, judged_again, post, shuffled, slime
+from tests.integration.trainers import FAST, PATIENT, Caller, all_at_once, counters, judged_again, post, shuffled, slime
 
 N8 = "/reward?shape=object&n=8"
 
@@ -99,7 +99,7 @@ async def test_a_group_closes_when_all_are_there(serve: Serve) -> None:
 
 
 async def test_what_a_group_may_not_mix(serve: Serve) -> None:
-    async with serve(FakeSampler(), *FAST) as client:
+    async with serve(FakeSampler(), *PATIENT) as client:
         bodies = [
             (slime("Q", "A"), ""),
             (slime(" Q\n", "B"), ""),
@@ -139,7 +139,7 @@ async def test_too_many_that_wait(serve: Serve) -> None:
 
 
 async def test_more_than_one_request_may_hold(serve: Serve) -> None:
-    async with serve(FakeSampler(), "limits.max_responses=4", *FAST) as client:
+    async with serve(FakeSampler(), "limits.max_responses=4", *PATIENT) as client:
         answers = await all_at_once([post(client, slime("Q", f"A{i}"), N8) for i in range(8)])
     assert [answer["group_size"] for answer in answers] == [4] * 8
     assert len({answer["judgement"] for answer in answers}) == 2
@@ -205,7 +205,7 @@ def slot(index: int, response: str, **more: Any) -> dict[str, Any]:
 
 
 async def test_slots(serve: Serve) -> None:
-    async with serve(FakeSampler(), *FAST) as client:
+    async with serve(FakeSampler(), *PATIENT) as client:
         url = "/reward?shape=object&n=2"
         first, second = await all_at_once([post(client, slot(i, f"A{i}"), url) for i in range(2)])
         assert first["judgement"] == second["judgement"]
@@ -219,7 +219,7 @@ async def test_slots(serve: Serve) -> None:
 
 
 async def test_a_slot_that_comes_twice_while_its_group_is_open_is_one_member(serve: Serve) -> None:
-    async with serve(FakeSampler(), "grouping.idle_s=0.2", "judge.k=2") as client:
+    async with serve(FakeSampler(), *PATIENT) as client:
         bodies = [slot(0, "A0"), slot(0, "A0"), slot(1, "A1")]
         answers = await all_at_once([post(client, b, "/reward?shape=object&n=3") for b in bodies])
         seen = await counters(client)
@@ -227,11 +227,25 @@ async def test_a_slot_that_comes_twice_while_its_group_is_open_is_one_member(ser
     assert seen['grm_group_size_count{reason="idle"}'] == 1
 
 
+async def test_a_slot_is_kept_when_its_caller_hangs_up(tmp_path: Any) -> None:
+    settings = load_settings({}, [f"cache_dir={tmp_path}", "grouping.idle_s=60", "judge.k=2"])
+    app = create_app(settings, FakeSampler())
+    async with app.router.lifespan_context(app):
+        gone = Caller(app, slot(0, "A0"), query=b"shape=object&n=2")
+        while not app.state.service.grouping._open:
+            await asyncio.sleep(0.001)
+        await gone.hang_up()
+        other = await Caller(app, slot(1, "A1"), query=b"shape=object&n=2").answer()
+        retry = await Caller(app, slot(0, "A0"), query=b"shape=object&n=2").answer()
+    assert (other["group_size"], retry["judgement"]) == (2, other["judgement"])
+
+
 async def test_a_later_attempt_retires_an_earlier_one(serve: Serve) -> None:
-    async with serve(FakeSampler(), "grouping.idle_s=0.5", "judge.k=2") as client:
+    async with serve(FakeSampler(), "grouping.idle_s=60", "judge.k=2") as client:
         url = "/reward?shape=object&n=2"
         old = asyncio.create_task(client.post(url, json=slot(0, "A0")))
-        await asyncio.sleep(0.05)
+        while not (await counters(client))["grm_groups_open"]:
+            await asyncio.sleep(0.001)
         new = await all_at_once([post(client, slot(i, f"B{i}", attempt=1), url) for i in range(2)])
         assert ((await old).status_code, (await old).json()["error"]["code"]) == (503, "superseded")
         stale = await client.post(url, json=slot(1, "A1"))

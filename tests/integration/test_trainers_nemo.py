@@ -10,7 +10,7 @@ from grm_server.engine.fake import FakeSampler
 from grm_server.errors import EngineDead
 from tests.integration.conftest import Serve
 from tests.integration.judging import favours
-from tests.integration.trainers import FAST, all_at_once, post
+from tests.integration.trainers import FAST, all_at_once, counters, post
 
 
 def response(text: str) -> dict[str, Any]:
@@ -63,9 +63,10 @@ async def test_a_cohort(serve: Serve) -> None:
 
 
 async def test_a_later_attempt(serve: Serve) -> None:
-    async with serve(FakeSampler(), "grouping.n=2", "grouping.idle_s=1", "judge.k=2") as client:
+    async with serve(FakeSampler(), "grouping.n=2", "grouping.idle_s=60", "judge.k=2") as client:
         old = asyncio.create_task(client.post("/verify", json=member(0, "A")))
-        await asyncio.sleep(0.05)
+        while not (await counters(client))["grm_groups_open"]:
+            await asyncio.sleep(0.001)
         new = await all_at_once([post(client, member(i, f"B{i}", attempt=1), "/verify") for i in range(2)])
         assert (await old).status_code == 503
         assert (await client.post("/verify", json=member(0, "A"))).status_code == 409

@@ -9,6 +9,9 @@ from typing import Any
 import httpx
 
 FAST = ("grouping.idle_s=0.05", "judge.k=2")
+"""Where nothing that comes later is waited for."""
+PATIENT = ("grouping.idle_s=1", "judge.k=2")
+"""Where members must meet, on a machine that may stall."""
 
 
 async def all_at_once(calls: list[Coroutine[Any, Any, Any]]) -> list[Any]:
