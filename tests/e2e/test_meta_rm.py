@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -75,3 +82,41 @@ def test_the_engine_says_what_transformers_say(guided: Server, checkpoint: Path)
     # Else all of them being alike would pass.
     assert np.ptp(expected) > 0.005
     np.testing.assert_allclose([sample["meta_reward"] for sample in samples], expected, atol=1e-3)
+
+
+def test_a_meta_rm_that_is_killed_under_load(guided: Server) -> None:
+    """Each request gets what it asked for. The last test of this server: nothing rates samples any more."""
+
+    def ask(number: int, failure: str) -> httpx.Response:
+        return guided.client.post("/v1/rewards", json=REQUEST | {"k": 16, "seed": number, "meta_rm_failure": failure})
+
+    with ThreadPoolExecutor(6) as pool:
+        asked = {failure: [pool.submit(ask, n, failure) for n in range(3)] for failure in ("error", "vote")}
+        with httpx.Client(base_url=guided.url) as client:
+            before = rated(client)
+            while rated(client) == before:
+                time.sleep(0.02)
+        os.kill(newest_core(guided), signal.SIGKILL)
+        answers = {failure: [future.result() for future in futures] for failure, futures in asked.items()}
+    for answer in answers["error"]:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "meta_rm_failed")
+        assert "Retry-After" in answer.headers
+    for answer in answers["vote"]:
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert (body["meta_rm"], body["aggregate"], body["k_valid"]) == ("failed", "mean", 16)
+        assert {sample["kept"] for sample in body["samples"]} == {True}
+    # The judge is as it was.
+    assert guided.client.get("/health/ready").status_code == 200
+    assert guided.client.post("/v1/rewards", json=REQUEST | {"aggregate": "mean"}).status_code == 200
+
+
+def rated(client: httpx.Client) -> float:
+    found = re.search(r'^grm_meta_ratings_total\{outcome="rated"\} (\S+)', client.get("/metrics").text, re.M)
+    return float(found[1]) if found else 0.0
+
+
+def newest_core(server: Server) -> int:
+    """The judge's engine starts before the meta RM's."""
+    cores = ["pgrep", "--newest", "-P", str(server.process.pid), "-f", "EngineCore"]
+    return int(subprocess.run(cores, capture_output=True, text=True, check=True).stdout)

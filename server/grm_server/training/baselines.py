@@ -11,10 +11,19 @@ from grm_server.training.trajectories import Trajectory
 
 
 def length_features(trajectories: Sequence[Trajectory]) -> Floats:
-    """(m, 4): lengths of principles, critique, the response shown first, and all of them, as logarithms."""
-    rows = [(*t.lengths[:3], sum(t.lengths[2:])) for t in trajectories]
-    features: Floats = np.log1p(np.array(rows, dtype=float))
-    return features
+    """(m, 5), logarithms: lengths of principles, critique, the response shown first, and all of them; and how much
+    longer the response that the judge prefers is than the others, 0 where it prefers none."""
+    return np.array([_of_lengths(trajectory) for trajectory in trajectories], dtype=float)
+
+
+def _of_lengths(trajectory: Trajectory) -> tuple[float, ...]:
+    principles, critique, *responses = trajectory.lengths
+    whole = np.log1p([principles, critique, responses[0], sum(responses)])
+    if trajectory.tied or len(responses) == 1:
+        return (*whole, 0.0)
+    best = trajectory.shown.index(max(trajectory.shown))
+    others = np.delete(responses, best)
+    return (*whole, float(np.log1p(responses[best]) - np.log1p(others).mean()))
 
 
 def score_features(trajectories: Sequence[Trajectory]) -> Floats:

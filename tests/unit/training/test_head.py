@@ -7,6 +7,7 @@ import pytest
 
 from grm_server.engine.meta_card import MetaCard
 from grm_server.grm.types import Bools, Floats, Ints
+from grm_server.training.baselines import length_features
 from grm_server.training.head import Examples, choose, fits, logistic, platt
 from grm_server.training.measure import Table, measure, tabulate
 from grm_server.training.model_card import verdict
@@ -140,3 +141,23 @@ def test_each_part_needs_requests_with_both_kinds(rng: np.random.Generator) -> N
     everything = np.ones(REQUESTS * EACH, dtype=np.bool_)
     with pytest.raises(ValueError, match=r"for train, 0 have both.*grm collect -n"):
         tabulate(trajectories(rng, everything, rng.integers(1, 9, len(everything))), 0)
+
+
+@pytest.mark.parametrize(
+    ("shown", "lengths", "longer"),
+    [
+        ((7, 4), (9, 9, 30, 10), np.log(31 / 11)),
+        ((4, 7), (9, 9, 30, 10), np.log(11 / 31)),
+        # The geometric mean of the others.
+        ((1, 9, 2), (9, 9, 7, 99, 1), np.log(100 / 4)),
+        ((7, 7), (9, 9, 30, 10), 0.0),
+        ((7,), (9, 9, 30), 0.0),
+    ],
+)
+def test_lengths_know_whether_the_longer_response_is_preferred(
+    shown: tuple[int, ...], lengths: tuple[int, ...], longer: float
+) -> None:
+    trajectory = Trajectory(
+        line=1, query="", order=tuple(range(len(shown))), user="", answer="", right=True, shown=shown, lengths=lengths
+    )
+    assert length_features([trajectory])[0, -1] == pytest.approx(longer)
