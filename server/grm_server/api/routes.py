@@ -17,6 +17,7 @@ from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.stream import EventStream, Named, wants_stream
 from grm_server.engine.base import Sampler
 from grm_server.errors import GRMError
+from grm_server.grm.types import needs_meta_rm
 from grm_server.pipeline.types import Event, Judgement, Started, WaveEnd
 from grm_server.serving.scoring import Scoring
 from grm_server.telemetry.metrics import Metrics
@@ -33,6 +34,12 @@ class Service:
     @property
     def sampler(self) -> Sampler:
         return self.scoring.sampler
+
+    def check(self) -> None:
+        """Raises EngineError where requests that leave all to the server would fail."""
+        self.sampler.check()
+        if self.scoring.meta_rm is not None and needs_meta_rm(self.policy.aggregate) and not self.policy.unguided:
+            self.scoring.meta_rm.check()
 
 
 def _service(request: Request) -> Service:
@@ -154,9 +161,9 @@ async def live() -> schemas.Health:
 
 @router.get("/health/ready", tags=["operation"], responses={503: {"model": schemas.Health}})
 async def ready(service: ServiceDep, response: Response) -> schemas.Health:
-    """The engine takes requests."""
+    """The engine takes requests, and the meta RM too where a request that says nothing could not do without."""
     try:
-        service.sampler.check()
+        service.check()
     except GRMError as error:
         response.status_code = 503
         return schemas.Health(status="not_ready", reason=error.message)
