@@ -47,7 +47,7 @@ class MetaCard(Measured):
     add nothing to a vote of two responses, so what a meta RM gains by spotting them is worth little. None where too few
     others are left."""
     platt: tuple[float, float]
-    """a, b: the probability that a trajectory is right is sigmoid(a * logit + b)."""
+    """a, b: the probability that a trajectory is right, if it prefers one response, is sigmoid(a * logit + b)."""
     ece: float
     """Expected calibration error of that probability, on held-out prompts."""
     prompts: int

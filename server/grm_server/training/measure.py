@@ -59,6 +59,11 @@ def tabulate(trajectories: Sequence[Trajectory], seed: int) -> Table:
                 f"of the prompts for {part}, {found} have both right and wrong trajectories, and {MIN_INFORMATIVE} are "
                 "needed: collect more requests, or more trajectories of each (grm collect -n 8)"
             )
+        if part != "train" and len(set(table.right[where[~table.tied[where]]].tolist())) < 2:
+            raise ValueError(
+                f"of the prompts for {part}, all trajectories that prefer one response are right, or all are wrong: "
+                "collect more requests"
+            )
     return table
 
 
@@ -75,15 +80,18 @@ class Quality:
 def measure(table: Table, logits: Floats) -> Quality:
     """logits: (m,). The baselines are fitted and chosen as a head is, on the same prompts."""
     selection, test = table.where("selection"), table.where("test")
+    # A tie prefers nothing, so what p is for it decides nothing; with the many there are, p of all others would be low,
+    # and few of them would vote.
+    selection, untied = (part[~table.tied[part]] for part in (selection, test))
     scale = platt(logits[selection], table.right[selection])
     lengths, scores = (_baseline(table, features(table.trajectories)) for features in (length_features, score_features))
     everything = _measured(table, test, logits, lengths, scores)
     assert everything is not None
     return Quality(
         everything,
-        _measured(table, test[~table.tied[test]], logits, lengths, scores),
+        _measured(table, untied, logits, lengths, scores),
         scale,
-        calibration_error(probabilities(logits[test], scale), table.right[test]),
+        calibration_error(probabilities(logits[untied], scale), table.right[untied]),
     )
 
 

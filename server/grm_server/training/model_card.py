@@ -62,8 +62,8 @@ rightly; a coin has 0.5. Ties, where several responses share the highest score, 
 and worth little in a vote. "Lengths alone" and "scores alone" need no meta RM: no better than these is no use.
 
 Data: {card.data}, {card.trajectories} trajectories on {card.prompts} prompts, {card.held_out:.0%} of the prompts held
-out for these numbers. They hold for this judge, data and prompt template. A trajectory is right with probability
-sigmoid(a * logit + b), a = {a:.6g}, b = {b:.6g} (`meta_rm.json`).
+out for these numbers. They hold for this judge, data and prompt template. A trajectory that prefers one response is
+right with probability sigmoid(a * logit + b), a = {a:.6g}, b = {b:.6g} (`meta_rm.json`).
 
     grm serve --model JUDGE --meta-rm PATH_OF_THIS_FOLDER
 """
