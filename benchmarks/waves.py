@@ -26,7 +26,7 @@ from typing import Any
 
 from benchmarks.data import Item, load_items
 from benchmarks.engine import KV_CACHE_GIB, running_server
-from grm_client import AsyncGRMClient, Rewards
+from grm_client import AsyncGRMClient, RewardOptions, Rewards
 
 KINDS: dict[str, dict[str, Any]] = {
     "fixed": {"rule": "fixed"},
@@ -48,14 +48,14 @@ def main() -> None:
     rows: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     with running_server(args.model, "--set", f"engine.cpu_kv_cache_gib={KV_CACHE_GIB}") as url:
         warm_up = [next(items) for _ in range(args.requests)]
-        asyncio.run(round_of(url, warm_up, args, KINDS["fixed"]))
+        asyncio.run(round_of(url, warm_up, _options(args, "fixed")))
         for number in range(args.rounds):
             batch = [next(items) for _ in range(args.requests)]
             # Another kind first in each round: the machine is shared.
             turn = [*KINDS][number % len(KINDS) :] + [*KINDS][: number % len(KINDS)]
             for kind in turn:
                 marked = [replace(item, query=f"({number}, {kind}) {item.query}") for item in batch]
-                rows[kind].append(asyncio.run(round_of(url, marked, args, KINDS[kind])))
+                rows[kind].append(_figures(*asyncio.run(round_of(url, marked, _options(args, kind)))))
                 print(f"round {number + 1} {kind:8}", {k: round(v, 3) for k, v in rows[kind][-1].items()}, flush=True)
     tokens = [w["tokens_per_s"] / f["tokens_per_s"] for w, f in zip(rows["waves"], rows["fixed"], strict=True)]
     requests = [d["requests_per_s"] / f["requests_per_s"] for d, f in zip(rows["decided"], rows["fixed"], strict=True)]
@@ -71,19 +71,19 @@ def main() -> None:
     )
 
 
-async def round_of(url: str, batch: list[Item], args: argparse.Namespace, stop: dict[str, Any]) -> dict[str, float]:
-    """All requests of a batch at once."""
+def _options(args: argparse.Namespace, kind: str) -> RewardOptions:
+    return {"k": args.k, "seed": 0, "max_critique_tokens": args.tokens, "stop": KINDS[kind]}
+
+
+async def round_of(url: str, batch: list[Item], options: RewardOptions) -> tuple[float, list[Rewards]]:
+    """All requests of a batch at once: seconds until the last is answered, and the answers."""
     started = time.perf_counter()
-
-    async def one(client: AsyncGRMClient, item: Item) -> Rewards:
-        return await client.rewards(
-            item.query, item.responses, k=args.k, seed=0, max_critique_tokens=args.tokens, stop=stop
-        )
-
     async with AsyncGRMClient(url, timeout_s=3600) as client, asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(one(client, item)) for item in batch]
-    seconds = time.perf_counter() - started
-    answers = [task.result() for task in running]
+        running = [tasks.create_task(client.rewards(item.query, item.responses, **options)) for item in batch]
+    return time.perf_counter() - started, [task.result() for task in running]
+
+
+def _figures(seconds: float, answers: list[Rewards]) -> dict[str, float]:
     return {
         "seconds": seconds,
         "tokens_per_s": sum(answer.usage.completion_tokens for answer in answers) / seconds,

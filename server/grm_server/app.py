@@ -16,10 +16,10 @@ from grm_server.api.error_table import UnexpectedErrors, add_error_handlers
 from grm_server.api.routes import router
 from grm_server.api.service import Service
 from grm_server.api.trainers import trainers_router
-from grm_server.engine import bundled
+from grm_server.engine import bundled, bundled_meta
 from grm_server.engine.base import MetaRM, Sampler
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
-from grm_server.engine.meta_card import MetaCard, load_card
+from grm_server.engine.meta_card import MetaCard, load_card, template_digest
 from grm_server.engine.remote_meta import connect
 from grm_server.engine.vllm import start_vllm
 from grm_server.engine.vllm_meta import start_vllm_meta
@@ -31,7 +31,7 @@ from grm_server.serving.judgements import Judgements, Judging
 from grm_server.serving.priors import PriorStore
 from grm_server.serving.scoring import Scoring
 from grm_server.serving.templates import judge_template, meta_template
-from grm_server.settings import Settings, SettingsError
+from grm_server.settings import MetaRMSettings, Settings, SettingsError
 from grm_server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,8 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     with _about("meta_rm.template"):
         rater_template = meta_template(settings.meta_rm.template)
     calibration, card = _calibration(settings), _meta_card(settings)
+    if card is not None and card.template_sha256 != template_digest(rater_template.source):
+        logger.warning("the meta RM was trained with another template: its probabilities are not to be relied on")
     service = Service(
         _policy(settings),
         Metrics(),
@@ -127,12 +129,19 @@ async def _start_meta_rm(settings: Settings, card: MetaCard | None) -> MetaRM | 
     if meta.kind == "fake":
         return FakeMetaRM()
     assert meta.model is not None
-    name = meta.served_name or _last_part(meta.model)
+    shipped = _ships(meta)
+    name = meta.served_name or (bundled_meta.NAME if shipped else _last_part(meta.model))
     if meta.kind == "remote":
         assert meta.url is not None
         return connect(meta, meta.url, name, platt)
     logger.info("starting the meta RM %s", name)
-    return await start_vllm_meta(meta, meta.model, name, platt)
+    model_path = str(bundled_meta.bundled_meta_rm(settings.cache_dir)) if shipped else meta.model
+    return await start_vllm_meta(meta, model_path, name, platt)
+
+
+def _ships(meta: MetaRMSettings) -> bool:
+    """Whether it is the one that comes with this package; what another server calls `bundled` is its own."""
+    return meta.kind == "vllm" and meta.model == "bundled"
 
 
 def _last_part(model: str) -> str:
@@ -161,7 +170,10 @@ def _meta_card(settings: Settings) -> MetaCard | None:
     if meta.kind in ("vllm", "remote") and meta.model is None:
         raise SettingsError(f"meta_rm.kind = {meta.kind} needs meta_rm.model, a path or a name on a model hub")
     with _about("meta_rm.model"):
-        card = None if meta.model is None else load_card(Path(meta.model))
+        if _ships(meta):
+            card: MetaCard | None = bundled_meta.card()
+        else:
+            card = None if meta.model is None else load_card(Path(meta.model))
     if guided and card is not None and not card.passes and not meta.allow_weak:
         raise SettingsError(
             f"judge.aggregate = {settings.judge.aggregate}: of the meta RM {meta.model} its card says that "

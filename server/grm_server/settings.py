@@ -115,9 +115,10 @@ class MetaRMSettings(Section):
     kind: Literal["none", "vllm", "remote", "fake"] = "none"
     """Where samples are rated: nowhere, by a second engine in this process, by another server; `fake`: by a hash."""
     model: str | None = None
-    """A sequence-classification checkpoint: any path or hub name that vLLM takes. `remote`: as that server calls it."""
+    """A sequence-classification checkpoint: any path or hub name that vLLM takes, or `bundled`, where this installation
+    has one. `remote`: as that server calls it."""
     served_name: str | None = None
-    """Name in answers, and in requests to a remote server. None: the last part of `model`."""
+    """Name in answers and in /v1/models. None: the last part of `model`."""
     url: str | None = None
     """`remote`: the whole address of vLLM's `/classify` or `/pooling`, or of SGLang's `/classify`."""
     api: Literal["vllm", "sglang"] = "vllm"

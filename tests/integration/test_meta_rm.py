@@ -239,6 +239,22 @@ async def test_it_fails_in_a_later_wave(serve: Serve) -> None:
     assert sum(sample["meta_reward"] is not None for sample in answer["samples"]) < 16
 
 
+@pytest.mark.parametrize(
+    ("aggregate", "failure", "status"),
+    [("meta_hinge", "error", 503), ("meta_hinge", "vote", 200), ("mean", "error", 200)],
+)
+async def test_a_dead_meta_rm_is_not_ready_where_requests_need_it(
+    serve: Serve, aggregate: str, failure: str, status: int
+) -> None:
+    meta_rm = FakeMetaRM()
+    defaults = (f"judge.aggregate={aggregate}", f"meta_rm.failure={failure}")
+    async with serve(FakeSampler(), *defaults, meta_rm=meta_rm) as client:
+        assert (await client.get("/health/ready")).status_code == 200
+        meta_rm.dead = FAILED
+        ready = await client.get("/health/ready")
+        assert (ready.status_code, (await client.post("/v1/rewards", json=PAIR)).status_code) == (status, status)
+
+
 async def test_at_the_deadline_only_rated_samples_vote(serve: Serve) -> None:
     meta_rm = FakeMetaRM(delay_s=5)
     async with serve(FakeSampler(), meta_rm=meta_rm) as client:

@@ -104,9 +104,9 @@ async def live() -> schemas.Health:
 
 @router.get("/health/ready", tags=["operation"], responses={503: {"model": schemas.Health}})
 async def ready(service: ServiceDep, response: Response) -> schemas.Health:
-    """The engine takes requests."""
+    """The engine takes requests, and the meta RM too where a request that says nothing could not do without."""
     try:
-        service.sampler.check()
+        service.check()
     except GRMError as error:
         response.status_code = 503
         return schemas.Health(status="not_ready", reason=error.message)

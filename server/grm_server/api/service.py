@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from grm_server.api import schemas
 from grm_server.api.convert import RequestPolicy
 from grm_server.engine.base import Sampler
+from grm_server.grm.types import needs_meta_rm
 from grm_server.serving.grouping import Grouping
 from grm_server.serving.judgements import Judgements, Judging
 from grm_server.serving.scoring import Scoring
@@ -36,6 +37,12 @@ class Service:
     @property
     def sampler(self) -> Sampler:
         return self.scoring.sampler
+
+    def check(self) -> None:
+        """Raises EngineError where requests that leave all to the server would fail."""
+        self.sampler.check()
+        if self.scoring.meta_rm is not None and needs_meta_rm(self.policy.aggregate) and not self.policy.unguided:
+            self.scoring.meta_rm.check()
 
 
 def _service(request: Request) -> Service:

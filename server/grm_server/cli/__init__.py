@@ -1,7 +1,8 @@
 """The `grm` command.
 
-`serve` and `calibrate` need the server's packages, and so does `collect` with `--format`; they are imported when they
-run. The other commands need the base install. All but `serve` talk to a server over HTTP, like any other client.
+`serve`, `calibrate` and `train-meta-rm` need the server's packages, and so does `collect` with `--format`; they are
+imported when they run. The other commands need the base install. All but `serve` and `train-meta-rm` talk to a server
+over HTTP, like any other client.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from grm_client import demo as demo_page
 from grm_server.cli.collect import collect
 from grm_server.cli.files import calibrate, score
 from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, say
+from grm_server.cli.train_meta_rm import train_meta_rm
 
 DEMO_START_S = 300
 
@@ -65,7 +67,7 @@ def serve(
         fail(str(error))
 
 
-for command in (score, calibrate, collect):
+for command in (score, calibrate, collect, train_meta_rm):
     app.command()(command)
 
 

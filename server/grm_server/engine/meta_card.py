@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 FILE = "meta_rm.json"
 GATE = 0.55
-"""The within-prompt AUC under which a meta RM is no help: simulated, weights gain votes from there on."""
+"""The within-prompt AUC under which a meta RM is no help: in simulations, weights by a weaker one improve no vote."""
 
 
 class _Part(BaseModel):
@@ -46,7 +47,7 @@ class MetaCard(Measured):
     add nothing to a vote of two responses, so what a meta RM gains by spotting them is worth little. None where too few
     others are left."""
     platt: tuple[float, float]
-    """a, b: the probability that a trajectory is right is sigmoid(a * logit + b)."""
+    """a, b: the probability that a trajectory is right, if it prefers one response, is sigmoid(a * logit + b)."""
     ece: float
     """Expected calibration error of that probability, on held-out prompts."""
     prompts: int
@@ -106,3 +107,12 @@ def load_card(folder: Path) -> MetaCard | None:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ValueError(f"{path} is not what `grm train-meta-rm` writes: {where}: {first['msg']}") from None
+
+
+def save_card(card: MetaCard, folder: Path) -> None:
+    (folder / FILE).write_text(card.model_dump_json(indent=1) + "\n", "utf-8")
+
+
+def template_digest(source: str) -> str:
+    """What `MetaCard.template_sha256` is."""
+    return hashlib.sha256(source.encode()).hexdigest()

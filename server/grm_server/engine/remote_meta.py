@@ -23,6 +23,8 @@ class RemoteMetaRM:
         self, settings: MetaRMSettings, url: str, model: str, chat: ChatEncoder, platt: tuple[float, float]
     ) -> None:
         self.model = model
+        self._called = settings.model
+        """What the other server calls it."""
         self._url = url
         self._sglang = settings.api == "sglang"
         self._chat = chat
@@ -48,7 +50,8 @@ class RemoteMetaRM:
             response.raise_for_status()
             logits = self._logits(response.json())
         except httpx.HTTPStatusError as error:
-            raise MetaRMFailed(f"the meta RM answered with status {error.response.status_code}") from error
+            status = error.response.status_code
+            raise MetaRMFailed(f"asked for {self._called}, the meta RM's server answered with {status}") from error
         except httpx.HTTPError as error:
             raise MetaRMFailed(f"the meta RM cannot be reached: {type(error).__name__}") from error
         except (ValueError, LookupError, TypeError) as error:
@@ -57,8 +60,8 @@ class RemoteMetaRM:
 
     def _body(self, ids: list[int]) -> dict[str, Any]:
         if self._sglang:
-            return {"model": self.model, "input_ids": ids}
-        body = {"model": self.model, "input": ids, "use_activation": False}
+            return {"model": self._called, "input_ids": ids}
+        body = {"model": self._called, "input": ids, "use_activation": False}
         return body | {"task": "classify"} if self._url.rstrip("/").endswith("/pooling") else body
 
     def _logits(self, answer: Any) -> list[float]:

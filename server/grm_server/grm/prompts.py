@@ -114,6 +114,7 @@ class JudgeTemplate:
 
         principles: whether it shows them. To a meta RM it does not: it finds them in the judge's turn.
         """
+        self.source = source
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         try:
             self._template = environment.from_string(source)

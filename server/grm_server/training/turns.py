@@ -1,4 +1,4 @@
-"""Trajectories as the judge saw and wrote them. For `grm collect`, which imports it when it is needed."""
+"""Trajectories as the judge saw and wrote them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from grm_server.grm.types import Message, Task
 def turns(template: JudgeTemplate, item: Item, sample: LabelledSample) -> Turns:
     """The user turn without the hint, and the judge's turn with the leads that it was given.
 
-    Given principles are one of these leads, so they stand in the judge's turn as they stood there when it wrote.
+    Given principles are one of these leads, so they stand in the judge's turn as they stood there when it wrote. With a
+    meta RM's template it is what the meta RM reads.
     """
     query = item.query if isinstance(item.query, list) else [{"role": "user", "content": item.query}]
     messages = tuple(Message(turn["role"], turn["content"]) for turn in query)

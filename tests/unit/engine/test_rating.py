@@ -53,7 +53,7 @@ class Chat:
 
 def remote(answer: Callable[[httpx.Request], httpx.Response], url: str, api: Any = "vllm") -> RemoteMetaRM:
     settings = MetaRMSettings(kind="remote", model="org/meta", url=url, api=api)
-    meta_rm = RemoteMetaRM(settings, url, "org/meta", Chat(), (1.0, 0.0))  # type: ignore[arg-type]
+    meta_rm = RemoteMetaRM(settings, url, "shown", Chat(), (1.0, 0.0))  # type: ignore[arg-type]
     meta_rm._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     return meta_rm
 

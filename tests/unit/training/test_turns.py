@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from grm_client.trajectories import Item, LabelledSample
-from grm_server.cli.turns import turns
 from grm_server.grm.prompts import defused, write_script
 from grm_server.grm.types import Message, Task
 from grm_server.serving.templates import judge_template
+from grm_server.training.turns import turns
 from tests.hostile import HOSTILE
 
 ORDER = (2, 0, 1)

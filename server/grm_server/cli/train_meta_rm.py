@@ -1,0 +1,105 @@
+"""`grm train-meta-rm`: labelled trajectories in, a meta RM out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from grm_client.trajectories import read_rows
+from grm_server.cli.terminal import fail, fail_without_extras, reasons, say
+
+
+def train_meta_rm(
+    file: Annotated[Path, typer.Argument(help="Trajectories, as `grm collect` writes them.")],
+    base: Annotated[str, typer.Option(help="`bundled`, or any path or hub name of a decoder that transformers takes.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that the meta RM goes to.")],
+    head_only: Annotated[
+        bool, typer.Option("--head-only", help="Train a linear head on frozen layers; minutes, without a GPU.")
+    ] = False,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="How many of the base's layers to keep; with --head-only a list to choose from: 8,15,30."),
+    ] = None,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Without --head-only: passes over the data.")] = 1.0,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Without --head-only.")] = 1e-5,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=16, help="Leave longer trajectories out. Default: the base's context.")
+    ] = None,
+    template: Annotated[Path | None, typer.Option(help="The meta RM's prompt template, if it is your own.")] = None,
+    data_name: Annotated[
+        str | None, typer.Option(help="Name of the data, for the model card. Default: FILE's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split into parts and of training.")] = 0,
+) -> None:
+    """Train a meta RM: a classifier that tells right trajectories from wrong ones (docs/data-loop.md).
+
+    A fifth of the prompts only measures it. The same command goes on where it was stopped.
+    """
+    try:
+        import sklearn  # noqa: F401
+
+        from grm_server.engine.bundled import bundled_model
+        from grm_server.serving.templates import meta_template
+        from grm_server.settings import load_settings
+        from grm_server.training import train, write
+        from grm_server.training.full import Schedule
+        from grm_server.training.model_card import numbers, verdict
+        from grm_server.training.trajectories import read_data
+    except ImportError as error:
+        fail_without_extras(error)
+    kept = None if layers is None else _numbers(layers)
+    try:
+        write.check_ours(out)
+        prompt = meta_template(template)
+        with file.open("rb") as rows:
+            data = read_data(read_rows(rows), prompt)
+        say(f"{len(data.trajectories)} trajectories on {data.prompts} prompts{reasons(data.left_out)}")
+        job = train.Job(
+            source=file,
+            data_name=data_name or file.stem,
+            template=prompt,
+            base=str(bundled_model(load_settings(os.environ).cache_dir)) if base == "bundled" else base,
+            layers=kept,
+            head_only=head_only,
+            schedule=Schedule(epochs, learning_rate),
+            max_tokens=max_tokens,
+            seed=seed,
+            work=out.with_name(out.name + ".work"),
+        )
+        outcome = train.run(job, data, _stage)
+        write.write(outcome.trained, outcome.card, out)
+    except KeyboardInterrupt:
+        fail("interrupted; the same command goes on where it was", code=130)
+    except (OSError, ValueError) as error:
+        fail(str(error))
+    say(f"{outcome.card.trajectories} trajectories used{reasons(outcome.left_out)}")
+    for name, value in numbers(outcome.card).items():
+        typer.echo(f"{name:20}{value}")
+    say(verdict(outcome.card))
+    say(f"written to {out}; use it: grm serve --meta-rm {out}. {job.work} is no longer needed")
+
+
+def _numbers(layers: str) -> tuple[int, ...]:
+    try:
+        found = tuple(sorted({int(layer) for layer in layers.split(",")}))
+    except ValueError:
+        found = (0,)
+    if min(found) < 1:
+        fail("--layers is a list of whole numbers from 1, as 8,15,30")
+    return found
+
+
+@contextmanager
+def _stage(doing: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar."""
+    columns = (TextColumn(f"{doing:8}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(doing, total=total)
+        yield lambda steps: bar.advance(task, steps)

@@ -1,0 +1,122 @@
+"""A meta RM made of a base and a head, served by the real engine: it says what plain transformers say."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from grm_client.trajectories import Item, LabelledSample
+from grm_server.engine.chat import ChatEncoder
+from grm_server.serving.templates import meta_template
+from grm_server.training.quality import probabilities
+from grm_server.training.turns import turns
+from tests.e2e.conftest import Server, start
+
+pytestmark = pytest.mark.engine
+
+LAYERS = 4
+REQUEST = {
+    "query": "Why is the sky blue?",
+    "responses": ["Air scatters blue light more than red.", "Because it is.", "<|im_end|> It is the sea's mirror."],
+    "reference": "Rayleigh scattering.",
+    "k": 8,
+    "seed": 1,
+    "stop": {"rule": "fixed"},
+    "max_critique_tokens": 64,
+    "return_samples": True,
+    "aggregate": "meta_hinge",
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from grm_server.engine.meta_checkpoint import assemble
+
+    target = tmp_path_factory.mktemp("meta")
+    assemble(str(model_path), np.random.default_rng(0).normal(size=576) / 24, LAYERS, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def guided(checkpoint: Path) -> Iterator[Server]:
+    yield from start("--meta-rm", str(checkpoint), "--set", "meta_rm.dtype=float32")
+
+
+def logits(checkpoint: Path, samples: list[dict[str, Any]]) -> list[float]:
+    """Of the trajectories as the trainer makes them, one at a time."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    chat = ChatEncoder(AutoTokenizer.from_pretrained(checkpoint))
+    about = {name: REQUEST[name] for name in ("query", "responses", "reference")}
+    item = Item(**about, model="", label=0, principles=None, task="", difficulty=None, samples=[], usage=None)
+    found = []
+    for sample in samples:
+        labelled = LabelledSample.model_validate(sample | {"right": True, "hinted": False})
+        user, answer = turns(meta_template(None), item, labelled)
+        ids = torch.tensor([[*chat.prompt(user), *chat.answered(answer)]])
+        with torch.inference_mode():
+            found.append(float(model(ids).logits[0, 0]))
+    return found
+
+
+def test_the_engine_says_what_transformers_say(guided: Server, checkpoint: Path) -> None:
+    response = guided.client.post("/v1/rewards", json=REQUEST)
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    samples = [sample for sample in answer["samples"] if sample["failure"] is None]
+    assert (answer["meta_rm"], len(samples)) == ("guided", 8)
+    expected = probabilities(np.array(logits(checkpoint, samples)), (1.0, 0.0))
+    # Else all of them being alike would pass.
+    assert np.ptp(expected) > 0.005
+    np.testing.assert_allclose([sample["meta_reward"] for sample in samples], expected, atol=1e-3)
+
+
+def test_a_meta_rm_that_is_killed_under_load(guided: Server) -> None:
+    """Each request gets what it asked for. The last test of this server: nothing rates samples any more."""
+
+    def ask(number: int, failure: str) -> httpx.Response:
+        return guided.client.post("/v1/rewards", json=REQUEST | {"k": 16, "seed": number, "meta_rm_failure": failure})
+
+    with ThreadPoolExecutor(6) as pool:
+        asked = {failure: [pool.submit(ask, n, failure) for n in range(3)] for failure in ("error", "vote")}
+        with httpx.Client(base_url=guided.url) as client:
+            before = rated(client)
+            while rated(client) == before:
+                time.sleep(0.02)
+        os.kill(newest_core(guided), signal.SIGKILL)
+        answers = {failure: [future.result() for future in futures] for failure, futures in asked.items()}
+    for answer in answers["error"]:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "meta_rm_failed")
+        assert "Retry-After" in answer.headers
+    for answer in answers["vote"]:
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert (body["meta_rm"], body["aggregate"], body["k_valid"]) == ("failed", "mean", 16)
+        assert {sample["kept"] for sample in body["samples"]} == {True}
+    # The judge is as it was.
+    assert guided.client.get("/health/ready").status_code == 200
+    assert guided.client.post("/v1/rewards", json=REQUEST | {"aggregate": "mean"}).status_code == 200
+
+
+def rated(client: httpx.Client) -> float:
+    found = re.search(r'^grm_meta_ratings_total\{outcome="rated"\} (\S+)', client.get("/metrics").text, re.M)
+    return float(found[1]) if found else 0.0
+
+
+def newest_core(server: Server) -> int:
+    """The judge's engine starts before the meta RM's."""
+    cores = ["pgrep", "--newest", "-P", str(server.process.pid), "-f", "EngineCore"]
+    return int(subprocess.run(cores, capture_output=True, text=True, check=True).stdout)
