@@ -21,6 +21,7 @@ from grm_client.work_file import Progress
 from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, reasons, say
 
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
+Readings = Annotated[int | None, typer.Option("-k", "--k", min=1, help="Samples for lines that do not say.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed for lines that do not say.")]
 
 
@@ -30,7 +31,7 @@ def score(
     url: Url = DEFAULT_URL,
     resume: Annotated[bool, typer.Option(help="Skip the lines that --out already answers.")] = False,
     concurrency: Concurrency = 16,
-    k: Annotated[int | None, typer.Option(min=1, help="Samples for lines that do not say.")] = None,
+    k: Readings = None,
     seed: Seed = None,
 ) -> None:
     """Score a file of requests against a running server.
@@ -120,7 +121,7 @@ def calibrate(
     ] = None,
     url: Url = DEFAULT_URL,
     concurrency: Concurrency = 16,
-    k: Annotated[int | None, typer.Option(min=1, help="Samples for lines that do not say.")] = None,
+    k: Readings = None,
     seed: Seed = None,
 ) -> None:
     """Learn from labelled requests what the judge's certainty is worth (docs/calibration.md).
