@@ -45,6 +45,8 @@ def rows(items: int, write: Write, samples: int = 4) -> list[ItemRow]:
                 )
                 for index in range(samples)
             ],
+            # Of one length, so that lengths do not give the label away.
+            responses=["Yes.", "Nay."],
         )
         for line in range(1, items + 1)
     ]
