@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,8 +29,9 @@ async def grm_group_rm(args: object, samples: Any, **rest: object) -> Any:
     config = config_from(os.environ)
     each = list(_flat(samples))
     groups = [_group(sample) for sample in each]
+    there = Counter(groups)
     # Of a sample by itself, others of its group come in other calls, if at all.
-    sizes = [groups.count(group) for group in groups] if isinstance(samples, list) else [None]
+    sizes = [there[group] for group in groups] if isinstance(samples, list) else [None]
     try:
         async with config.client() as client, asyncio.TaskGroup() as tasks:
             running = [

@@ -57,7 +57,6 @@ def to_response(
     return_samples: bool,
 ) -> schemas.RewardsResponse:
     verdict = judgement.verdict
-    samples = [outcome.sample for outcome in judgement.outcomes if outcome.sample is not None]
     at = None if tau is None else temperature(tau, judgement.k_used)
     return schemas.RewardsResponse(
         id=request_id,
@@ -91,9 +90,9 @@ def to_response(
         else None,
         usage=schemas.Usage(
             samples=len(judgement.outcomes),
-            prompt_tokens=sum(sample.prompt_tokens for sample in samples),
-            cached_tokens=sum(sample.cached_tokens for sample in samples),
-            completion_tokens=sum(sample.completion_tokens for sample in samples),
+            prompt_tokens=judgement.prompt_tokens,
+            cached_tokens=sum(sample.cached_tokens for sample in judgement.samples),
+            completion_tokens=judgement.completion_tokens,
             meta_tokens=sum(rating.prompt_tokens for rating in judgement.ratings),
             meta_cached_tokens=sum(rating.cached_tokens for rating in judgement.ratings),
         ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from scipy.special import expit
+
 from grm_server.errors import MetaRMFailed, PromptTooLong
 
 
@@ -26,6 +28,4 @@ def as_probability(logits: Sequence[float], platt: tuple[float, float]) -> float
     """
     if len(logits) not in (1, 2) or not all(map(math.isfinite, logits)):
         raise MetaRMFailed(f"a meta RM has one logit or two, this one gave {len(logits)}, or no number")
-    x = platt[0] * (logits[-1] - (logits[0] if len(logits) == 2 else 0.0)) + platt[1]
-    # Either way the exponent is negative, so that it cannot overflow.
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+    return float(expit(platt[0] * (logits[-1] - (logits[0] if len(logits) == 2 else 0.0)) + platt[1]))

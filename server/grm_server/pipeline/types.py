@@ -14,6 +14,7 @@ from grm_server.grm.types import (
     Fixed,
     Floats,
     Reading,
+    Sample,
     StopReason,
     StopRule,
     Task,
@@ -98,6 +99,19 @@ class Judgement:
     """From then until the last sample was finished."""
     total_s: float
     """From arrival to answer."""
+
+    @property
+    def samples(self) -> list[Sample]:
+        """What was written, also where it gave no scores."""
+        return [outcome.sample for outcome in self.outcomes if outcome.sample is not None]
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(sample.prompt_tokens for sample in self.samples)
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(sample.completion_tokens for sample in self.samples)
 
     @property
     def failures(self) -> dict[FailureReason, int]:

@@ -89,6 +89,5 @@ def counted_errors(metrics: Metrics) -> Iterator[None]:
 def _letters(judged: Judged) -> int:
     task = judged.request.task
     asked = sum(len(message.content) for message in task.query) + sum(map(len, task.responses))
-    samples = (outcome.sample for outcome in judged.judgement.outcomes if outcome.sample is not None)
     # A sample without text takes room too.
-    return asked + sum(1000 + sum(map(len, sample.texts.values())) for sample in samples)
+    return asked + sum(1000 + sum(map(len, sample.texts.values())) for sample in judged.judgement.samples)

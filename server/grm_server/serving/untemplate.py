@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from grm_server.grm.types import Message
 from grm_server.serving.chat_formats import ROLES, bare, content_of, turns_of
 
+_NOTHING = (Message("user", ""),)
 _EMPTY_THOUGHT = re.compile(r"<think>\s{0,4}(?:</think>)?")
 
 
@@ -30,7 +31,7 @@ def untemplate(text: str) -> tuple[Message, ...]:
     if turns[-1].role == "assistant" and not _EMPTY_THOUGHT.sub("", bare(turns[-1].text)):
         turns.pop()
     messages = (Message(turn.role, bare(turn.text)) for turn in turns)
-    return tuple(message for message in messages if message.content) or (Message("user", ""),)
+    return tuple(message for message in messages if message.content) or _NOTHING
 
 
 def part(text: str) -> tuple[tuple[Message, ...], str] | None:
@@ -67,10 +68,12 @@ def response(text: str) -> str:
 
 
 def chat(messages: Iterable[Mapping[str, object]]) -> tuple[Message, ...]:
-    """Messages of any API as the judge's roles and plain text. Content may be text, a list of parts, or absent."""
-    return tuple(
+    """(m,), m >= 1: messages of any API as the judge's roles and plain text. Content may be text, a list of parts, or
+    absent. No messages are an empty user turn."""
+    found = tuple(
         Message(ROLES.get(str(message.get("role")), "user"), plain(message.get("content"))) for message in messages
     )
+    return found or _NOTHING
 
 
 def plain(content: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit
 
 from grm_server.grm.types import Bools, Floats, Ints
 
@@ -49,9 +50,8 @@ def interval(aucs: Floats, seed: int) -> tuple[float, float]:
 
 def probabilities(logits: Floats, platt: tuple[float, float]) -> Floats:
     """sigmoid(a * logit + b)."""
-    # Written with tanh, which cannot overflow.
-    half: Floats = 0.5 * (1 + np.tanh((platt[0] * logits + platt[1]) / 2))
-    return half
+    found: Floats = expit(platt[0] * logits + platt[1])
+    return found
 
 
 def calibration_error(p: Floats, right: Bools) -> float:

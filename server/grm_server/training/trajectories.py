@@ -12,7 +12,7 @@ from typing import Any
 from grm_client.trajectories import ErrorRow, Item, ItemRow, LabelledSample
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Order
-from grm_server.training.turns import turns
+from grm_server.training.turns import messages_of, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,6 @@ def _of_item(line: int, item: Item, samples: Iterable[LabelledSample], template:
 
 
 def _digest(query: Any) -> str:
-    """Of the conversation, blanks aside; a string is the user's only turn."""
-    messages = query if isinstance(query, list) else [{"role": "user", "content": query}]
-    said = [[message["role"], " ".join(message["content"].split())] for message in messages]
+    """Of the conversation, blanks aside."""
+    said = [[message.role, " ".join(message.content.split())] for message in messages_of(query)]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()

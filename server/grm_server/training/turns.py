@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from grm_client.sft import Turns
 from grm_client.trajectories import Item, LabelledSample
 from grm_server.grm.prompts import JudgeTemplate, defused, judge_turn
@@ -14,10 +16,15 @@ def turns(template: JudgeTemplate, item: Item, sample: LabelledSample) -> Turns:
     Given principles are one of these leads, so they stand in the judge's turn as they stood there when it wrote. With a
     meta RM's template it is what the meta RM reads.
     """
-    query = item.query if isinstance(item.query, list) else [{"role": "user", "content": item.query}]
-    messages = tuple(Message(turn["role"], turn["content"]) for turn in query)
-    task = defused(Task(messages, tuple(item.responses), item.reference, item.principles))
+    task = defused(Task(messages_of(item.query), tuple(item.responses), item.reference, item.principles))
     order, scores = sample.order or (), sample.scores or ()
     principles = sample.principles if task.principles is None else task.principles
     completion = judge_turn(principles or "", sample.critique or "", [scores[i] or 0 for i in order])
     return Turns(template.render(task, order), completion)
+
+
+def messages_of(query: Any) -> tuple[Message, ...]:
+    """The conversation of a row; a string is the user's only turn."""
+    if isinstance(query, str):
+        return (Message("user", query),)
+    return tuple(Message(turn["role"], turn["content"]) for turn in query)

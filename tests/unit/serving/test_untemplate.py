@@ -192,3 +192,8 @@ def test_hostile_text_costs_linear_time(text: str) -> None:
     split(text, text[1:] + "b")
     split(text[1:], text)
     assert time.process_time() - started < 10
+
+
+def test_no_messages_are_an_empty_user_turn() -> None:
+    """Where a response comes without what it answers, it is still judged."""
+    assert chat([]) == (Message("user", ""),)

@@ -14,26 +14,18 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from grm_server.api.schemas import Text
 from grm_server.api.service import ERRORS, Service, ServiceDep
 from grm_server.api.trainers.grouped import judge_all
 from grm_server.api.trainers.options import Options, OptionsDep, rewards_body
 from grm_server.api.trainers.pair import pair
 from grm_server.api.trainers.single import Single, Trainer, rewards
+from grm_server.api.trainers.turn import Turn, conversation
 from grm_server.errors import InvalidRequest
-from grm_server.grm.types import Message
-from grm_server.serving.untemplate import chat, plain
+from grm_server.serving.untemplate import plain
 
 router = APIRouter()
 
 FIRST, SECOND, PRINCIPLE = "response_1", "response_2", "principle"
-
-
-class ChatTurn(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    role: str
-    content: Text | list[dict[str, Any]] | None = None
 
 
 class ChatCall(BaseModel):
@@ -43,7 +35,7 @@ class ChatCall(BaseModel):
 
     model: str = ""
     """Ignored."""
-    messages: list[ChatTurn] = Field(min_length=1)
+    messages: list[Turn] = Field(min_length=1)
     """The last one is the assistant's; or there are one of the role `response_1` and one of `response_2`."""
     stream: bool = False
 
@@ -107,7 +99,7 @@ async def completions(request: Request, body: ChatCall, options: OptionsDep, ser
     chosen = service.trainers.chat
     # Alone unless the URL says otherwise: a client of this API asks for one reward and waits.
     trainer = Trainer("chat", chosen.reward_scale, "error", chosen.timeout_s, whole_groups=True)
-    [judged] = await rewards(request, service, trainer, options, [Single(_history(before), plain(last.content))])
+    [judged] = await rewards(request, service, trainer, options, [Single(conversation(before), plain(last.content))])
     # By its policy this is an error, where there is none.
     assert judged.share is not None
     assert judged.value is not None
@@ -120,21 +112,16 @@ async def _compared(request: Request, body: ChatCall, options: Options, service:
     by_role = {turn.role: plain(turn.content) for turn in body.messages}
     history = [turn for turn in body.messages if turn.role not in (FIRST, SECOND, PRINCIPLE)]
     asked = rewards_body(
-        _history(history),
+        conversation(history),
         [by_role[FIRST], by_role[SECOND]],
         options,
         service,
         principles=by_role.get(PRINCIPLE) or None,
     )
     [judged] = await judge_all(request, service, [asked])
-    samples = [outcome.sample for outcome in judged.judgement.outcomes if outcome.sample is not None]
-    read, wrote = sum(s.prompt_tokens for s in samples), sum(s.completion_tokens for s in samples)
+    read, wrote = judged.judgement.prompt_tokens, judged.judgement.completion_tokens
     usage = ChatUsage(prompt_tokens=read, completion_tokens=wrote, total_tokens=read + wrote)
     return _completion(service, judged.id, json.dumps(pair(judged.judgement, 0, 1)._asdict()), None, usage)
-
-
-def _history(turns: list[ChatTurn]) -> tuple[Message, ...]:
-    return chat(turn.model_dump() for turn in turns) or (Message("user", ""),)
 
 
 def _completion(

@@ -159,7 +159,7 @@ async def compare(request: Request, body: Comparison, options: OptionsDep, servi
         principles=body.principle or None,
     )
     [judged] = await judge_all(request, service, [asked])
-    scale = service.trainers.nemo_gym.reward_scale if options.reward_scale is None else options.reward_scale
+    scale = options.scale(service.trainers.nemo_gym.reward_scale)
     of_each, found = judged.judgement.verdict.rewards, judged.judgement
     return Compared(
         rewards=scaled(of_each, scale),
@@ -215,7 +215,7 @@ def _conversation(said: str | list[dict[str, Any]]) -> tuple[Message, ...]:
     """The input of the Responses API, without what is no message, such as reasoning."""
     if isinstance(said, str):
         return (Message("user", said.strip()),)
-    return chat(item for item in said if "role" in item) or (Message("user", ""),)
+    return chat(item for item in said if "role" in item)
 
 
 def _text(output: list[dict[str, Any]]) -> str:

@@ -40,6 +40,10 @@ class Options:
     idle_s: float | None
     window_s: float | None
 
+    def scale(self, usual: RewardScale) -> RewardScale:
+        """usual: the setting of the route."""
+        return usual if self.reward_scale is None else self.reward_scale
+
 
 def _options(
     request: Request,

@@ -20,7 +20,6 @@ from grm_server.api.trainers.scale import scaled
 from grm_server.errors import InvalidRequest
 from grm_server.grm.types import Message
 from grm_server.serving.judgements import Judged
-from grm_server.settings import RewardScale
 
 router = APIRouter()
 
@@ -77,7 +76,7 @@ async def rerank(request: Request, body: RerankCall, options: OptionsDep, servic
     cohere = request.url.path.endswith("/v2/rerank")
     show = not cohere if body.return_documents is None else body.return_documents
     [judged] = await judge_all(request, service, [_asked(body.query, texts, options, service)])
-    rewards = scaled(judged.judgement.verdict.rewards, _scale(options, service))
+    rewards = scaled(judged.judgement.verdict.rewards, options.scale(service.trainers.rerank.reward_scale))
     ranking = judged.judgement.verdict.ranking[: body.top_n or None]
     return Reranked(
         id=judged.id,
@@ -139,7 +138,11 @@ async def score(request: Request, body: ScoreCall, options: OptionsDep, service:
     rewards = {
         place: reward
         for of_query, one in zip(places.values(), judged, strict=True)
-        for place, reward in zip(of_query, scaled(one.judgement.verdict.rewards, _scale(options, service)), strict=True)
+        for place, reward in zip(
+            of_query,
+            scaled(one.judgement.verdict.rewards, options.scale(service.trainers.rerank.reward_scale)),
+            strict=True,
+        )
     }
     return Scored(
         id=judged[0].id if len(judged) == 1 else f"score-{secrets.token_hex(8)}",
@@ -154,11 +157,7 @@ def _asked(query: str, documents: list[str], options: Options, service: Service)
     return rewards_body((Message("user", query),), documents, options, service)
 
 
-def _scale(options: Options, service: Service) -> RewardScale:
-    return service.trainers.rerank.reward_scale if options.reward_scale is None else options.reward_scale
-
-
 def _usage(judged: list[Judged]) -> RerankUsage:
-    samples = [o.sample for one in judged for o in one.judgement.outcomes if o.sample is not None]
-    read = sum(sample.prompt_tokens for sample in samples)
-    return RerankUsage(prompt_tokens=read, total_tokens=read + sum(sample.completion_tokens for sample in samples))
+    read = sum(one.judgement.prompt_tokens for one in judged)
+    wrote = sum(one.judgement.completion_tokens for one in judged)
+    return RerankUsage(prompt_tokens=read, total_tokens=read + wrote)

@@ -72,7 +72,7 @@ def _asked(call: NamedResponses, options: Options, service: Service) -> RewardsR
 
 def _answer(call: NamedResponses, judged: Judged, options: Options, service: Service) -> NamedRewards:
     names = list(call.responses)
-    scale = service.trainers.reward_anything.reward_scale if options.reward_scale is None else options.reward_scale
+    scale = options.scale(service.trainers.reward_anything.reward_scale)
     verdict = judged.judgement.verdict
     return NamedRewards(
         thoughts=_thoughts(judged, names),

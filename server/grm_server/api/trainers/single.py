@@ -129,7 +129,7 @@ def _arrival(service: Service, trainer: Trainer, options: Options, single: Singl
 
 
 async def _reward(service: Service, trainer: Trainer, options: Options, arrival: Arrival) -> Reward:
-    scale = trainer.scale if options.reward_scale is None else options.reward_scale
+    scale = options.scale(trainer.scale)
     try:
         share = await service.grouping.share(arrival)
     except (SlotConflict, Superseded):

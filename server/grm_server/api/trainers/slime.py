@@ -15,23 +15,17 @@ from grm_server.api.schemas import Text
 from grm_server.api.service import ERRORS, ServiceDep
 from grm_server.api.trainers.options import OptionsDep
 from grm_server.api.trainers.single import Single, Trainer, as_reference, rewards
+from grm_server.api.trainers.turn import Turn, conversation
 from grm_server.serving.arrivals import Slot
-from grm_server.serving.untemplate import chat, response, untemplate
+from grm_server.serving.untemplate import response, untemplate
 
 router = APIRouter()
-
-
-class SlimeTurn(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    role: str
-    content: Text | list[dict[str, Any]] | None = None
 
 
 class SlimeSample(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    prompt: Text | Annotated[list[SlimeTurn], Field(min_length=1)]
+    prompt: Text | Annotated[list[Turn], Field(min_length=1)]
     """Templated text, or messages."""
     response: Text
     label: Any = None
@@ -72,9 +66,7 @@ async def reward(
     """The reward of `--rm-url`: a bare number."""
     chosen = service.trainers.slime
     trainer = Trainer("slime", chosen.reward_scale, chosen.failure, chosen.timeout_s)
-    messages = (
-        untemplate(body.prompt) if isinstance(body.prompt, str) else chat(turn.model_dump() for turn in body.prompt)
-    )
+    messages = untemplate(body.prompt) if isinstance(body.prompt, str) else conversation(body.prompt)
     slot = Slot(body.group, body.attempt, body.slot) if body.group and body.slot is not None else None
     single = Single(messages, response(body.response), as_reference(body.label, options), group=body.group, slot=slot)
     [judged] = await rewards(request, service, trainer, options, [single])
