@@ -1,0 +1,24 @@
+"""Every setting of the server, in one frozen object, read once by the composition root.
+
+From the environment: prefix `GRM_`, sections joined by two underscores (`GRM_ENGINE__DTYPE=float32`). From the command
+line: `grm serve --set engine.dtype=float32`, which wins. Unknown names are refused. What a request may choose (k,
+temperature, seed) is a request field; here are its default and its maximum.
+"""
+
+from grm_server.settings.engines import EngineSettings, MetaRMSettings
+from grm_server.settings.loading import SettingsError, as_markdown, load_settings
+from grm_server.settings.serving import GroupingSettings
+from grm_server.settings.trainers import RewardScale, TrainerSettings
+from grm_server.settings.tree import Settings
+
+__all__ = [
+    "EngineSettings",
+    "GroupingSettings",
+    "MetaRMSettings",
+    "RewardScale",
+    "Settings",
+    "SettingsError",
+    "TrainerSettings",
+    "as_markdown",
+    "load_settings",
+]

@@ -1,0 +1,81 @@
+"""From the environment and the command line to one Settings, and from that to its table."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from grm_server.settings.section import Section
+from grm_server.settings.tree import Settings
+
+ENV_PREFIX = "GRM_"
+# The client's variables, and what Kubernetes sets for a service called grm.
+_NOT_OURS = re.compile(r"GRM_(CLIENT_|SERVICE_|PORT(_|$))")
+
+
+class SettingsError(ValueError):
+    """A setting has an unknown name or a wrong value; the message names it."""
+
+
+def load_settings(environment: Mapping[str, str], overrides: Iterable[str] = ()) -> Settings:
+    """Settings from `GRM_...` variables, then `section.name=value` overrides.
+
+    Values are text; objects, lists and null are JSON. Raises SettingsError.
+    """
+    tree: dict[str, Any] = {}
+    for name, value in sorted(environment.items()):
+        if name.startswith(ENV_PREFIX) and not _NOT_OURS.match(name):
+            _put(tree, name.removeprefix(ENV_PREFIX).lower().split("__"), value, name)
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        if not equals:
+            raise SettingsError(f"{override!r}: write it as section.name=value")
+        _put(tree, name.split("."), value, name)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+        raise SettingsError("; ".join(lines)) from None
+
+
+def as_markdown() -> str:
+    """A table of every setting, its default and its meaning."""
+    return "\n".join(["| setting | default | meaning |", "|---|---|---|", *_rows(Settings)])
+
+
+def _rows(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        nested = type(field.default)
+        if issubclass(nested, Section):
+            yield from _rows(nested, f"{prefix}{name}.")
+        else:
+            yield _row(prefix + name, field)
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    default = "none" if field.default is None else f"`{field.default}`"
+    return f"| `{name}` | {default} | {(field.description or '').replace(chr(10), ' ')} |"
+
+
+def _put(tree: dict[str, Any], path: list[str], value: str, name: str) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"{name}: {part!r} is a value and a section at once")
+    tree[path[-1]] = _parsed(value)
+
+
+def _parsed(value: str) -> Any:
+    """Objects, lists and null are JSON. The rest stays text, which pydantic turns into what the setting is."""
+    if value == "null":
+        return None
+    if value.startswith(("{", "[")):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value

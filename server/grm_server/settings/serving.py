@@ -1,0 +1,30 @@
+"""What outlives a request."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from grm_server.settings.section import Section
+
+
+class GroupingSettings(Section):
+    n: int | None = Field(None, ge=1)
+    """Responses to one prompt that a trainer sends one by one and that are judged together, if its URL (`?n=8`) does
+    not say. None: unknown; a group then closes when nobody came for a while."""
+    idle_s: float = Field(2.0, gt=0)
+    """A group that nobody joined for so long is judged as it is."""
+    window_s: float = Field(30.0, gt=0)
+    """So long the first of a group waits for the others at most; less where its trainer's timeout is near."""
+    max_waiting: int = Field(4096, ge=1)
+    """Responses that may wait in open groups. With one more, the group that waits the longest is judged."""
+    ttl_s: float = Field(1800, gt=0)
+    """So long a reward is remembered, so that a retry gets it."""
+    max_judged: int = Field(65536, ge=1)
+    """Rewards that are remembered."""
+
+
+class JudgementSettings(Section):
+    ttl_s: float = Field(3600, gt=0)
+    """So long `GET /v1/judgements/{id}` returns a judgement."""
+    max_mib: int = Field(64, ge=1)
+    """Text of judgements that is kept, MiB; the oldest go first."""
