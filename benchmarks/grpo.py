@@ -1,6 +1,6 @@
 """A GRPO run on rewards of a running server: TRL's GRPOTrainer, the bundled model as the policy, on a CPU.
 
-    .venv-trainers/trl/bin/python -m benchmarks.grpo --data PATH/TO/LLMBar --steps 20 --restart-at 10
+    PYTHONPATH=clients:. .venv-trainers/trl/bin/python -m benchmarks.grpo --data LLMBar --steps 20 --restart-at 10
 
 Starts `grm serve` with what stands after `--`. While the rewards of step `--restart-at` are being judged it stops the
 server and starts it anew: the run has to get over that by itself. Prompts are the instructions of LLMBar.

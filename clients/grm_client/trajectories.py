@@ -37,6 +37,8 @@ class LabelledSample(_Part):
     critique: str | None
     scores: tuple[int | None, ...] | None
     """(n,), request order, each 1..10; None for a response that the sample was not shown."""
+    expected_scores: tuple[float | None, ...] | None = None
+    """(n,), each score's expectation given what was written before it, None where the tokens do not tell."""
     right: bool | None
     """By `rule_reward.is_right`; None where there are no scores, or not for every response."""
     failure: str | None

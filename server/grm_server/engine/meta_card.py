@@ -25,6 +25,8 @@ class Baselines(_Part):
     """Of the lengths of principles, critique and responses. A meta RM that is no better has learnt to count."""
     scores: float
     """Of the sample's own scores: margin, level, position of the best, tie."""
+    logits: float | None = None
+    """Of the judge's probabilities of these scores. None where the data do not have them."""
 
 
 class Measured(_Part):

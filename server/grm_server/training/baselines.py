@@ -31,6 +31,24 @@ def score_features(trajectories: Sequence[Trajectory]) -> Floats:
     return np.array([_of_scores(trajectory) for trajectory in trajectories], dtype=float)
 
 
+def logit_features(trajectories: Sequence[Trajectory]) -> Floats | None:
+    """(m, 5), of the judge's own probabilities of each score, through their expectations: the margin of the response
+    that it prefers, by how much each of the first and the last differs from the score that was drawn, the mean, and the
+    spread. None where a trajectory has none."""
+    if any(trajectory.expected is None for trajectory in trajectories):
+        return None
+    return np.array([_of_logits(trajectory) for trajectory in trajectories], dtype=float)
+
+
+def _of_logits(trajectory: Trajectory) -> tuple[float, ...]:
+    expected = np.array(trajectory.expected)
+    luck = np.array(trajectory.shown) - expected
+    best = trajectory.shown.index(max(trajectory.shown))
+    others = np.delete(expected, best)
+    margin = expected[best] - others.max() if len(others) else 0.0
+    return float(margin), float(luck[0]), float(luck[-1]), float(expected.mean()), float(expected.std())
+
+
 def _of_scores(trajectory: Trajectory) -> tuple[float, ...]:
     shown = trajectory.shown
     best, *others = sorted(shown, reverse=True)

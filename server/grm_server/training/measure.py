@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from grm_server.engine.meta_card import Baselines, Measured
 from grm_server.grm.types import Bools, Floats, Ints
-from grm_server.training.baselines import length_features, score_features
+from grm_server.training.baselines import length_features, logit_features, score_features
 from grm_server.training.head import AnyFloats, Examples, choose, platt
 from grm_server.training.quality import calibration_error, group_aucs, informative, interval, probabilities
 from grm_server.training.split import Part, part_of
@@ -84,12 +84,16 @@ def measure(table: Table, logits: Floats) -> Quality:
     # and few of them would vote.
     selection, untied = (part[~table.tied[part]] for part in (selection, test))
     scale = platt(logits[selection], table.right[selection])
-    lengths, scores = (_baseline(table, features(table.trajectories)) for features in (length_features, score_features))
-    everything = _measured(table, test, logits, lengths, scores)
+    baselines = {
+        name: _baseline(table, features)
+        for name, read in (("length", length_features), ("scores", score_features), ("logits", logit_features))
+        if (features := read(table.trajectories)) is not None
+    }
+    everything = _measured(table, test, logits, baselines)
     assert everything is not None
     return Quality(
         everything,
-        _measured(table, untied, logits, lengths, scores),
+        _measured(table, untied, logits, baselines),
         scale,
         calibration_error(probabilities(logits[untied], scale), table.right[untied]),
     )
@@ -103,15 +107,17 @@ def _baseline(table: Table, features: Floats) -> Floats:
     return logits
 
 
-def _measured(table: Table, where: Ints, logits: Floats, lengths: Floats, scores: Floats) -> Measured | None:
+def _measured(table: Table, where: Ints, logits: Floats, baselines: Mapping[str, Floats]) -> Measured | None:
     """None where too few requests have both kinds."""
     right, groups = table.right[where], table.groups[where]
-    aucs, by_length, by_scores = (group_aucs(values[where], right, groups) for values in (logits, lengths, scores))
+    aucs = group_aucs(logits[where], right, groups)
     if len(aucs) < MIN_INFORMATIVE:
         return None
     return Measured(
         auc=float(aucs.mean()),
         auc_interval=interval(aucs, table.seed),
         informative=len(aucs),
-        baselines=Baselines(length=float(by_length.mean()), scores=float(by_scores.mean())),
+        baselines=Baselines(
+            **{name: float(group_aucs(values[where], right, groups).mean()) for name, values in baselines.items()}
+        ),
     )

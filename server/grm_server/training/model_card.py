@@ -16,10 +16,11 @@ def numbers(card: MetaCard) -> dict[str, str]:
 
 def _measured(measured: Measured) -> str:
     low, high = measured.auc_interval
-    lengths, scores = measured.baselines.length, measured.baselines.scores
+    lengths, scores, logits = measured.baselines.length, measured.baselines.scores, measured.baselines.logits
+    by_logits = "" if logits is None else f", score probabilities alone {logits:.3f}"
     return (
         f"{measured.auc:.3f} (95 %: {low:.3f} to {high:.3f}, {measured.informative} requests); "
-        f"lengths alone {lengths:.3f}, scores alone {scores:.3f}"
+        f"lengths alone {lengths:.3f}, scores alone {scores:.3f}{by_logits}"
     )
 
 

@@ -95,6 +95,7 @@ async def test_a_row_says_all_there_is_to_know(judge: Callable[..., Handler], an
             "principles": f"principles of {index}",
             "critique": f"critique of {index}",
             "scores": scores,
+            "expected_scores": [3.1, 8.75, None],
             "right": right,
             "failure": failure,
             "hinted": False,

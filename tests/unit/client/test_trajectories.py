@@ -69,6 +69,7 @@ def test_samples_are_labelled_by_the_rule(sample: SampleFields) -> None:
         "principles": "principles of 0",
         "critique": "critique of 0",
         "scores": (3, 9, 4),
+        "expected_scores": (3.1, 8.75, None),
         "right": True,
         "failure": None,
         "hinted": True,

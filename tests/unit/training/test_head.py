@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from grm_server.engine.meta_card import MetaCard
 from grm_server.grm.types import Bools, Floats, Ints
-from grm_server.training.baselines import length_features
+from grm_server.training.baselines import length_features, logit_features
 from grm_server.training.head import Examples, choose, fits, logistic, platt
 from grm_server.training.measure import Table, measure, tabulate
 from grm_server.training.model_card import verdict
@@ -28,6 +30,7 @@ def trajectories(rng: np.random.Generator, right: Bools, critique_lengths: Ints)
             answer="",
             right=bool(good),
             shown=((7, 4), (4, 7))[rng.integers(2)],
+            expected=None,
             lengths=(20, int(length), 30, 40),
         )
         for index, (good, length) in enumerate(zip(right, critique_lengths, strict=True))
@@ -157,7 +160,44 @@ def test_each_part_needs_requests_with_both_kinds(rng: np.random.Generator) -> N
 def test_lengths_know_whether_the_longer_response_is_preferred(
     shown: tuple[int, ...], lengths: tuple[int, ...], longer: float
 ) -> None:
-    trajectory = Trajectory(
-        line=1, query="", order=tuple(range(len(shown))), user="", answer="", right=True, shown=shown, lengths=lengths
-    )
+    trajectory = one(shown, lengths, None)
     assert length_features([trajectory])[0, -1] == pytest.approx(longer)
+
+
+def one(shown: tuple[int, ...], lengths: tuple[int, ...], expected: tuple[float, ...] | None) -> Trajectory:
+    return Trajectory(
+        line=1,
+        query="",
+        order=tuple(range(len(shown))),
+        user="",
+        answer="",
+        right=True,
+        shown=shown,
+        expected=expected,
+        lengths=lengths,
+    )
+
+
+def test_the_judges_own_probabilities_are_a_baseline_where_all_trajectories_have_them() -> None:
+    sure, unsure = one((7, 4), (1, 1, 1, 1), (6.5, 4.25)), one((7, 4), (1, 1, 1, 1), (5.0, 5.5))
+    features = logit_features([sure, unsure])
+    assert features is not None
+    assert features[:, 0] == pytest.approx([2.25, -0.5])
+    assert features[:, 1:3] == pytest.approx(np.array([[0.5, -0.25], [2.0, -1.5]]))
+    assert logit_features([sure, one((7, 4), (1, 1, 1, 1), None)]) is None
+
+
+def test_a_card_tells_what_the_score_probabilities_know() -> None:
+    """Those that were drawn above their expectation are wrong here: scores do not show it, probabilities do."""
+    rng = np.random.default_rng(7)
+    right = rng.random(REQUESTS * EACH) < 0.5
+    expected = [(5.0, 3.0) if good else (3.0, 5.0) for good in right]
+    told = [
+        replace(trajectory, shown=(7, 4), expected=values)
+        for trajectory, values in zip(trajectories(rng, right, np.full(len(right), 9)), expected, strict=True)
+    ]
+    quality = measure(tabulate(told, 0), rng.normal(size=len(right)))
+    assert quality.all.baselines.logits == pytest.approx(1.0)
+    assert quality.all.baselines.scores == pytest.approx(0.5)
+    untold = [*told[1:], replace(told[0], expected=None)]
+    assert measure(tabulate(untold, 0), rng.normal(size=len(right))).all.baselines.logits is None
