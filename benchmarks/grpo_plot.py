@@ -19,8 +19,8 @@ def plot(run: dict[str, Any], path: Path) -> None:
     """run: as `benchmarks.grpo` writes it."""
     mpl.use("Agg")
     steps = [row["step"] for row in run["steps"]]
-    rewards = [row["reward"] for row in run["steps"]]
-    spreads = [row["reward_std"] for row in run["steps"]]
+    # A step whose rewards all failed has none.
+    rewards, spreads = ([float(row[name] or "nan") for row in run["steps"]] for name in ("reward", "reward_std"))
     with styled():
         figure, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 5), layout="constrained", sharex=True)
         top.set_title("Reward of a step: mean, and deviation within groups", loc="left")
