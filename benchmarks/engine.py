@@ -39,6 +39,7 @@ from grm_server.grm.prompts import JudgeTemplate, defused, write_script
 from grm_server.grm.types import Message, Task
 from grm_server.pipeline.score import score
 from grm_server.pipeline.types import ScoreRequest
+from grm_server.serving.admission import Admission
 from grm_server.settings import EngineSettings, Settings
 from grm_server.telemetry.metrics import Metrics
 
@@ -177,9 +178,18 @@ def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, floa
 
     async def pipeline(times: int) -> None:
         sampler, metrics = FakeSampler(), Metrics()
+        admission = Admission(
+            sampler,
+            metrics,
+            capacity=1024,
+            max_waiting_samples=1,
+            max_waiting_prompt_tokens=1,
+            template_letters=len(template.source),
+        )
         for _ in range(times):
-            async for _ in score(request, template, sampler, metrics, DEFAULTS["mean"]):
-                pass
+            async with admission.permit(request) as permit:
+                async for _ in score(request, template, permit, metrics, DEFAULTS["mean"]):
+                    pass
 
     asyncio.run(pipeline(20))
     started = time.perf_counter()

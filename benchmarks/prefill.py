@@ -90,7 +90,7 @@ async def request(sampler: Sampler, scripts: dict[Draw, Script]) -> dict[str, in
         samples.append(outcome)
         return Failure(draw, FailureReason.NO_SCORES, outcome)
 
-    async with Flight(sampler, TEMPERATURE, 3600, keep) as flight:
+    async with Flight(sampler.sample, TEMPERATURE, 3600, keep) as flight:
         flight.start(scripts, prepared, Urgency.NEW)
         for _ in scripts:
             await flight.next()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from grm_server.engine.vllm import start_vllm
 from grm_server.engine.vllm_meta import start_vllm_meta
 from grm_server.grm.types import needs_meta_rm
 from grm_server.pipeline.rater import Guidance
+from grm_server.serving.admission import Admission
 from grm_server.serving.calibration import Calibration, load_calibration
 from grm_server.serving.grouping import Grouping
 from grm_server.serving.judgements import Judgements, Judging
@@ -73,6 +75,14 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
         scoring = Scoring(
             template,
             engine,
+            Admission(
+                engine,
+                service.metrics,
+                capacity=_capacity(settings),
+                max_waiting_samples=settings.admission.max_waiting_samples,
+                max_waiting_prompt_tokens=settings.admission.max_waiting_prompt_tokens,
+                template_letters=len(template.source),
+            ),
             service.metrics,
             PriorStore((settings.stopping.priors or settings.cache_dir / "priors.json").expanduser()),
             None if rater is None else Guidance(rater, rater_template, settings.meta_rm.p0),
@@ -118,6 +128,13 @@ async def _start_engine(settings: Settings) -> Sampler:
     name = engine.served_name or (bundled.NAME if engine.model == "bundled" else _last_part(engine.model))
     logger.info("starting the engine with %s", name)
     return await start_vllm(engine, model_path, name)
+
+
+def _capacity(settings: Settings) -> int:
+    """Samples in the engine from which on requests wait."""
+    engine = settings.engine
+    at_once: int = engine.vllm_args.get("max_num_seqs", engine.max_num_seqs)
+    return settings.admission.max_running_samples or math.ceil(1.25 * at_once)
 
 
 async def _start_meta_rm(settings: Settings, card: MetaCard | None) -> MetaRM | None:

@@ -3,6 +3,8 @@
     GRMError
       InvalidRequest          400   the request breaks a rule that its schema cannot state
         PromptTooLong         400   prompt and budget exceed the model's context
+      Overloaded              429   too many samples wait already; `Retry-After` says when there will be room
+        DeadlineUnreachable   429   its turn would come too late for its deadline
       LimitExceeded           422   a field asks for more than this server gives
       BodyTooLarge            413   more bytes than this server takes
       JudgementNotKept        404   no judgement has this id, or it was forgotten
@@ -32,7 +34,7 @@ class GRMError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
     def __init__(self, message: str, *, param: str | None = None, details: Mapping[str, int] | None = None) -> None:
         super().__init__(message)
@@ -61,6 +63,27 @@ class LimitExceeded(GRMError):
 
     code = "limit_exceeded"
     status = 422
+
+
+class Overloaded(GRMError):
+    """Too much waits for the engine already; nothing was generated."""
+
+    code = "overloaded"
+    status = 429
+    retryable = True
+
+    def __init__(
+        self, message: str, *, retry_after_s: int, param: str | None = None, details: Mapping[str, int] | None = None
+    ) -> None:
+        """retry_after_s: by what the engine has done of late."""
+        super().__init__(message, param=param, details=details)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineUnreachable(Overloaded):
+    """By the time the request had its turn its deadline would be too near; nothing was generated."""
+
+    code = "deadline_unreachable"
 
 
 class BodyTooLarge(GRMError):

@@ -46,8 +46,10 @@ class RequestPolicy:
     limit_deadline_s: float
 
 
-def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy) -> ScoreRequest:
-    """Raises LimitExceeded, which names field and limit, and InvalidRequest for choices that do not go together."""
+def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant: str) -> ScoreRequest:
+    """tenant: who asks.
+
+    Raises LimitExceeded, which names field and limit, and InvalidRequest for choices that do not go together."""
     n = len(body.responses)
     # What the caller did not choose follows from what fits: an operator's default must not refuse a request.
     aggregate = _or(body.aggregate, _default_aggregate(body, policy))
@@ -76,6 +78,8 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy) -> Sco
         reading=_or(body.reading, "expected" if n == 1 and not strict else "sampled"),
         list_size=_or(body.list_size, max(policy.list_size, n) if strict else policy.list_size),
         speculate_below=policy.speculate_below,
+        tenant=tenant,
+        priority=body.priority,
     )
     _limit("responses", n, policy.limit_responses, "limits.max_responses")
     _limit("k", request.k, policy.limit_k, "limits.max_k")

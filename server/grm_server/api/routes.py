@@ -12,7 +12,7 @@ from grm_server.api import schemas
 from grm_server.api.answers import to_body, to_response, to_sample, to_wave
 from grm_server.api.convert import to_score_request
 from grm_server.api.disconnect import unless_disconnected
-from grm_server.api.service import ERRORS, Service, ServiceDep
+from grm_server.api.service import ERRORS, Service, ServiceDep, tenant_of
 from grm_server.api.stream import EventStream, Named, wants_stream
 from grm_server.errors import GRMError
 from grm_server.pipeline.types import Event, Judgement, Started, WaveEnd
@@ -38,7 +38,7 @@ async def rewards(
     `wave` after each wave, and `rewards`, the plain answer; or `error`, in the shape of every error."""
     with counted_errors(service.metrics):
         service.sampler.check()
-        score_request = to_score_request(body, service.policy)
+        score_request = to_score_request(body, service.policy, tenant_of(request))
     if not wants_stream(request):
         judged = await unless_disconnected(request, service.judging.judge(score_request, body.task))
         return _answer(service, judged, return_samples=body.return_samples)
@@ -60,8 +60,13 @@ async def rewards(
             case _:
                 return "sample", to_sample(event, arrived_s)
 
-    # What can be refused is refused before the first event, with a status of its own.
-    return EventStream(_after(await anext(events), events), name)
+    # What can be refused is refused before the first event, with a status of its own. It may have to wait for its turn.
+    first = await unless_disconnected(request, _first(events))
+    return EventStream(_after(first, events), name)
+
+
+async def _first(events: AsyncGenerator[Event]) -> Event:
+    return await anext(events)
 
 
 async def _after(first: Event, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:

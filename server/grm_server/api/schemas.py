@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from grm_server.grm.types import Aggregate
+from grm_server.pipeline.types import Priority
 
 
 class Wire(BaseModel):
@@ -146,6 +147,9 @@ class RewardsRequest(Wire, strict=True):
     min_votes: int = Field(1, ge=1, le=HUGE)
     """Answer with 502 when a response has fewer scores than this; no rule stops, and no response is dropped, before it
     has them. At most k."""
+    priority: Priority = "normal"
+    """Which of your requests go first where some must wait. It takes nothing from other API keys: each gets its fair
+    share, whatever its priorities."""
     return_samples: bool = False
     """Return every sample: its order, principles, critique and scores."""
 

@@ -50,6 +50,12 @@ def _service(request: Request) -> Service:
     return service
 
 
+def tenant_of(request: Request) -> str:
+    """The name of the caller's API key."""
+    tenant: str = getattr(request.state, "tenant", "anonymous")
+    return tenant
+
+
 ServiceDep = Annotated[Service, Depends(_service)]
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {
@@ -60,6 +66,11 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     422: {
         "model": schemas.ErrorResponse,
         "description": "A field is wrong, unknown or over a limit; `param` names it.",
+    },
+    429: {
+        "model": schemas.ErrorResponse,
+        "description": "Too much waits for the engine, or the request's turn would come too late for its deadline. "
+        "Nothing was generated. `Retry-After` says when there will be room, by what the engine has done of late.",
     },
     502: {"model": schemas.ErrorResponse, "description": "Fewer samples than `min_votes` gave scores."},
     504: {

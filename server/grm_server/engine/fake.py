@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import heapq
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 
 from grm_server.engine.base import Outcome, Prepared, Rating, Urgency, as_finished
 from grm_server.errors import EngineDead, MetaRMFailed, PromptTooLong
@@ -23,12 +25,20 @@ class FakeSampler:
     model = "fake"
 
     def __init__(
-        self, outcomes: Iterable[Outcome | str] = (), *, delay_s: float = 0.0, max_model_len: int = 8192
+        self,
+        outcomes: Iterable[Outcome | str] = (),
+        *,
+        delay_s: float = 0.0,
+        max_model_len: int = 8192,
+        max_running: int | None = None,
     ) -> None:
-        """`outcomes`: what the next samples will be, in the order they start; a string stands for a score tail."""
+        """`outcomes`: what the next samples will be, in the order they start; a string stands for a score tail.
+        `max_running`: samples that it writes at once; the others wait, the most urgent first. None: any number.
+        """
         self.outcomes = deque(outcomes)
         self.delay_s = delay_s
         self.max_model_len = max_model_len
+        self._slots = None if max_running is None else _Slots(max_running)
         self.dead: EngineDead | None = None
         self.calls: list[tuple[Script, tuple[int, ...], float]] = []
         """(script, seeds, temperature) of every call of `sample`."""
@@ -65,9 +75,10 @@ class FakeSampler:
     async def _write(self, prepared: Prepared, seed: int, urgency: Urgency) -> Outcome:
         self.started += 1
         scripted = self.outcomes.popleft() if self.outcomes else None
-        started_s = time.monotonic()
         try:
-            await asyncio.sleep(self.delay_s)
+            async with nullcontext() if self._slots is None else self._slots.slot(urgency):
+                started_s = time.monotonic()
+                await asyncio.sleep(self.delay_s)
         except asyncio.CancelledError:
             self.aborted += 1
             raise
@@ -90,6 +101,36 @@ class FakeSampler:
 
     async def close(self) -> None:
         self.dead = EngineDead("the engine was closed")
+
+
+class _Slots:
+    """So many at once, the most urgent of those that wait first."""
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._waiting: list[tuple[Urgency, int, asyncio.Future[None]]] = []
+        self._came = 0
+
+    @asynccontextmanager
+    async def slot(self, urgency: Urgency) -> AsyncIterator[None]:
+        turn = asyncio.get_running_loop().create_future()
+        self._came += 1
+        heapq.heappush(self._waiting, (urgency, self._came, turn))
+        self._next()
+        try:
+            await turn
+            yield
+        finally:
+            if turn.done() and not turn.cancelled():
+                self._free += 1
+                self._next()
+
+    def _next(self) -> None:
+        while self._free and self._waiting:
+            _, _, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                self._free -= 1
 
 
 class FakeMetaRM:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
-from grm_server.engine.base import Outcome, Prepared, Sampler, Urgency
+from grm_server.engine.base import Outcome, Prepared, Urgency
 from grm_server.grm.types import Draw, Failure, Order, Trajectory
 
+Write = Callable[[Prepared, Sequence[int], float, Urgency], AsyncGenerator[tuple[int, Outcome]]]
 Read = Callable[[Draw, Outcome], Trajectory | Failure]
 Rate = Callable[[Trajectory], Coroutine[Any, Any, Trajectory]]
 
@@ -20,12 +21,13 @@ class Flight:
     """Use it in an `async with` block: what is still being written at its end is aborted, and the abort awaited."""
 
     def __init__(
-        self, sampler: Sampler, temperature: float, deadline_s: float, read: Read, rate: Rate | None = None
+        self, write: Write, temperature: float, deadline_s: float, read: Read, rate: Rate | None = None
     ) -> None:
-        """`deadline_s`: seconds from now until `next` raises TimeoutError, once.
+        """`write`: as `Sampler.sample`.
+        `deadline_s`: seconds from now until `next` raises TimeoutError, once.
         `read`: what a sample says. `rate`: what a meta RM says of that; each is asked at once, beside the others.
         """
-        self._sampler = sampler
+        self._write = write
         self._temperature = temperature
         self._read = read
         self._rate = rate
@@ -52,7 +54,7 @@ class Flight:
     async def _call(self, prepared: Prepared, draws: list[Draw], urgency: Urgency) -> None:
         seeds = [draw.seed for draw in draws]
         try:
-            async with aclosing(self._sampler.sample(prepared, seeds, self._temperature, urgency)) as finished:
+            async with aclosing(self._write(prepared, seeds, self._temperature, urgency)) as finished:
                 async for place, outcome in finished:
                     read = self._read(draws[place], outcome)
                     if self._rate is None or isinstance(read, Failure):

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from grm_server.engine.base import Prepared, Sampler
+from grm_server.engine.base import Prepared
 from grm_server.errors import PromptTooLong
 from grm_server.grm.plan import Course, course, request_seed
 from grm_server.grm.prompts import JudgeTemplate, defused, write_script
 from grm_server.grm.types import Order, Strict
+from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.types import ScoreRequest
 
 
 class Prompter:
     """Tokenising a prompt takes milliseconds, and a request may have hundreds: others get their turn between two."""
 
-    def __init__(self, request: ScoreRequest, template: JudgeTemplate, sampler: Sampler) -> None:
+    def __init__(self, request: ScoreRequest, template: JudgeTemplate, permit: Permit) -> None:
         self._request = request
         self._template = template
-        self._sampler = sampler
+        self._permit = permit
         self.task = defused(request.task)
         self.seed = request_seed(request.seed, request.task)
         self._prepared: dict[Order, Prepared] = {}
@@ -32,7 +33,7 @@ class Prompter:
                 script = write_script(
                     self._template, self.task, order, self._request.max_critique_tokens, self._request.reading
                 )
-                self._prepared[order] = self._sampler.prepare(script)
+                self._prepared[order] = self._permit.prepare(script)
                 await asyncio.sleep(0)
         return {order: self._prepared[order] for order in wanted}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from grm_server.engine.base import Sampler
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Prior, StopReason
+from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.rater import Guidance
 from grm_server.pipeline.run import Run
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest, Started, WaveEnd
@@ -16,7 +16,7 @@ from grm_server.telemetry.metrics import Metrics
 async def score(
     request: ScoreRequest,
     template: JudgeTemplate,
-    sampler: Sampler,
+    permit: Permit,
     metrics: Metrics,
     prior: Prior,
     guidance: Guidance | None = None,
@@ -34,7 +34,7 @@ async def score(
     Raises PromptTooLong (before anything is generated), EngineDead, MetaRMFailed, TooFewVotes when a response has fewer
     than `min_votes` scores, and DeadlineExceeded when that is so at the deadline. Closing it aborts its samples.
     """
-    run = Run(request, template, sampler, metrics, prior, guidance)
+    run = Run(request, template, permit, metrics, prior, guidance)
     try:
         await run.plan()
         async with run.flight() as flight:

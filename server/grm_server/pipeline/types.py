@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 from grm_server.engine.base import Rating
 from grm_server.grm.types import (
@@ -21,6 +22,8 @@ from grm_server.grm.types import (
     Trajectory,
     Verdict,
 )
+
+Priority = Literal["high", "normal", "low"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,12 @@ class ScoreRequest:
     """Responses that one sample shows at most."""
     speculate_below: int = 0
     """While the engine has fewer samples than this, the next wave begins early."""
+    tenant: str = "anonymous"
+    """Who asks: the name of an API key. What one asks is no other's to share."""
+    priority: Priority = "normal"
+    """Its place among what its tenant asks."""
+    patient: bool = False
+    """It waits for its turn until its deadline, also where that will come too late."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ class Slot:
     group: str
     attempt: int
     index: int
+    tenant: str = ""
+    """Whose trainer: names of groups are its own."""
 
 
 @dataclass(frozen=True, slots=True)

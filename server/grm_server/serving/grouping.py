@@ -61,7 +61,7 @@ class Grouping:
         self._running: dict[_Group, asyncio.Task[None]] = {}
         self._known: Kept[bytes, Share] = Kept(max_judged, ttl_s)
         self._slots: Kept[Slot, bytes] = Kept(max_judged, ttl_s)
-        self._attempts: Kept[str, int] = Kept(max_judged, ttl_s)
+        self._attempts: Kept[tuple[str, str], int] = Kept(max_judged, ttl_s)
         self._took_s: deque[float] = deque(maxlen=64)
 
     async def share(self, arrival: Arrival) -> Share:
@@ -100,12 +100,13 @@ class Grouping:
 
     def _claim(self, slot: Slot, mark: bytes) -> None:
         """A slot holds one response, and the latest attempt retires the earlier ones."""
-        latest = self._attempts.get(slot.group)
+        group = slot.tenant, slot.group
+        latest = self._attempts.get(group)
         if latest is not None and slot.attempt < latest:
             raise SlotConflict(f"attempt {slot.attempt} of this group has been replaced by attempt {latest}")
         if latest is not None and slot.attempt > latest:
             self._retire(slot)
-        self._attempts.put(slot.group, slot.attempt)
+        self._attempts.put(group, slot.attempt)
         if self._slots.get(slot) not in (None, mark):
             raise SlotConflict(f"slot {slot.index} of this group holds another response or prompt")
         self._slots.put(slot, mark)
@@ -113,7 +114,9 @@ class Grouping:
     def _retire(self, newer: Slot) -> None:
         for group in list(self._open.values()):
             slot = group.first.slot
-            if slot is not None and slot.group == newer.group and slot.attempt < newer.attempt:
+            if slot is None or (slot.tenant, slot.group) != (newer.tenant, newer.group):
+                continue
+            if slot.attempt < newer.attempt:
                 self._drop(group)
                 _fail(group, Superseded("this group was replaced by a later attempt"))
 

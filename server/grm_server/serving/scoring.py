@@ -11,10 +11,11 @@ from contextlib import aclosing
 
 from grm_server.engine.base import Sampler
 from grm_server.grm.prompts import JudgeTemplate
-from grm_server.grm.types import Decided, StopRule
+from grm_server.grm.types import Decided, StopReason, StopRule
 from grm_server.pipeline.rater import Guidance
 from grm_server.pipeline.score import auditable, score
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest
+from grm_server.serving.admission import Admission
 from grm_server.serving.calibration import Calibration
 from grm_server.serving.priors import Key, PriorStore
 from grm_server.telemetry.metrics import Metrics
@@ -33,6 +34,7 @@ class Scoring:
         self,
         template: JudgeTemplate,
         sampler: Sampler,
+        admission: Admission,
         metrics: Metrics,
         priors: PriorStore,
         guidance: Guidance | None = None,
@@ -45,6 +47,7 @@ class Scoring:
         self.tau = calibration.tau if calibration is not None and calibration.model == sampler.model else None
         """The label temperature's parameter; None without a calibration for this model."""
         self._template = template
+        self._admission = admission
         self._metrics = metrics
         self._priors = priors
         self._guidance = guidance
@@ -53,36 +56,39 @@ class Scoring:
         self._audits: set[asyncio.Task[None]] = set()
 
     async def events(self, request: ScoreRequest, task: str, *, anytime: bool = False) -> AsyncGenerator[Event]:
-        """The pipeline's events, up to the answer. Raises what `score` raises; closing it aborts the samples.
+        """The pipeline's events, from the request's turn to its answer. Raises what `Admission.permit` and `score`
+        raise; closing it aborts the samples.
 
         task: the caller's tag for requests that are alike; they share a prior.
         """
         key = Key(self.sampler.model, task, request.aggregate)
         audit = self._chosen(request)
-        events = score(
-            request,
-            self._template,
-            self.sampler,
-            self._metrics,
-            self._priors.prior(key),
-            self._guidance,
-            anytime=anytime,
-            audit=audit,
-        )
-        handed_over = False
-        try:
-            async for event in events:
-                if isinstance(event, Judgement):
-                    # A first wave that a deadline cut is what finished first, not what was drawn first.
-                    if event.first_wave is not None:
-                        self._priors.observe(key, event.first_wave)
-                    handed_over = audit and self._start_audit(events, event, request.stop)
-                yield event
-                if isinstance(event, Judgement):
-                    return
-        finally:
-            if not handed_over:
-                await events.aclose()
+        async with self._admission.permit(request) as permit:
+            events = score(
+                request,
+                self._template,
+                permit,
+                self._metrics,
+                self._priors.prior(key),
+                self._guidance,
+                anytime=anytime,
+                audit=audit,
+            )
+            handed_over = False
+            try:
+                async for event in events:
+                    if isinstance(event, Judgement):
+                        permit.answered(in_time=event.stop_reason is not StopReason.DEADLINE)
+                        # A first wave that a deadline cut is what finished first, not what was drawn first.
+                        if event.first_wave is not None:
+                            self._priors.observe(key, event.first_wave)
+                        handed_over = audit and self._start_audit(events, event, request.stop)
+                    yield event
+                    if isinstance(event, Judgement):
+                        return
+            finally:
+                if not handed_over:
+                    await events.aclose()
 
     async def close(self) -> None:
         """Abort the audits and write down what was learnt."""

@@ -23,6 +23,17 @@ class GroupingSettings(Section):
     """Rewards that are remembered."""
 
 
+class AdmissionSettings(Section):
+    max_running_samples: int | None = Field(None, ge=1)
+    """While the engine has so many samples, requests wait for their turn. None: a quarter more than it works on at once
+    (`engine.max_num_seqs`), so that it never waits for the next one."""
+    max_waiting_samples: int = Field(65536, ge=1)
+    """Samples that waiting requests may ask for together; beyond that requests are refused with 429. Eight times what a
+    step of 512 groups with k = 16 asks for."""
+    max_waiting_prompt_tokens: int = Field(2**28, ge=1)
+    """Likewise tokens of their distinct prompts, by an estimate. It bounds memory, since their texts are kept."""
+
+
 class JudgementSettings(Section):
     ttl_s: float = Field(3600, gt=0)
     """So long `GET /v1/judgements/{id}` returns a judgement."""

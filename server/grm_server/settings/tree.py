@@ -9,7 +9,7 @@ from grm_server.settings.engines import EngineSettings, MetaRMSettings
 from grm_server.settings.http import HTTPSettings, LimitSettings
 from grm_server.settings.judging import JudgeSettings, StoppingSettings
 from grm_server.settings.section import Section
-from grm_server.settings.serving import GroupingSettings, JudgementSettings
+from grm_server.settings.serving import AdmissionSettings, GroupingSettings, JudgementSettings
 from grm_server.settings.trainers import TrainerSettings
 
 
@@ -20,6 +20,7 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     engine: EngineSettings = EngineSettings()
     meta_rm: MetaRMSettings = MetaRMSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     grouping: GroupingSettings = GroupingSettings()
     judgements: JudgementSettings = JudgementSettings()
     trainers: TrainerSettings = TrainerSettings()

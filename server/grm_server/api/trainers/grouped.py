@@ -11,7 +11,7 @@ from fastapi import Request
 from grm_server.api import schemas
 from grm_server.api.convert import to_score_request
 from grm_server.api.disconnect import unless_disconnected
-from grm_server.api.service import Service
+from grm_server.api.service import Service, tenant_of
 from grm_server.serving.judgements import Judged, counted_errors
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ async def judge_all(request: Request, service: Service, bodies: Sequence[schemas
     """Judge several groups at once, in this order. Raises what judging raises, and ClientGone."""
     with counted_errors(service.metrics):
         service.sampler.check()
-        asked = [to_score_request(body, service.policy) for body in bodies]
+        asked = [to_score_request(body, service.policy, tenant_of(request)) for body in bodies]
     works = [service.judging.judge(one, body.task) for one, body in zip(asked, bodies, strict=True)]
     return await unless_disconnected(request, in_order(works))
 

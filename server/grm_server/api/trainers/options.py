@@ -13,6 +13,7 @@ from fastapi import Depends, Header, Query, Request
 from grm_server.api import schemas
 from grm_server.api.service import Service
 from grm_server.grm.types import Message
+from grm_server.pipeline.types import Priority
 from grm_server.serving.gathering import digest
 from grm_server.settings import RewardScale
 
@@ -39,6 +40,7 @@ class Options:
     label: Literal["reference", "ignore"]
     idle_s: float | None
     window_s: float | None
+    priority: Priority
 
     def scale(self, usual: RewardScale) -> RewardScale:
         """usual: the setting of the route."""
@@ -73,6 +75,9 @@ def _options(
     ] = "reference",
     idle_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="As `grouping.idle_s`.")] = None,
     window_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="As `grouping.window_s`.")] = None,
+    priority: Annotated[
+        Priority, Query(description="As in POST /v1/rewards: among the requests of one API key.")
+    ] = "normal",
     group_size: Annotated[
         int | None, Header(alias="X-GRM-Group-Size", ge=1, le=schemas.HUGE, description="As `n`, which wins.")
     ] = None,
@@ -93,6 +98,7 @@ def _options(
         label=label,
         idle_s=idle_s,
         window_s=window_s,
+        priority=priority,
     )
 
 
@@ -139,8 +145,9 @@ def rewards_body(
         max_critique_tokens=options.max_critique_tokens,
         reference=reference,
         principles=principles,
+        priority=options.priority,
     )
     if options.seed is not None:
         return body
-    asked = digest(body.model_dump_json(exclude={"responses"}))
+    asked = digest(body.model_dump_json(exclude={"responses", "priority"}))
     return body.model_copy(update={"seed": int.from_bytes(asked[:8]) % 2**53})

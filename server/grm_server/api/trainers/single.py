@@ -15,12 +15,13 @@ from grm_server.api.convert import to_score_request
 from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.error_table import error_detail, unexpected
 from grm_server.api.schemas import ErrorDetail
-from grm_server.api.service import Service
+from grm_server.api.service import Service, tenant_of
 from grm_server.api.trainers.grouped import in_order
 from grm_server.api.trainers.options import Options, rewards_body
 from grm_server.api.trainers.scale import middle, scaled
 from grm_server.errors import GRMError, SlotConflict, Superseded
 from grm_server.grm.types import Message
+from grm_server.pipeline.types import ScoreRequest
 from grm_server.serving.arrivals import Arrival, Share, Slot
 from grm_server.serving.chat_formats import bare
 from grm_server.serving.gathering import digest
@@ -77,7 +78,7 @@ async def rewards(
 ) -> list[Reward]:
     """(m,), in this order. Raises what makes a request wrong; also what makes it fail, if the trainer's policy is
     `error`; and ClientGone."""
-    arrivals = [_arrival(service, trainer, options, single) for single in singles]
+    arrivals = [_arrival(service, tenant_of(request), trainer, options, single) for single in singles]
     if trainer.whole_groups and options.n is None:
         there = Counter(arrival.key for arrival in arrivals)
         arrivals = [replace(arrival, n=there[arrival.key]) for arrival in arrivals]
@@ -101,7 +102,7 @@ def as_reference(label: object, options: Options) -> str | None:
     return text.strip() or None
 
 
-def _arrival(service: Service, trainer: Trainer, options: Options, single: Single) -> Arrival:
+def _arrival(service: Service, tenant: str, trainer: Trainer, options: Options, single: Single) -> Arrival:
     policy, gathering = service.policy, service.gathering
     body = rewards_body(
         single.messages,
@@ -112,19 +113,25 @@ def _arrival(service: Service, trainer: Trainer, options: Options, single: Singl
         principles=single.principles,
     )
     with counted_errors(service.metrics):
-        alone = to_score_request(body, policy)
+        alone = to_score_request(body, policy, tenant)
+
+    def ask(responses: tuple[str, ...]) -> ScoreRequest:
+        asked = to_score_request(body.model_copy(update={"responses": list(responses)}), policy, tenant)
+        # A trainer that gets a number whatever happens is better off with a late one than with one that says nothing.
+        return replace(asked, patient=trainer.failure != "error")
+
     attempt = "" if single.slot is None else str(single.slot.attempt)
     return Arrival(
-        key=digest(single.group, attempt, body.model_dump_json(exclude={"responses"})).hex(),
+        key=digest(tenant, single.group, attempt, body.model_dump_json(exclude={"responses", "priority"})).hex(),
         response=single.response,
-        ask=lambda responses: to_score_request(body.model_copy(update={"responses": list(responses)}), policy),
+        ask=ask,
         task=options.task,
         n=gathering.n if options.n is None else options.n,
         most=max(1, min(policy.limit_responses, alone.list_size * (policy.limit_samples // alone.k))),
         idle_s=gathering.idle_s if options.idle_s is None else options.idle_s,
         window_s=gathering.window_s if options.window_s is None else options.window_s,
         timeout_s=trainer.timeout_s,
-        slot=single.slot,
+        slot=None if single.slot is None else replace(single.slot, tenant=tenant),
     )
 
 

@@ -1,0 +1,37 @@
+"""Leave to generate: the pipeline is given a permit and no engine, so nothing is written for a request without one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from grm_server.engine.base import Outcome, Prepared, Urgency
+from grm_server.grm.types import Script
+
+
+class Permit(Protocol):
+    """One request's. Whoever gives it counts what goes through it."""
+
+    @property
+    def arrived_s(self) -> float:
+        """When the request came, on `time.monotonic`. Its deadline counts from then: waiting for a permit is in it."""
+
+    @property
+    def running(self) -> int:
+        """As `Sampler.running`."""
+
+    @property
+    def contended(self) -> bool:
+        """Whether other requests wait for a permit: what may turn out not to be needed is then not begun."""
+
+    def prepare(self, script: Script) -> Prepared:
+        """As `Sampler.prepare`."""
+
+    def sample(
+        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
+    ) -> AsyncGenerator[tuple[int, Outcome]]:
+        """As `Sampler.sample`. Audits hold nobody back and go on after the answer."""
+
+    def rating(self) -> AbstractContextManager[None]:
+        """While a meta RM rates a sample: a slow one must not be buried under what a fast engine writes."""

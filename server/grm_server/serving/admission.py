@@ -1,0 +1,282 @@
+"""Who may have samples written, and when. See docs/design/admission.md.
+
+request -> room in the engine, and nobody waits? a permit
+        -> too much waits, or its deadline is too near? refused at once
+        -> waits: fair between tenants, by priority within one
+
+Samples are counted, not requests. What a request has in the engine is known from its permit, through which alone it can
+get there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+
+from grm_server.engine.base import Outcome, Prepared, Sampler, Urgency
+from grm_server.errors import DeadlineExceeded, DeadlineUnreachable, Overloaded
+from grm_server.grm.types import Sample, Script
+from grm_server.pipeline.types import Priority, ScoreRequest
+from grm_server.serving.cost import Cost, cost_of
+from grm_server.serving.fair_queue import FairQueue
+from grm_server.serving.forecast import Forecast
+from grm_server.telemetry.metrics import Metrics
+
+UNKNOWN_S = 5
+"""`Retry-After` before the engine's rate is known."""
+LONGEST_S = 600
+"""`Retry-After` at most: nobody knows what will be after that."""
+_RANKS: dict[Priority, int] = {"high": 0, "normal": 1, "low": 2}
+
+
+class Held:
+    """A permit that was given, or is waited for. See `pipeline.permit`."""
+
+    def __init__(self, admission: Admission, sampler: Sampler, request: ScoreRequest, cost: Cost) -> None:
+        self.arrived_s = time.monotonic()
+        self.request = request
+        self.cost = cost
+        self.begun = self.promised = 0
+        """Samples that were begun; those of the first wave that were not, though their turn has come."""
+        self.given_s: float | None = None
+        self.turn: asyncio.Future[None] | None = None
+        """Where it has to wait."""
+        self._admission = admission
+        self._sampler = sampler
+
+    @property
+    def running(self) -> int:
+        return self._sampler.running
+
+    @property
+    def contended(self) -> bool:
+        return self._admission.waiting > 0
+
+    def prepare(self, script: Script) -> Prepared:
+        return self._sampler.prepare(script)
+
+    async def sample(
+        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
+    ) -> AsyncGenerator[tuple[int, Outcome]]:
+        counted, left, began_s = urgency is not Urgency.AUDIT, len(seeds), time.monotonic()
+        if counted:
+            self._admission.begin(self, left)
+        try:
+            async with aclosing(self._sampler.sample(prepared, seeds, temperature, urgency)) as written:
+                async for place, outcome in written:
+                    left -= 1
+                    if counted:
+                        self._admission.finish(self, outcome, began_s)
+                    yield place, outcome
+        finally:
+            # Of those that were aborted the engine has been told by now.
+            if counted:
+                self._admission.forget(left)
+
+    @contextmanager
+    def rating(self) -> Iterator[None]:
+        self._admission.load(1)
+        try:
+            yield
+        finally:
+            self._admission.load(-1)
+
+    def answered(self, *, in_time: bool) -> None:
+        """Its request has its answer. in_time: not one that a deadline cut."""
+        self._admission.learn(self, in_time=in_time)
+
+
+class Admission:
+    """One engine's. All state is of requests that are there, but for what is usual."""
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        metrics: Metrics,
+        *,
+        capacity: int,
+        max_waiting_samples: int,
+        max_waiting_prompt_tokens: int,
+        template_letters: int,
+    ) -> None:
+        """capacity: samples in the engine from which on requests wait. template_letters: see `cost_of`."""
+        self._sampler = sampler
+        self._metrics = metrics.admission
+        self._capacity = capacity
+        self._max_samples = max_waiting_samples
+        self._max_tokens = max_waiting_prompt_tokens
+        self._template_letters = template_letters
+        self._line: FairQueue[Held] = FairQueue()
+        self._waiting_samples = self._waiting_letters = 0
+        self._given: set[Held] = set()
+        """Permits of requests that are not answered."""
+        self._running = 0
+        """Samples in the engine."""
+        self._load = 0
+        """These, those that are promised to it, and those that the meta RM rates."""
+        self._forecast = Forecast(capacity)
+        self._metrics.waiting_requests.set_function(lambda: len(self._line))
+        self._metrics.waiting_samples.set_function(lambda: self._waiting_samples)
+        self._metrics.waiting_prompt_tokens.set_function(lambda: self._forecast.tokens(self._waiting_letters))
+        self._metrics.running_samples.set_function(lambda: self._running)
+        self._metrics.drain_rate.set_function(lambda: self._forecast.per_s(time.monotonic()) or 0.0)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait."""
+        return len(self._line)
+
+    @asynccontextmanager
+    async def permit(self, request: ScoreRequest) -> AsyncGenerator[Held]:
+        """A permit, when it is this request's turn.
+
+        Raises Overloaded and DeadlineUnreachable at once, and DeadlineExceeded where the turn does not come in time;
+        nothing was generated then.
+        """
+        held = Held(self, self._sampler, request, cost_of(request, self._template_letters))
+        try:
+            if self._line or self._load >= self._capacity:
+                await self._wait(held)
+            else:
+                self._give(held)
+            yield held
+        except DeadlineExceeded:
+            if held.begun:
+                self.learn(held, in_time=False)
+            raise
+        finally:
+            if held.given_s is not None:
+                self._take_back(held)
+
+    async def _wait(self, held: Held) -> None:
+        request, cost = held.request, held.cost
+        self._check_room(cost)
+        self._check_deadline(request)
+        held.turn = asyncio.get_running_loop().create_future()
+        samples = self._forecast.samples(request, cost)
+        place = self._line.push(held, request.tenant, _RANKS[request.priority], samples)
+        self._waiting_samples += cost.samples
+        self._waiting_letters += cost.letters
+        self._forecast.busy(held.arrived_s)
+        try:
+            # When there is no time left even for one sample, its turn would be wasted on it.
+            async with asyncio.timeout(request.deadline_s - self._forecast.least_s):
+                await held.turn
+        except TimeoutError:
+            self._metrics.wait_s.observe(time.monotonic() - held.arrived_s)
+            raise DeadlineExceeded(
+                f"its turn had not come when its deadline of {request.deadline_s:g} s was near, and nothing was "
+                "generated; try again later, or allow more time",
+                details={"finished": 0, "begun": 0},
+            ) from None
+        finally:
+            if place in self._line:
+                self._line.remove(place)
+                self._left(held)
+
+    def _left(self, held: Held) -> None:
+        """It is in the line no longer."""
+        self._waiting_samples -= held.cost.samples
+        self._waiting_letters -= held.cost.letters
+        if not self._line:
+            self._forecast.idle(time.monotonic())
+
+    def _give(self, held: Held) -> None:
+        held.given_s = time.monotonic()
+        held.promised = held.cost.first
+        self._load += held.promised
+        self._given.add(held)
+        self._metrics.wait_s.observe(held.given_s - held.arrived_s)
+
+    def _take_back(self, held: Held) -> None:
+        self._given.discard(held)
+        held.promised, unused = 0, held.promised
+        self.load(-unused)
+
+    def load(self, change: int) -> None:
+        """There is more to do, or less, and room for who is next."""
+        self._load += change
+        while self._line and self._load < self._capacity:
+            held = self._line.pop()
+            self._left(held)
+            self._give(held)
+            assert held.turn is not None
+            # Its caller may have been cancelled a moment ago; it gives the permit back when it runs.
+            if not held.turn.done():
+                held.turn.set_result(None)
+
+    def begin(self, held: Held, count: int) -> None:
+        """Samples go to the engine."""
+        kept = min(count, held.promised)
+        held.promised -= kept
+        self.load(count - kept)
+        held.begun += count
+        self._running += count
+
+    def finish(self, held: Held, outcome: Outcome, began_s: float) -> None:
+        """The engine has written one."""
+        tokens = outcome.prompt_tokens if isinstance(outcome, Sample) else 0
+        self._forecast.finished(held.cost, tokens, began_s, time.monotonic())
+        self.forget(1)
+
+    def forget(self, count: int) -> None:
+        """The engine has so many less."""
+        self._running -= count
+        self.load(-count)
+
+    def learn(self, held: Held, *, in_time: bool) -> None:
+        """What a request took, which begins no more samples but for an audit."""
+        assert held.given_s is not None
+        self._given.discard(held)
+        seconds = time.monotonic() - held.given_s
+        if in_time:
+            self._forecast.answered(held.request.stop, held.begun / held.cost.samples, seconds)
+        else:
+            self._forecast.cut(held.request.stop, seconds)
+
+    def _check_room(self, cost: Cost) -> None:
+        samples, letters = self._waiting_samples, self._waiting_letters
+        for what, waiting, more, most in (
+            ("samples", samples, cost.samples, self._max_samples),
+            ("prompt_tokens", self._forecast.tokens(letters), self._forecast.tokens(cost.letters), self._max_tokens),
+        ):
+            if self._line and waiting + more > most:
+                self._metrics.refused.labels(what).inc()
+                # The line goes on evenly, as far as anyone can tell.
+                after_s = self._turn_s(self._line.cost) * min(1.0, (waiting + more - most) / max(1, waiting))
+                raise Overloaded(
+                    f"{waiting} {what.replace('_', ' ')} wait for the engine already, and there is room for {most}; "
+                    "try again after Retry-After",
+                    retry_after_s=_whole(after_s or UNKNOWN_S),
+                    details={"waiting": waiting, "asked": more, "limit": most},
+                )
+
+    def _check_deadline(self, request: ScoreRequest) -> None:
+        turn_s = self._turn_s(self._line.ahead(request.tenant, _RANKS[request.priority]))
+        judging_s = self._forecast.judging_s(request)
+        late_s = turn_s + judging_s - request.deadline_s
+        if late_s > 0 and not request.patient:
+            self._metrics.refused.labels("deadline").inc()
+            raise DeadlineUnreachable(
+                f"its turn would come in about {turn_s:.1f} s and judging takes {judging_s:.1f} s, more than the "
+                f"{request.deadline_s:g} s until its deadline; try again after Retry-After, or allow more time",
+                retry_after_s=_whole(late_s),
+                param="deadline_s",
+                details={"turn_s": round(turn_s), "judging_s": round(judging_s)},
+            )
+
+    def _turn_s(self, ahead: float) -> float:
+        """Seconds until a request has its turn, behind so many samples that wait; 0 where nobody knows."""
+        coming = sum(
+            max(0.0, self._forecast.samples(held.request, held.cost) - held.begun - held.promised)
+            for held in self._given
+        )
+        return self._forecast.drain_s(ahead + self._load + coming - self._capacity, time.monotonic())
+
+
+def _whole(seconds: float) -> int:
+    """No jitter: clients have it, and whoever comes early is refused once more, which costs nothing."""
+    return max(1, min(LONGEST_S, math.ceil(seconds)))
