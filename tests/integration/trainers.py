@@ -55,7 +55,9 @@ def shuffled(bodies: list[dict[str, Any]], seed: int = 1) -> list[dict[str, Any]
 class Caller:
     """One connection to the app, without a client that would hide when it hangs up."""
 
-    def __init__(self, app: Any, body: Any, path: str = "/reward", query: bytes = b"shape=object") -> None:
+    def __init__(
+        self, app: Any, body: Any, path: str = "/reward", query: bytes = b"shape=object", headers: Any = ()
+    ) -> None:
         self._hang_up = asyncio.Event()
         self._messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
         self._sent: list[Any] = []
@@ -63,7 +65,7 @@ class Caller:
             "type": "http",
             "method": "POST",
             "path": path,
-            "headers": [(b"content-type", b"application/json")],
+            "headers": [(b"content-type", b"application/json"), *headers],
             "query_string": query,
         }
         self._call = asyncio.ensure_future(app(scope, self._receive, self._send))

@@ -74,15 +74,9 @@ class Drawing:
     def flight(self, rate: Rate | None) -> Flight:
         """For the samples of this request, until its deadline."""
 
-        async def rated(trajectory: Trajectory) -> Trajectory:
-            assert rate is not None
-            with self._permit.rating():
-                return await rate(trajectory)
-
         left_s = self._permit.arrived_s + self._request.deadline_s - time.monotonic()
-        return Flight(
-            self._permit.sample, self._request.temperature, left_s, self._read, None if rate is None else rated
-        )
+        rated = None if rate is None else self._counted(rate)
+        return Flight(self._permit.sample, self._request.temperature, left_s, self._read, rated)
 
     async def wave(self, flight: Flight, *, certain: bool) -> AsyncGenerator[Trajectory | Failure]:
         """Launch the next wave and yield its samples as they finish, until the deadline.
@@ -160,6 +154,13 @@ class Drawing:
             completion=sample.completion_tokens,
         )
         return draw
+
+    def _counted(self, rate: Rate) -> Rate:
+        async def rated(trajectory: Trajectory) -> Trajectory:
+            with self._permit.rating():
+                return await rate(trajectory)
+
+        return rated
 
     def _read(self, draw: Draw, outcome: Outcome) -> Trajectory | Failure:
         if isinstance(outcome, Sample):

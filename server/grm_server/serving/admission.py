@@ -42,6 +42,8 @@ class Held:
         self.begun = self.promised = 0
         """Samples that were begun; those of the first wave that were not, though their turn has come."""
         self.given_s: float | None = None
+        self.thought_s: float | None = None
+        """Seconds of waiting that were likeliest; None where nobody knew."""
         self.turn: asyncio.Future[None] | None = None
         """Where it has to wait."""
         self._admission = admission
@@ -154,7 +156,9 @@ class Admission:
     async def _wait(self, held: Held) -> None:
         request, cost = held.request, held.cost
         self._check_room(cost)
-        self._check_deadline(request)
+        held.thought_s = self._drain_s(self._line.ahead(request.tenant, _RANKS[request.priority]))
+        if held.thought_s is not None and not request.patient:
+            self._check_deadline(request, held.thought_s)
         held.turn = asyncio.get_running_loop().create_future()
         samples = self._forecast.samples(request, cost)
         place = self._line.push(held, request.tenant, _RANKS[request.priority], samples)
@@ -166,7 +170,7 @@ class Admission:
             async with asyncio.timeout(request.deadline_s - self._forecast.least_s):
                 await held.turn
         except TimeoutError:
-            self._metrics.wait_s.observe(time.monotonic() - held.arrived_s)
+            self._waited(held, time.monotonic())
             raise DeadlineExceeded(
                 f"its turn had not come when its deadline of {request.deadline_s:g} s was near, and nothing was "
                 "generated; try again later, or allow more time",
@@ -189,7 +193,12 @@ class Admission:
         held.promised = held.cost.first
         self._load += held.promised
         self._given.add(held)
-        self._metrics.wait_s.observe(held.given_s - held.arrived_s)
+        self._waited(held, held.given_s)
+
+    def _waited(self, held: Held, now_s: float) -> None:
+        self._metrics.wait_s.observe(now_s - held.arrived_s)
+        if held.thought_s is not None and not held.request.patient:
+            self._forecast.turned(held.thought_s, now_s - held.arrived_s)
 
     def _take_back(self, held: Held) -> None:
         self._given.discard(held)
@@ -246,30 +255,30 @@ class Admission:
             if self._line and waiting + more > most:
                 self._metrics.refused.labels(what).inc()
                 # The line goes on evenly, as far as anyone can tell.
-                after_s = self._turn_s(self._line.cost) * min(1.0, (waiting + more - most) / max(1, waiting))
+                share = min(1.0, (waiting + more - most) / max(1, waiting))
+                whole_s = self._drain_s(self._line.cost)
                 raise Overloaded(
                     f"{waiting} {what.replace('_', ' ')} wait for the engine already, and there is room for {most}; "
                     "try again after Retry-After",
-                    retry_after_s=_whole(after_s or UNKNOWN_S),
+                    retry_after_s=UNKNOWN_S if whole_s is None else _whole(share * whole_s),
                     details={"waiting": waiting, "asked": more, "limit": most},
                 )
 
-    def _check_deadline(self, request: ScoreRequest) -> None:
-        turn_s = self._turn_s(self._line.ahead(request.tenant, _RANKS[request.priority]))
-        judging_s = self._forecast.judging_s(request)
+    def _check_deadline(self, request: ScoreRequest, thought_s: float) -> None:
+        turn_s, judging_s = self._forecast.turn_s(thought_s), self._forecast.judging_s(request)
         late_s = turn_s + judging_s - request.deadline_s
-        if late_s > 0 and not request.patient:
+        if late_s > 0:
             self._metrics.refused.labels("deadline").inc()
             raise DeadlineUnreachable(
-                f"its turn would come in about {turn_s:.1f} s and judging takes {judging_s:.1f} s, more than the "
+                f"its turn may come as late as in {turn_s:.1f} s and judging takes {judging_s:.1f} s, more than the "
                 f"{request.deadline_s:g} s until its deadline; try again after Retry-After, or allow more time",
                 retry_after_s=_whole(late_s),
                 param="deadline_s",
                 details={"turn_s": round(turn_s), "judging_s": round(judging_s)},
             )
 
-    def _turn_s(self, ahead: float) -> float:
-        """Seconds until a request has its turn, behind so many samples that wait; 0 where nobody knows."""
+    def _drain_s(self, ahead: float) -> float | None:
+        """Seconds until a request has its turn, behind so many samples that wait; None where nobody knows."""
         coming = sum(
             max(0.0, self._forecast.samples(held.request, held.cost) - held.begun - held.promised)
             for held in self._given

@@ -25,13 +25,15 @@ class _Usage:
 
 
 class Forecast:
-    """See the module. It says that nothing takes any time before it knows better."""
+    """See the module."""
 
     def __init__(self, capacity: int) -> None:
         """capacity: samples that the engine has while requests wait."""
         self._capacity = capacity
         self._rate = DrainRate(capacity)
         self._sample_s = Usual()
+        self._late = Usual()
+        """By how much turns come later than was thought, of the time that was thought."""
         self._tokens_per_letter = Usual()
         self._usage: defaultdict[type[StopRule], _Usage] = defaultdict(_Usage)
 
@@ -62,6 +64,23 @@ class Forecast:
         if seconds > (usual.mean or 0.0):
             usual.observe(seconds)
 
+    def turned(self, thought_s: float, waited_s: float) -> None:
+        """A request had its turn, or gave up, after waiting so long, where `drain_s` had said that."""
+        self._late.observe((waited_s - thought_s) / (thought_s + self._grain_s))
+
+    def turn_s(self, thought_s: float) -> float:
+        """Seconds after which a request has its turn at the latest, where `drain_s` says that.
+
+        Under steady overload the queue is always as long as deadlines let it be: if one went by what is likeliest, half
+        of all requests would come too late.
+        """
+        return thought_s + max(0.0, self._late.high) * (thought_s + self._grain_s) if thought_s else 0.0
+
+    @property
+    def _grain_s(self) -> float:
+        """Samples end in bursts, and no turn can be told more exactly."""
+        return (self._sample_s.mean or 0.0) + 0.001
+
     def samples(self, request: ScoreRequest, cost: Cost) -> float:
         """Those that a request will use."""
         share = self._usage[type(request.stop)].share.mean
@@ -90,7 +109,7 @@ class Forecast:
             return self._capacity / self._sample_s.mean
         return rate
 
-    def drain_s(self, samples: float, now_s: float) -> float:
-        """Seconds until so many are finished."""
+    def drain_s(self, samples: float, now_s: float) -> float | None:
+        """Seconds in which so many are finished; None while that is unknown."""
         rate = self.per_s(now_s)
-        return max(0.0, samples) / rate if rate else 0.0
+        return max(0.0, samples) / rate if rate else None

@@ -47,7 +47,7 @@ class Scoring:
         self.tau = calibration.tau if calibration is not None and calibration.model == sampler.model else None
         """The label temperature's parameter; None without a calibration for this model."""
         self._template = template
-        self._admission = admission
+        self.admission = admission
         self._metrics = metrics
         self._priors = priors
         self._guidance = guidance
@@ -63,7 +63,7 @@ class Scoring:
         """
         key = Key(self.sampler.model, task, request.aggregate)
         audit = self._chosen(request)
-        async with self._admission.permit(request) as permit:
+        async with self.admission.permit(request) as permit:
             events = score(
                 request,
                 self._template,

@@ -1,0 +1,103 @@
+"""A server under load, for tests: callers with names, a fake engine that is full, and what must be left in the end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from grm_server.app import create_app
+from grm_server.engine.base import MetaRM
+from grm_server.engine.fake import FakeSampler
+from grm_server.settings import load_settings
+
+ONE = {"query": "Why?", "responses": ["A.", "B."], "k": 1}
+
+
+class Named:
+    """The app behind a door that knows its callers by a header."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        names = [value.decode() for name, value in scope["headers"] if name == b"x-tenant"]
+        scope["state"] = {"tenant": names[0]} if names else {}
+        await self.app(scope, receive, send)
+
+
+class Loaded:
+    """An app and a client of it."""
+
+    def __init__(self, app: FastAPI, client: httpx.AsyncClient, sampler: FakeSampler) -> None:
+        self.app = app
+        self.client = client
+        self.sampler = sampler
+        self._calls: list[asyncio.Task[httpx.Response]] = []
+
+    @property
+    def admission(self) -> Any:
+        return self.app.state.service.scoring.admission
+
+    async def ask(self, tenant: str = "anonymous", *, stream: bool = False, **changes: Any) -> httpx.Response:
+        headers = {"x-tenant": tenant} | ({"accept": "text/event-stream"} if stream else {})
+        return await self.client.post("/v1/rewards", json=ONE | changes, headers=headers)
+
+    def burst(self, count: int, tenant: str = "anonymous", **changes: Any) -> list[asyncio.Task[httpx.Response]]:
+        # Other responses each: identical requests may share a judgement.
+        return [
+            self.begin(tenant, **({"responses": [f"{tenant} {number}.", "B."]} | changes)) for number in range(count)
+        ]
+
+    def begin(self, tenant: str = "anonymous", **changes: Any) -> asyncio.Task[httpx.Response]:
+        call = asyncio.ensure_future(self.ask(tenant, **changes))
+        self._calls.append(call)
+        return call
+
+    async def hang_up(self) -> None:
+        for call in self._calls:
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls)
+
+    async def until_waiting(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while self.admission.waiting < count:
+                await asyncio.sleep(0.002)
+
+    async def until_empty(self) -> None:
+        """Nothing may be left of any request."""
+        async with asyncio.timeout(5):
+            while self.sampler.running or self.admission.waiting:
+                await asyncio.sleep(0.002)
+        left = {name: value for name, value in vars(self.admission).items() if name in EMPTY}
+        assert left == EMPTY
+
+
+async def answers(calls: Sequence[asyncio.Task[httpx.Response]]) -> list[httpx.Response]:
+    """Of all of them, when they are there."""
+    await asyncio.wait(calls)
+    return [call.result() for call in calls]
+
+
+EMPTY = {"_waiting_samples": 0, "_waiting_letters": 0, "_given": set(), "_running": 0, "_load": 0}
+
+
+@asynccontextmanager
+async def loaded(
+    tmp_path: Path, sampler: FakeSampler, *overrides: str, meta_rm: MetaRM | None = None
+) -> AsyncIterator[Loaded]:
+    quiet = (f"cache_dir={tmp_path}", "stopping.rule=fixed", "stopping.audit_share=0", "stopping.speculate_below=0")
+    kind = ("meta_rm.kind=fake",) if meta_rm is not None else ()
+    app = create_app(load_settings({}, (*quiet, *kind, *overrides)), sampler, meta_rm)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(Named(app), raise_app_exceptions=False)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://grm", timeout=60) as client:
+            server = Loaded(app, client, sampler)
+            try:
+                yield server
+            finally:
+                await server.hang_up()

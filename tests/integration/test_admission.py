@@ -1,0 +1,439 @@
+"""Who waits, who is refused, and what is left of them, over HTTP around a fake engine."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grm_server.engine.base import Urgency
+from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.errors import EngineDead
+from tests.integration.judging import LONG
+from tests.integration.load import ONE, Loaded, answers, loaded
+from tests.integration.trainers import Caller, counters, slime
+
+FULL = "admission.max_running_samples=4"
+
+
+class Gate(FakeSampler):
+    """Writes nothing until it is let."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.open = asyncio.Event()
+
+    async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+        self.started += 1
+        try:
+            await self.open.wait()
+        finally:
+            self.started -= 1
+        return await super()._write(prepared, seed, urgency)
+
+
+async def test_one_tenants_burst_does_not_starve_anothers_single_requests(tmp_path: Path) -> None:
+    async with loaded(tmp_path, FakeSampler(delay_s=0.01, max_running=4), FULL) as server:
+        burst = server.burst(150, "trainer", k=4)
+        await server.until_waiting(140)
+        for number in range(5):
+            answer = await server.ask("other", k=1, responses=[f"{number}.", "B."])
+            assert answer.status_code == 200
+        # Its turn came at once, five times; of the burst a few went in between.
+        assert sum(call.done() for call in burst) < 50
+        assert {(await call).status_code for call in burst} == {200}
+        await server.until_empty()
+
+
+async def test_priority_decides_within_a_tenant_and_takes_nothing_from_another(tmp_path: Path) -> None:
+    sampler = Gate(max_running=1)
+    order: list[str] = []
+
+    async def ask(server: Loaded, tenant: str, priority: str) -> None:
+        assert (await server.ask(tenant, priority=priority, responses=[f"{len(order)}", "B."])).status_code == 200
+        order.append(f"{tenant} {priority}")
+
+    async with loaded(tmp_path, sampler, "admission.max_running_samples=1") as server:
+        calls = [server.begin("x")]
+        for tenant, priority in (("A", "low"), ("A", "normal"), ("B", "low"), ("A", "high"), ("A", "high")):
+            calls.append(asyncio.ensure_future(ask(server, tenant, priority)))
+            await server.until_waiting(len(calls) - 1)
+        sampler.open.set()
+        await answers(calls)
+        await server.until_empty()
+    assert [one for one in order if one != "B low"] == ["A high", "A high", "A normal", "A low"]
+    assert order.index("B low") <= 1
+
+
+async def test_too_many_waiting_samples_are_refused_with_the_time_until_there_is_room(tmp_path: Path) -> None:
+    sampler = Gate(delay_s=0.02, max_running=4)
+    async with loaded(tmp_path, sampler, FULL, "admission.max_waiting_samples=400") as server:
+        burst = server.burst(101, k=4)
+        await server.until_waiting(100)
+        unknown = await server.ask(k=4)
+        assert (unknown.status_code, unknown.headers["retry-after"]) == (429, "5")
+        sampler.open.set()
+        # 4 at once in 0.02 s, or somewhat slower.
+        await answers(burst[:30])
+        refused = await server.ask(k=64, responses=LONG, list_size=4)
+        error = refused.json()["error"]
+        metrics = await counters(server.client)
+        assert (refused.status_code, error["code"], error["retryable"]) == (429, "overloaded", True)
+        assert error["details"]["limit"] == 400
+        assert error["details"]["asked"] == 320
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert metrics['grm_refused_requests_total{reason="samples"}'] == 2
+        assert metrics['grm_requests_total{code="overloaded"}'] == 2
+        assert 0 < metrics["grm_waiting_samples"] < 400
+        assert 0 < metrics["grm_drain_rate"] < 200
+        streamed = await server.ask(stream=True, k=64, responses=LONG, list_size=4)
+        assert (streamed.status_code, streamed.json()["error"]["code"]) == (429, "overloaded")
+        await answers(burst)
+        await server.until_empty()
+
+
+async def test_prompts_that_would_fill_memory_are_refused_too(tmp_path: Path) -> None:
+    sampler = Gate()
+    async with loaded(tmp_path, sampler, FULL, "admission.max_waiting_prompt_tokens=9000") as server:
+        burst = server.burst(4) + [server.begin(responses=["word " * 2000, "B."])]
+        await server.until_waiting(1)
+        refused = await server.ask(responses=["word " * 4000, "B."])
+        assert (refused.status_code, refused.json()["error"]["details"]["limit"]) == (429, 9000)
+        assert "prompt tokens" in refused.json()["error"]["message"]
+        small = server.begin()
+        await server.until_waiting(2)
+        sampler.open.set()
+        assert {answer.status_code for answer in await answers([*burst, small])} == {200}
+        await server.until_empty()
+
+
+async def test_a_request_that_is_larger_than_the_queue_waits_where_nobody_else_does(tmp_path: Path) -> None:
+    sampler = Gate()
+    async with loaded(tmp_path, sampler, FULL, "admission.max_waiting_samples=1") as server:
+        burst = server.burst(4)
+        await asyncio.sleep(0.05)
+        large = server.begin(k=8)
+        await server.until_waiting(1)
+        sampler.open.set()
+        assert (await large).status_code == 200
+        await answers(burst)
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) -> None:
+    async with loaded(tmp_path, FakeSampler(delay_s=0.05, max_running=4), FULL) as server:
+        # Teaches it what a sample takes, and its rate.
+        await answers(server.burst(12, k=1))
+        burst = server.burst(200, k=1)
+        await server.until_waiting(190)
+        # 190 samples, 80 a second at best.
+        asked_s = time.monotonic()
+        refused = await server.ask(deadline_s=0.3)
+        assert time.monotonic() - asked_s < 0.3
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["param"]) == (429, "deadline_unreachable", "deadline_s")
+        after_s = int(refused.headers["retry-after"])
+        assert 1 <= after_s <= 20
+        # Another tenant's turn would come in time.
+        assert (await server.ask("other", deadline_s=5)).status_code == 200
+        assert (await server.ask(deadline_s=60)).status_code == 200
+        await answers(burst)
+        # Nobody waits: the same deadline is taken, whatever is usual.
+        assert (await server.ask(deadline_s=0.3)).status_code == 200
+        assert (await server.ask(deadline_s=0.01)).status_code == 504
+        metrics = await counters(server.client)
+        assert metrics['grm_refused_requests_total{reason="deadline"}'] == 1
+        await server.until_empty()
+
+
+async def test_a_turn_that_does_not_come_before_the_deadline(tmp_path: Path) -> None:
+    sampler = Gate()
+    async with loaded(tmp_path, sampler, FULL) as server:
+        burst = server.burst(4)
+        await asyncio.sleep(0.05)
+        answer = await server.ask(deadline_s=0.1)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+        assert answer.json()["error"]["details"] == {"finished": 0, "begun": 0}
+        assert len(sampler.calls) == 4
+        sampler.open.set()
+        await answers(burst)
+        await server.until_empty()
+
+
+async def test_the_deadline_counts_from_arrival_and_not_from_the_permit(tmp_path: Path) -> None:
+    sampler = Gate(delay_s=60)
+    async with loaded(tmp_path, sampler, FULL) as server:
+        burst = [server.begin(deadline_s=0.5, responses=[f"{i}", "B."]) for i in range(4)]
+        await asyncio.sleep(0.05)
+        began_s = time.monotonic()
+        waits = server.begin(deadline_s=0.8)
+        await server.until_waiting(1)
+        # The first four end at 0.5 s; then it has its turn, and 0.3 s.
+        sampler.open.set()
+        assert (await waits).status_code == 504
+        assert time.monotonic() - began_s < 1.2
+        await answers(burst)
+        await server.until_empty()
+
+
+async def test_a_refusal_is_fast_while_a_thousand_wait(tmp_path: Path) -> None:
+    sampler = Gate()
+    async with loaded(tmp_path, sampler, FULL, "admission.max_waiting_samples=1000") as server:
+        burst = server.burst(1004)
+        await server.until_waiting(1000)
+        began_s = time.monotonic()
+        refused = [await server.ask() for _ in range(10)]
+        assert (time.monotonic() - began_s) / 10 < 0.5
+        assert {answer.status_code for answer in refused} == {429}
+        sampler.open.set()
+        assert {answer.status_code for answer in await answers(burst)} == {200}
+        await server.until_empty()
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+async def test_a_caller_who_leaves_while_waiting_is_out_of_the_queue(tmp_path: Path, accept: str) -> None:
+    sampler = Gate()
+    async with loaded(tmp_path, sampler, FULL) as server:
+        burst = server.burst(4)
+        await asyncio.sleep(0.05)
+        caller = Caller(server.app, ONE, "/v1/rewards", b"", [(b"accept", accept.encode())])
+        await server.until_waiting(1)
+        await caller.hang_up()
+        assert server.admission.waiting == 0
+        sampler.open.set()
+        await answers(burst)
+        assert len(sampler.calls) == 4
+        await server.until_empty()
+
+
+async def test_a_waiting_stream_begins_when_its_turn_comes(tmp_path: Path) -> None:
+    sampler = Gate()
+    async with loaded(tmp_path, sampler, FULL) as server:
+        burst = server.burst(4)
+        await asyncio.sleep(0.05)
+        stream = server.begin(stream=True)
+        await server.until_waiting(1)
+        sampler.open.set()
+        answer = await stream
+        assert (answer.status_code, "event: rewards" in answer.text) == (200, True)
+        await answers(burst)
+        await server.until_empty()
+
+
+class TestThePermitIsGivenBack:
+    """However a request ends, the next one has its place: with room for one sample there is none to lose."""
+
+    async def ended(self, tmp_path: Path, sampler: FakeSampler, status: int, code: str, **changes: Any) -> None:
+        async with loaded(tmp_path, sampler, "admission.max_running_samples=1") as server:
+            for _ in range(3):
+                answer = await server.ask(**changes)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+                await server.until_empty()
+
+    async def test_after_a_deadline(self, tmp_path: Path) -> None:
+        await self.ended(tmp_path, FakeSampler(delay_s=60), 504, "deadline_exceeded", deadline_s=0.05)
+
+    async def test_after_too_few_votes(self, tmp_path: Path) -> None:
+        await self.ended(tmp_path, FakeSampler(["no"] * 12), 502, "too_few_votes", k=4)
+
+    async def test_after_a_prompt_that_is_too_long(self, tmp_path: Path) -> None:
+        await self.ended(tmp_path, FakeSampler(max_model_len=300), 400, "prompt_too_long", responses=["w " * 600, "B."])
+
+    async def test_after_the_engines_death(self, tmp_path: Path) -> None:
+        class Dying(FakeSampler):
+            async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+                self.started += 1
+                self.aborted += 1
+                raise EngineDead("died")
+
+        await self.ended(tmp_path, Dying(), 503, "engine_dead", k=4)
+
+    async def test_after_an_error_that_nobody_foresaw(self, tmp_path: Path) -> None:
+        class Broken(FakeSampler):
+            async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+                raise RuntimeError("broken")
+
+        await self.ended(tmp_path, Broken(), 500, "internal_error", k=4)
+
+    @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+    async def test_after_a_caller_who_left(self, tmp_path: Path, accept: str) -> None:
+        sampler = FakeSampler(delay_s=60)
+        async with loaded(tmp_path, sampler, "admission.max_running_samples=1") as server:
+            for _ in range(3):
+                caller = Caller(server.app, ONE | {"k": 4}, "/v1/rewards", b"", [(b"accept", accept.encode())])
+                async with asyncio.timeout(5):
+                    while not sampler.running:
+                        await asyncio.sleep(0.002)
+                await caller.hang_up()
+                await server.until_empty()
+
+    async def test_after_an_early_stop_and_its_audit(self, tmp_path: Path) -> None:
+        sampler = FakeSampler(["9, 2}", "2, 9}"] * 40, delay_s=0.02)
+        overrides = ("admission.max_running_samples=1", "stopping.audit_share=1")
+        async with loaded(tmp_path, sampler, *overrides) as server:
+            for _ in range(3):
+                answer = await server.ask(k=16, seed=5, stop={"rule": "decided"})
+                assert answer.status_code == 200
+            await server.until_empty()
+
+    async def test_after_a_meta_rms_failure(self, tmp_path: Path) -> None:
+        meta_rm = FakeMetaRM()
+        await meta_rm.close()
+        async with loaded(tmp_path, FakeSampler(), "admission.max_running_samples=1", meta_rm=meta_rm) as server:
+            for _ in range(2):
+                assert (await server.ask(aggregate="meta_hinge", k=4)).status_code == 503
+                await server.until_empty()
+
+
+async def test_an_audit_holds_nobody_back(tmp_path: Path) -> None:
+    class Judge(FakeSampler):
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            self.delay_s = 60.0 if urgency is Urgency.AUDIT else 0.0
+            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
+            self.outcomes.append(", ".join("9" if "B." in text else "3" for text in shown) + "}")
+            return await super()._write(prepared, seed, urgency)
+
+    sampler = Judge()
+    async with loaded(tmp_path, sampler, "admission.max_running_samples=1", "stopping.audit_share=1") as server:
+        for _ in range(2):
+            answer = await server.ask(k=16, stop={"rule": "decided"})
+            assert (answer.status_code, answer.json()["stop_reason"]) == (200, "decided")
+        assert sampler.running >= 12
+        assert (await counters(server.client))["grm_running_samples"] == 0
+
+
+async def test_what_may_not_be_needed_is_not_begun_while_others_wait(tmp_path: Path) -> None:
+    async with loaded(tmp_path, FakeSampler(delay_s=0.01), FULL, "stopping.speculate_below=100") as server:
+        alone = await server.ask(k=16, stop={"rule": "precision", "se": 1e-9})
+        assert (alone.status_code, Urgency.SPECULATIVE in server.sampler.urgencies) == (200, True)
+        server.sampler.urgencies.clear()
+        burst = server.burst(20, k=16, stop={"rule": "precision", "se": 1e-9})
+        await server.until_waiting(15)
+        began = Urgency.SPECULATIVE in server.sampler.urgencies
+        await answers(burst)
+        assert not began
+        await server.until_empty()
+
+
+async def test_a_slow_meta_rm_is_not_buried(tmp_path: Path) -> None:
+    meta_rm, most = FakeMetaRM(delay_s=0.05), 0
+    async with loaded(tmp_path, FakeSampler(), FULL, meta_rm=meta_rm) as server:
+        burst = server.burst(60, k=1, aggregate="meta_hinge")
+        while not all(call.done() for call in burst):
+            most = max(most, meta_rm.rating)
+            await asyncio.sleep(0.002)
+        assert {call.result().status_code for call in burst} == {200}
+        await server.until_empty()
+    assert most <= 8
+
+
+class TestTrainers:
+    async def test_a_group_waits_for_its_turn_though_it_may_come_too_late(self, tmp_path: Path) -> None:
+        overrides = (FULL, "grouping.idle_s=0.01", "judge.k=1", "trainers.slime.timeout_s=2")
+        async with loaded(tmp_path, FakeSampler(delay_s=0.05, max_running=4), *overrides) as server:
+            await answers(server.burst(12))
+            server.burst(400)
+            await server.until_waiting(390)
+            # Five seconds of work are before it, and its client gives up after two.
+            answer = await server.client.post("/reward?shape=object", json=slime("Why?", "A."))
+            assert (answer.status_code, answer.json()["reward"], answer.json()["judgement"]) == (200, 5.5, None)
+            metrics = await counters(server.client)
+            assert metrics['grm_requests_total{code="deadline_exceeded"}'] == 1
+            assert 'grm_refused_requests_total{reason="deadline"}' not in metrics
+            await server.hang_up()
+            await server.until_empty()
+
+    async def test_of_a_full_queue_a_trainer_gets_what_it_gets_of_any_failure(self, tmp_path: Path) -> None:
+        sampler = Gate()
+        overrides = (FULL, "grouping.idle_s=0.01", "judge.k=1", "admission.max_waiting_samples=10")
+        async with loaded(tmp_path, sampler, *overrides) as server:
+            burst = server.burst(14)
+            await server.until_waiting(10)
+            answer = await server.client.post("/reward?shape=object", json=slime("Why?", "A."))
+            assert (answer.status_code, answer.json()["reward"], answer.json()["judgement"]) == (200, 5.5, None)
+            chat = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "A."}]}
+            refused = await server.client.post("/v1/chat/completions", json=chat)
+            assert (refused.status_code, "retry-after" in refused.headers) == (429, True)
+            call = {"query": "Why?", "documents": ["A.", "B."]}
+            refused = await server.client.post("/v1/rerank", json=call)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
+            sampler.open.set()
+            await answers(burst)
+            await server.until_empty()
+
+    async def test_the_url_says_the_priority(self, tmp_path: Path) -> None:
+        sampler = Gate(max_running=1)
+        overrides = ("admission.max_running_samples=1", "grouping.idle_s=0.01", "judge.k=1")
+        async with loaded(tmp_path, sampler, *overrides) as server:
+            burst = server.burst(20)
+            await server.until_waiting(19)
+            first = asyncio.ensure_future(server.client.post("/reward?priority=high", json=slime("Why?", "A.")))
+            await server.until_waiting(20)
+            sampler.open.set()
+            sampler.delay_s = 0.01
+            assert (await first).status_code == 200
+            assert sum(call.done() for call in burst) <= 3
+            await answers(burst)
+            wrong = await server.client.post("/reward?priority=urgent", json=slime("Why?", "A."))
+            assert wrong.status_code == 422
+
+    async def test_two_tenants_never_share_a_group_a_reward_or_a_slot(self, tmp_path: Path) -> None:
+        async with loaded(tmp_path, FakeSampler(), "judge.k=1", "grouping.idle_s=0.5") as server:
+
+            async def post(tenant: str, **more: Any) -> Any:
+                body = slime("Why?", "A.", **more)
+                answer = await server.client.post("/reward?shape=object&n=1", json=body, headers={"x-tenant": tenant})
+                assert answer.status_code == 200, answer.text
+                return answer.json()
+
+            one, same, other = await post("A"), await post("A"), await post("B")
+            assert one["judgement"] == same["judgement"] != other["judgement"]
+            assert one["reward"] == other["reward"]
+            # The slot is taken, by a response of another trainer.
+            named = {"group": "g", "slot": 0}
+            await post("A", **named)
+            body = slime("Why?", "Another.", **named)
+            answers = [
+                await server.client.post("/reward?n=1", json=body, headers={"x-tenant": tenant}) for tenant in "AB"
+            ]
+            assert [answer.status_code for answer in answers] == [409, 200]
+
+
+async def test_ten_times_more_than_it_can_do(tmp_path: Path) -> None:
+    """It goes on doing what it can; the rest is refused; whoever is taken has an answer in time."""
+    sampler = FakeSampler(delay_s=0.4, max_running=16)
+    overrides = ("admission.max_running_samples=20",)
+    async with loaded(tmp_path, sampler, *overrides) as server:
+        # Half of the time it has little to do, which must not make it seem slow.
+        for _ in range(5):
+            await server.ask()
+        finished, began_s = sampler.finished, time.monotonic()
+        await answers(server.burst(50, k=4))
+        peak = (sampler.finished - finished) / (time.monotonic() - began_s)
+        # Of 4 samples each, with 3 s of time.
+        calls: list[asyncio.Task[Any]] = []
+        took: list[tuple[int, float, int]] = []
+
+        async def one(number: int) -> None:
+            asked_s = time.monotonic()
+            answer = await server.ask(k=4, deadline_s=3, responses=[f"{number}.", "B."])
+            samples = answer.json()["usage"]["samples"] if answer.status_code == 200 else 0
+            took.append((answer.status_code, time.monotonic() - asked_s, samples))
+
+        finished, began_s, number = sampler.finished, time.monotonic(), 0
+        while (now_s := time.monotonic()) < began_s + 8:
+            while number < (now_s - began_s) * 10 * peak / 4:
+                calls.append(asyncio.ensure_future(one(number)))
+                number += 1
+            await asyncio.sleep(0.005)
+        await asyncio.wait(calls)
+        useful = sum(samples for _, _, samples in took) / (time.monotonic() - began_s)
+        await server.until_empty()
+    statuses = {status for status, _, _ in took}
+    assert statuses <= {200, 429, 504}
+    count = {wanted: sum(status == wanted for status, _, _ in took) for wanted in (200, 429, 504)}
+    # Generous bounds: the machine that tests run on may be busy with others.
+    assert useful > 0.6 * peak
+    assert count[429] > 0.5 * len(took)
+    assert count[504] <= max(3, 0.2 * count[200])
+    assert sorted(seconds for status, seconds, _ in took if status == 429)[count[429] // 2] < 0.5
