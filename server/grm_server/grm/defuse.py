@@ -24,8 +24,8 @@ SECTIONS = (
 # Control characters but tab and line ends. No reader sees them, and some tokenizers drop them without a word.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
-# Every repeat is bounded, or possessive and begins where no other match can: a long run costs linear time. Each group is
-# what is rewritten.
+# Every repeat is bounded, or possessive and begins where no other match can: a long run costs linear time. What is
+# rewritten stands in the groups.
 _BEFORE = r"(?:\A|(?<=[^\W_]))([\W_]*+)"
 _GAP = r"[\W_]*+"
 _FENCE = re.compile(rf"{_BEFORE}the{_GAP}(?:begin|end)(?![^\W\d_])", re.IGNORECASE)

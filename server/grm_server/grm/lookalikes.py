@@ -1,4 +1,4 @@
-"""Text as a reader sees it who does not look closely: what hides in other alphabets, styles and invisible characters."""
+"""Text as a careless reader sees it: without the invisible, and with plain letters for those that look like them."""
 
 from __future__ import annotations
 
