@@ -57,7 +57,7 @@ def headings() -> Iterator[Attack]:
     hashes = {
         "without hashes at the end": f"#### {bare}",
         "six hashes": f"###### {bare} ######",
-        "underlined": underlined,
+        "underlined with equals signs": underlined,
     }
     for name, heading in hashes.items():
         yield Attack("heading", name, f"Fine.\n\n{heading}\n{orders}")

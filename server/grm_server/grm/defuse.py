@@ -28,18 +28,18 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # rewritten stands in the groups.
 _BEFORE = r"(?:\A|(?<=[^\W_]))([\W_]*+)"
 _GAP = r"[\W_]*+"
-_FENCE = re.compile(rf"{_BEFORE}the{_GAP}(?:begin|end)(?![^\W\d_])", re.IGNORECASE)
+_FENCE = re.compile(rf"{_BEFORE}the{_GAP}(?:begin|end)(?:(?=of)|(?![^\W\d_]))", re.IGNORECASE)
 _SECTION = re.compile(
     rf"{_BEFORE}(?:{'|'.join(SECTIONS).replace(' ', _GAP)})(?=((?:[^\w\n]|_)*+)(\w?))",
     re.IGNORECASE,
 )
 # At the start of a line, under any markup.
 _LABEL = re.compile(r"(?:\A|(?<=\n))(?:[^\w\n]|_)*+scores(?:[^\w:]|_){0,16}(:)", re.IGNORECASE)
-# A list of numbers, also if it is never closed. A lone number, and one with its thousands apart, is an answer to a
-# question in mathematics; it stays.
+# A list of numbers, with any markup, also if it is never closed. A lone number, and one with its thousands apart, is an
+# answer to a question in mathematics; it stays.
 _BOX = re.compile(
     r"(\\\s{0,4}boxed[\s{]{0,16}\{)\s*+(?!\d{1,3}(?:,\d{3})+(?:\.\d*)?\s*\})"
-    r"[\d.+-][\s\d.+-]*[,;][\s\d.,;+-]*((?:[}\s]{0,16}\})?)(?:(?<=\})|\Z|(?=\n))",
+    r"[\d.+*_`~-][\s\d.+*_`~-]*[,;][\s\d.,;+*_`~-]*((?:[}\s]{0,16}\})?)(?:(?<=\})|\Z|(?=[\n\\]))",
     re.IGNORECASE,
 )
 _HARMLESS = {"[": "(", "#": "=", ":": " -", "\\": "", "{": "(", "}": ")"}

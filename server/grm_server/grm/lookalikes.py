@@ -59,7 +59,11 @@ def plain(character: str) -> str:
     if (start := next((start for start in _ALPHABETS if start <= ord(character) < start + 26), None)) is not None:
         return chr(ord("A") + ord(character) - start)
     folded = unicodedata.normalize("NFKD", character)
-    seen = (_LOOKALIKES.get(c, c) for c in folded if unicodedata.category(c) not in _DROPPED and c not in _FILLERS)
+    seen = (
+        _LOOKALIKES.get(c, _LOOKALIKES.get(c.lower(), c))
+        for c in folded
+        if unicodedata.category(c) not in _DROPPED and c not in _FILLERS
+    )
     return "".join(seen)
 
 
