@@ -53,7 +53,7 @@ def of(family: str) -> list[Attack]:
 
 
 def around(text: str, place: int, n: int) -> tuple[str, str]:
-    """What stands before and after the response at a place, fences included. All fences must be there once, in order."""
+    """What stands before and after the response at a place, fences included; all fences must be there, in order."""
     fences = re.findall(r"^\[The (Begin|End) of Response (\d+)\]$", text, re.MULTILINE)
     assert fences == [(kind, str(p + 1)) for p in range(n) for kind in ("Begin", "End")]
     begin, end = f"[The Begin of Response {place + 1}]\n", f"\n[The End of Response {place + 1}]"
