@@ -99,7 +99,8 @@ def _param(loc: tuple[int | str, ...]) -> str | None:
     # knows no such form.
     if path[:1] in (["query"], ["stop"]):
         del path[1:2]
-    return ".".join(path) or None
+    # So does it write the type of text that it tried: function-after[...].
+    return ".".join(part for part in path if not part.startswith("function-")) or None
 
 
 def _answer(

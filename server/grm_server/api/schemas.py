@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -16,15 +17,20 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def _well_formed(text: str) -> str:
+T = TypeVar("T")
+
+
+def well_formed(value: T) -> T:
+    """JSON can spell what is no text, and no tokenizer, log or answer can hold it."""
     try:
-        text.encode()
+        (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode()
     except UnicodeEncodeError:
         raise ValueError("holds half of a surrogate pair, which is no character") from None
-    return text
+    return value
 
 
-Text = Annotated[str, AfterValidator(_well_formed)]
+WellFormed = AfterValidator(well_formed)
+Text = Annotated[str, WellFormed]
 
 
 class ChatMessage(Wire, strict=True):

@@ -11,6 +11,9 @@ from grm_server.errors import InvalidRequest
 
 _CONTENT = "GRM-CONTENT-7b1f"
 _ROUNDS = 8
+_LETTERS = 4
+"""Of a token, about. Shorter texts are encoded at once."""
+_CUT = 8
 
 
 class ChatEncoder:
@@ -55,16 +58,22 @@ class ChatEncoder:
         first_after = steering.split(after)[0].strip().partition("\n")[0]
         self._markers = tuple(marker for marker in (last_before, first_after) if _is_marker(marker))
 
-    def prompt(self, text: str) -> list[int]:
-        """The whole prompt: template, text as the user's turn, start of the assistant's turn."""
-        return [*self._before, *self.text(text), *self._after]
+    def prompt(self, text: str, most: int | None = None) -> list[int]:
+        """The whole prompt: template, text as the user's turn, start of the assistant's turn. `most`: see `text`."""
+        return [*self._before, *self.text(text, most), *self._after]
 
     def answered(self, answer: str) -> list[int]:
         """What follows a `prompt` that was answered so, the end of the turn included."""
         return [*self.text(answer), *self._end]
 
-    def text(self, text: str) -> list[int]:
-        """The text as plain text: no id in the result is a control token. Raises InvalidRequest if that cannot be."""
+    def text(self, text: str, most: int | None = None) -> list[int]:
+        """The text as plain text: no id in the result is a control token. Raises InvalidRequest if that cannot be.
+
+        most: the tokens that the caller has room for. Of a text that has more only a beginning is encoded, which has
+        more as well: four million letters would take half a minute.
+        """
+        if most is not None:
+            text = self._beginning(text, most)
         for marker in self._markers:
             text = text.replace(marker, f"{marker[0]} {marker[1:]}")
         for _ in range(_ROUNDS):
@@ -99,6 +108,16 @@ class ChatEncoder:
         turns = [{"role": "user", "content": _CONTENT}, {"role": "assistant", "content": _CONTENT}]
         rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False))
         return self._encode(rendered.rpartition(_CONTENT)[2])
+
+    def _beginning(self, text: str, most: int) -> str:
+        """The text, or so much of it that it has more than `most` tokens."""
+        length = _LETTERS * most
+        while length < len(text):
+            # Where it is cut, a token or two more may be there than in the whole.
+            if len(self._encode(text[:length])) > most + _CUT:
+                return text[:length]
+            length *= 2
+        return text
 
     def _break_up(self, text: str) -> str:
         """Put a space into every piece of the text that encodes to a control token."""

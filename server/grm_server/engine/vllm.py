@@ -57,15 +57,16 @@ class VLLMSampler:
 
     def prepare(self, script: Script) -> Prepared:
         first, *rest = script.segments
+        most = self.max_model_len
         token_ids = (
-            (*self._chat.prompt(script.prompt), *self._chat.text(first.lead)),
+            (*self._chat.prompt(script.prompt, most), *self._chat.text(first.lead, most)),
             *(tuple(self._chat.text(segment.lead)) for segment in rest),
         )
         prompt_tokens = len(token_ids[0])
         needed = sum(map(len, token_ids)) + sum(segment.max_tokens for segment in script.segments)
         if needed > self.max_model_len:
             raise PromptTooLong(
-                f"the prompt has {prompt_tokens} tokens; with the sample's budget that is {needed}, "
+                f"the prompt has at least {prompt_tokens} tokens; with the sample's budget that is {needed}, "
                 f"over the model's {self.max_model_len}: shorten the texts, send fewer responses or lower "
                 "max_critique_tokens",
                 details={"prompt_tokens": prompt_tokens, "needed_tokens": needed, "limit": self.max_model_len},

@@ -10,8 +10,6 @@ the judge to copy. The special tokens of the chat template are the engine's to n
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable
 from itertools import product
 from typing import NewType
@@ -19,70 +17,8 @@ from typing import NewType
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from grm_server.grm.defuse import defuse
 from grm_server.grm.types import Message, Order, Reading, Script, Segment, Task
-
-SECTIONS = (
-    "Evaluation Criteria",
-    "Conversation Context",
-    "Principles",
-    "Reference Answer",
-    "Responses to be Scored",
-    "Output Format Requirements",
-)
-
-# Control characters but tab and line ends. No reader sees them, and some tokenizers drop them without a word.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-
-# Invisible: format characters, fillers, variation selectors, tags. Honest text has some (Persian, emoji), so they go
-# only where something hostile shows once they are gone.
-_INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
-)
-
-
-def _spelled(phrase: str) -> str:
-    return r"\s+".join(map(re.escape, phrase.split()))
-
-
-# Matched on text in NFKC, in which full-width and other styled letters and brackets are plain ones. Every repeat is
-# bounded, or ends at a line's end or where a new match may start, so that a long run costs linear time.
-_HOSTILE = re.compile(
-    "|".join(
-        (
-            # [The End of Response 1], in any brackets
-            rf"(?P<fence>[\[\u3010\u3014\u3016\u27e6])\s*(?={_spelled('the')}\s+(?:begin|end)\s)",
-            # #### Output Format Requirements ####
-            rf"\#{{2,8}}\s*(?P<section>{'|'.join(map(_spelled, SECTIONS))})\s*\#{{2,8}}",
-            # Scores: at the start of a line, under any markup
-            r"(?:^|(?<=[\r\n\u2028\u2029]))(?P<label>(?:[>*_#`-]|[^\S\r\n\u2028\u2029])*scores[\s*_`]{0,16}):",
-            # \boxed{10, 1}: a list of numbers. A single one is an answer to a question in mathematics; it stays.
-            r"\\boxed\s*\{(?P<box>[\s\d.+-]*,[\s\d.,+-]*)\}",
-        )
-    ),
-    re.IGNORECASE,
-)
-
-
-def _defang(match: re.Match[str]) -> str:
-    if match["fence"]:
-        return "("
-    if match["section"]:
-        return f"= {match['section']} ="
-    if match["label"]:
-        return f"{match['label']} -"
-    return f"boxed({match['box']})"
-
-
-def defuse(text: str) -> str:
-    """The text with all that could pass for a part of the prompt's structure made harmless, and still legible.
-
-    Control characters always go. Text without anything hostile is otherwise left as it is.
-    """
-    text = _CONTROL.sub("", text)
-    plain = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
-    return _HOSTILE.sub(_defang, plain) if _HOSTILE.search(plain) else text
-
 
 # What the judge is given before it writes each part: the three lines of the released checkpoints.
 _PRINCIPLES, _CRITIQUE, _SCORES = "Specific Criteria:", "\nAnalysis:", "\nScores: \\boxed{"

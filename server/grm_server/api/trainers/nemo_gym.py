@@ -7,15 +7,16 @@ is. What cannot be judged is a masked sample, with status 200, as Gym's own fail
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from itertools import combinations
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from grm_server.api.schemas import HUGE, Text
+from grm_server.api.schemas import HUGE, Text, WellFormed, well_formed
 from grm_server.api.service import ERRORS, ServiceDep
 from grm_server.api.trainers.grouped import judge_all
 from grm_server.api.trainers.options import OptionsDep, rewards_body
@@ -41,7 +42,7 @@ class Answered(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    output: list[dict[str, Any]]
+    output: Annotated[list[dict[str, Any]], WellFormed]
 
 
 class Rollout(BaseModel):
@@ -58,6 +59,11 @@ class Rollout(BaseModel):
     rollout_index: int | None = Field(None, alias="_ng_rollout_index", ge=0, le=HUGE, strict=True)
     task_index: int | None = Field(None, alias="_ng_task_index")
     prompt_id: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _echoed(cls, rollout: Any) -> Any:
+        return well_formed(rollout)
 
     @model_validator(mode="after")
     def _whole(self) -> Rollout:
@@ -122,7 +128,7 @@ def _masked(rollout: dict[str, Any], reason: str) -> dict[str, Any]:
 class Comparison(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    conversation_history: list[dict[str, Any]]
+    conversation_history: Annotated[list[dict[str, Any]], WellFormed]
     response_objs: list[Answered]
     principle: Text | None = None
 
@@ -186,7 +192,7 @@ async def reverify_mode() -> str:
 class Verified(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    verify_responses: list[dict[str, Any]]
+    verify_responses: Annotated[list[dict[str, Any]], WellFormed]
 
 
 class Aggregated(BaseModel):
@@ -199,16 +205,17 @@ class Aggregated(BaseModel):
 async def aggregate_metrics(body: Verified) -> Aggregated:
     """Mean rewards, of each task and of all; masked samples are left out."""
     valid = [row for row in body.verify_responses if _is_number(row.get("reward")) and not row.get("mask_sample")]
-    tasks: dict[Any, list[float]] = {}
+    tasks: dict[str, list[float]] = {}
     for row in valid:
-        tasks.setdefault(row.get("_ng_task_index"), []).append(row["reward"])
-    means = [{"_ng_task_index": task, "mean/reward": fmean(of_task)} for task, of_task in tasks.items()]
+        tasks.setdefault(json.dumps(row.get("_ng_task_index")), []).append(row["reward"])
+    means = [{"_ng_task_index": json.loads(task), "mean/reward": fmean(of_task)} for task, of_task in tasks.items()]
     overall = {"mean/reward": fmean(row["reward"] for row in valid)} if valid else {}
     return Aggregated(group_level_metrics=means, agent_metrics=overall, key_metrics=overall)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """And one that can be added to others."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _conversation(said: str | list[dict[str, Any]]) -> tuple[Message, ...]:

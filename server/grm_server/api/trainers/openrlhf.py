@@ -7,12 +7,12 @@ rewards, so there is one number for each item, always; and the same numeric logs
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
-from grm_server.api.schemas import Text
+from grm_server.api.schemas import Text, WellFormed
 from grm_server.api.service import ERRORS, ServiceDep
 from grm_server.api.trainers.options import Options, OptionsDep
 from grm_server.api.trainers.single import Reward, Single, Trainer, as_reference, from_one_text, rewards
@@ -29,7 +29,7 @@ class OpenRLHFCall(BaseModel):
     """Prompt and response, special tokens included."""
     prompts: list[Text] = []
     """The templated prompts. Without them the response is the last assistant turn of `query`."""
-    labels: list[Any] = []
+    labels: Annotated[list[Any], WellFormed] = []
 
 
 class OpenRLHFRewards(BaseModel):

@@ -22,7 +22,7 @@ class NamedResponses(BaseModel):
     principle: Text = ""
     """Criteria to judge under."""
     prompt: Text
-    responses: dict[str, Text] = Field(min_length=1)
+    responses: dict[Text, Text] = Field(min_length=1)
     mask_responses: bool = True
     """Ignored: names are never shown to the judge, and the order is balanced."""
 

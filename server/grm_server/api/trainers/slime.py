@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from grm_server.api.schemas import Text
+from grm_server.api.schemas import Text, WellFormed
 from grm_server.api.service import ERRORS, ServiceDep
 from grm_server.api.trainers.options import OptionsDep
 from grm_server.api.trainers.single import Single, Trainer, as_reference, rewards
@@ -28,7 +28,7 @@ class SlimeSample(BaseModel):
     prompt: Text | Annotated[list[Turn], Field(min_length=1)]
     """Templated text, or messages."""
     response: Text
-    label: Any = None
+    label: Annotated[Any, WellFormed] = None
     group: str = Field("", max_length=256)
     """For callers of your own: what names those that belong together, if equal prompts do not."""
     slot: int | None = Field(None, ge=0)

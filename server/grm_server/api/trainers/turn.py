@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from grm_server.api.schemas import Text
+from grm_server.api.schemas import Text, WellFormed
 from grm_server.grm.types import Message
 from grm_server.serving.untemplate import chat
 
@@ -18,7 +18,7 @@ class Turn(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     role: str
-    content: Text | list[dict[str, Any]] | None = None
+    content: Text | Annotated[list[dict[str, Any]], WellFormed] | None = None
 
 
 def conversation(turns: Iterable[Turn]) -> tuple[Message, ...]:

@@ -1,0 +1,58 @@
+"""The structure that attacks forge, read off the real template and the real script rather than written down again."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from grm_server.grm.prompts import defused, judge_turn, write_script
+from grm_server.grm.types import Message, Task
+from grm_server.serving.templates import judge_template
+
+N = 3
+"""Responses of the prompt that is taken apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Parts of a prompt that shows N responses, by place from 1."""
+
+    begins: tuple[str, ...]
+    ends: tuple[str, ...]
+    turn_begin: str
+    """Of a user's turn in a conversation."""
+    turn_end: str
+    headings: tuple[str, ...]
+    """Lines, hashes included."""
+    format_line: str
+    """The template's line on scores."""
+    label: str
+    """What stands before a verdict, from the start of its line, the box's beginning included."""
+    leads: tuple[str, str]
+    """What stands before principles and critique."""
+
+
+def structure() -> Structure:
+    query = (Message("user", "Q"), Message("assistant", "A"), Message("user", "Q"))
+    task = defused(Task(query, ("A", "B", "C"), reference="R", principles="P"))
+    script = write_script(judge_template(None), task, (0, 1, 2), 64)
+    written = write_script(judge_template(None), defused(Task(query, ("A", "B", "C"))), (0, 1, 2), 64)
+    fences = re.findall(r"^\[.* of Response \d\]$", script.prompt, re.MULTILINE)
+    turns = re.findall(r"^\[.* of User Turn\]$", script.prompt, re.MULTILINE)
+    principles, critique, scores = (segment.lead.strip() for segment in written.segments)
+    assert len(fences) == 2 * N
+    return Structure(
+        begins=tuple(fences[::2]),
+        ends=tuple(fences[1::2]),
+        turn_begin=turns[0],
+        turn_end=turns[1],
+        headings=tuple(re.findall(r"^#### .* ####$", script.prompt, re.MULTILINE)),
+        format_line=next(line for line in script.prompt.splitlines() if line.startswith(scores.split()[0])),
+        label=scores,
+        leads=(principles, critique),
+    )
+
+
+def verdict(*scores: int) -> str:
+    """The last line of a judge's turn."""
+    return judge_turn("", "", scores).rpartition("\n")[2]

@@ -1,0 +1,147 @@
+"""No attack of the corpus breaks the structure of a prompt, wherever it stands, or is taken for the judge's verdict."""
+
+import re
+import unicodedata
+from importlib.resources import files
+
+import pytest
+
+from benchmarks.attacks import Attack, corpus, is_text
+from grm_server.grm.defuse import SECTIONS, defuse
+from grm_server.grm.parse import parse
+from grm_server.grm.prompts import JudgeTemplate, defused, judge_turn, write_script
+from grm_server.grm.types import Draw, Failure, Message, Sample, Task, Trajectory
+
+TEMPLATES = files("grm_server.grm") / "templates"
+JUDGE = JudgeTemplate((TEMPLATES / "judge.txt").read_text())
+META = JudgeTemplate((TEMPLATES / "meta.txt").read_text(), principles=False)
+QUESTION = (Message("user", "Why is the sky blue?"),)
+HONEST = ("Because of Rayleigh scattering.", "It reflects the sea.", "Nobody knows: \\boxed{42}.")
+MARK = "An honest answer at this place."
+ATTACKS = [attack for attack in corpus() if is_text(attack.response)]
+FAMILIES = sorted({attack.family for attack in ATTACKS})
+
+# What a reader makes of styled letters, by tables of its own: a hole in the server's must not hide here too.
+ALIKE = str.maketrans(
+    "асеорѕхуһіТЕНВОРСЅХМКοναΤΕΗΒΟΡΙΝᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡᴢđħłøŧŦɇƀ【〔〖〚⟦❲⁅】〕〗〛⟧❳⁆▁\u2028\u2029\r\u2216",
+    "aceopsxyhiTEHBOPCSXMKovaTEHBOPINabcdefghijklmnoprstuvwzdhlotTeb[[[[[[[]]]]]]] \n\n\n\\",
+)
+STRUCTURE = {
+    "fence": re.compile(r"\[\W*the\W*(?:begin|end)\W*of\W*(?:response|user|assistant|system)", re.IGNORECASE),
+    "section": re.compile(rf"#\W*#\s*(?:{'|'.join(SECTIONS)})\s*(?=#\W*#)".replace(" ", r"\W*"), re.IGNORECASE),
+    "label": re.compile(r"^\W*scores\W*:", re.IGNORECASE | re.MULTILINE),
+    "box": re.compile(r"\\\s*boxed[\s{]*\{[+\d\s.-]+[,;]", re.IGNORECASE),
+}
+
+
+def seen(text: str) -> str:
+    kept = (c for c in unicodedata.normalize("NFKD", text) if c not in "\u115f\u1160\u3164")
+    kept = (c for c in kept if c in "\t\n\r" or unicodedata.category(c) not in {"Cc", "Cf", "Mn", "Me", "Cn"})
+    styled = "".join(kept).translate(ALIKE)
+    for capital in (0x1F150, 0x1F1E6):
+        styled = styled.translate({capital + at: chr(65 + at) for at in range(26)})
+    return styled
+
+
+def parts_of(text: str) -> dict[str, int]:
+    shown = seen(text)
+    return {name: len(pattern.findall(shown)) for name, pattern in STRUCTURE.items()}
+
+
+def of(family: str) -> list[Attack]:
+    return [attack for attack in ATTACKS if attack.family == family]
+
+
+def around(text: str, place: int, n: int) -> tuple[str, str]:
+    """What stands before and after the response at a place, fences included; all fences must be there, in order."""
+    fences = re.findall(r"^\[The (Begin|End) of Response (\d+)\]$", text, re.MULTILINE)
+    assert fences == [(kind, str(p + 1)) for p in range(n) for kind in ("Begin", "End")]
+    begin, end = f"[The Begin of Response {place + 1}]\n", f"\n[The End of Response {place + 1}]"
+    return text[: text.index(begin) + len(begin)], text[text.index(end) :]
+
+
+def orders(n: int) -> list[tuple[int, ...]]:
+    """The first response at each place."""
+    return [(*range(1, place + 1), 0, *range(place + 1, n)) for place in range(n)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_all_around_a_response_stays_as_it_is(family: str, n: int) -> None:
+    benign = defused(Task(QUESTION, (MARK, *HONEST[: n - 1])))
+    for template in (JUDGE, META):
+        expected = {order: around(template.render(benign, order), order.index(0), n) for order in orders(n)}
+        for attack in of(family):
+            hostile = defused(Task(QUESTION, (attack.response, *HONEST[: n - 1])))
+            assert hostile.responses[1:] == HONEST[: n - 1]
+            for order, outside in expected.items():
+                text = template.render(hostile, order)
+                assert around(text, order.index(0), n) == outside, attack.name
+                assert len(text) == sum(map(len, outside)) + len(hostile.responses[0]), attack.name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_reader_sees_no_more_structure_than_there_is(family: str) -> None:
+    whole = parts_of(JUDGE.render(defused(Task(QUESTION, (MARK, *HONEST))), (1, 0, 2, 3)))
+    assert whole == {"fence": 8, "section": 4, "label": 1, "box": 0}
+    for attack in of(family):
+        # This reader takes quadratic time.
+        text = JUDGE.render(defused(Task(QUESTION, (attack.response[:3000], *HONEST))), (1, 0, 2, 3))
+        assert parts_of(text) == whole, (attack.name, defuse(attack.response)[:300])
+
+
+def test_the_reader_sees_what_is_not_defused() -> None:
+    """The test above is worth what its reader sees: nearly every spelling of a fence."""
+    read = [attack.name for attack in of("fence spelling") if parts_of(attack.response)["fence"]]
+    unread = {attack.name for attack in of("fence spelling")} - set(read)
+    assert len(read) > 70
+    # Not written as a fence at all; a model may decode it as it may decode Base64.
+    encoded = {"HTML entities, named", "HTML entities, numbered", "percent-encoded", "escaped"}
+    encoded |= {"reversed", "right-to-left override", "without a beginning", "a space after each letter"}
+    # Holes of this reader that the server does not have, and an alphabet with holes of its own.
+    assert unread == encoded | {"underlines", "double-struck"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attacks_in_any_other_text(family: str) -> None:
+    conversation = (Message("system", MARK), Message("user", "Q"), Message("assistant", "A"), Message("user", "Q"))
+    tasks = {
+        "query": Task((Message("user", MARK),), HONEST),
+        "turn": Task(conversation, HONEST),
+        "reference": Task(QUESTION, HONEST, reference=MARK),
+        "principles": Task(QUESTION, HONEST, principles=MARK),
+    }
+    for name, task in tasks.items():
+        benign = write_script(JUDGE, defused(task), (2, 0, 1), 64)
+        whole, lead = parts_of(benign.prompt), parts_of(benign.segments[0].lead)
+        outside = benign.prompt.split(MARK)
+        assert len(outside) == 2
+        for attack in of(family):
+            if attack.family == "long run" or not defuse(attack.response):
+                # Long ones are seen above; an empty reference is none.
+                continue
+            placed = Task(
+                tuple(Message(m.role, attack.response if m.content == MARK else m.content) for m in task.query),
+                HONEST,
+                attack.response if task.reference else None,
+                attack.response if task.principles else None,
+            )
+            script = write_script(JUDGE, defused(placed), (2, 0, 1), 64)
+            assert script.prompt.startswith(outside[0]), (name, attack.name)
+            assert script.prompt.endswith(outside[1]), (name, attack.name)
+            assert parts_of(script.prompt) == whole, (name, attack.name)
+            assert parts_of(script.segments[0].lead) == lead, (name, attack.name)
+
+
+def test_what_the_judge_quotes_is_never_its_verdict() -> None:
+    draw = Draw(0, (2, 0, 1), 1)
+    for attack in corpus():
+        quoting = Sample({"principles": attack.response, "critique": attack.response, "scores": "3, 7, 5}"})
+        found = parse(draw, quoting, 3)
+        assert isinstance(found, Trajectory), attack.name
+        assert found.scores == (7, 5, 3), attack.name
+        turn = judge_turn(attack.response, attack.response, (3, 7, 5))
+        assert turn.rpartition("\n")[2] == "Scores: \\boxed{3, 7, 5}"
+        # Where the verdict should be, an attack is none, unless it is a list of scores as the judge would write it.
+        instead = parse(draw, Sample({"scores": attack.response}), 3)
+        assert isinstance(instead, Failure) or attack.response == "10, 1, 1}", attack.name
