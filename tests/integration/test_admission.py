@@ -303,16 +303,19 @@ async def test_an_audit_holds_nobody_back(tmp_path: Path) -> None:
 
 
 async def test_what_may_not_be_needed_is_not_begun_while_others_wait(tmp_path: Path) -> None:
-    async with loaded(tmp_path, FakeSampler(delay_s=0.01), FULL, "stopping.speculate_below=100") as server:
-        alone = await server.ask(k=16, stop={"rule": "precision", "se": 1e-9})
-        assert (alone.status_code, Urgency.SPECULATIVE in server.sampler.urgencies) == (200, True)
-        server.sampler.urgencies.clear()
-        burst = server.burst(20, k=16, stop={"rule": "precision", "se": 1e-9})
-        await server.until_waiting(15)
-        began = Urgency.SPECULATIVE in server.sampler.urgencies
-        await answers(burst)
-        assert not began
+    sampler, stop = Gate(delay_s=0.01), {"rule": "precision", "se": 1e-9}
+    async with loaded(tmp_path, sampler, FULL, "stopping.speculate_below=100") as server:
+        first = server.begin(k=4)
+        await asyncio.sleep(0.05)
+        burst = server.burst(6, k=16, stop=stop)
+        await server.until_waiting(6)
+        sampler.open.set()
+        assert {answer.status_code for answer in await answers([first, *burst])} == {200}
         await server.until_empty()
+    begun = sampler.urgencies
+    # The last one waits for nobody.
+    assert Urgency.SPECULATIVE in begun
+    assert begun[begun.index(Urgency.SPECULATIVE) :].count(Urgency.NEW) <= 4
 
 
 async def test_a_slow_meta_rm_is_not_buried(tmp_path: Path) -> None:
