@@ -52,7 +52,7 @@ def defuse(text: str) -> str:
     """
     text = _CONTROL.sub("", text)
     shown = seen(text)
-    hostile = {at for start, end in _hostile(shown) for at in range(start, end) if shown[at] in _HARMLESS}
+    hostile = {at for marks, start, end in _hostile(shown) for at in range(start, end) if shown[at] in marks}
     if not hostile:
         return text
     # Which character each one of `shown` comes from.
@@ -65,18 +65,18 @@ def defuse(text: str) -> str:
     return "".join(changed.get(at, one) for at, one in enumerate(text))
 
 
-def _hostile(shown: str) -> Iterator[tuple[int, int]]:
-    """Where brackets, hashes, colons and braces stand that make a part of the prompt's structure of the text."""
+def _hostile(shown: str) -> Iterator[tuple[str, int, int]]:
+    """Which marks, and from where to where, make a part of the prompt's structure of the text."""
     for match in _FENCE.finditer(shown):
         start, end = match.span(1)
         # What is closed again before the words is no part of a fence: "- [ ] The end".
-        yield max(start, shown.rfind("]", start, end) + 1), end
+        yield "[", max(start, shown.rfind("]", start, end) + 1), end
     for match in _SECTION.finditer(shown):
         before, after = match[1].count("#"), match[2].count("#")
         # As the template writes it, or alone on its line under as many hashes.
         if before >= 2 <= after or (before >= 4 and not match[3]):
-            yield from (match.span(1), match.span(2))
+            yield from (("#", *match.span(group)) for group in (1, 2))
     for match in _LABEL.finditer(shown):
-        yield match.span(1)
+        yield ":", *match.span(1)
     for match in _BOX.finditer(shown):
-        yield from (match.span(1), match.span(2))
+        yield from (("\\{}", *match.span(group)) for group in (1, 2))
