@@ -7,7 +7,7 @@ GRM := .venv/bin/grm
 
 .DEFAULT_GOAL := help
 TRAINERS := trl verl openrlhf ms-swift clients
-.PHONY: help setup serve demo test lint types imports unit lint-docker openapi lock bench clean test-trainers \
+.PHONY: help setup serve demo test lint types imports unit lint-docker openapi lock bench baseline clean test-trainers \
 	$(TRAINERS:%=test-trainers-%)
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test         lint, types, import rules and all tests, the real engine among them"
 	@echo "make test-trainers   the reward functions in released trainers, each in .venv-trainers/NAME (test-trainers-trl)"
 	@echo "make bench        benchmarks/engine.py: the server against the raw engine"
+	@echo "make baseline     what benchmarks/load.py compares the server with, into .venv-baseline"
 	@echo "make openapi      write docs/openapi.json        make lock   write requirements/*.txt"
 
 .venv/.$(ENGINE): requirements/$(ENGINE).txt requirements/install.sh pyproject.toml
@@ -70,8 +71,16 @@ openapi: setup
 bench: .venv/.dev
 	.venv/bin/python -m benchmarks.engine $(ARGS)
 
+# vLLM's own HTTP server, beside the engine of .venv, which both use.
+baseline: .venv-baseline/.installed
+
+.venv-baseline/.installed: requirements/baseline.txt .venv/.dev
+	.venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --upgrade --target .venv-baseline \
+		--requirement requirements/baseline.txt
+	@touch $@
+
 lock:
 	requirements/lock.sh
 
 clean:
-	rm -rf .venv .venv-trainers .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build *.egg-info
+	rm -rf .venv .venv-trainers .venv-baseline .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build *.egg-info

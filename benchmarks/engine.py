@@ -15,11 +15,7 @@ import cProfile
 import json
 import multiprocessing
 import pstats
-import re
 import statistics
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data import Item, load_items
+from benchmarks.servers import grm_serve
 from grm_client import AsyncGRMClient, GRMClient
 from grm_server.engine.bundled import NAME, bundled_model
 from grm_server.engine.chat import ChatEncoder
@@ -156,18 +153,8 @@ async def server_round(url: str, batch: list[Item], k: int, tokens: int) -> tupl
 @contextmanager
 def running_server(model: str, *overrides: str) -> Iterator[str]:
     """`grm serve` on a free port; its URL."""
-    command = [sys.executable, "-m", "grm_server", "serve", "--port", "0", "--model", model, *overrides]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    url = next((found[1] for line in process.stdout if (found := re.search(r"ready on (http://\S+)", line))), None)
-    if url is None:
-        raise RuntimeError("the server did not start")
-    threading.Thread(target=process.stdout.read, daemon=True).start()
-    try:
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+    with grm_serve("--model", model, *overrides) as server:
+        yield server.url
 
 
 def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, float]:

@@ -123,7 +123,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
 async def _start_engine(settings: Settings) -> Sampler:
     engine = settings.engine
     if engine.kind == "fake":
-        return FakeSampler()
+        return FakeSampler(delay_s=engine.fake_sample_s, max_running=engine.max_num_seqs, recording=False)
     model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
     name = engine.served_name or (bundled.NAME if engine.model == "bundled" else _last_part(engine.model))
     logger.info("starting the engine with %s", name)

@@ -31,6 +31,8 @@ class EngineSettings(Section):
     """vLLM's name of a quantization method. None: what the checkpoint says."""
     lora: str | None = None
     """Path or hub name of a LoRA adapter that every sample uses."""
+    fake_sample_s: float = Field(0, ge=0)
+    """`fake`: seconds that it takes for a sample, of which it writes `max_num_seqs` at once."""
     cpu_kv_cache_gib: int = Field(1, ge=1)
     """KV cache of the CPU engine, whole GiB. Each costs up to 2.5 s at start; under load 4 is a good choice."""
     vllm_args: dict[str, Any] = {}

@@ -1,0 +1,88 @@
+"""What a user would write today: it must be right, or beating it means nothing."""
+
+import json
+import random
+
+import httpx2
+import pytest
+from openai import AsyncOpenAI
+
+from benchmarks.baseline import Ask, as_flags, mean, n_is_k, read_scores, separate
+from benchmarks.data import Item
+from benchmarks.workloads import Prompts
+
+ITEM = Item("Why?", ("apple", "pear", "plum"), (0,), "test")
+WORTH = {"apple": 9, "pear": 5, "plum": 1}
+PROMPTS = Prompts(len)
+ASK = Ask(k=8, temperature=0.5, max_tokens=40, exact=True)
+
+
+def judge(asked: list[dict[str, object]]) -> AsyncOpenAI:
+    """A server whose judge knows what each response is worth; every fourth sample cannot be read."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        body = json.loads(request.content)
+        asked.append(body)
+        prompt = body["messages"][0]["content"]
+        shown = sorted(WORTH, key=prompt.index)
+        said = f"Scores: \\boxed{{{', '.join(str(WORTH[name]) for name in shown)}}}"
+        choices = [
+            {
+                "index": index,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": said if (len(asked) + index) % 4 else "I like them all."},
+            }
+            for index in range(body["n"])
+        ]
+        whole = {"id": "x", "object": "chat.completion", "created": 0, "model": "judge", "choices": choices}
+        return httpx2.Response(200, json=whole)
+
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    return AsyncOpenAI(base_url="http://judge/v1", api_key="none", http_client=http)
+
+
+async def test_separate_calls_show_random_orders_and_put_scores_back() -> None:
+    asked: list[dict[str, object]] = []
+    found = await separate(judge(asked), PROMPTS, ITEM, ASK, random.Random(0))
+    assert found.rewards == (9, 5, 1)
+    assert (found.samples, found.parsed) == (8, 6)
+    prompts = {str(body["messages"]) for body in asked}
+    assert len(asked) == 8
+    assert len(prompts) > 3
+    assert {(body["n"], body["max_tokens"], body["ignore_eos"]) for body in asked} == {(1, 40, True)}
+
+
+async def test_one_call_for_k_samples_in_one_order() -> None:
+    asked: list[dict[str, object]] = []
+    found = await n_is_k(judge(asked), PROMPTS, ITEM, ASK, random.Random(0))
+    assert (found.rewards, found.samples, found.parsed) == ((9, 5, 1), 8, 6)
+    [body] = asked
+    assert body["n"] == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        ("Scores: \\boxed{7, 2, 10}", [2, 10, 7]),
+        ("like \\boxed{1, 1, 1}, so \\boxed{3,2,1}.", [2, 1, 3]),
+        ("\\boxed{7, 2}", None),
+        ("\\boxed{x, y, z}", None),
+        ("7, 2, 10", None),
+        ("\\boxed{7, 2, 10", None),
+    ],
+)
+def test_scores_are_read_and_put_back(text: str, scores: list[int] | None) -> None:
+    assert read_scores(text, (2, 0, 1)) == scores
+
+
+def test_without_scores_there_is_no_reward() -> None:
+    found = mean([None, None])
+    assert (found.rewards, found.samples, found.parsed) == (None, 2, 0)
+
+
+def test_engine_settings_as_flags() -> None:
+    args = {"model": "ignored", "block_size": 32, "enforce_eager": True, "enable_chunked_prefill": False, "lora": None}
+    assert as_flags({**args, "kv": {"a": 1}}, "/m") == [
+        *("--model", "/m", "--block-size", "32", "--enforce-eager", "--no-enable-chunked-prefill"),
+        *("--kv", '{"a": 1}'),
+    ]

@@ -1,0 +1,75 @@
+"""What an overload and a soak amount to."""
+
+import numpy as np
+import pytest
+
+from benchmarks.arrivals import Timed
+from benchmarks.overload import Answer, summary, verdicts
+from benchmarks.soak import TABLES, growth
+
+
+def overload(
+    *, fast: float = 0.01, deadline_latency: float = 1.9, retry_after: str | None = "3"
+) -> list[Timed[Answer]]:
+    """A second has one good answer of 8 samples, and nine refusals; the fifth is answered too late."""
+    timed = []
+    for second in range(20):
+        latency = 4.0 if second == 5 else deadline_latency
+        timed.append(Timed(second, second, second + latency, Answer(200, "full_k", 8, None)))
+        for place in range(1, 10):
+            at = second + place / 10
+            timed.append(Timed(at, at + 1.0, at + 1.0 + fast, Answer(429, "overloaded", 0, retry_after)))
+    return timed
+
+
+def test_goodput_leaves_out_the_beginning_and_what_came_late() -> None:
+    found = summary(overload(), peak=8.0, deadline_s=2.0, seconds=20.0)
+    # Of the 18 seconds after the deadline 17 ended a good answer.
+    assert found["goodput_samples_per_s"] == pytest.approx(8 * 17 / 18)
+    assert (found["answered"], found["answered_late"], found["refused"]) == (20, 1, 180)
+    assert found["accepted_latency_s"]["p99"] == pytest.approx(4.0)
+    assert found["refused_after_s"]["p99"] == pytest.approx(0.01)
+    assert found["client_late_s"]["p50"] == 1.0
+    assert found["retry_after_s"]["p50"] == 3.0
+    assert [line.split(":")[0] for line in verdicts(found)] == ["reached", "NOT reached", "reached", "reached"]
+
+
+def test_slow_refusals_and_missing_advice_are_told() -> None:
+    found = summary(overload(fast=0.2, retry_after=None), peak=80.0, deadline_s=5.0, seconds=20.0)
+    assert [line.split(":")[0] for line in verdicts(found)] == ["NOT reached", "reached", "NOT reached", "NOT reached"]
+    assert found["refused_fast_share"] == 0.0
+
+
+def test_a_missed_deadline_was_accepted() -> None:
+    timed = [Timed(0.0, 0.0, 2.5, Answer(504, "deadline_exceeded", 0, None))]
+    found = summary(timed, peak=8.0, deadline_s=2.0, seconds=20.0)
+    assert found["refused"] == 0
+    assert found["accepted_latency_s"]["p99"] == 2.5
+    assert found["goodput_samples_per_s"] == 0.0
+
+
+def memory(per_hour: float, noise: float = 2.0) -> list[dict[str, float]]:
+    rng = np.random.default_rng(0)
+    return [{"at_s": float(at), "mib": 200 + per_hour * at / 3600 + noise * rng.normal()} for at in range(1800)]
+
+
+def test_growth_is_told_from_noise() -> None:
+    grown = growth(memory(40.0), "mib", 450, 1800)
+    assert grown.mib == pytest.approx(40 * 1350 / 3600, abs=1.5)
+    assert not grown.flat
+    still = growth(memory(0.0), "mib", 450, 1800)
+    assert abs(still.mib) <= still.error_mib
+    assert still.flat
+
+
+def test_growth_before_the_warm_up_ends_does_not_count() -> None:
+    rows = [{"at_s": float(at), "mib": min(200.0, 100 + at / 4)} for at in range(1800)]
+    assert growth(rows, "mib", 450, 1800).flat
+    assert not growth(rows, "mib", 0, 1800).flat
+
+
+def test_which_gauges_are_tables_of_requests() -> None:
+    names = ("grm_requests_in_flight", "grm_groups_open", "vllm:num_requests_running", "vllm:num_requests_waiting")
+    assert all(TABLES.fullmatch(name) for name in names)
+    assert not TABLES.fullmatch("grm_requests_total")
+    assert not TABLES.fullmatch("grm_group_wait_seconds_sum")
