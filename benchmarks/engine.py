@@ -174,7 +174,7 @@ def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, floa
             template_letters=len(template.source),
         )
         for _ in range(times):
-            async with admission.permit(request) as permit:
+            async with admission.permit(request, time.monotonic()) as permit:
                 async for _ in score(request, template, permit, metrics, DEFAULTS["mean"]):
                     pass
 

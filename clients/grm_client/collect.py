@@ -136,7 +136,9 @@ def _request(body: Mapping[str, Any], n: int) -> dict[str, Any]:
     # A sample that shows a part of the responses cannot pick the best of all. Rewards are not wanted, so a server that
     # has a meta RM need not ask it.
     usual = {"list_size": max(2, len(responses)) if isinstance(responses, list) else None, "aggregate": "mean"}
-    return usual | rest | {"k": n, "stop": {"rule": "fixed"}, "min_votes": 1, "return_samples": True}
+    # What a judge is to learn is to write its own principles.
+    always = {"principles_from": "sample", "stop": {"rule": "fixed"}, "min_votes": 1, "return_samples": True}
+    return usual | rest | always | {"k": n}
 
 
 async def _draw(client: AsyncGRMClient, request: Mapping[str, Any], label: int, *, hinted: bool) -> _Draw:

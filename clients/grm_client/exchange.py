@@ -57,6 +57,8 @@ class RewardOptions(TypedDict, total=False):
     """A known good answer, shown to the judge."""
     principles: str | None
     """Criteria to judge under, instead of the judge's own."""
+    principles_from: str | None
+    """Without those: the judge writes its own in every "sample", or once for the "query", for all requests with it."""
     hint: int | None
     """The label, told to the judge: to collect training data, never to judge."""
     min_votes: int | None

@@ -26,6 +26,7 @@ class Sample(Answer):
     """order[p] = index of the response that stood at position p. (n,), fewer where the responses were judged in
     blocks."""
     principles: str | None
+    """None where all samples had the same, those of the answer."""
     critique: str | None
     scores: tuple[int | None, ...] | None
     """(n,), request order, each 1..10; None for a response that this sample was not shown."""
@@ -58,6 +59,8 @@ class Usage(Answer):
     """Those of `prompt_tokens` that the engine did not have to compute again."""
     completion_tokens: int
     """Generated tokens of all samples."""
+    principle_tokens: int
+    """Generated tokens of principles that were drawn for the query; 0 where they were there."""
     meta_tokens: int
     """What the meta RM read."""
     meta_cached_tokens: int
@@ -80,7 +83,10 @@ class Rewards(Answer):
     """
 
     id: str
-    """The server's name for this request, found in its log."""
+    """The server's name for this judgement."""
+    shared: str | None
+    """None, or that the judgement was made for an identical request: one "in_flight" when this one came, or an earlier
+    one, from the "cache". `id`, `seed`, `usage` and `timing` are those of that judgement."""
     model: str
     rewards: tuple[float, ...]
     """(n,), mean score of each response over the valid samples, 1..10 (aggregates `vote` and `borda`: 0..1)."""
@@ -104,6 +110,11 @@ class Rewards(Answer):
     """How the samples were added up; "mean" where a meta RM was asked for and failed."""
     meta_rm: str | None
     """"guided"; "failed", so that this is the plain vote; None where no meta RM was asked for."""
+    principles: str | None
+    """The criteria that all samples judged under; None where each wrote its own."""
+    principles_from: str
+    """Who wrote them: each "sample", the "request", or the judge for the "query", now or for another request
+    ("cache")."""
     k: int
     """Readings of each response that were allowed."""
     k_used: int

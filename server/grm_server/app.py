@@ -30,9 +30,11 @@ from grm_server.serving.admission import Admission
 from grm_server.serving.calibration import Calibration, load_calibration
 from grm_server.serving.grouping import Grouping
 from grm_server.serving.judgements import Judgements, Judging
+from grm_server.serving.principles import Principles
 from grm_server.serving.priors import PriorStore
 from grm_server.serving.scoring import Scoring
-from grm_server.serving.templates import judge_template, meta_template
+from grm_server.serving.sharing import Sharing
+from grm_server.serving.templates import judge_template, meta_template, principles_template
 from grm_server.settings import MetaRMSettings, Settings, SettingsError
 from grm_server.telemetry.metrics import Metrics
 
@@ -89,7 +91,21 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
             audit_share=settings.stopping.audit_share,
             calibration=calibration,
         )
-        service.judging = Judging(scoring, service.judgements, service.metrics)
+        principles = Principles(
+            principles_template(),
+            scoring.admission,
+            service.metrics,
+            max_mib=settings.principles.max_mib,
+            ttl_s=settings.principles.ttl_s,
+        )
+        service.judging = Judging(scoring, principles, service.judgements, service.metrics)
+        service.sharing = Sharing(
+            service.judging.judge,
+            service.judgements,
+            service.metrics,
+            max_mib=settings.cache.max_mib,
+            ttl_s=settings.cache.ttl_s,
+        )
         service.grouping = Grouping(
             service.judging.judge,
             service.metrics,
@@ -232,6 +248,7 @@ def _policy(settings: Settings) -> RequestPolicy:
         aggregate=judge.aggregate,
         meta_rm=settings.meta_rm.kind != "none",
         unguided=settings.meta_rm.failure == "vote",
+        principles_from=judge.principles_from,
         list_size=judge.list_size,
         speculate_below=settings.stopping.speculate_below,
         limit_responses=limits.max_responses,

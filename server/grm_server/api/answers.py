@@ -9,6 +9,8 @@ from grm_server.grm.calibration import soften, temperature
 from grm_server.grm.reading import expected_scores
 from grm_server.grm.types import Decided, Failure, Fixed, Precision, StopRule, Strict, Trajectory, needs_meta_rm
 from grm_server.pipeline.types import Judgement, ScoreRequest, WaveEnd
+from grm_server.serving.judgements import Judged
+from grm_server.serving.sharing import Shared
 
 
 def to_body(request: ScoreRequest, task: str) -> schemas.RewardsRequest:
@@ -30,6 +32,7 @@ def to_body(request: ScoreRequest, task: str) -> schemas.RewardsRequest:
         max_critique_tokens=request.max_critique_tokens,
         reference=what.reference,
         principles=what.principles,
+        principles_from=request.principles_from,
         hint=what.hint,
         min_votes=request.min_votes,
     )
@@ -48,18 +51,19 @@ def _stop_field(rule: StopRule) -> schemas.Stop:
 
 
 def to_response(
-    judgement: Judgement,
-    request: ScoreRequest,
+    judged: Judged,
     *,
-    request_id: str,
     model: str,
     tau: float | None,
+    shared: Shared | None,
     return_samples: bool,
 ) -> schemas.RewardsResponse:
+    judgement, request = judged.judgement, judged.request
     verdict = judgement.verdict
     at = None if tau is None else temperature(tau, judgement.k_used)
     return schemas.RewardsResponse(
-        id=request_id,
+        id=judged.id,
+        shared=shared,
         model=model,
         rewards=list(verdict.rewards),
         se=list(verdict.se),
@@ -72,6 +76,8 @@ def to_response(
         vote_sums=list(verdict.vote_sums),
         aggregate=judgement.aggregate,
         meta_rm=_guidance(judgement, request),
+        principles=request.task.principles,
+        principles_from=judged.principles_from,
         k=request.k,
         k_used=judgement.k_used,
         k_valid=len(judgement.outcomes) - sum(judgement.failures.values()),
@@ -93,6 +99,7 @@ def to_response(
             prompt_tokens=judgement.prompt_tokens,
             cached_tokens=sum(sample.cached_tokens for sample in judgement.samples),
             completion_tokens=judgement.completion_tokens,
+            principle_tokens=judged.principle_tokens,
             meta_tokens=sum(rating.prompt_tokens for rating in judgement.ratings),
             meta_cached_tokens=sum(rating.cached_tokens for rating in judgement.ratings),
         ),

@@ -37,6 +37,7 @@ class RequestPolicy:
     meta_rm: bool
     """Whether there is one."""
     unguided: bool
+    principles_from: Literal["sample", "query"]
     list_size: int
     speculate_below: int
     limit_responses: int
@@ -78,7 +79,9 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant
         reading=_or(body.reading, "expected" if n == 1 and not strict else "sampled"),
         list_size=_or(body.list_size, max(policy.list_size, n) if strict else policy.list_size),
         speculate_below=policy.speculate_below,
+        principles_from=_or(body.principles_from, policy.principles_from),
         tenant=tenant,
+        any_seed=body.seed is None,
         priority=body.priority,
     )
     _limit("responses", n, policy.limit_responses, "limits.max_responses")

@@ -15,8 +15,9 @@ from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.service import ERRORS, Service, ServiceDep, tenant_of
 from grm_server.api.stream import EventStream, Named, wants_stream
 from grm_server.errors import GRMError
-from grm_server.pipeline.types import Event, Judgement, Started, WaveEnd
-from grm_server.serving.judgements import Judged, counted_errors, new_id
+from grm_server.pipeline.types import Started, WaveEnd
+from grm_server.serving.judgements import Judged, Progress, counted_errors, new_id
+from grm_server.serving.sharing import Shared
 
 router = APIRouter()
 
@@ -35,18 +36,19 @@ async def rewards(
     that they are enough, and vote.
 
     With `Accept: text/event-stream` the answer is a stream of events: `started`, a `sample` as each one finishes, a
-    `wave` after each wave, and `rewards`, the plain answer; or `error`, in the shape of every error."""
+    `wave` after each wave, and `rewards`, the plain answer; or `error`, in the shape of every error. A stream is always
+    judged anew, where plain requests that are identical share one judgement: see `shared`."""
     with counted_errors(service.metrics):
         service.sampler.check()
         score_request = to_score_request(body, service.policy, tenant_of(request))
     if not wants_stream(request):
-        judged = await unless_disconnected(request, service.judging.judge(score_request, body.task))
-        return _answer(service, judged, return_samples=body.return_samples)
+        answered = await unless_disconnected(request, service.sharing.judge(score_request, body.task))
+        return _answer(service, answered.judged, answered.shared, return_samples=body.return_samples)
     arrived_s = time.monotonic()
     request_id = new_id()
     events = service.judging.events(request_id, score_request, body.task, anytime=True)
 
-    def name(event: Event) -> Named:
+    def name(event: Progress) -> Named:
         match event:
             case Started(list_size=list_size):
                 model, seed = service.sampler.model, score_request.seed
@@ -54,9 +56,8 @@ async def rewards(
                 return "started", schemas.StartedOut(id=request_id, model=model, k=k, seed=seed, list_size=list_size)
             case WaveEnd():
                 return "wave", to_wave(event)
-            case Judgement():
-                judged = Judged(request_id, score_request, body.task, event)
-                return "rewards", _answer(service, judged, return_samples=body.return_samples)
+            case Judged():
+                return "rewards", _answer(service, event, return_samples=body.return_samples)
             case _:
                 return "sample", to_sample(event, arrived_s)
 
@@ -65,11 +66,11 @@ async def rewards(
     return EventStream(_after(first, events), name)
 
 
-async def _first(events: AsyncGenerator[Event]) -> Event:
+async def _first(events: AsyncGenerator[Progress]) -> Progress:
     return await anext(events)
 
 
-async def _after(first: Event, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+async def _after(first: Progress, events: AsyncGenerator[Progress]) -> AsyncGenerator[Progress]:
     async with aclosing(events):
         yield first
         async for event in events:
@@ -90,13 +91,14 @@ async def judgement(judgement_id: str, service: ServiceDep) -> schemas.Judgement
     return schemas.JudgementResponse(request=request, answer=_answer(service, judged, return_samples=True))
 
 
-def _answer(service: Service, judged: Judged, *, return_samples: bool) -> schemas.RewardsResponse:
+def _answer(
+    service: Service, judged: Judged, shared: Shared | None = None, *, return_samples: bool
+) -> schemas.RewardsResponse:
     return to_response(
-        judged.judgement,
-        judged.request,
-        request_id=judged.id,
+        judged,
         model=service.sampler.model,
         tau=service.scoring.tau,
+        shared=shared,
         return_samples=return_samples,
     )
 

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 from grm_server.grm.types import Aggregate
 from grm_server.pipeline.types import Priority
+from grm_server.serving.principles import Origin
+from grm_server.serving.sharing import Shared
 
 
 class Wire(BaseModel):
@@ -137,7 +139,8 @@ class RewardsRequest(Wire, strict=True):
     """Sampling temperature of principles, critique and scores. Default 0.5, the paper's."""
     seed: int | None = Field(None, ge=0, lt=2**53)
     """Fixes the orders and the seed of every sample of this request. Other requests with the same seed have other
-    ones, so that it may be the same for all. Default: drawn by the server and returned."""
+    ones, so that it may be the same for all. Default: drawn by the server and returned. Identical requests share one
+    judgement (`shared`); for independent ones send different seeds."""
     max_critique_tokens: int | None = Field(None, ge=16, le=HUGE)
     """Token budget of one sample's principles and critique together; half of it at most goes to the principles. What
     reaches it is cut, up to a block of the engine's prefix cache (16 or 32 tokens) early, the scores are read all the
@@ -146,7 +149,12 @@ class RewardsRequest(Wire, strict=True):
     reference: Text | None = Field(None, min_length=1)
     """A known good answer, shown to the judge."""
     principles: Text | None = Field(None, min_length=1)
-    """Criteria to judge under. Default: the judge writes its own in every sample."""
+    """Criteria to judge under, the same in every sample. Default: see `principles_from`."""
+    principles_from: Literal["sample", "query"] | None = None
+    """Without `principles`: the judge writes its own in every `sample`, or once for the `query`, before it sees a
+    response; what it wrote then serves all requests with this query. Fewer tokens, and one standard for all groups of a
+    query; but `se` and `p_best` then say what samples under these principles would give. Server default:
+    `judge.principles_from`, `sample`."""
     hint: int | None = Field(None, ge=0, le=HUGE)
     """For collecting training data, never for judging: tells the judge the label, the index of the best response, or of
     one response 0 (bad) or 1 (good)."""
@@ -168,7 +176,7 @@ class SampleOut(Wire):
     order: list[int]
     """order[p] = index of the response that stood at position p."""
     principles: str | None
-    """Null where they were given in the request, or the engine failed."""
+    """Null where all samples had the same (`principles` of the answer), or the engine failed."""
     critique: str | None
     scores: list[int | None] | None
     """One score per response, in request order, each 1..10; null for a response that this sample was not shown."""
@@ -203,6 +211,8 @@ class Usage(Wire):
     """Those of `prompt_tokens` that the engine found in its prefix cache instead of computing them."""
     completion_tokens: int
     """Generated tokens of all samples: principles, critiques and scores."""
+    principle_tokens: int
+    """Generated tokens of principles that were drawn for the query; 0 where they were there."""
     meta_tokens: int
     """What the meta RM read: the prompt and the judge's turn of each sample that it rated."""
     meta_cached_tokens: int
@@ -227,6 +237,10 @@ class RewardsResponse(Wire):
     nothing about whether the judge is right."""
 
     id: str
+    shared: Shared | None
+    """Null, or that this judgement was made for an identical request: one that was `in_flight` when this came, or an
+    earlier one (settings `cache`). `id`, `seed`, `usage` and `timing` are those of that judgement. Requests are
+    identical that say the same, defaults filled in, under the same API key; without a `seed` any will do."""
     model: str
     rewards: list[float]
     """One for each response: its mean score, 1..10 (`vote`, `borda`: 0..1). Of responses judged in blocks it is an
@@ -256,6 +270,12 @@ class RewardsResponse(Wire):
     meta_rm: Literal["guided", "failed"] | None
     """Whether the meta RM guided this vote, or failed, so that this is the plain vote that the request preferred to an
     error. Null where it was not asked for."""
+    principles: str | None
+    """The criteria that all samples judged under; null where each wrote its own."""
+    principles_from: Origin
+    """Who wrote the principles: each `sample` its own; the `request`; or the judge, once for the `query`, now or for
+    another request (`cache`). `sample` where `query` was asked for: they could not be drawn, or not in half the time
+    until the deadline."""
     k: int
     """Readings of each response that were allowed."""
     k_used: int

@@ -14,13 +14,14 @@ from grm_server.grm.types import needs_meta_rm
 from grm_server.serving.grouping import Grouping
 from grm_server.serving.judgements import Judgements, Judging
 from grm_server.serving.scoring import Scoring
+from grm_server.serving.sharing import Sharing
 from grm_server.settings import GroupingSettings, TrainerSettings
 from grm_server.telemetry.metrics import Metrics
 
 
 @dataclass(slots=True)
 class Service:
-    """`judging` and `grouping` are set when the engine is up, before the first connection is taken."""
+    """`judging`, `sharing` and `grouping` are set when the engine is up, before the first connection is taken."""
 
     policy: RequestPolicy
     metrics: Metrics
@@ -28,6 +29,7 @@ class Service:
     trainers: TrainerSettings
     gathering: GroupingSettings
     judging: Judging = field(init=False)
+    sharing: Sharing = field(init=False)
     grouping: Grouping = field(init=False)
 
     @property

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from grm_server.api.error_table import error_detail, unexpected
 from grm_server.api.schemas import ErrorResponse
 from grm_server.errors import GRMError
-from grm_server.pipeline.types import Event
+from grm_server.serving.judgements import Progress
 
 HEARTBEAT_S = 10.0
 """Proxies cut connections that are silent for a minute, some earlier."""
@@ -36,7 +36,7 @@ class EventStream(StreamingResponse):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, events: AsyncGenerator[Event], name: Callable[[Event], Named]) -> None:
+    def __init__(self, events: AsyncGenerator[Progress], name: Callable[[Progress], Named]) -> None:
         super().__init__(_lines(events, name), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,8 +48,8 @@ class EventStream(StreamingResponse):
                 await cast(AsyncGenerator[bytes], self.body_iterator).aclose()
 
 
-async def _lines(events: AsyncGenerator[Event], name: Callable[[Event], Named]) -> AsyncGenerator[bytes]:
-    coming: asyncio.Future[Event | None] | None = None
+async def _lines(events: AsyncGenerator[Progress], name: Callable[[Progress], Named]) -> AsyncGenerator[bytes]:
+    coming: asyncio.Future[Progress | None] | None = None
     try:
         while True:
             coming = asyncio.ensure_future(anext(events, None))

@@ -7,6 +7,8 @@ import re
 from grm_server.grm.types import Draw, Failure, FailureReason, Sample, Trajectory
 
 _BOX = re.compile(r"([^{}]*)\}")
+# Up to the end of the last whole sentence, item or line. The point after a number begins an item.
+_WHOLE = re.compile(r".*(?:(?:(?<![0-9])\.|[;!?)])(?=\s|\Z)|(?=[,\n]))", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 
 
@@ -28,3 +30,12 @@ def parse(draw: Draw, sample: Sample, n: int) -> Trajectory | Failure:
     for p, i in enumerate(draw.order):
         scores[i] = int(shown[p])
     return Trajectory(draw, sample, tuple(scores))
+
+
+def whole_principles(sample: Sample) -> str | None:
+    """The principles that a sample of nothing else wrote; of one that was cut, what it had finished. None: nothing."""
+    text = sample.principles or ""
+    if "principles" in sample.cut:
+        match = _WHOLE.match(text)
+        text = match[0].strip() if match else ""
+    return text or None

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from itertools import product
 from typing import NewType
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from grm_server.grm.defuse import defuse
@@ -22,6 +22,8 @@ from grm_server.grm.types import Message, Order, Reading, Script, Segment, Task
 
 # What the judge is given before it writes each part: the three lines of the released checkpoints.
 _PRINCIPLES, _CRITIQUE, _SCORES = "Specific Criteria:", "\nAnalysis:", "\nScores: \\boxed{"
+
+_END_OF_CRITIQUE = ("\nScores:", "\n**Scores", "\n#### Scores")
 
 Defused = NewType("Defused", Task)
 """A task whose texts can be shown to a judge."""
@@ -51,9 +53,8 @@ class JudgeTemplate:
         principles: whether it shows them. To a meta RM it does not: it finds them in the judge's turn.
         """
         self.source = source
-        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         try:
-            self._template = environment.from_string(source)
+            self._template = _compiled(source)
             given = (None, "PROBE-PRINCIPLES") if principles else (None,)
             for probe in product((1, 3), (None, "PROBE-REFERENCE"), given):
                 self._probe(*probe)
@@ -84,6 +85,25 @@ class JudgeTemplate:
         )
 
 
+class PrinciplesTemplate:
+    """The user turn that asks for principles before there are responses, in Jinja.
+
+    Variables: `conversation`, `reference` (text or None).
+    """
+
+    def __init__(self, source: str) -> None:
+        """Raise TemplateError for one that is not Jinja."""
+        self._template = _compiled(source)
+
+    def render(self, task: Defused) -> str:
+        return self._template.render(conversation=_conversation(task.query), reference=task.reference)
+
+
+def _compiled(source: str) -> Template:
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(source)
+
+
 def _fenced(label: str, text: str) -> str:
     return f"[The Begin of {label}]\n{text}\n[The End of {label}]"
 
@@ -106,6 +126,15 @@ def write_script(
     """
     prompt = template.render(task, order) + _hint(task, order)
     return Script(prompt, _segments(task, len(order), max_critique_tokens, reading))
+
+
+def write_principles_script(template: PrinciplesTemplate, task: Task, max_tokens: int) -> Script:
+    """What the judge is to write on a query alone: the principles that it would write first in every sample.
+
+    Of the task it is shown the query and the reference, defused.
+    """
+    asked = defused(Task(task.query, (), task.reference))
+    return Script(template.render(asked), (_principles_segment(max_tokens),))
 
 
 def judge_turn(principles: str, critique: str, shown: Iterable[int]) -> str:
@@ -137,15 +166,14 @@ def _segments(task: Task, n: int, max_critique_tokens: int, reading: Reading) ->
         pattern=r"(10|[1-9])" + r", (10|[1-9])" * (n - 1) + r"\}",
         expected=reading == "expected",
     )
-    end_of_critique = ("\nScores:", "\n**Scores", "\n#### Scores")
     if task.principles is not None:
         lead = f"{_PRINCIPLES} {task.principles}{_CRITIQUE}"
-        return Segment("critique", lead, max_critique_tokens, end_of_critique), scores
+        return Segment("critique", lead, max_critique_tokens, _END_OF_CRITIQUE), scores
     half = max_critique_tokens // 2
-    principles = Segment(
-        "principles",
-        lead=_PRINCIPLES,
-        max_tokens=half,
-        stops=("\nAnalysis:", "\n**Analysis", "\n#### Analysis", *end_of_critique),
-    )
-    return principles, Segment("critique", _CRITIQUE, max_critique_tokens - half, end_of_critique), scores
+    critique = Segment("critique", _CRITIQUE, max_critique_tokens - half, _END_OF_CRITIQUE)
+    return _principles_segment(half), critique, scores
+
+
+def _principles_segment(max_tokens: int) -> Segment:
+    stops = ("\nAnalysis:", "\n**Analysis", "\n#### Analysis", *_END_OF_CRITIQUE)
+    return Segment("principles", _PRINCIPLES, max_tokens, stops)

@@ -50,6 +50,10 @@ class ScoreRequest:
     """Responses that one sample shows at most."""
     speculate_below: int = 0
     """While the engine has fewer samples than this, the next wave begins early."""
+    principles_from: Literal["sample", "query"] = "sample"
+    """Without principles in the task: each sample writes its own, or they are drawn once for the query."""
+    any_seed: bool = False
+    """The caller left the seed to the server: any other would do as well."""
     tenant: str = "anonymous"
     """Who asks: the name of an API key. What one asks is no other's to share."""
     priority: Priority = "normal"

@@ -35,8 +35,11 @@ _RANKS: dict[Priority, int] = {"high": 0, "normal": 1, "low": 2}
 class Held:
     """A permit that was given, or is waited for. See `pipeline.permit`."""
 
-    def __init__(self, admission: Admission, sampler: Sampler, request: ScoreRequest, cost: Cost) -> None:
-        self.arrived_s = time.monotonic()
+    def __init__(
+        self, admission: Admission, sampler: Sampler, request: ScoreRequest, cost: Cost, arrived_s: float
+    ) -> None:
+        self.arrived_s = arrived_s
+        self.asked_s = time.monotonic()
         self.request = request
         self.cost = cost
         self.begun = self.promised = 0
@@ -48,6 +51,11 @@ class Held:
         """Where it has to wait."""
         self._admission = admission
         self._sampler = sampler
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until its deadline."""
+        return self.arrived_s + self.request.deadline_s - time.monotonic()
 
     @property
     def running(self) -> int:
@@ -132,13 +140,15 @@ class Admission:
         return len(self._line)
 
     @asynccontextmanager
-    async def permit(self, request: ScoreRequest) -> AsyncGenerator[Held]:
+    async def permit(self, request: ScoreRequest, arrived_s: float) -> AsyncGenerator[Held]:
         """A permit, when it is this request's turn.
+
+        arrived_s: on `time.monotonic`; its deadline counts from then.
 
         Raises Overloaded and DeadlineUnreachable at once, and DeadlineExceeded where the turn does not come in time;
         nothing was generated then.
         """
-        held = Held(self, self._sampler, request, cost_of(request, self._template_letters))
+        held = Held(self, self._sampler, request, cost_of(request, self._template_letters), arrived_s)
         try:
             if self._line or self._load >= self._capacity:
                 await self._wait(held)
@@ -158,16 +168,16 @@ class Admission:
         self._check_room(cost)
         held.thought_s = self._drain_s(self._line.ahead(request.tenant, _RANKS[request.priority]))
         if held.thought_s is not None and not request.patient:
-            self._check_deadline(request, held.thought_s)
+            self._check_deadline(held, held.thought_s)
         held.turn = asyncio.get_running_loop().create_future()
         samples = self._forecast.samples(request, cost)
         place = self._line.push(held, request.tenant, _RANKS[request.priority], samples)
         self._waiting_samples += cost.samples
         self._waiting_letters += cost.letters
-        self._forecast.busy(held.arrived_s)
+        self._forecast.busy(held.asked_s)
         try:
             # When there is no time left even for one sample, its turn would be wasted on it.
-            async with asyncio.timeout(request.deadline_s - self._forecast.least_s):
+            async with asyncio.timeout(held.left_s - self._forecast.least_s):
                 await held.turn
         except TimeoutError:
             self._waited(held, time.monotonic())
@@ -196,9 +206,9 @@ class Admission:
         self._waited(held, held.given_s)
 
     def _waited(self, held: Held, now_s: float) -> None:
-        self._metrics.wait_s.observe(now_s - held.arrived_s)
+        self._metrics.wait_s.observe(now_s - held.asked_s)
         if held.thought_s is not None and not held.request.patient:
-            self._forecast.turned(held.thought_s, now_s - held.arrived_s)
+            self._forecast.turned(held.thought_s, now_s - held.asked_s)
 
     def _take_back(self, held: Held) -> None:
         self._given.discard(held)
@@ -264,14 +274,14 @@ class Admission:
                     details={"waiting": waiting, "asked": more, "limit": most},
                 )
 
-    def _check_deadline(self, request: ScoreRequest, thought_s: float) -> None:
-        turn_s, judging_s = self._forecast.turn_s(thought_s), self._forecast.judging_s(request)
-        late_s = turn_s + judging_s - request.deadline_s
+    def _check_deadline(self, held: Held, thought_s: float) -> None:
+        turn_s, judging_s = self._forecast.turn_s(thought_s), self._forecast.judging_s(held.request)
+        late_s = turn_s + judging_s - held.left_s
         if late_s > 0:
             self._metrics.refused.labels("deadline").inc()
             raise DeadlineUnreachable(
                 f"its turn may come as late as in {turn_s:.1f} s and judging takes {judging_s:.1f} s, more than the "
-                f"{request.deadline_s:g} s until its deadline; try again after Retry-After, or allow more time",
+                f"{held.left_s:.1f} s until its deadline; try again after Retry-After, or allow more time",
                 retry_after_s=_whole(late_s),
                 param="deadline_s",
                 details={"turn_s": round(turn_s), "judging_s": round(judging_s)},

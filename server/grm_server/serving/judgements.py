@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from grm_server.errors import GRMError, JudgementNotKept
-from grm_server.pipeline.types import Event, Judgement, ScoreRequest
+from grm_server.grm.types import Failure, Trajectory
+from grm_server.pipeline.types import Judgement, ScoreRequest, Started, WaveEnd
 from grm_server.serving.kept import Kept
+from grm_server.serving.principles import Origin, Principles
 from grm_server.serving.scoring import Scoring
 from grm_server.telemetry.metrics import Metrics
 
@@ -24,9 +27,17 @@ class Judged:
 
     id: str
     request: ScoreRequest
+    """As it was judged, with principles that were drawn for its query."""
     task: str
     """The caller's tag."""
     judgement: Judgement
+    principles_from: Origin = "sample"
+    principle_tokens: int = 0
+    """Generated to draw principles for the query."""
+
+
+Progress = Started | Trajectory | Failure | WaveEnd | Judged
+"""The pipeline's events, and in the end what is kept of them."""
 
 
 class Judgements:
@@ -36,7 +47,7 @@ class Judgements:
         self._kept: Kept[str, Judged] = Kept(max_mib * 2**20, ttl_s)
 
     def keep(self, judged: Judged) -> Judged:
-        self._kept.put(judged.id, judged, _letters(judged))
+        self._kept.put(judged.id, judged, letters(judged))
         return judged
 
     def get(self, judgement_id: str) -> Judged:
@@ -50,29 +61,34 @@ class Judgements:
 class Judging:
     """Requests judged to their end, counted and kept."""
 
-    def __init__(self, scoring: Scoring, judgements: Judgements, metrics: Metrics) -> None:
+    def __init__(self, scoring: Scoring, principles: Principles, judgements: Judgements, metrics: Metrics) -> None:
         self.scoring = scoring
+        self.principles = principles
         self._judgements = judgements
         self._metrics = metrics
 
     async def events(
         self, judgement_id: str, request: ScoreRequest, task: str, *, anytime: bool = False
-    ) -> AsyncGenerator[Event]:
-        """As `Scoring.events`; the Judgement is kept under the id."""
+    ) -> AsyncGenerator[Progress]:
+        """As `Scoring.events`, with principles if they are to be drawn first; the Judgement is kept under the id."""
+        arrived_s = time.monotonic()
         with self._metrics.in_flight.track_inprogress(), counted_errors(self._metrics):
-            async with aclosing(self.scoring.events(request, task, anytime=anytime)) as events:
+            given = await self.principles.given(request, arrived_s)
+            judging = self.scoring.events(given.request, task, anytime=anytime, arrived_s=arrived_s)
+            async with aclosing(judging) as events:
                 async for event in events:
-                    if isinstance(event, Judgement):
-                        self._judgements.keep(Judged(judgement_id, request, task, event))
-                    yield event
+                    if not isinstance(event, Judgement):
+                        yield event
+                        continue
+                    judged = Judged(judgement_id, given.request, task, event, given.origin, given.completion_tokens)
+                    yield self._judgements.keep(judged)
 
     async def judge(self, request: ScoreRequest, task: str) -> Judged:
         """Raises what `score` raises."""
-        judgement_id = new_id()
-        async with aclosing(self.events(judgement_id, request, task)) as events:
+        async with aclosing(self.events(new_id(), request, task)) as events:
             async for event in events:
-                if isinstance(event, Judgement):
-                    return Judged(judgement_id, request, task, event)
+                if isinstance(event, Judged):
+                    return event
         raise RuntimeError("the pipeline ended without a judgement")
 
 
@@ -86,7 +102,8 @@ def counted_errors(metrics: Metrics) -> Iterator[None]:
         raise
 
 
-def _letters(judged: Judged) -> int:
+def letters(judged: Judged) -> int:
+    """What it takes of room."""
     task = judged.request.task
     asked = sum(len(message.content) for message in task.query) + sum(map(len, task.responses))
     # A sample without text takes room too.

@@ -55,15 +55,17 @@ class Scoring:
         self._audit_key = secrets.token_bytes(16)
         self._audits: set[asyncio.Task[None]] = set()
 
-    async def events(self, request: ScoreRequest, task: str, *, anytime: bool = False) -> AsyncGenerator[Event]:
+    async def events(
+        self, request: ScoreRequest, task: str, *, arrived_s: float, anytime: bool = False
+    ) -> AsyncGenerator[Event]:
         """The pipeline's events, from the request's turn to its answer. Raises what `Admission.permit` and `score`
         raise; closing it aborts the samples.
 
-        task: the caller's tag for requests that are alike; they share a prior.
+        task: the caller's tag for requests that are alike; they share a prior. arrived_s: see `Admission.permit`.
         """
         key = Key(self.sampler.model, task, request.aggregate)
         audit = self._chosen(request)
-        async with self.admission.permit(request) as permit:
+        async with self.admission.permit(request, arrived_s) as permit:
             events = score(
                 request,
                 self._template,

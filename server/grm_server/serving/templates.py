@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from grm_server.grm.prompts import JudgeTemplate
+from grm_server.grm.prompts import JudgeTemplate, PrinciplesTemplate
 
 
 def judge_template(path: Path | None) -> JudgeTemplate:
@@ -16,6 +16,11 @@ def judge_template(path: Path | None) -> JudgeTemplate:
 def meta_template(path: Path | None) -> JudgeTemplate:
     """What the meta RM is asked. Raises as `judge_template` does."""
     return JudgeTemplate(_source("meta.txt", path), principles=False)
+
+
+def principles_template() -> PrinciplesTemplate:
+    """What the judge is asked for before it sees a response."""
+    return PrinciplesTemplate(_source("principles.txt", None))
 
 
 def _source(shipped: str, path: Path | None) -> str:

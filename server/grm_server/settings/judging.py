@@ -19,6 +19,9 @@ class JudgeSettings(Section):
     """Budget of principles and critique of a request that does not say. None: 1024, or 192 for the bundled model."""
     aggregate: Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"] = "mean"
     """How samples are added up in a request that does not say. The last two need a meta RM."""
+    principles_from: Literal["sample", "query"] = "sample"
+    """In a request that does not say: each sample writes its own principles, or they are drawn once for a query and
+    used for all its judgements."""
     list_size: int = Field(8, ge=2)
     """Responses that one sample judges at most; longer lists are judged in balanced blocks."""
     template: Path | None = None

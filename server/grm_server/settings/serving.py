@@ -34,6 +34,20 @@ class AdmissionSettings(Section):
     """Likewise tokens of their distinct prompts, by an estimate. It bounds memory, since their texts are kept."""
 
 
+class CacheSettings(Section):
+    max_mib: int = Field(0, ge=0)
+    """Text of judgements that is kept to answer identical requests from, MiB; the oldest go first. 0: none."""
+    ttl_s: float = Field(3600, gt=0)
+    """So long an identical request gets a judgement that was kept."""
+
+
+class PrinciplesSettings(Section):
+    max_mib: int = Field(16, ge=0)
+    """Text of principles drawn for queries that is kept, MiB; the oldest go first."""
+    ttl_s: float = Field(86400, gt=0)
+    """So long the principles of a query are used again."""
+
+
 class JudgementSettings(Section):
     ttl_s: float = Field(3600, gt=0)
     """So long `GET /v1/judgements/{id}` returns a judgement."""

@@ -9,7 +9,13 @@ from grm_server.settings.engines import EngineSettings, MetaRMSettings
 from grm_server.settings.http import HTTPSettings, LimitSettings
 from grm_server.settings.judging import JudgeSettings, StoppingSettings
 from grm_server.settings.section import Section
-from grm_server.settings.serving import AdmissionSettings, GroupingSettings, JudgementSettings
+from grm_server.settings.serving import (
+    AdmissionSettings,
+    CacheSettings,
+    GroupingSettings,
+    JudgementSettings,
+    PrinciplesSettings,
+)
 from grm_server.settings.trainers import TrainerSettings
 
 
@@ -22,6 +28,8 @@ class Settings(Section):
     meta_rm: MetaRMSettings = MetaRMSettings()
     admission: AdmissionSettings = AdmissionSettings()
     grouping: GroupingSettings = GroupingSettings()
+    cache: CacheSettings = CacheSettings()
+    principles: PrinciplesSettings = PrinciplesSettings()
     judgements: JudgementSettings = JudgementSettings()
     trainers: TrainerSettings = TrainerSettings()
     cache_dir: Path = Path("~/.cache/grm-server")

@@ -33,8 +33,8 @@ class Metrics:
         self.responses = Counter("grm_responses", "Responses that were given a reward.", registry=self._registry)
         self.tokens = Counter(
             "grm_tokens",
-            "Tokens of finished samples: prompt, of these cached, completion; and read by the meta RM: meta, of these "
-            "meta_cached.",
+            "Tokens of finished samples, and of principles drawn for a query: prompt, of these cached, completion; and "
+            "read by the meta RM: meta, of these meta_cached.",
             ["kind"],
             registry=self._registry,
         )
@@ -99,6 +99,19 @@ class Metrics:
             ["kind"],
             registry=self._registry,
         )
+        self.shared_requests = Counter(
+            "grm_shared_requests",
+            "Requests that got the judgement of an identical one: one `in_flight`, or one in the `cache`.",
+            ["kind"],
+            registry=self._registry,
+        )
+        self.principles = Counter(
+            "grm_principles",
+            "Requests that want principles drawn once for their query: `drawn`, `cached`; or `failed`, `late`, so that "
+            "each sample wrote its own.",
+            ["outcome"],
+            registry=self._registry,
+        )
         self.failed_rewards = Counter(
             "grm_failed_rewards",
             "Rewards that could not be judged, by trainer and by what it got instead: `neutral`, `none`, `masked`, "
@@ -117,6 +130,10 @@ class Metrics:
         """Count one sample that ended; `outcome` is `valid` or why it gave no scores."""
         self.samples.labels(outcome).inc()
         self.cut.inc(cut)
+        self.spent(prompt=prompt, cached=cached, completion=completion)
+
+    def spent(self, *, prompt: int, cached: int, completion: int) -> None:
+        """Count the judge's tokens."""
         for kind, count in (("prompt", prompt), ("cached", cached), ("completion", completion)):
             self.tokens.labels(kind).inc(count)
 

@@ -19,6 +19,7 @@ def answer() -> Answer:
     def build(**fields: Any) -> dict[str, Any]:
         return {
             "id": "rw-1",
+            "shared": None,
             "model": "judge",
             "rewards": [2.125, 5.625, 2.125],
             "se": [0.31, 0.42, 0.3],
@@ -31,6 +32,8 @@ def answer() -> Answer:
             "vote_sums": [17, 45, 17],
             "aggregate": "mean",
             "meta_rm": None,
+            "principles": None,
+            "principles_from": "sample",
             "k": 16,
             "k_used": 9,
             "k_valid": 8,
@@ -47,6 +50,7 @@ def answer() -> Answer:
                 "prompt_tokens": 1000,
                 "cached_tokens": 600,
                 "completion_tokens": 240,
+                "principle_tokens": 0,
                 "meta_tokens": 0,
                 "meta_cached_tokens": 0,
             },

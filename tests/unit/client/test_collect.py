@@ -85,6 +85,7 @@ async def test_a_row_says_all_there_is_to_know(judge: Callable[..., Handler], an
             "return_samples": True,
             "list_size": 2,
             "aggregate": "mean",
+            "principles_from": "sample",
         }
     ]
     (row,) = rows(out)
@@ -126,7 +127,8 @@ async def test_a_row_says_all_there_is_to_know(judge: Callable[..., Handler], an
 async def test_what_a_line_says_of_its_own_stands_but_for_what_collecting_needs(judge: Callable[..., Handler]) -> None:
     asked: list[dict[str, Any]] = []
     own = {"k": 64, "stop": {"rule": "decided"}, "return_samples": False, "min_votes": 9, "hint": 1}
-    await collected(judge([[3, 9]], asked=asked), line(**own, list_size=4, seed=8), n=5, seed=4)
+    row = line(**own, principles_from="query", list_size=4, seed=8)
+    await collected(judge([[3, 9]], asked=asked), row, n=5, seed=4)
     assert asked[0] == {
         "query": "q",
         "responses": ["a", "b"],
@@ -136,6 +138,7 @@ async def test_what_a_line_says_of_its_own_stands_but_for_what_collecting_needs(
         "stop": {"rule": "fixed"},
         "min_votes": 1,
         "return_samples": True,
+        "principles_from": "sample",
         "aggregate": "mean",
     }
 

@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 
 async def judge_all(request: Request, service: Service, bodies: Sequence[schemas.RewardsRequest]) -> list[Judged]:
-    """Judge several groups at once, in this order. Raises what judging raises, and ClientGone."""
+    """Judge several groups at once, in this order; identical ones once. Raises what judging raises, and ClientGone."""
     with counted_errors(service.metrics):
         service.sampler.check()
         asked = [to_score_request(body, service.policy, tenant_of(request)) for body in bodies]
-    works = [service.judging.judge(one, body.task) for one, body in zip(asked, bodies, strict=True)]
-    return await unless_disconnected(request, in_order(works))
+    works = [service.sharing.judge(one, body.task) for one, body in zip(asked, bodies, strict=True)]
+    return [answered.judged for answered in await unless_disconnected(request, in_order(works))]
 
 
 async def in_order(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

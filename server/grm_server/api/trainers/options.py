@@ -36,6 +36,7 @@ class Options:
     temperature: float | None
     max_critique_tokens: int | None
     list_size: int | None
+    principles_from: Literal["sample", "query"] | None
     reward_scale: RewardScale | None
     label: Literal["reference", "ignore"]
     idle_s: float | None
@@ -66,6 +67,9 @@ def _options(
     temperature: Annotated[float | None, Query(gt=0, le=2, allow_inf_nan=False)] = None,
     max_critique_tokens: Annotated[int | None, Query(ge=16, le=schemas.HUGE)] = None,
     list_size: Annotated[int | None, Query(ge=2, le=schemas.HUGE)] = None,
+    principles_from: Annotated[
+        Literal["sample", "query"] | None, Query(description="Who writes the principles: see POST /v1/rewards.")
+    ] = None,
     reward_scale: Annotated[
         RewardScale | None,
         Query(description="`raw`: 1 to 10; `unit`: 0 to 1; `centered`: raw, less the mean of those judged together."),
@@ -94,6 +98,7 @@ def _options(
         temperature=temperature,
         max_critique_tokens=max_critique_tokens,
         list_size=list_size,
+        principles_from=principles_from,
         reward_scale=reward_scale,
         label=label,
         idle_s=idle_s,
@@ -145,6 +150,7 @@ def rewards_body(
         max_critique_tokens=options.max_critique_tokens,
         reference=reference,
         principles=principles,
+        principles_from=options.principles_from,
         priority=options.priority,
     )
     if options.seed is not None:

@@ -1,0 +1,205 @@
+"""Principles drawn once for a query, over HTTP around a fake engine."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from grm_server.engine.base import Urgency
+from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.errors import EngineDead, GenerationFailed
+from grm_server.grm.types import Sample
+from tests.integration.conftest import Serve
+from tests.integration.judging import PAIR, post
+from tests.integration.test_operation import metrics
+
+OTHERS = ["C.", "D."]
+ONCE = {"principles_from": "query", "k": 4, "return_samples": True, "max_critique_tokens": 100}
+
+
+class Judge(FakeSampler):
+    """Writes these principles for a query; counts how often it was asked to."""
+
+    def __init__(self, text: Any = " Be right.", *, draw_s: float = 0.0) -> None:
+        super().__init__()
+        self.text = text
+        self.draw_s = draw_s
+        self.drawn = 0
+
+    async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+        self.delay_s = 0.0
+        if len(prepared.script.segments) == 1:
+            self.drawn += 1
+            self.delay_s = self.draw_s
+            said = Sample({"principles": self.text}, completion_tokens=7) if isinstance(self.text, str) else self.text
+            self.outcomes.append(said)
+        return await super()._write(prepared, seed, urgency)
+
+
+async def outcomes(client: httpx.AsyncClient) -> dict[str, float]:
+    seen = metrics(await client.get("/metrics"))
+    return {name.split('"')[1]: count for name, count in seen.items() if name.startswith("grm_principles_total")}
+
+
+async def test_they_are_drawn_once_and_all_samples_judge_under_them(serve: Serve) -> None:
+    async with serve(sampler := Judge()) as client:
+        first = await post(client, **ONCE)
+        second = await post(client, **ONCE, responses=OTHERS)
+        counted = await outcomes(client)
+    assert sampler.drawn == 1
+    assert [answer["principles"] for answer in (first, second)] == ["Be right.", "Be right."]
+    assert [answer["principles_from"] for answer in (first, second)] == ["query", "cache"]
+    assert [answer["usage"]["principle_tokens"] for answer in (first, second)] == [7, 0]
+    assert all(sample["principles"] is None for sample in first["samples"])
+    assert counted == {"drawn": 1, "cached": 1}
+    drawing, *judging = [script for script, _, _ in sampler.calls]
+    assert drawing.segments[0].max_tokens == 50
+    for script in judging:
+        assert "#### Principles ####\nJudge under these principles:\nBe right." in script.prompt
+        critique, _ = script.segments
+        # A sample has no more for its critique than it would have beside principles of its own.
+        assert (critique.lead, critique.max_tokens) == ("Specific Criteria: Be right.\nAnalysis:", 50)
+
+
+async def test_groups_that_come_at_once_wait_for_one_drawing(serve: Serve) -> None:
+    async with serve(sampler := Judge(draw_s=0.1)) as client:
+        asked = [asyncio.ensure_future(post(client, **ONCE, responses=[f"{i}", "x"])) for i in range(5)]
+        answers = [await each for each in asked]
+        assert len(client._transport.app.state.service.judging.principles) == 0  # type: ignore[attr-defined]
+    assert sampler.drawn == 1
+    assert sorted(answer["principles_from"] for answer in answers) == ["cache"] * 4 + ["query"]
+    assert all(answer["timing"]["total_s"] >= 0.1 for answer in answers)
+
+
+async def test_another_query_has_others(serve: Serve) -> None:
+    async with serve(sampler := Judge()) as client:
+        for change in ({}, {"query": "Why not?"}, {"reference": "Because."}):
+            assert (await post(client, **ONCE, **change))["principles_from"] == "query"
+    assert sampler.drawn == 3
+
+
+async def test_the_judgement_can_be_made_again(serve: Serve) -> None:
+    async with serve(sampler := Judge()) as client:
+        answer = await post(client, **ONCE)
+        kept = (await client.get(f"/v1/judgements/{answer['id']}")).json()
+        again = (await client.post("/v1/rewards", json=kept["request"] | {"return_samples": True})).json()
+    assert kept["answer"] == answer
+    assert again["principles_from"] == "request"
+    for sample, same in zip(answer["samples"], again["samples"], strict=True):
+        assert same == sample | {"finished_s": same["finished_s"]}
+    assert sampler.drawn == 1
+
+
+async def test_the_callers_own_win(serve: Serve) -> None:
+    async with serve(sampler := Judge()) as client:
+        answer = await post(client, **ONCE, principles="Be kind.")
+    assert (answer["principles"], answer["principles_from"], sampler.drawn) == ("Be kind.", "request", 0)
+
+
+async def test_by_default_each_sample_writes_its_own(serve: Serve) -> None:
+    async with serve(sampler := Judge()) as client:
+        answer = await post(client, return_samples=True)
+    assert (answer["principles"], answer["principles_from"], sampler.drawn) == (None, "sample", 0)
+    assert answer["samples"][0]["principles"] == "Correctness (weight 1)."
+
+
+async def test_a_server_may_draw_them_unless_a_request_says_otherwise(serve: Serve) -> None:
+    async with serve(Judge(), "judge.principles_from=query") as client:
+        assert (await post(client))["principles_from"] == "query"
+        assert (await post(client, principles_from="sample"))["principles_from"] == "sample"
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [" ", Sample({"principles": "on and on"}, ("principles",)), GenerationFailed("x")],
+    ids=["empty", "cut", "failed"],
+)
+async def test_where_there_are_none_each_sample_writes_its_own(serve: Serve, nothing: Any) -> None:
+    async with serve(sampler := Judge(nothing), "cache.max_mib=1") as client:
+        first = await post(client, **ONCE)
+        sampler.text = " Be right."
+        # Neither the failure nor the answer that had to do without is remembered.
+        second = await post(client, **ONCE)
+        counted = await outcomes(client)
+    assert (first["principles"], first["principles_from"], first["k_valid"]) == (None, "sample", 4)
+    assert first["samples"][0]["principles"] == "Correctness (weight 1)."
+    assert (second["shared"], second["principles_from"]) == (None, "query")
+    assert counted == {"failed": 1, "drawn": 1}
+
+
+async def test_what_takes_half_the_deadline_is_not_waited_for(serve: Serve) -> None:
+    async with serve(sampler := Judge(draw_s=60)) as client:
+        answer = await post(client, **ONCE, deadline_s=1.0)
+        counted = await outcomes(client)
+    assert (answer["principles_from"], answer["stop_reason"], answer["k_valid"]) == ("sample", "full_k", 4)
+    assert 0.5 <= answer["timing"]["total_s"] < 1.0
+    assert counted == {"late": 1}
+    assert sampler.running == 0
+
+
+async def test_the_drawing_counts_into_the_deadline(serve: Serve) -> None:
+    sampler = Judge(draw_s=0.3)
+    write = sampler._write
+
+    async def slowly(prepared: Any, *args: Any) -> Any:
+        if len(prepared.script.segments) > 1:
+            await asyncio.sleep(60)
+        return await write(prepared, *args)
+
+    sampler._write = slowly  # type: ignore[method-assign]
+    async with serve(sampler) as client:
+        started_s = asyncio.get_running_loop().time()
+        response = await client.post("/v1/rewards", json=PAIR | ONCE | {"deadline_s": 0.8})
+        took_s = asyncio.get_running_loop().time() - started_s
+    assert response.json()["error"]["code"] == "deadline_exceeded"
+    assert took_s < 1.09
+
+
+async def test_an_engine_that_dies_meanwhile_fails_all_who_wait(serve: Serve) -> None:
+    async with serve(sampler := Judge(draw_s=0.2)) as client:
+        asked = [
+            asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | ONCE | {"responses": [f"{i}", "x"]}))
+            for i in range(3)
+        ]
+        await asyncio.sleep(0.1)
+        sampler.dead = EngineDead("gone")
+        assert [(await each).status_code for each in asked] == [503] * 3
+        sampler.dead = None
+        assert (await post(client, **ONCE))["principles_from"] == "query"
+
+
+async def test_a_query_that_does_not_fit_is_refused_as_ever(serve: Serve) -> None:
+    async with serve(Judge()) as client:
+        response = await client.post("/v1/rewards", json=PAIR | ONCE | {"query": "word " * 9000})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "prompt_too_long")
+
+
+async def test_the_meta_rm_reads_them(serve: Serve) -> None:
+    meta_rm = FakeMetaRM()
+    async with serve(Judge(), meta_rm=meta_rm) as client:
+        await post(client, **ONCE, aggregate="meta_hinge")
+    assert meta_rm.answers[0].startswith("Specific Criteria: Be right.\nAnalysis: Reading ")
+
+
+async def test_a_trainers_url_may_ask_for_them(serve: Serve) -> None:
+    call = {"query": ["Q?\n\nAssistant: A."], "prompts": ["Q?\n\nAssistant:"]}
+    async with serve(sampler := Judge()) as client:
+        for n in range(2):
+            body = call | {"query": [f"{call['query'][0]}{n}"]}
+            await client.post("/get_reward?n=1&k=2&principles_from=query", json=body)
+        counted = await outcomes(client)
+    assert (sampler.drawn, counted) == (1, {"drawn": 1, "cached": 1})
+
+
+async def test_a_stream_says_them(serve: Serve) -> None:
+    async with serve(Judge()) as client:
+        answer = await client.post("/v1/rewards", json=PAIR | ONCE, headers={"accept": "text/event-stream"})
+    assert '"principles":"Be right.","principles_from":"query"' in answer.text
+
+
+async def test_the_smallest_budget_can_be_asked_for_again(serve: Serve) -> None:
+    async with serve(Judge()) as client:
+        answer = await post(client, **(ONCE | {"max_critique_tokens": 16}))
+        kept = await client.get(f"/v1/judgements/{answer['id']}")
+    assert (kept.status_code, kept.json()["request"]["max_critique_tokens"]) == (200, 16)

@@ -1,0 +1,51 @@
+"""What the benchmark of principles reads and says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.principles import ARMS, Group, difference, load_groups, summary
+from grm_client.exchange import as_rewards
+from tests.unit.client.conftest import Answer, answer
+
+__all__ = ["answer"]
+
+GROUPS = [Group("Q", ("a", "b"), 0), Group("Q", ("c", "d"), 1), Group("Q", ("e", "f"), 0)]
+
+
+def answers(build: Answer, *rewards: tuple[float, float], **fields: Any) -> list[Any]:
+    return [as_rewards(build(rewards=list(pair), **fields)) for pair in rewards]
+
+
+def test_groups_are_the_pairs_of_one_style(tmp_path: Path) -> None:
+    row = {"prompt": "Q", "chosen": ["c0", "c1", "c2"], "rejected": ["r0", "r1", "r2"]}
+    (tmp_path / "chat_filtered.json").write_text(json.dumps([row, row | {"prompt": "long" * 100}]))
+    groups = load_groups(tmp_path, 2, max_chars=100)
+    assert [(group.query, set(group.responses)) for group in groups] == [("Q", {f"c{i}", f"r{i}"}) for i in range(3)]
+    assert all(group.responses[group.best].startswith("c") for group in groups)
+    with pytest.raises(FileNotFoundError):
+        load_groups(tmp_path / "nothing", 1, 100)
+
+
+def test_tokens_are_for_each_reward_and_a_tie_is_half_right(answer: Answer) -> None:
+    own, once, _ = ARMS
+    found = summary(GROUPS, own, answers(answer, (7, 5), (7, 5), (6, 6)), 2.0)
+    assert found.margins == (2, -2, 0)
+    assert (found.accuracy, found.tie_rate, found.fell_back) == (0.5, pytest.approx(1 / 3), 0)
+    assert (found.completion_tokens, found.computed_tokens) == (120, 200)
+    usage = answer()["usage"] | {"principle_tokens": 20}
+    drawn = answers(answer, (7, 5), principles_from="query", usage=usage)
+    cached = answers(answer, (7, 5), principles_from="cache")
+    lost = answers(answer, (7, 5), principles_from="sample")
+    found = summary(GROUPS, once, [*drawn, *cached, *lost], 2.0)
+    assert (found.principle_tokens, found.completion_tokens, found.fell_back) == (20 / 6, 120 + 20 / 6, 1)
+
+
+def test_another_response_wins_where_the_sign_differs(answer: Answer) -> None:
+    one = summary(GROUPS, ARMS[0], answers(answer, (7, 5), (7, 5), (6, 6)), 1.0)
+    other = summary(GROUPS, ARMS[0], answers(answer, (6, 5), (5, 7), (7, 6)), 1.0)
+    found = difference(one, other)
+    assert found.others_win == pytest.approx(2 / 3)
+    assert found.margin == pytest.approx((1 + 4 + 1) / 3)

@@ -1,0 +1,72 @@
+"""Principles from a query alone: what is asked, and what is used of the answer."""
+
+import pytest
+from jinja2 import TemplateError
+
+from grm_server.grm.parse import whole_principles
+from grm_server.grm.prompts import PrinciplesTemplate, defused, write_principles_script, write_script
+from grm_server.grm.types import Message, Sample, Task
+from grm_server.serving.templates import judge_template, principles_template
+from tests.hostile import HOSTILE
+
+TASK = Task((Message("user", "Why is it so?"),), ("SECRET A.", "SECRET B."), "Because.", "SECRET C.", hint=0)
+
+
+def test_the_judge_sees_the_query_and_the_reference_and_no_response() -> None:
+    script = write_principles_script(principles_template(), TASK, 48)
+    assert "Why is it so?" in script.prompt
+    assert "Because." in script.prompt
+    assert "SECRET" not in script.prompt
+    assert "None" not in write_principles_script(principles_template(), Task(TASK.query, ()), 48).prompt
+
+
+def test_they_are_written_as_those_of_a_sample_are() -> None:
+    (alone,) = write_principles_script(principles_template(), TASK, 48).segments
+    first, *_ = write_script(judge_template(None), defused(Task(TASK.query, TASK.responses)), (0, 1), 96).segments
+    assert alone == first
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_opens_nothing(text: str) -> None:
+    plain = write_principles_script(principles_template(), Task((Message("user", "x"),) * 2, (), "x"), 48).prompt
+    task = Task((Message("user", text), Message("user", text)), (), text or "x")
+    shown = write_principles_script(principles_template(), task, 48).prompt
+    for mark in ("####", "[The Begin of", "[The End of", "Specific Criteria:"):
+        extra = 3 * text.count(mark) if mark == "Specific Criteria:" else 0
+        assert shown.count(mark) - extra == plain.count(mark)
+
+
+def test_a_template_that_is_none_is_refused() -> None:
+    with pytest.raises(TemplateError):
+        PrinciplesTemplate("{% if %}")
+
+
+@pytest.mark.parametrize(
+    ("written", "used"),
+    [
+        (" Accuracy (weight 2), clarity (weight 1).", "Accuracy (weight 2), clarity (weight 1)."),
+        ("Accuracy", "Accuracy"),
+        ("  \n", None),
+        ("", None),
+    ],
+)
+def test_what_ended_by_itself_is_used_as_it_is(written: str, used: str | None) -> None:
+    assert whole_principles(Sample({"principles": written})) == used
+
+
+@pytest.mark.parametrize(
+    ("written", "used"),
+    [
+        (" Be right. Be brief. Be ki", "Be right. Be brief."),
+        ("1. Be right. 2. Be brief. 3. Be", "1. Be right. 2. Be brief."),
+        ("1. Be right. 2. Be brief. 3.", "1. Be right. 2. Be brief."),
+        ("- accuracy\n- clarity\n- leng", "- accuracy\n- clarity"),
+        ("accuracy, clarity, leng", "accuracy, clarity"),
+        ("accuracy (weight 0.5) clarity (weight 0.", "accuracy (weight 0.5)"),
+        ("Be right. Be brief.", "Be right. Be brief."),
+        ("the the the the the", None),
+        ("", None),
+    ],
+)
+def test_of_what_was_cut_only_what_is_whole_is_used(written: str, used: str | None) -> None:
+    assert whole_principles(Sample({"principles": written}, cut=("principles",))) == used
