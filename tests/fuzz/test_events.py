@@ -74,8 +74,9 @@ JUNK = st.lists(
         [b"\r", b"\n", b"\r\n", b":", b"data: ", b"data:{}", b"event: ", b"event: error\n", b"\xef\xbb\xbf"]
     )
     | st.sampled_from([b'data: {"a": 1}\n\n', b"data: {\n", b"data: }\n\n", b"data: [1]\n\n", b"event: rewards\n"])
+    | st.sampled_from([b"event: wave\r\n", b"data: {\r\n", b"data: }\r\n", b"data: {}\r\n", b"\r\n"])
     | st.sampled_from([b'data: {"error": {"code": "c", "message": "m"}}\n\n', b"data: " + b"[" * 5000 + b"\n\n"]),
-    max_size=12,
+    max_size=16,
 ).map(b"".join)
 
 
@@ -93,6 +94,7 @@ def events_until_an_error(whole: bytes, cuts: list[int]) -> tuple[list[Event], s
 
 @given(JUNK, CUTS)
 @example(b"data: {}\r", [9])
+@example(b"event: wave\r\ndata: {}\r\n\r\n", [])
 @example(b"\xef\xbb\xbf\xef\xbb\xbfdata: {}\n\n", [1, 2, 3, 4])
 def test_any_bytes_are_read_or_named_wherever_they_are_cut(junk: bytes, cuts: list[int]) -> None:
     whole = events_until_an_error(junk, [])
