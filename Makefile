@@ -7,7 +7,8 @@ GRM := .venv/bin/grm
 
 .DEFAULT_GOAL := help
 TRAINERS := trl verl openrlhf ms-swift clients
-.PHONY: help setup serve demo test lint types imports unit lint-docker openapi lock bench baseline clean test-trainers \
+.PHONY: help setup serve demo test lint types imports unit fuzz lint-docker openapi lock bench baseline clean \
+	test-trainers \
 	$(TRAINERS:%=test-trainers-%)
 
 help:
@@ -16,6 +17,7 @@ help:
 	@echo "make demo         score examples/ on a running server, or on one started for it"
 	@echo "make test         lint, types, import rules and all tests, the real engine among them"
 	@echo "make test-trainers   the reward functions in released trainers, each in .venv-trainers/NAME (test-trainers-trl)"
+	@echo "make fuzz         Schemathesis against the OpenAPI document, other cases each time (ARGS='--examples 500 --seed 7')"
 	@echo "make bench        benchmarks/engine.py: the server against the raw engine"
 	@echo "make baseline     what benchmarks/load.py compares the server with, into .venv-baseline"
 	@echo "make openapi      write docs/openapi.json        make lock   write requirements/*.txt"
@@ -54,6 +56,9 @@ lint-docker: .venv/.dev
 
 unit: .venv/.dev
 	.venv/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+fuzz: .venv/.dev
+	.venv/bin/python -m tests.fuzz.campaign $(ARGS)
 
 test-trainers: $(TRAINERS:%=test-trainers-%)
 

@@ -20,6 +20,8 @@ from grm_client.errors import APIError, GRMClientError, TimedOut
 from grm_client.exchange import strict_json
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_LINE_DIGITS = 18
+"""No file has more lines, and Python makes no number of very many digits."""
 ROW_START = b'{"line": '
 
 
@@ -128,7 +130,7 @@ def resume_point(path: Path) -> int:
 def _line_of(row: bytes, path: Path) -> int:
     """The input line that a row belongs to."""
     digits = row.removeprefix(ROW_START).partition(b",")[0]
-    if not row.startswith(ROW_START) or not digits.isdigit():
+    if not row.startswith(ROW_START) or not digits.isdigit() or len(digits) > MAX_LINE_DIGITS:
         raise _not_ours(path)
     return int(digits)
 

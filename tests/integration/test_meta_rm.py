@@ -296,6 +296,16 @@ async def test_many_responses_in_blocks(serve: Serve) -> None:
     assert sum(sample["kept"] for sample in top["samples"]) == 12
 
 
+async def test_no_block_is_left_without_a_vote(serve: Serve) -> None:
+    """The best samples may all be of one block, and a response without a vote has no reward."""
+    for seed in range(8):
+        async with serve(FakeSampler(), meta_rm=FakeMetaRM()) as client:
+            answer = await post(
+                client, aggregate="meta_top", responses=[f"{i}." for i in range(9)], list_size=5, k=2, seed=seed
+            )
+        assert min(answer["votes"]) >= 1
+
+
 async def test_an_audit_goes_on_under_guidance(serve: Serve) -> None:
     class Judge(FakeSampler):
         async def _write(self, prepared: Any, seed: int, urgency: Any) -> Any:

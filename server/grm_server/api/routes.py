@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from grm_server.api import schemas
 from grm_server.api.answers import to_body, to_response, to_sample, to_wave
 from grm_server.api.convert import to_score_request
 from grm_server.api.disconnect import unless_disconnected
+from grm_server.api.document import EVENTS, asked_again_with, kept_at
 from grm_server.api.service import ERRORS, Service, ServiceDep, tenant_of
 from grm_server.api.stream import EventStream, Named, wants_stream
 from grm_server.errors import GRMError
@@ -25,7 +27,7 @@ router = APIRouter()
 @router.post(
     "/v1/rewards",
     response_model=schemas.RewardsResponse,
-    responses=ERRORS,
+    responses=ERRORS | {200: kept_at("/id")[200] | {"content": EVENTS}},
     summary="Score responses",
     tags=["rewards"],
 )
@@ -80,7 +82,9 @@ async def _after(first: Progress, events: AsyncGenerator[Progress]) -> AsyncGene
 @router.get(
     "/v1/judgements/{judgement_id}",
     tags=["rewards"],
-    responses={404: {"model": schemas.ErrorResponse, "description": "There is none, or it is not kept any more."}},
+    responses=asked_again_with("/request")
+    | {404: {"model": schemas.ErrorResponse, "description": "There is none, or it is not kept any more."}}
+    | {422: ERRORS[422]},
     summary="Why a reward came out as it did",
 )
 async def judgement(judgement_id: str, service: ServiceDep) -> schemas.JudgementResponse:
@@ -130,7 +134,7 @@ async def models(service: ServiceDep) -> schemas.ModelList:
     return schemas.ModelList(data=cards)
 
 
-@router.get("/metrics", tags=["operation"], response_class=Response)
+@router.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
 async def metrics(service: ServiceDep) -> Response:
     """Prometheus' text format: this server's metrics, then vLLM's."""
     return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -81,3 +81,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     },
     503: {"model": schemas.ErrorResponse, "description": "The engine is dead, or the meta RM. See `Retry-After`."},
 }
+SLOT_ERRORS: dict[int | str, dict[str, Any]] = {
+    409: {"model": schemas.ErrorResponse, "description": "The slot holds another response, or its attempt is over."},
+}
+"""Of routes that know slots."""
+BODY_ERRORS: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (413, 422)}
+"""Of routes that read a body and judge nothing."""

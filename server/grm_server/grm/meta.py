@@ -65,16 +65,21 @@ def hinge(scores: Floats, meta_rewards: Floats, p0: float, score_range: float) -
     return Guided(level + w * (scores - level), kept, score_range / scale)
 
 
-def top(scores: Floats, meta_rewards: Floats, k_meta: int, k: int) -> Guided:
+def top(scores: Floats, meta_rewards: Floats, k_meta: int, k: int, min_votes: int = 1) -> Guided:
     """The k_meta of k samples with the highest p, earlier ones first among equals; the same share of fewer samples.
 
-    Ballots of the others are NaN. See `hinge` for the arguments.
+    Of samples that show blocks the best may all show the same responses: a response that would have fewer than
+    `min_votes` keeps the next best that show it. Ballots of the others are NaN. See `hinge` for the arguments.
     """
-    voting = ~np.isnan(scores).all(axis=1)
-    count = -(-k_meta * int(voting.sum()) // k)
-    best = np.argsort(np.where(voting, -meta_rewards, np.inf), kind="stable")[:count]
+    seen = ~np.isnan(scores)
+    valid = int(seen.any(axis=1).sum())
+    count = -(-k_meta * valid // k)
+    ranked = np.argsort(np.where(seen.any(axis=1), -meta_rewards, np.inf), kind="stable")[:valid]
     kept = np.zeros(len(scores), dtype=np.bool_)
-    kept[best] = True
+    kept[ranked[:count]] = True
+    for j in ranked[count:]:
+        lacking = seen[kept].sum(axis=0) < min(min_votes, count)
+        kept[j] = (seen[j] & lacking).any()
     return Guided(np.where(kept[:, None], scores, np.nan), kept, np.inf)
 
 
@@ -86,8 +91,9 @@ def guide(
     p0: float,
     k_meta: int,
     k: int,
+    min_votes: int = 1,
     score_range: float = 9.0,
 ) -> Guided:
     """`hinge` or `top`, by name."""
     p = np.array([np.nan if reward is None else reward for reward in meta_rewards], dtype=float)
-    return hinge(scores, p, p0, score_range) if aggregate == "meta_hinge" else top(scores, p, k_meta, k)
+    return hinge(scores, p, p0, score_range) if aggregate == "meta_hinge" else top(scores, p, k_meta, k, min_votes)

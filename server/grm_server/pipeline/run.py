@@ -140,7 +140,15 @@ class Run:
             return REACH[aggregate]
         rewards = [outcome.meta_reward if isinstance(outcome, Trajectory) else None for outcome in outcomes]
         scores = ballots(outcomes, self._n, request.reading, "mean")
-        guided = guide(scores, rewards, aggregate, p0=self._rater.p0, k_meta=request.k_meta, k=request.k)
+        guided = guide(
+            scores,
+            rewards,
+            aggregate,
+            p0=self._rater.p0,
+            k_meta=request.k_meta,
+            k=request.k,
+            min_votes=request.min_votes,
+        )
         self._values, self._kept = guided.ballots, guided.kept
         return guided.reach
 

@@ -35,6 +35,20 @@ def test_of_fewer_samples_the_same_share_is_kept(k_meta: int, kept: int) -> None
     assert np.isinf(guided.reach)
 
 
+def test_no_block_is_left_without_a_vote() -> None:
+    """The two best samples show the same two responses."""
+    scores = np.array([[7.0, 5, NAN, NAN], [NAN, NAN, 3, 4], [6, 5, NAN, NAN], [NAN, NAN, 2, 9]])
+    p = np.array([0.9, 0.1, 0.8, 0.2])
+    assert top(scores, p, 1, 2).kept.tolist() == [True, False, True, True]
+    assert top(scores, p, 1, 2, min_votes=2).kept.tolist() == [True, True, True, True]
+    assert top(scores, np.array([0.9, 0.1, 0.2, 0.8]), 1, 2).kept.tolist() == [True, False, False, True]
+
+
+def test_more_votes_are_not_made_of_what_failed() -> None:
+    scores = np.array([[7.0, 5], [NAN, NAN], [6, 5], [NAN, NAN]])
+    assert top(scores, np.array([0.9, NAN, 0.8, NAN]), 2, 4, min_votes=2).kept.tolist() == [True, False, False, False]
+
+
 def test_the_mean_ballot_is_the_weighted_mean() -> None:
     p = np.array([0.9, 0.6, 0.3, 0.75])
     weights = np.array([0.8, 0.2, FLOOR, 0.5])

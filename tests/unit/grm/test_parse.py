@@ -73,10 +73,30 @@ def test_a_bad_verdict_is_not_replaced_by_a_later_good_one() -> None:
     assert isinstance(read("99, 3} or rather {10, 1}"), Failure)
 
 
-@given(st.text(), st.text(), st.integers(1, 5))
-def test_never_raises(tail: str, critique: str, n: int) -> None:
-    outcome = read(tail, tuple(range(n)), critique=critique)
-    assert isinstance(outcome, Failure) or all(1 <= score <= 10 for score in outcome.scores)
+ANY = st.text(st.characters(exclude_categories=())) | st.sampled_from(["9" * 5000 + "}", "1," * 5000 + "1}", "\ud800}"])
+
+
+@given(ANY, ANY, ANY, st.permutations(range(5)), st.integers(1, 5))
+def test_never_raises(tail: str, critique: str, principles: str, order: list[int], shown: int) -> None:
+    """Also where a sample shows some of the responses only."""
+    draw = Draw(0, tuple(order[:shown]), 1)
+    outcome = parse(draw, Sample({"scores": tail, "critique": critique, "principles": principles}), 5)
+    if isinstance(outcome, Trajectory):
+        assert {i for i, score in enumerate(outcome.scores) if score is not None} == set(draw.order)
+        assert all(1 <= outcome.scores[i] <= 10 for i in draw.order)
+
+
+@given(st.permutations(range(4)), st.lists(st.integers(1, 10), min_size=4, max_size=4), ANY, ANY, st.integers(0, 3))
+def test_no_text_around_a_verdict_changes_it(
+    order: list[int], scores: list[int], before: str, after: str, missing: int
+) -> None:
+    """Neither a verdict that the critique quotes, nor what is written after the box."""
+    shown = tuple(i for i in order if i != missing)
+    tail = " , ".join(str(scores[i]) for i in shown) + "}"
+    quoted = before + "\nScores: \\boxed{1, 1, 1}"
+    outcome = parse(Draw(0, shown, 1), Sample({"scores": tail + after, "critique": quoted, "principles": quoted}), 4)
+    assert isinstance(outcome, Trajectory)
+    assert outcome.scores == tuple(None if i == missing else scores[i] for i in range(4))
 
 
 @given(st.text(alphabet="0123456789,-+ }{.\n", max_size=20))

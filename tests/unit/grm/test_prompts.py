@@ -133,7 +133,10 @@ def test_honest_text_is_left_alone(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "run", ["\n", "#", "[ ", "\u200b", "\\boxed{", "> ", "[the ", "## ", "s\u200b", "\n\u200b", "*", "\\boxed{1,"]
+    "run",
+    ["\n", "#", "[ ", "\u200b", "\\boxed{", "> ", "[the ", "## ", "s\u200b", "\n\u200b", "*", "\\boxed{1,"]
+    # Marks on one letter, which a normal form sorts.
+    + ["\u0301\u0316"],
 )
 def test_a_long_run_costs_linear_time(run: str) -> None:
     started = time.process_time()

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grm_server.grm.reading import ballots, expected_scores
 from grm_server.grm.types import Aggregate, Draw, Failure, FailureReason, Sample, ScoreToken, Trajectory
@@ -124,3 +126,25 @@ def test_tokens_that_do_not_match_the_scores_tell_nothing(tokens: tuple[ScoreTok
 def test_a_block_has_expectations_for_what_it_showed() -> None:
     one = trajectory((2, 0), (5, None, 6), token("6"), token(", "), token("5"), token("}"))
     assert expected_scores(one) == (5.0, None, 6.0)
+
+
+WORDS = st.sampled_from(
+    ["1", "10", " 10", "0", "7", " ", ",", ", ", "}", "1}", "007", "\u0667", "\ud800", "9" * 400]
+) | st.text(max_size=3)
+LOGPROBS = st.floats(max_value=0.0, allow_nan=False) | st.just(-math.inf)
+
+
+@given(
+    st.lists(st.builds(ScoreToken, WORDS, st.dictionaries(WORDS, LOGPROBS, max_size=12)), max_size=8),
+    st.none() | st.floats(0, 1),
+    st.permutations(range(3)),
+    st.sampled_from(["mean", "winsorised", "vote", "borda"]),
+)
+def test_any_tokens_are_an_expectation_or_none(
+    tokens: list[ScoreToken], ten_share: float | None, order: list[int], aggregate: Aggregate
+) -> None:
+    one = trajectory(tuple(order), (3, 9, 6), *tokens, ten_share=ten_share)
+    assert all(score is None or 1 - 1e-9 <= score <= 10 + 1e-9 for score in expected_scores(one))
+    found = ballots([one, FAILED, plain(2, None, 4)], 3, "expected", aggregate)
+    assert np.isfinite(found[0]).all()
+    assert ((found[0] >= 0) & (found[0] <= 10 + 1e-9)).all()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from grm_server.api.document import kept_at
 from grm_server.api.service import ERRORS, Service, ServiceDep
 from grm_server.api.trainers.grouped import judge_all
 from grm_server.api.trainers.options import Options, OptionsDep, rewards_body
@@ -37,7 +38,7 @@ class ChatCall(BaseModel):
     """Ignored."""
     messages: list[Turn] = Field(min_length=1)
     """The last one is the assistant's; or there are one of the role `response_1` and one of `response_2`."""
-    stream: bool = False
+    stream: bool = Field(False, strict=True)
 
 
 class TokenOut(BaseModel):
@@ -84,7 +85,7 @@ class ChatCompletion(BaseModel):
     """Null where one judgement is shared by several responses."""
 
 
-@router.post("/v1/chat/completions", responses=ERRORS, summary="Rewards as chat completions")
+@router.post("/v1/chat/completions", responses=ERRORS | kept_at("/id"), summary="Rewards as chat completions")
 async def completions(request: Request, body: ChatCall, options: OptionsDep, service: ServiceDep) -> ChatCompletion:
     """`reward:7.25` for the last turn; or scores and ranking of `response_1` and `response_2`."""
     if body.stream:

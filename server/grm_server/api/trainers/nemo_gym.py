@@ -16,14 +16,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from grm_server.api.document import kept_at
 from grm_server.api.schemas import HUGE, Text, WellFormed, well_formed
-from grm_server.api.service import ERRORS, ServiceDep
+from grm_server.api.service import BODY_ERRORS, ERRORS, SLOT_ERRORS, ServiceDep
 from grm_server.api.trainers.grouped import judge_all
 from grm_server.api.trainers.options import OptionsDep, rewards_body
 from grm_server.api.trainers.pair import pair
 from grm_server.api.trainers.scale import scaled
 from grm_server.api.trainers.single import Single, Trainer, rewards
-from grm_server.errors import LimitExceeded
+from grm_server.errors import InvalidRequest, LimitExceeded
 from grm_server.grm.types import Message
 from grm_server.serving.arrivals import Slot
 from grm_server.serving.untemplate import chat, plain
@@ -57,7 +58,7 @@ class Rollout(BaseModel):
     group_id: str | None = Field(None, alias="_ng_group_id", min_length=1, max_length=256)
     group_attempt: int = Field(0, alias="_ng_group_attempt", ge=0, le=HUGE, strict=True)
     rollout_index: int | None = Field(None, alias="_ng_rollout_index", ge=0, le=HUGE, strict=True)
-    task_index: int | None = Field(None, alias="_ng_task_index")
+    task_index: int | None = Field(None, alias="_ng_task_index", strict=True)
     prompt_id: str | None = None
 
     @model_validator(mode="before")
@@ -65,21 +66,19 @@ class Rollout(BaseModel):
     def _echoed(cls, rollout: Any) -> Any:
         return well_formed(rollout)
 
-    @model_validator(mode="after")
-    def _whole(self) -> Rollout:
-        if self.group_id is not None and self.rollout_index is None:
-            raise ValueError("_ng_group_id needs _ng_rollout_index, the place in the group")
-        return self
 
-
-@router.post("/verify", responses=ERRORS, summary="NeMo-Gym: one rollout")
+@router.post("/verify", responses=ERRORS | SLOT_ERRORS | kept_at("/grm_judgement"), summary="NeMo-Gym: one rollout")
 async def verify(request: Request, body: Rollout, options: OptionsDep, service: ServiceDep) -> dict[str, Any]:
     """The rollout and its `reward`, with `grm_judgement`, `grm_group_size`, `grm_se` and `grm_k_used`."""
     chosen = service.trainers.nemo_gym
     trainer = Trainer("nemo_gym", chosen.reward_scale, "masked", chosen.timeout_s)
     n = service.gathering.n if options.n is None else options.n
     slot, group = None, ""
-    if body.group_id is not None and body.rollout_index is not None:
+    if body.group_id is not None:
+        if body.rollout_index is None:
+            raise InvalidRequest(
+                "_ng_group_id needs _ng_rollout_index, the place in the group", param="_ng_rollout_index"
+            )
         if n is not None and body.rollout_index >= n:
             raise LimitExceeded(
                 f"_ng_rollout_index is {body.rollout_index}, and a group has {n} members, counted from 0",
@@ -177,7 +176,7 @@ async def compare(request: Request, body: Comparison, options: OptionsDep, servi
     )
 
 
-@router.post("/seed_session", summary="NeMo-Gym: begin")
+@router.post("/seed_session", responses=BODY_ERRORS, summary="NeMo-Gym: begin")
 async def seed_session() -> dict[str, Any]:
     """There is nothing to prepare."""
     return {}
@@ -201,7 +200,7 @@ class Aggregated(BaseModel):
     key_metrics: dict[str, Any]
 
 
-@router.post("/aggregate_metrics", summary="NeMo-Gym: means")
+@router.post("/aggregate_metrics", responses=BODY_ERRORS, summary="NeMo-Gym: means")
 async def aggregate_metrics(body: Verified) -> Aggregated:
     """Mean rewards, of each task and of all; masked samples are left out."""
     valid = [row for row in body.verify_responses if _is_number(row.get("reward")) and not row.get("mask_sample")]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from grm_server.api.document import kept_at
 from grm_server.api.schemas import HUGE, RewardsRequest, Text
 from grm_server.api.service import ERRORS, Service, ServiceDep
 from grm_server.api.trainers.grouped import judge_all
@@ -22,6 +23,7 @@ from grm_server.grm.types import Message
 from grm_server.serving.judgements import Judged
 
 router = APIRouter()
+KEPT = ERRORS | kept_at("/id")
 
 
 class Document(BaseModel):
@@ -38,9 +40,9 @@ class RerankCall(BaseModel):
     query: Text
     documents: list[Text | Document] = Field(min_length=1)
     """Texts, or objects with a `text`."""
-    top_n: int | None = Field(None, ge=0, le=HUGE)
+    top_n: int | None = Field(None, ge=0, le=HUGE, strict=True)
     """Return the best ones only. Null and 0: all."""
-    return_documents: bool | None = None
+    return_documents: bool | None = Field(None, strict=True)
     """Default: true, but false on /v2/rerank."""
 
 
@@ -67,9 +69,9 @@ class Reranked(BaseModel):
     meta: dict[str, Any]
 
 
-@router.post("/rerank", responses=ERRORS, response_model_exclude_none=True, summary="Rerank: vLLM")
-@router.post("/v1/rerank", responses=ERRORS, response_model_exclude_none=True, summary="Rerank: vLLM, Jina")
-@router.post("/v2/rerank", responses=ERRORS, response_model_exclude_none=True, summary="Rerank: Cohere")
+@router.post("/rerank", responses=KEPT, response_model_exclude_none=True, summary="Rerank: vLLM")
+@router.post("/v1/rerank", responses=KEPT, response_model_exclude_none=True, summary="Rerank: vLLM, Jina")
+@router.post("/v2/rerank", responses=KEPT, response_model_exclude_none=True, summary="Rerank: Cohere")
 async def rerank(request: Request, body: RerankCall, options: OptionsDep, service: ServiceDep) -> Reranked:
     """The documents by their reward as answers to the query, best first."""
     texts = [document if isinstance(document, str) else document.text for document in body.documents]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from grm_server.api.document import kept_at
 from grm_server.api.schemas import RewardsRequest, Text
 from grm_server.api.service import ERRORS, Service, ServiceDep
 from grm_server.api.trainers.grouped import judge_all
@@ -23,7 +24,7 @@ class NamedResponses(BaseModel):
     """Criteria to judge under."""
     prompt: Text
     responses: dict[Text, Text] = Field(min_length=1)
-    mask_responses: bool = True
+    mask_responses: bool = Field(True, strict=True)
     """Ignored: names are never shown to the judge, and the order is balanced."""
 
 
@@ -42,7 +43,7 @@ class NamedRewards(BaseModel):
     """The id of the judgement."""
 
 
-@router.post("/api/rewardanything", responses=ERRORS, summary="RewardAnything")
+@router.post("/api/rewardanything", responses=ERRORS | kept_at("/judgement"), summary="RewardAnything")
 async def reward_anything(
     request: Request, body: NamedResponses, options: OptionsDep, service: ServiceDep
 ) -> NamedRewards:

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from grm_server.api.document import kept_at
 from grm_server.api.schemas import Text, WellFormed
-from grm_server.api.service import ERRORS, ServiceDep
+from grm_server.api.service import ERRORS, SLOT_ERRORS, ServiceDep
 from grm_server.api.trainers.options import OptionsDep
 from grm_server.api.trainers.single import Single, Trainer, as_reference, rewards
 from grm_server.api.trainers.turn import Turn, conversation
@@ -31,9 +32,9 @@ class SlimeSample(BaseModel):
     label: Annotated[Any, WellFormed] = None
     group: str = Field("", max_length=256)
     """For callers of your own: what names those that belong together, if equal prompts do not."""
-    slot: int | None = Field(None, ge=0)
+    slot: int | None = Field(None, ge=0, strict=True)
     """With `group`: the place in it. A slot that comes again gets the same reward, or 409 with another response."""
-    attempt: int = Field(0, ge=0)
+    attempt: int = Field(0, ge=0, strict=True)
     """With `slot`: a later attempt at the whole group replaces the earlier."""
 
 
@@ -53,7 +54,7 @@ class SlimeReward(BaseModel):
     k_used: int
 
 
-@router.post("/reward", responses=ERRORS, summary="slime and miles")
+@router.post("/reward", responses=ERRORS | SLOT_ERRORS | kept_at("/judgement"), summary="slime and miles")
 async def reward(
     request: Request,
     body: SlimeSample,

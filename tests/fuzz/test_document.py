@@ -1,0 +1,46 @@
+"""The served OpenAPI document, tried out: thousands of cases, the same ones in every run."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from grm_server.app import create_app
+from grm_server.settings import Settings
+from tests.fuzz import campaign
+
+
+@pytest.fixture(autouse=True)
+def _silent() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.filterwarnings("default")
+def test_no_case_finds_the_server_at_fault_or_the_document_wrong() -> None:
+    report = campaign.run(seed=1, examples=20)
+    assert not report.failures, "\n\n".join(
+        f"{operation}: {kind}\n{said}" for (operation, kind), said in report.failures.items()
+    )
+    document = create_app(Settings()).openapi()
+    operations = {f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item}
+    # Not one that only ever refuses.
+    assert {operation for operation, status in report.answers if status == 200} == operations
+    assert report.cases.total() > 3000
+    # Judgements were read that earlier steps of a chain had made.
+    assert report.cases["stateful"] > 50
+    assert report.answers["GET /v1/judgements/{judgement_id}", 200] > 5
+
+
+def test_every_error_of_the_document_has_the_one_shape() -> None:
+    document = create_app(Settings()).openapi()
+    shapes = {
+        (path, status, content["schema"]["$ref"].rpartition("/")[2])
+        for path, item in document["paths"].items()
+        for operation in item.values()
+        for status, response in operation["responses"].items()
+        for content in response.get("content", {}).values()
+        if int(status) >= 400
+    }
+    assert {shape for path, status, shape in shapes if path != "/health/ready"} == {"ErrorResponse"}
