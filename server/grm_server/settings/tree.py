@@ -15,6 +15,7 @@ from grm_server.settings.serving import (
     GroupingSettings,
     JudgementSettings,
     PrinciplesSettings,
+    SupervisionSettings,
 )
 from grm_server.settings.trainers import TrainerSettings
 
@@ -31,6 +32,7 @@ class Settings(Section):
     cache: CacheSettings = CacheSettings()
     principles: PrinciplesSettings = PrinciplesSettings()
     judgements: JudgementSettings = JudgementSettings()
+    supervision: SupervisionSettings = SupervisionSettings()
     trainers: TrainerSettings = TrainerSettings()
     cache_dir: Path = Path("~/.cache/grm-server")
     """Where the bundled model is kept once it is prepared, and what traffic teaches."""
