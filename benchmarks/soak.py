@@ -40,7 +40,10 @@ BINS = 20
 T_95 = 2.1
 """Student's t for as many bins, less two."""
 FLAT_SHARE = 0.02
-TABLES = re.compile(r"grm_.*(in_flight|open|waiting|running|queued|pending)|vllm:num_requests_(running|waiting)")
+TABLES = re.compile(
+    r"grm_(waiting|running)_(requests|samples|prompt_tokens)|grm_\w+_(in_flight|open|waiting|running|queued|pending)"
+    r"|vllm:num_requests_(running|waiting)"
+)
 KEPT = {"judgements.max_mib": 4, "judgements.ttl_s": 60, "grouping.ttl_s": 60, "grouping.max_judged": 1000}
 
 

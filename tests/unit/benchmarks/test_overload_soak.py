@@ -70,6 +70,7 @@ def test_growth_before_the_warm_up_ends_does_not_count() -> None:
 
 def test_which_gauges_are_tables_of_requests() -> None:
     names = ("grm_requests_in_flight", "grm_groups_open", "vllm:num_requests_running", "vllm:num_requests_waiting")
-    assert all(TABLES.fullmatch(name) for name in names)
+    admission = ("grm_waiting_requests", "grm_waiting_samples", "grm_waiting_prompt_tokens", "grm_running_samples")
+    assert all(TABLES.fullmatch(name) for name in (*names, *admission))
     assert not TABLES.fullmatch("grm_requests_total")
     assert not TABLES.fullmatch("grm_group_wait_seconds_sum")
