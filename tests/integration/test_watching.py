@@ -217,6 +217,15 @@ async def test_a_grouped_reward_names_its_judgement(serve: Serve, caplog: pytest
     assert (one["n"], two["n"]) == (2, 2)
 
 
+async def test_requests_that_share_a_judgement_name_it(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with serve(FakeSampler(delay_s=0.2), "log_requests=all") as client, asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(client.post("/v1/rewards", json=PAIR | {"k": 2}))
+    one, two = access_lines(caplog)
+    assert one["judgement"] == two["judgement"]
+
+
 def test_tracing_without_its_packages_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "grm_server.telemetry.tracing", None)
     with pytest.raises(SettingsError, match=r"grm-server\[tracing\]"):
