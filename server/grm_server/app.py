@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
+from grm_server.api.access import Access
 from grm_server.api.body_limit import BodyLimit
 from grm_server.api.convert import RequestPolicy
 from grm_server.api.error_table import UnexpectedErrors, add_error_handlers
@@ -44,6 +47,9 @@ from grm_server.serving.templates import judge_template, meta_template, principl
 from grm_server.settings import MetaRMSettings, Settings, SettingsError
 from grm_server.telemetry.metrics import Metrics
 
+if TYPE_CHECKING:
+    from grm_server.telemetry.tracing import Tracing
+
 logger = logging.getLogger(__name__)
 
 _BUNDLED_CRITIQUE_TOKENS = 192
@@ -60,7 +66,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
         template = judge_template(settings.judge.template)
     with _about("meta_rm.template"):
         rater_template = meta_template(settings.meta_rm.template)
-    calibration, card = _calibration(settings), _meta_card(settings)
+    calibration, card, start_tracing = _calibration(settings), _meta_card(settings), _tracing(settings)
     if card is not None and card.template_sha256 != template_digest(rater_template.source):
         logger.warning("the meta RM was trained with another template: its probabilities are not to be relied on")
     service = Service(
@@ -97,6 +103,9 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
             audit_share=settings.stopping.audit_share,
             calibration=calibration,
         )
+        # After the engines: it has a thread, and a process that has threads should not fork.
+        service.tracing = None if start_tracing is None else start_tracing()
+        service.metrics.admission.saturation.set_function(lambda: engine.running / _at_once(settings))
         principles = Principles(
             principles_template(),
             scoring.admission,
@@ -104,7 +113,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
             max_mib=settings.principles.max_mib,
             ttl_s=settings.principles.ttl_s,
         )
-        service.judging = Judging(scoring, principles, service.judgements, service.metrics)
+        service.judging = Judging(scoring, principles, service.judgements, service.metrics, service.tracing)
         service.sharing = Sharing(
             service.judging.judge,
             service.judgements,
@@ -119,12 +128,15 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
             max_judged=settings.grouping.max_judged,
             ttl_s=settings.grouping.ttl_s,
         )
-        yield
+        async with service.metrics.http.watching_loop():
+            yield
         await service.grouping.close()
         await scoring.close()
         if rater is not None:
             await rater.close()
         await engine.close()
+        if service.tracing is not None:
+            await asyncio.to_thread(service.tracing.close)
 
     app = FastAPI(
         title="GRM Server",
@@ -138,6 +150,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.http.max_body_bytes)
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(Access, service=service, log_requests=settings.log_requests)
     add_error_handlers(app)
     return app
 
@@ -148,6 +161,17 @@ def prepare(settings: Settings) -> None:
         bundled.bundled_model(settings.cache_dir)
     if _ships(settings.meta_rm):
         bundled_meta.bundled_meta_rm(settings.cache_dir)
+
+
+def _tracing(settings: Settings) -> Callable[[], Tracing] | None:
+    """Starts tracing, if it is wanted. Raises SettingsError where OpenTelemetry is not installed."""
+    if not settings.tracing:
+        return None
+    try:
+        from grm_server.telemetry.tracing import Tracing
+    except ImportError as error:
+        raise SettingsError(f"tracing = true: {error}; pip install 'grm-server[tracing]'") from error
+    return Tracing
 
 
 async def _start_engine(settings: Settings, template: JudgeTemplate, metrics: Metrics) -> Sampler:
@@ -178,9 +202,13 @@ async def _start_engine(settings: Settings, template: JudgeTemplate, metrics: Me
 
 def _capacity(settings: Settings) -> int:
     """Samples in the engine from which on requests wait."""
-    engine = settings.engine
-    at_once: int = engine.vllm_args.get("max_num_seqs", engine.max_num_seqs)
-    return settings.admission.max_running_samples or math.ceil(1.25 * at_once)
+    return settings.admission.max_running_samples or math.ceil(1.25 * _at_once(settings))
+
+
+def _at_once(settings: Settings) -> int:
+    """Samples that the engine works on at once."""
+    at_once: int = settings.engine.vllm_args.get("max_num_seqs", settings.engine.max_num_seqs)
+    return at_once
 
 
 async def _start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metrics) -> MetaRM | None:

@@ -39,7 +39,7 @@ Try it:
 def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     """Serve until interrupted. Raises one of STARTUP_ERRORS."""
     settings = load_settings(environment, overrides)
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, settings.log_format)
     # Without vllm_args, which may hold a token.
     shown = settings.model_dump_json(exclude_defaults=True, exclude={"engine": {"vllm_args"}})
     logger.info("settings: %s", shown)

@@ -7,7 +7,17 @@ from typing import Literal
 from grm_server.api import schemas
 from grm_server.grm.calibration import soften, temperature
 from grm_server.grm.reading import expected_scores
-from grm_server.grm.types import Decided, Failure, Fixed, Precision, StopRule, Strict, Trajectory, needs_meta_rm
+from grm_server.grm.types import (
+    Decided,
+    Failure,
+    Fixed,
+    Precision,
+    StopRule,
+    Strict,
+    Trajectory,
+    Verdict,
+    needs_meta_rm,
+)
 from grm_server.pipeline.types import Judgement, ScoreRequest, WaveEnd
 from grm_server.serving.judgements import Judged
 from grm_server.serving.sharing import Shared
@@ -113,8 +123,7 @@ def _guidance(judgement: Judgement, request: ScoreRequest) -> Literal["guided", 
     return "guided" if judgement.aggregate == request.aggregate else "failed"
 
 
-def to_wave(event: WaveEnd) -> schemas.WaveOut:
-    verdict = event.verdict
+def to_wave(event: WaveEnd, verdict: Verdict) -> schemas.WaveOut:
     return schemas.WaveOut(
         k_used=event.k_used,
         rewards=list(verdict.rewards),

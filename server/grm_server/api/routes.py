@@ -56,8 +56,9 @@ async def rewards(
                 model, seed = service.sampler.model, score_request.seed
                 k = score_request.k
                 return "started", schemas.StartedOut(id=request_id, model=model, k=k, seed=seed, list_size=list_size)
-            case WaveEnd():
-                return "wave", to_wave(event)
+            case WaveEnd(verdict=verdict):
+                assert verdict is not None  # `_after` leaves the others out
+                return "wave", to_wave(event, verdict)
             case Judged():
                 return "rewards", _answer(service, event, return_samples=body.return_samples)
             case _:
@@ -76,7 +77,8 @@ async def _after(first: Progress, events: AsyncGenerator[Progress]) -> AsyncGene
     async with aclosing(events):
         yield first
         async for event in events:
-            yield event
+            if not isinstance(event, WaveEnd) or event.verdict is not None:
+                yield event
 
 
 @router.get(

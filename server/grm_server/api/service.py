@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -18,6 +18,9 @@ from grm_server.serving.sharing import Sharing
 from grm_server.settings import GroupingSettings, TrainerSettings
 from grm_server.telemetry.metrics import Metrics
 
+if TYPE_CHECKING:
+    from grm_server.telemetry.tracing import Tracing
+
 
 @dataclass(slots=True)
 class Service:
@@ -31,6 +34,7 @@ class Service:
     judging: Judging = field(init=False)
     sharing: Sharing = field(init=False)
     grouping: Grouping = field(init=False)
+    tracing: Tracing | None = None
 
     @property
     def scoring(self) -> Scoring:

@@ -24,6 +24,7 @@ from rich.console import Console
 from grm_client import GRMClient, GRMClientError
 from grm_client import demo as demo_page
 from grm_server.cli.collect import collect
+from grm_server.cli.doctor import doctor
 from grm_server.cli.files import calibrate, score
 from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, say
 from grm_server.cli.train_meta_rm import train_meta_rm
@@ -67,7 +68,7 @@ def serve(
         fail(str(error))
 
 
-for command in (score, calibrate, collect, train_meta_rm):
+for command in (score, calibrate, collect, train_meta_rm, doctor):
     app.command()(command)
 
 

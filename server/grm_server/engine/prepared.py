@@ -32,12 +32,12 @@ def prepared(cache_dir: Path, name: str, source: str, make: Callable[[Path], Non
     cache_dir = cache_dir.expanduser()
     place = cache_dir / name
     # Nothing is written where it is there already: the cache may be shared and read-only.
-    if _is_whole(place, source):
+    if is_whole(place, source):
         return place
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(cache_dir / f"{name}.lock"):
-            if not _is_whole(place, source):
+            if not is_whole(place, source):
                 _make(place, source, make)
     except OSError as error:
         if error.errno is None:  # not the system's, but of `make`
@@ -85,7 +85,8 @@ def _make(place: Path, source: str, make: Callable[[Path], None]) -> None:
     partial.rename(place)
 
 
-def _is_whole(place: Path, source: str) -> bool:
+def is_whole(place: Path, source: str) -> bool:
+    """Whether the folder is there, made from this source, with every file as it was written."""
     try:
         manifest = json.loads((place / _MANIFEST).read_text())
         return manifest["source"] == source and all(

@@ -109,7 +109,7 @@ def _for_this_machine(args: dict[str, Any], settings: EngineSettings | MetaRMSet
 
 def _cpu_args(settings: EngineSettings | MetaRMSettings, max_model_len: int) -> dict[str, Any]:
     return {
-        "dtype": "float32" if settings.dtype == "auto" and not _computes_bfloat16() else settings.dtype,
+        "dtype": "float32" if settings.dtype == "auto" and not computes_bfloat16() else settings.dtype,
         "max_model_len": max_model_len,
         "kv_cache_memory_bytes": settings.cpu_kv_cache_gib * 2**30,
         # torch.compile costs a minute and a half at start for about 5 %.
@@ -124,7 +124,7 @@ def _cpu_args(settings: EngineSettings | MetaRMSettings, max_model_len: int) -> 
     }
 
 
-def _computes_bfloat16() -> bool:
+def computes_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16. Older x86 CPUs emulate it, at a third of float32's speed."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return True

@@ -71,14 +71,14 @@ def position_effect(values: Floats, orders: Sequence[Order], means: Floats) -> F
     one response, or with fewer samples than positions. Samples that show fewer responses than others are left out.
     """
     length = max(map(len, orders), default=0)
-    whole = [list(order) for order in orders if len(order) == length]
-    rows = values[[len(order) == length for order in orders]]
-    shown = [
-        row[order] - means[order] for row, order in zip(rows, whole, strict=True) if not np.isnan(row[order]).any()
-    ]
-    if length < 2 or len(shown) < length:
+    if length < 2:
         return None
-    above = np.array(shown)
+    whole = [j for j, order in enumerate(orders) if len(order) == length]
+    stands = np.array([orders[j] for j in whole])
+    above = np.take_along_axis(values[whole], stands, axis=1) - means[stands]
+    above = above[~np.isnan(above).any(axis=1)]
+    if len(above) < length:
+        return None
     effect: Floats = (above - above.mean(axis=1, keepdims=True)).mean(axis=0)
     return effect
 

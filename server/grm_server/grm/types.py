@@ -161,6 +161,8 @@ class Trajectory:
     """(n,), request order, each 1..10; None where not shown."""
     meta_reward: float | None = None
     """The meta RM's probability that these scores are right, 0..1; None where it was not asked."""
+    rated_s: float | None = None
+    """When it said so, on `time.monotonic`."""
 
 
 @dataclass(frozen=True, slots=True)

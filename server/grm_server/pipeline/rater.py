@@ -58,9 +58,10 @@ class Rater:
         except GRMError as error:
             self._fail(error)
             return trajectory
-        self._metrics.rated(time.monotonic() - started_s, prompt=rating.prompt_tokens, cached=rating.cached_tokens)
+        rated_s = time.monotonic()
+        self._metrics.rated(rated_s - started_s, prompt=rating.prompt_tokens, cached=rating.cached_tokens)
         self.ratings.append(rating)
-        return replace(trajectory, meta_reward=rating.meta_reward)
+        return replace(trajectory, meta_reward=rating.meta_reward, rated_s=rated_s)
 
     def _prompt(self, order: Order) -> tuple[int, ...]:
         if order not in self._prompts:

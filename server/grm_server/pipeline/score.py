@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Prior, StopReason
+from grm_server.pipeline.counting import count_answer
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.rater import Guidance
 from grm_server.pipeline.run import Run
@@ -24,9 +25,9 @@ async def score(
     anytime: bool = False,
     audit: bool = False,
 ) -> AsyncGenerator[Event]:
-    """Judge one request: yields Started, every sample as it finishes, and a Judgement in the end.
+    """Judge one request: yields Started, samples as they finish, WaveEnds, and a Judgement in the end.
 
-    anytime: yield a WaveEnd after each wave.
+    anytime: say the verdict at each WaveEnd.
     audit: if the answer is `auditable`, draw all k samples of whole lists then and yield that Judgement too.
 
     guidance: needed where the request's aggregate is one of the meta RM's.
@@ -43,19 +44,10 @@ async def score(
                 async for outcome in run.draw_wave(flight):
                     yield outcome
                 run.decide()
-                if anytime and run.evidence.shown.all():
-                    yield WaveEnd(run.verdict(), run.decision, run.k_used)
+                known = anytime and run.evidence.shown.all()
+                yield WaveEnd(run.verdict() if known else None, run.decision, run.k_used)
             judgement = run.judgement()
-            metrics.answered(
-                len(request.task.responses),
-                stop_reason=judgement.stop_reason.value,
-                k_used=judgement.k_used,
-                queue_s=judgement.queue_s,
-                generate_s=judgement.generate_s,
-                total_s=judgement.total_s,
-            )
-            if judgement.aggregate != request.aggregate:
-                metrics.unguided.inc()
+            count_answer(metrics, request, judgement)
             yield judgement
             if audit and auditable(judgement):
                 await run.draw_rest(flight)

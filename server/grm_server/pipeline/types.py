@@ -74,7 +74,8 @@ class Started:
 class WaveEnd:
     """What is known after a wave."""
 
-    verdict: Verdict
+    verdict: Verdict | None
+    """None while a response has no score, and where nobody asked."""
     decision: Decision
     k_used: int
 

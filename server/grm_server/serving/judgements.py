@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from grm_server.errors import GRMError, JudgementNotKept
 from grm_server.grm.types import Failure, Trajectory
@@ -14,7 +15,12 @@ from grm_server.pipeline.types import Judgement, ScoreRequest, Started, WaveEnd
 from grm_server.serving.kept import Kept
 from grm_server.serving.principles import Origin, Principles
 from grm_server.serving.scoring import Scoring
+from grm_server.serving.traces import traced
+from grm_server.telemetry.context import note_error, note_judgement
 from grm_server.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from grm_server.telemetry.tracing import Tracing
 
 
 def new_id() -> str:
@@ -61,9 +67,17 @@ class Judgements:
 class Judging:
     """Requests judged to their end, counted and kept."""
 
-    def __init__(self, scoring: Scoring, principles: Principles, judgements: Judgements, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        scoring: Scoring,
+        principles: Principles,
+        judgements: Judgements,
+        metrics: Metrics,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.scoring = scoring
         self.principles = principles
+        self._tracing = tracing
         self._judgements = judgements
         self._metrics = metrics
 
@@ -75,12 +89,15 @@ class Judging:
         with self._metrics.in_flight.track_inprogress(), counted_errors(self._metrics):
             given = await self.principles.given(request, arrived_s)
             judging = self.scoring.events(given.request, task, anytime=anytime, arrived_s=arrived_s)
+            if self._tracing is not None:
+                judging = traced(judging, self._tracing, judgement_id, given.request)
             async with aclosing(judging) as events:
                 async for event in events:
                     if not isinstance(event, Judgement):
                         yield event
                         continue
                     judged = Judged(judgement_id, given.request, task, event, given.origin, given.completion_tokens)
+                    note(judged)
                     yield self._judgements.keep(judged)
 
     async def judge(self, request: ScoreRequest, task: str) -> Judged:
@@ -98,8 +115,20 @@ def counted_errors(metrics: Metrics) -> Iterator[None]:
     try:
         yield
     except GRMError as error:
+        note_error(error.code)
         metrics.requests.labels(error.code).inc()
         raise
+
+
+def note(judged: Judged) -> None:
+    """What the line says of the request that this runs for, and that got this judgement."""
+    note_judgement(
+        judged.id,
+        n=len(judged.request.task.responses),
+        k_used=judged.judgement.k_used,
+        samples=len(judged.judgement.outcomes),
+        stop=judged.judgement.stop_reason.value,
+    )
 
 
 def letters(judged: Judged) -> int:

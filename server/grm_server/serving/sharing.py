@@ -13,7 +13,7 @@ from grm_server.grm.types import FailureReason, StopReason
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.serving.flights import Flights
 from grm_server.serving.gathering import digest
-from grm_server.serving.judgements import Judged, Judgements, letters
+from grm_server.serving.judgements import Judged, Judgements, letters, note
 from grm_server.serving.kept import Kept
 from grm_server.telemetry.metrics import Metrics
 
@@ -68,6 +68,7 @@ class Sharing:
         key = same_answer(request, task)
         if (known := self._known.get(key)) is not None:
             self._metrics.shared_requests.labels("cache").inc()
+            note(known)
             # By its id it is to be found for as long as it is given out.
             return Answered(self._judgements.keep(known), "cache")
         judged, joined = await self._flights.result(
@@ -77,6 +78,7 @@ class Sharing:
         )
         if joined:
             self._metrics.shared_requests.labels("in_flight").inc()
+            note(judged)
         return Answered(judged, "in_flight" if joined else None)
 
     async def _judged(self, key: bytes, request: ScoreRequest, task: str) -> Judged:

@@ -38,3 +38,9 @@ class Settings(Section):
     """Where the bundled model is kept once it is prepared, and what traffic teaches."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Of this server. vLLM's own is VLLM_LOGGING_LEVEL, ERROR unless you set it."""
+    log_format: Literal["text", "json"] = "text"
+    """`json`: one object a line, vLLM's and uvicorn's logs too."""
+    log_requests: Literal["none", "failed", "all"] = "failed"
+    """HTTP requests that get a line when they end."""
+    tracing: bool = False
+    """Send OpenTelemetry traces; where to is said by its own variables, such as OTEL_EXPORTER_OTLP_ENDPOINT."""

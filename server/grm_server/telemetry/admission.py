@@ -19,6 +19,11 @@ class AdmissionMetrics:
             "Samples begun and not finished, those of audits left out.",
             registry=registry,
         )
+        self.saturation = Gauge(
+            "grm_engine_saturation",
+            "Samples that the engine has, divided by those that it works on at once.",
+            registry=registry,
+        )
         self.drain_rate = Gauge(
             "grm_drain_rate",
             "Samples per second that the engine finishes while requests wait; 0 before that is known.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from grm_server.telemetry.admission import AdmissionMetrics
+from grm_server.telemetry.http_metrics import HTTPMetrics
+from grm_server.telemetry.quality import QualityMetrics
 
 _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -15,6 +17,8 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.admission = AdmissionMetrics(self._registry)
+        self.http = HTTPMetrics(self._registry)
+        self.quality = QualityMetrics(self._registry)
         self.requests = Counter(
             "grm_requests",
             "Well-formed requests, by error code or `ok`.",

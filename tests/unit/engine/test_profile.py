@@ -40,7 +40,7 @@ def test_bfloat16_only_where_the_cpu_computes_it(
 ) -> None:
     monkeypatch.setattr(profile.platform, "machine", lambda: machine)
     monkeypatch.setattr(Path, "read_text", lambda _: flags)
-    assert profile._computes_bfloat16() is computes
+    assert profile.computes_bfloat16() is computes
 
 
 @pytest.mark.parametrize("context", [0, 1, 31, 32, 33, 1000])

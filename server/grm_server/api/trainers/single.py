@@ -28,6 +28,7 @@ from grm_server.serving.gathering import digest
 from grm_server.serving.judgements import counted_errors
 from grm_server.serving.untemplate import part
 from grm_server.settings import RewardScale
+from grm_server.telemetry.context import note_judgement
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +140,7 @@ async def _reward(service: Service, trainer: Trainer, options: Options, arrival:
     scale = options.scale(trainer.scale)
     try:
         share = await service.grouping.share(arrival)
+        note_judgement(share.judgement_id, n=len(share.rewards), k_used=share.k_used)
     except (SlotConflict, Superseded):
         raise
     except Exception as error:

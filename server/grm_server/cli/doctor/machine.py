@@ -1,0 +1,150 @@
+"""Whether the machine has what the server needs: processor, memory, files, a port."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from grm_server.cli.doctor.finding import Finding, fail, gib, ok, warn
+from grm_server.engine.profile import computes_bfloat16
+from grm_server.settings import Settings
+
+_PROCESSES = int(1.8 * 2**30)
+"""What the server's and the engine's process take beside weights and KV cache: 4.3 GiB were seen in all, with a cache
+of 2 GiB and weights of 0.5."""
+_SECOND_ENGINE = 2**30
+_FILES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    python: tuple[int, ...]
+    system: str
+    bfloat16: bool
+    memory: int | None
+    """Bytes that may be taken now; None where that is unknown."""
+    open_files: int | None
+    """None where there is no limit to be known."""
+    preload: str
+    """LD_PRELOAD."""
+
+
+def look() -> Machine:
+    return Machine(
+        tuple(sys.version_info[:3]),
+        f"{platform.system()} {platform.machine()}",
+        computes_bfloat16(),
+        _memory(),
+        _open_files(),
+        os.environ.get("LD_PRELOAD", ""),
+    )
+
+
+def check_machine(machine: Machine, settings: Settings, weights: int, *, cpu: bool) -> Iterator[Finding]:
+    """weights: bytes of all models as they are on disk, 0 where that is unknown. cpu: the CPU engine is installed."""
+    shown = ".".join(map(str, machine.python))
+    if machine.python < (3, 11):
+        yield fail("python", f"Python {shown}", "3.11 or later is needed")
+    else:
+        yield ok("python", f"Python {shown}, {machine.system}")
+    if machine.open_files is not None and machine.open_files < _FILES:
+        what = f"{machine.open_files} files may be open, and each waiting caller holds one"
+        yield warn("files", what, "ulimit -n 65536 (LimitNOFILE= in systemd, --ulimit nofile= in Docker)")
+    elif machine.open_files is not None:
+        yield ok("files", f"{machine.open_files} files may be open")
+    if cpu and settings.engine.kind == "vllm":
+        yield from _cpu(machine, settings, weights)
+
+
+def _cpu(machine: Machine, settings: Settings, weights: int) -> Iterator[Finding]:
+    if machine.bfloat16:
+        yield ok("cpu", "multiplies bfloat16")
+    else:
+        what = "no bfloat16 instructions (avx512_bf16, amx_bf16): weights are computed in float32, at twice the memory"
+        yield (
+            ok("cpu", what)
+            if settings.engine.dtype != "bfloat16"
+            else warn(
+                "cpu", "engine.dtype = bfloat16 without instructions for it", "unset it: float32 is twice as fast here"
+            )
+        )
+    second = settings.meta_rm.kind == "vllm"
+    caches = settings.engine.cpu_kv_cache_gib + (settings.meta_rm.cpu_kv_cache_gib if second else 0)
+    needed = _PROCESSES + second * _SECOND_ENGINE + caches * 2**30 + weights * (1 if machine.bfloat16 else 2)
+    if machine.memory is None:
+        yield warn("memory", "how much memory is free could not be read", f"about {gib(needed)} are needed")
+    elif machine.memory < needed:
+        what = f"{gib(machine.memory)} are free, about {gib(needed)} are needed"
+        yield fail("memory", what, "free some, lower engine.cpu_kv_cache_gib, or choose a smaller model")
+    else:
+        yield ok("memory", f"{gib(machine.memory)} are free, about {gib(needed)} are needed")
+    if "tcmalloc" not in machine.preload:
+        what = "tcmalloc is not preloaded, which vLLM recommends on a CPU"
+        advice = "apt install libtcmalloc-minimal4, and start with LD_PRELOAD set to its path"
+        yield warn("allocator", what, advice)
+
+
+def check_port(settings: Settings) -> Finding:
+    host, port = settings.http.host, settings.http.port
+    where = f"{host}:{port}"
+    if port == 0:
+        return ok("port", "the system chooses one")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        advice = "choose another with --port; if it is a GRM Server, ask it: grm doctor --url"
+        return fail("port", f"cannot listen on {where}: {error.strerror}", advice)
+    return ok("port", f"{where} is free")
+
+
+def check_tracing(settings: Settings, installed: bool, environment: Mapping[str, str]) -> Iterator[Finding]:
+    if not settings.tracing:
+        return
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = next((environment[name] for name in names if environment.get(name)), "http://localhost:4318")
+    if not installed:
+        yield fail("tracing", "OpenTelemetry is not installed", "pip install 'grm-server[tracing]'")
+    else:
+        yield ok("tracing", f"spans go to {endpoint}")
+
+
+def _open_files() -> int | None:
+    try:
+        import resource
+    except ImportError:  # not on Windows, where the client may run
+        return None
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _memory() -> int | None:
+    """Of the machine, or of this container where it may have less."""
+    known = [found for found in (_available(), _cgroup()) if found is not None]
+    return min(known, default=None)
+
+
+def _available() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _cgroup() -> int | None:
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            return int(Path(limit).read_text()) - int(Path(used).read_text())
+        except (OSError, ValueError):  # no such control group, or "max"
+            continue
+    return None

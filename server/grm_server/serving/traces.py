@@ -1,0 +1,92 @@
+"""A judgement's events as spans: judgement -> wave -> sample -> meta RM.
+
+Spans are made of what the pipeline says anyway, with the times that it says, so that the pipeline knows of no tracing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from grm_server.errors import GRMError
+from grm_server.grm.types import Failure, Trajectory
+from grm_server.pipeline.types import Event, Judgement, ScoreRequest, Started, WaveEnd
+
+if TYPE_CHECKING:
+    from grm_server.telemetry.tracing import Span, Tracing
+
+
+async def traced(
+    events: AsyncGenerator[Event], tracing: Tracing, judgement_id: str, request: ScoreRequest
+) -> AsyncGenerator[Event]:
+    """The same events. Samples that were aborted have no span."""
+    root = tracing.span(
+        "judgement", id=judgement_id, n=len(request.task.responses), k=request.k, aggregate=request.aggregate
+    )
+    wave: Span | None = None
+    samples = 0
+    try:
+        async with aclosing(events):
+            async for event in events:
+                match event:
+                    case Started():
+                        wave = root.child("wave")
+                    case Trajectory() | Failure():
+                        assert wave is not None
+                        _sample(wave, event)
+                        samples += 1
+                    case WaveEnd():
+                        assert wave is not None
+                        wave.set(samples=samples, k_used=event.k_used, risk=event.decision.risk)
+                        wave.end()
+                        wave, samples = (root.child("wave"), 0) if event.decision.stop is None else (None, 0)
+                    case Judgement():
+                        _judged(root, event)
+                yield event
+    except GRMError as error:
+        root.failed(error.code)
+        raise
+    except Exception as error:
+        root.failed(type(error).__name__)
+        raise
+    finally:
+        if wave is not None:
+            wave.set(samples=samples)
+            wave.end()
+        root.end()
+
+
+def _sample(wave: Span, outcome: Trajectory | Failure) -> None:
+    outcome_name = outcome.reason.value if isinstance(outcome, Failure) else "valid"
+    sample = outcome.sample
+    started_s = None if sample is None else sample.started_s
+    span = wave.child("sample", started_s, index=outcome.draw.index, order=outcome.draw.order, outcome=outcome_name)
+    if sample is None:
+        span.failed(outcome_name)
+        span.end()
+        return
+    span.set(
+        prompt_tokens=sample.prompt_tokens,
+        cached_tokens=sample.cached_tokens,
+        completion_tokens=sample.completion_tokens,
+        cut=bool(sample.cut),
+    )
+    end_s = sample.finished_s
+    if isinstance(outcome, Trajectory) and outcome.meta_reward is not None and outcome.rated_s is not None:
+        meta = span.child("meta_rm", sample.finished_s, meta_reward=outcome.meta_reward)
+        end_s = outcome.rated_s
+        meta.end(end_s)
+    span.end(end_s)
+
+
+def _judged(root: Span, judgement: Judgement) -> None:
+    root.set(
+        stop_reason=judgement.stop_reason.value,
+        k_used=judgement.k_used,
+        risk=judgement.risk,
+        samples=len(judgement.outcomes),
+        prompt_tokens=judgement.prompt_tokens,
+        completion_tokens=judgement.completion_tokens,
+        queue_s=judgement.queue_s,
+    )

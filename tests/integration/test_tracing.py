@@ -1,0 +1,190 @@
+"""The spans of real requests around a fake engine."""
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.errors import EngineDead, GenerationFailed
+from grm_server.telemetry.logging import JsonLines
+from grm_server.telemetry.tracing import Tracing
+from tests.integration.conftest import Serve
+from tests.integration.judging import PAIR, Slow, favours, post
+
+SECRET = "xylophone"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """What a server with tracing=true has sent once it is down."""
+    exporter = InMemorySpanExporter()
+    monkeypatch.setattr("grm_server.telemetry.tracing.OTLPSpanExporter", lambda: exporter)
+    return exporter
+
+
+def tree(exporter: InMemorySpanExporter) -> dict[str, Any]:
+    """Name of each root -> the same of what is below it: {name: [subtrees]}."""
+    children: dict[int | None, list[ReadableSpan]] = {}
+    finished = exporter.get_finished_spans()
+    known = {span.context.span_id for span in finished}
+    for span in finished:
+        parent = span.parent.span_id if span.parent is not None and span.parent.span_id in known else None
+        children.setdefault(parent, []).append(span)
+
+    def below(span_id: int | None) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for span in children.get(span_id, []):
+            found.setdefault(span.name, []).append(below(span.context.span_id))
+        return found
+
+    return below(None)
+
+
+def named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
+    return [span for span in exporter.get_finished_spans() if span.name == name]
+
+
+def attributes(span: ReadableSpan) -> Mapping[str, Any]:
+    return dict(span.attributes or {})
+
+
+async def test_request_wave_sample_meta(serve: Serve, spans: InMemorySpanExporter) -> None:
+    async with serve(FakeSampler(), "tracing=true", meta_rm=FakeMetaRM(delay_s=0.02)) as client:
+        response = await client.post("/v1/rewards", json=PAIR | {"k": 2, "aggregate": "meta_hinge"}, headers=PARENT)
+    rated = {"meta_rm": [{}]}
+    assert tree(spans) == {"/v1/rewards": [{"judgement": [{"wave": [{"sample": [rated, rated]}]}]}]}
+    (request,), (judgement,) = named(spans, "/v1/rewards"), named(spans, "judgement")
+    assert f"{request.context.trace_id:032x}" == TRACE, "the caller's trace goes on"
+    assert request.parent is not None
+    assert attributes(request) == {
+        "http.request.method": "POST",
+        "http.route": "/v1/rewards",
+        "http.response.status_code": 200,
+    }
+    told = attributes(judgement)
+    assert (told["grm.id"], told["grm.n"], told["grm.k"], told["grm.k_used"]) == (response.json()["id"], 2, 2, 2)
+    assert told["grm.stop_reason"] == "full_k"
+    for sample, meta in zip(named(spans, "sample"), named(spans, "meta_rm"), strict=True):
+        assert meta.start_time is not None
+        assert meta.end_time is not None
+        assert meta.end_time - meta.start_time >= 15e6
+        assert sample.end_time == pytest.approx(meta.end_time, abs=1e7)
+        assert 0 <= attributes(meta)["grm.meta_reward"] <= 1
+
+
+async def test_a_decided_request_has_a_span_for_each_wave(serve: Serve, spans: InMemorySpanExporter) -> None:
+    async with serve(favours("A.")(), "tracing=true", "stopping.rule=decided") as client:
+        answer = await post(client, k=32)
+    waves = named(spans, "wave")
+    assert answer["stop_reason"] == "decided"
+    assert sum(attributes(wave)["grm.samples"] for wave in waves) == answer["usage"]["samples"] < 32
+    assert len(named(spans, "sample")) == answer["usage"]["samples"]
+    assert {attributes(span)["grm.outcome"] for span in named(spans, "sample")} == {"valid"}
+    assert [attributes(wave)["grm.k_used"] for wave in waves][-1] == answer["k_used"]
+
+
+async def test_several_waves(serve: Serve, spans: InMemorySpanExporter) -> None:
+    tails = ["9, 1}", "1, 9}", "1, 9}", "9, 1}"] * 8
+    async with serve(FakeSampler(tails), "tracing=true", "stopping.rule=decided") as client:
+        answer = await post(client, k=16)
+    waves = named(spans, "wave")
+    assert len(waves) > 1
+    assert sum(attributes(wave)["grm.samples"] for wave in waves) == answer["usage"]["samples"]
+
+
+async def test_failures_are_marked(serve: Serve, spans: InMemorySpanExporter) -> None:
+    sampler = FakeSampler([GenerationFailed("x"), "no"])
+    async with serve(sampler, "tracing=true") as client:
+        response = await client.post("/v1/rewards", json=PAIR | {"k": 2})
+    assert response.status_code == 502
+    assert {attributes(span)["grm.outcome"] for span in named(spans, "sample")} == {"engine_error", "no_scores"}
+    assert attributes(named(spans, "judgement")[0])["error.type"] == "too_few_votes"
+    assert attributes(named(spans, "/v1/rewards")[0])["error.type"] == "502"
+
+
+async def test_a_deadline_ends_every_span(serve: Serve, spans: InMemorySpanExporter) -> None:
+    async with serve(Slow(1), "tracing=true") as client:
+        response = await client.post("/v1/rewards", json=PAIR | {"k": 2, "deadline_s": 0.2, "min_votes": 2})
+    assert response.status_code == 504
+    assert {span.name for span in spans.get_finished_spans()} == {"/v1/rewards", "judgement", "wave", "sample"}
+
+
+async def test_an_engine_that_dies_under_a_request(serve: Serve, spans: InMemorySpanExporter) -> None:
+    sampler = FakeSampler(delay_s=0.2)
+    async with serve(sampler, "tracing=true") as client:
+        asking = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | {"k": 2}))
+        await asyncio.sleep(0.05)
+        sampler.dead = EngineDead("gone")
+        assert (await asking).status_code == 503
+    assert attributes(named(spans, "judgement")[0])["error.type"] == "engine_dead"
+
+
+async def test_no_text_is_in_a_span(serve: Serve, spans: InMemorySpanExporter) -> None:
+    async with serve(FakeSampler(), "tracing=true") as client:
+        await post(client, k=2, query=SECRET, responses=[SECRET, "B."], task=SECRET, principles=SECRET)
+        await client.get(f"/{SECRET}?{SECRET}={SECRET}", headers={"X-Request-ID": SECRET})
+    assert SECRET not in "".join(span.to_json() for span in spans.get_finished_spans())
+
+
+def test_an_error_s_words_are_in_no_span(spans: InMemorySpanExporter) -> None:
+    tracing = Tracing()
+    with pytest.raises(ValueError, match=SECRET), tracing.request("GET", {}):
+        raise ValueError(SECRET)
+    tracing.close()
+    assert SECRET not in "".join(span.to_json() for span in spans.get_finished_spans())
+    assert len(spans.get_finished_spans()) == 1
+
+
+async def test_a_stream_is_traced_too(serve: Serve, spans: InMemorySpanExporter) -> None:
+    async with serve(FakeSampler(), "tracing=true") as client:
+        await client.post("/v1/rewards", json=PAIR | {"k": 2}, headers={"Accept": "text/event-stream"})
+    assert tree(spans) == {"/v1/rewards": [{"judgement": [{"wave": [{"sample": [{}, {}]}]}]}]}
+    (request,), (judgement,) = named(spans, "/v1/rewards"), named(spans, "judgement")
+    assert request.end_time is not None
+    assert judgement.end_time is not None
+    assert request.end_time >= judgement.end_time
+
+
+async def test_a_response_of_its_own_is_in_the_trace_of_its_group(serve: Serve, spans: InMemorySpanExporter) -> None:
+    async with serve(FakeSampler(), "tracing=true") as client:
+        await client.post("/reward?n=1&k=2", json={"prompt": "Q", "response": "A"})
+    assert list(tree(spans)) == ["/reward"]
+
+
+async def test_the_trace_is_named_in_the_log(serve: Serve, spans: InMemorySpanExporter) -> None:
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonLines())
+    logger = logging.getLogger("grm_server.api.access")
+    logger.addHandler(handler)
+    sampler = FakeSampler()
+    try:
+        async with serve(sampler, "tracing=true") as client:
+            sampler.dead = EngineDead("gone")
+            await client.post("/v1/rewards", json=PAIR, headers=PARENT)
+    finally:
+        logger.removeHandler(handler)
+    assert json.loads(written.getvalue())["trace_id"] == TRACE
+
+
+async def test_probes_are_not_traced(serve: Serve, spans: InMemorySpanExporter) -> None:
+    async with serve(FakeSampler(), "tracing=true") as client:
+        for path in ("/health/live", "/health/ready", "/metrics"):
+            assert (await client.get(path)).status_code == 200
+    assert spans.get_finished_spans() == ()
+
+
+async def test_a_caller_s_decision_not_to_sample_is_kept(serve: Serve, spans: InMemorySpanExporter) -> None:
+    async with serve(FakeSampler(), "tracing=true") as client:
+        unsampled = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"}
+        assert (await client.post("/v1/rewards", json=PAIR | {"k": 2}, headers=unsampled)).status_code == 200
+    assert spans.get_finished_spans() == ()
