@@ -89,7 +89,8 @@ def changed(draw: st.DrawFn, body: Any) -> Any:
     return whole[0]
 
 
-Post = Callable[[str, bytes], httpx.Response]
+Post = Callable[..., httpx.Response]
+"""(url, body, content type) -> answer"""
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +106,8 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         client = httpx.AsyncClient(transport=transport, base_url="http://grm")
 
-        def posting(url: str, body: bytes) -> httpx.Response:
-            return runner.run(client.post(url, content=body, headers={"Content-Type": "application/json"}))
+        def posting(url: str, body: bytes, kind: str = "application/json") -> httpx.Response:
+            return runner.run(client.post(url, content=body, headers={"Content-Type": kind}))
 
         yield posting
         runner.run(client.aclose())
@@ -140,6 +141,16 @@ def test_any_value_at_any_place(post: Post, url: str, data: st.DataObject) -> No
 def test_the_bodies_that_are_changed_are_good_ones(post: Post, url: str) -> None:
     response = post(url, json.dumps(BODIES[url]).encode())
     assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("url", BODIES)
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "a/b;c"]
+)
+def test_a_good_body_that_is_not_called_json_is_refused(post: Post, url: str, kind: str) -> None:
+    response = post(url, json.dumps(BODIES[url]).encode(), kind)
+    assert response.status_code in (415, 422)
+    ErrorResponse.model_validate_json(response.content)
 
 
 @settings(CHEAP, max_examples=150)

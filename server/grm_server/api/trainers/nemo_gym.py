@@ -64,7 +64,8 @@ class Rollout(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _echoed(cls, rollout: Any) -> Any:
-        return well_formed(rollout)
+        # A body that is not called JSON comes as bytes.
+        return well_formed(rollout) if isinstance(rollout, dict) else rollout
 
 
 @router.post("/verify", responses=ERRORS | SLOT_ERRORS | kept_at("/grm_judgement"), summary="NeMo-Gym: one rollout")
