@@ -6,7 +6,15 @@
       Overloaded              429   too many samples wait already; `Retry-After` says when there will be room
         DeadlineUnreachable   429   its turn would come too late for its deadline
       LimitExceeded           422   a field asks for more than this server gives
+      InvalidBody             422   not JSON that this server would parse
       BodyTooLarge            413   more bytes than this server takes
+      BodyTimeout             408   the body did not come in time
+      BodiesTooMany           503   too many bytes of bodies are on their way in
+      WrongMediaType          415   not JSON, by its headers
+      WrongHost               421   the caller knows the server by a name that is not its own
+      Unauthenticated         401   no API key, or one that is not valid
+      RateLimited             429   the API key has used up its requests or samples of this minute
+      ShuttingDown            503   the server is about to end
       JudgementNotKept        404   no judgement has this id, or it was forgotten
       SlotConflict            409   a slot of a group holds another response, or its attempt was replaced
       ClientGone              499   the caller hung up; its samples were aborted, nobody reads this
@@ -35,9 +43,19 @@ class GRMError(Exception):
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
     retry_after_s: int | None = None
+    """Whole seconds. An error may know better than its class."""
 
-    def __init__(self, message: str, *, param: str | None = None, details: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        details: Mapping[str, int] | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(message)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
         self.message = message
         self.param = param
         """The request field at fault, or None."""
@@ -76,8 +94,7 @@ class Overloaded(GRMError):
         self, message: str, *, retry_after_s: int, param: str | None = None, details: Mapping[str, int] | None = None
     ) -> None:
         """retry_after_s: by what the engine has done of late."""
-        super().__init__(message, param=param, details=details)
-        self.retry_after_s = retry_after_s
+        super().__init__(message, param=param, details=details, retry_after_s=retry_after_s)
 
 
 class DeadlineUnreachable(Overloaded):
@@ -86,11 +103,73 @@ class DeadlineUnreachable(Overloaded):
     code = "deadline_unreachable"
 
 
+class InvalidBody(GRMError):
+    """The body is no JSON, or JSON of a shape that would cost much to parse."""
+
+    code = "invalid_body"
+    status = 422
+
+
 class BodyTooLarge(GRMError):
     """The request body holds more bytes than the server is configured to take."""
 
     code = "body_too_large"
     status = 413
+
+
+class BodyTimeout(GRMError):
+    """The body did not come in time."""
+
+    code = "body_timeout"
+    status = 408
+    retryable = True
+
+
+class BodiesTooMany(GRMError):
+    """Too many bytes of request bodies are on their way in at once."""
+
+    code = "bodies_too_many"
+    status = 503
+    retryable = True
+    retry_after_s = 1
+
+
+class WrongMediaType(GRMError):
+    """The body is not JSON by its Content-Type, or is compressed."""
+
+    code = "wrong_media_type"
+    status = 415
+
+
+class WrongHost(GRMError):
+    """The request was sent to a name that is not this server's: perhaps a web page pointed that name here."""
+
+    code = "wrong_host"
+    status = 421
+
+
+class Unauthenticated(GRMError):
+    """There is no API key in the request, or none that is valid."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class RateLimited(GRMError):
+    """The API key has used up its requests or samples; `retry_after_s` says when it has some again."""
+
+    code = "rate_limited"
+    status = 429
+    retryable = True
+
+
+class ShuttingDown(GRMError):
+    """The server is about to end. Another one, or this one once it is back, would take the request."""
+
+    code = "shutting_down"
+    status = 503
+    retryable = True
+    retry_after_s = 1
 
 
 class JudgementNotKept(GRMError):

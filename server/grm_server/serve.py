@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 
 import uvicorn
+from fastapi import FastAPI
 
+from grm_server.api.connections import guarded
+from grm_server.api.service import Service
 from grm_server.app import create_app, prepare
 from grm_server.engine.prepared import NotPrepared
 from grm_server.settings import Settings, SettingsError, load_settings
@@ -23,6 +27,9 @@ class StartupError(RuntimeError):
 
 
 STARTUP_ERRORS = (SettingsError, StartupError)
+
+HANDED_BACK_S = 2.0
+"""Answering what was given up takes no longer."""
 
 _TRY = """\
 
@@ -45,22 +52,43 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     logger.info("settings: %s", shown)
     # Before the engine: a port that is taken should cost no half minute.
     listener = _listen(settings)
+    _check_exposure(settings)
     try:
         prepare(settings)
     except (NotPrepared, OSError) as error:
         raise StartupError(str(error)) from error
     app = create_app(settings)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on")
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        # It would write down URLs.
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        lifespan="on",
+        http=guarded(settings.http),
+        ws="none",
     )
+    server = uvicorn.Server(config)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(server, listener))
+        runner.run(_serve(server, listener, app, settings))
     if not server.started:
         cause = app.state.start_error
         raise StartupError(f"the engine did not start: {type(cause).__name__}: {cause}")
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+def _check_exposure(settings: Settings) -> None:
+    """Raises StartupError where anyone on the network could use the server, and nobody said that they may."""
+    http, auth = settings.http, settings.auth
+    if not (http.loopback or auth.keys or auth.keys_file or auth.open):
+        raise StartupError(
+            f"{http.host} can be reached from other machines, and there are no API keys: set some (GRM_AUTH__KEYS, or "
+            "--set auth.keys_file=FILE), or listen on 127.0.0.1, or say --set auth.open=true where everyone who can "
+            "reach the server may use it"
+        )
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket, app: FastAPI, settings: Settings) -> None:
     async def serve() -> None:
         # uvicorn exits when the app does not start; `run` says why instead.
         with contextlib.suppress(SystemExit):
@@ -72,8 +100,53 @@ async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
     if server.started:
         host, port = listener.getsockname()[:2]
         host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        _end_on_signals(server, app.state.service, settings)
         print(_TRY.format(url=f"http://{f'[{host}]' if ':' in host else host}:{port}"), flush=True)  # noqa: T201
     await serving
+
+
+def _end_on_signals(server: uvicorn.Server, service: Service, settings: Settings) -> None:
+    """SIGTERM and SIGINT end the server when its work is done; a second one at once.
+
+    uvicorn would stop listening first, so that a load balancer finds nobody before it has been told."""
+    loop, hurry = asyncio.get_running_loop(), asyncio.Event()
+    ending: list[asyncio.Task[None]] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        if ending:
+            hurry.set()
+            return
+        # Ctrl-C: no balancer sends requests here.
+        grace_s = settings.http.drain_grace_s if number == signal.SIGTERM else 0.0
+        ending.append(loop.create_task(_end(server, service, hurry, grace_s, settings.http.drain_s)))
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+async def _end(server: uvicorn.Server, service: Service, hurry: asyncio.Event, grace_s: float, drain_s: float) -> None:
+    drain = service.drain
+    drain.begin()
+    service.grouping.drain()
+    logger.info("draining: %d requests in flight, at most %g s; a second signal ends at once", drain.in_flight, drain_s)
+    done = asyncio.ensure_future(_all(asyncio.sleep(grace_s), drain.idle()))
+    hurried = asyncio.ensure_future(hurry.wait())
+    await asyncio.wait((done, hurried), timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+    done.cancel()
+    hurried.cancel()
+    if drain.in_flight:
+        logger.warning("%d requests are not done; they get 503", drain.in_flight)
+        drain.expire()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(drain.idle(), HANDED_BACK_S)
+    logger.info("drained; the engine is closed now")
+    server.should_exit = True
+
+
+async def _all(*works: Coroutine[None, None, None]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for work in works:
+            group.create_task(work)
 
 
 def _listen(settings: Settings) -> socket.socket:

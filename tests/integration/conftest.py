@@ -32,7 +32,7 @@ def serve(tmp_path: Path) -> Serve:
         # ASGITransport does not run the lifespan, in which the engine starts and ends.
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://grm") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 yield client
 
     return serving

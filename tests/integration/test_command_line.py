@@ -94,6 +94,9 @@ def test_demo(url: str) -> None:
         (["--set", "nonsense"], "section.name=value"),
         (["--template", "/nowhere/mine.txt"], r"judge\.template.*nowhere"),
         (["--host", "999.1.1.1"], "cannot listen on"),
+        (["--host", "0.0.0.0"], r"no API keys.*GRM_AUTH__KEYS.*127\.0\.0\.1.*auth\.open=true"),
+        (["--host", "::"], "no API keys"),
+        (["--set", "auth.keys=short-SECRET"], r"auth\.keys\.default: .*16"),
     ],
 )
 def test_serve_says_what_is_wrong(arguments: list[str], complaint: str) -> None:
@@ -101,6 +104,28 @@ def test_serve_says_what_is_wrong(arguments: list[str], complaint: str) -> None:
     assert done.returncode == 2
     assert re.search(complaint, done.stderr)
     assert "Traceback" not in done.stderr
+    assert "SECRET" not in done.stderr
+
+
+def test_a_key_is_made_used_and_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = grm("new-key", "trainer-a")
+    key = made.stderr.strip()
+    assert key not in made.stdout
+    keys = tmp_path / "keys.toml"
+    keys.write_text(made.stdout)
+    row = '{"query": "Q", "responses": ["A."]}\n'
+    with serving(tmp_path, "--host", "0.0.0.0", "--set", f"auth.keys_file={keys}") as url:
+        refused = grm("score", "-", "--url", url, stdin=row)
+        monkeypatch.setenv("GRM_CLIENT_API_KEY", key)
+        done = grm("score", "-", "--url", url, stdin=row)
+    assert "unauthenticated" in refused.stdout + refused.stderr
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("settings", [["--host", "0.0.0.0", "--set", "auth.open=true"], ["--host", "::1"]])
+def test_where_no_key_is_needed(tmp_path: Path, settings: list[str]) -> None:
+    with serving(tmp_path, *settings) as url:
+        assert httpx.get(f"{url}/v1/models").status_code == 200
 
 
 def test_a_cache_that_cannot_be_written_is_one_line_that_says_what_to_do() -> None:

@@ -213,7 +213,7 @@ async def test_a_chat_that_cannot_be_judged_is_an_error(serve: Serve) -> None:
 async def test_the_official_client_of_openai(serve: Serve) -> None:
     openai = pytest.importorskip("openai")
     async with serve(FakeSampler(["7}"] * 2), "judge.k=2") as client:
-        official = openai.AsyncOpenAI(base_url="http://grm/v1", api_key="none", http_client=client)
+        official = openai.AsyncOpenAI(base_url="http://localhost/v1", api_key="none", http_client=client)
         turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
         answer = await official.chat.completions.create(model="judge", messages=turns)
         models = await official.models.list()

@@ -45,6 +45,7 @@ class RequestPolicy:
     limit_critique_tokens: int
     limit_samples: int
     limit_deadline_s: float
+    limit_k_name: str = "limits.max_k"
 
 
 def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant: str) -> ScoreRequest:
@@ -85,7 +86,7 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant
         priority=body.priority,
     )
     _limit("responses", n, policy.limit_responses, "limits.max_responses")
-    _limit("k", request.k, policy.limit_k, "limits.max_k")
+    _limit("k", request.k, policy.limit_k, policy.limit_k_name)
     _limit(
         "max_critique_tokens", request.max_critique_tokens, policy.limit_critique_tokens, "limits.max_critique_tokens"
     )

@@ -30,9 +30,11 @@ def error_detail(error: GRMError) -> ErrorDetail:
     )
 
 
-def error_response(error: GRMError) -> JSONResponse:
-    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return JSONResponse(ErrorResponse(error=error_detail(error)).model_dump(), error.status, headers)
+def error_response(error: GRMError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    later = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return JSONResponse(
+        ErrorResponse(error=error_detail(error)).model_dump(), error.status, {**later, **(headers or {})}
+    )
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -99,8 +101,9 @@ def _param(loc: tuple[int | str, ...]) -> str | None:
     # knows no such form.
     if path[:1] in (["query"], ["stop"]):
         del path[1:2]
-    # So does it write the type of text that it tried: function-after[...].
-    return ".".join(part for part in path if not part.startswith("function-")) or None
+    # So does it write the type of text that it tried: function-after[...]. And a caller chooses the names of unknown
+    # fields, and how long they are.
+    return ".".join(part for part in path if not part.startswith("function-"))[:200] or None
 
 
 def _answer(

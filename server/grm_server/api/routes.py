@@ -11,10 +11,11 @@ from fastapi.responses import PlainTextResponse
 
 from grm_server.api import schemas
 from grm_server.api.answers import to_body, to_response, to_sample, to_wave
+from grm_server.api.charge import caller_of, charge, policy_for
 from grm_server.api.convert import to_score_request
 from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.document import EVENTS, asked_again_with, kept_at
-from grm_server.api.service import ERRORS, Service, ServiceDep, tenant_of
+from grm_server.api.service import ERRORS, Service, ServiceDep
 from grm_server.api.stream import EventStream, Named, wants_stream
 from grm_server.errors import GRMError
 from grm_server.pipeline.types import Started, WaveEnd
@@ -42,7 +43,9 @@ async def rewards(
     judged anew, where plain requests that are identical share one judgement: see `shared`."""
     with counted_errors(service.metrics):
         service.sampler.check()
-        score_request = to_score_request(body, service.policy, tenant_of(request))
+        caller = caller_of(request)
+        score_request = to_score_request(body, policy_for(caller, service.policy), caller.name)
+        charge(caller, [score_request])
     if not wants_stream(request):
         answered = await unless_disconnected(request, service.sharing.judge(score_request, body.task))
         return _answer(service, answered.judged, answered.shared, return_samples=body.return_samples)

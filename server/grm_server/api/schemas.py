@@ -34,6 +34,9 @@ def well_formed(value: T) -> T:
 WellFormed = AfterValidator(well_formed)
 Text = Annotated[str, WellFormed]
 
+FirstError = Field(fail_fast=True)
+"""For lists that callers send: a body can hold two million wrong items, and one complaint is enough."""
+
 
 class ChatMessage(Wire, strict=True):
     """One turn of a conversation."""
@@ -48,7 +51,7 @@ def _query_form(value: object) -> str:
 
 Query = Annotated[
     Annotated[Text, Field(min_length=1), Tag("text")]
-    | Annotated[list[ChatMessage], Field(min_length=1), Tag("messages")],
+    | Annotated[list[ChatMessage], Field(min_length=1), FirstError, Tag("messages")],
     Discriminator(_query_form),
 ]
 
@@ -102,7 +105,7 @@ class RewardsRequest(Wire, strict=True):
 
     query: Query
     """The conversation to be answered: a string (one user turn) or chat messages."""
-    responses: list[Text] = Field(min_length=1)
+    responses: Annotated[list[Text], FirstError] = Field(min_length=1)
     """The candidate answers, at least one. Server limit: `limits.max_responses`."""
     k: int | None = Field(None, ge=1, le=HUGE)
     """Readings of each response, at most; `stop` says when fewer are enough. One sample reads all responses of a list

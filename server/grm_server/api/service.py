@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from grm_server.api import schemas
 from grm_server.api.convert import RequestPolicy
+from grm_server.api.drain import Drain
 from grm_server.engine.base import Sampler
 from grm_server.grm.types import needs_meta_rm
 from grm_server.serving.grouping import Grouping
@@ -31,6 +32,7 @@ class Service:
     judgements: Judgements
     trainers: TrainerSettings
     gathering: GroupingSettings
+    drain: Drain = field(default_factory=Drain)
     judging: Judging = field(init=False)
     sharing: Sharing = field(init=False)
     grouping: Grouping = field(init=False)
@@ -45,7 +47,9 @@ class Service:
         return self.scoring.sampler
 
     def check(self) -> None:
-        """Raises EngineError where requests that leave all to the server would fail, or wait for an engine."""
+        """Raises EngineError or ShuttingDown where requests that leave all to the server would fail, or wait for an
+        engine."""
+        self.drain.check()
         self.sampler.ready()
         if self.scoring.meta_rm is not None and needs_meta_rm(self.policy.aggregate) and not self.policy.unguided:
             self.scoring.meta_rm.check()
@@ -56,38 +60,41 @@ def _service(request: Request) -> Service:
     return service
 
 
-def tenant_of(request: Request) -> str:
-    """The name of the caller's API key."""
-    tenant: str = getattr(request.state, "tenant", "anonymous")
-    return tenant
-
-
 ServiceDep = Annotated[Service, Depends(_service)]
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {
         "model": schemas.ErrorResponse,
         "description": "The prompt does not fit the model's context, or cannot be encoded.",
     },
+    401: {"model": schemas.ErrorResponse, "description": "No API key, or one that is not valid."},
+    408: {"model": schemas.ErrorResponse, "description": "The body did not come in time."},
     413: {"model": schemas.ErrorResponse, "description": "The body is too large."},
+    415: {"model": schemas.ErrorResponse, "description": "The body is not called JSON, or is compressed."},
+    421: {"model": schemas.ErrorResponse, "description": "The Host header names another server."},
     422: {
         "model": schemas.ErrorResponse,
         "description": "A field is wrong, unknown or over a limit; `param` names it.",
     },
     429: {
         "model": schemas.ErrorResponse,
-        "description": "Too much waits for the engine, or the request's turn would come too late for its deadline. "
-        "Nothing was generated. `Retry-After` says when there will be room, by what the engine has done of late.",
+        "description": "Too much waits for the engine, or the request's turn would come too late for its deadline, or "
+        "the API key has used up its requests or samples. Nothing was generated. `Retry-After` says when to come back.",
     },
     502: {"model": schemas.ErrorResponse, "description": "Fewer samples than `min_votes` gave scores."},
     504: {
         "model": schemas.ErrorResponse,
         "description": "At the deadline a response had fewer than `min_votes` scores.",
     },
-    503: {"model": schemas.ErrorResponse, "description": "The engine is dead, or the meta RM. See `Retry-After`."},
+    503: {
+        "model": schemas.ErrorResponse,
+        "description": "The engine is dead, or the meta RM; or the server is shutting down. See `Retry-After`.",
+    },
 }
 SLOT_ERRORS: dict[int | str, dict[str, Any]] = {
     409: {"model": schemas.ErrorResponse, "description": "The slot holds another response, or its attempt is over."},
 }
 """Of routes that know slots."""
-BODY_ERRORS: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (413, 422)}
+BODY_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: ERRORS[status] for status in (401, 408, 413, 415, 421, 422, 429)
+}
 """Of routes that read a body and judge nothing."""

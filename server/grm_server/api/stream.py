@@ -60,7 +60,7 @@ async def _lines(events: AsyncGenerator[Progress], name: Callable[[Progress], Na
                 return
             yield _format(*name(event))
     except GRMError as error:
-        yield _format("error", ErrorResponse(error=error_detail(error)))
+        yield error_event(error)
     except Exception as error:
         yield _format("error", ErrorResponse(error=unexpected(error)))
     finally:
@@ -70,6 +70,11 @@ async def _lines(events: AsyncGenerator[Progress], name: Callable[[Progress], Na
                 coming.cancel()
                 await asyncio.wait((coming,))
             await events.aclose()
+
+
+def error_event(error: GRMError) -> bytes:
+    """The last event of a stream that fails."""
+    return _format("error", ErrorResponse(error=error_detail(error)))
 
 
 def _format(name: str, data: BaseModel) -> bytes:

@@ -8,8 +8,10 @@ over HTTP, like any other client.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -26,7 +28,7 @@ from grm_client import demo as demo_page
 from grm_server.cli.collect import collect
 from grm_server.cli.doctor import doctor
 from grm_server.cli.files import calibrate, score
-from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, say
+from grm_server.cli.terminal import DEFAULT_URL, Url, api_key, fail, fail_without_extras, say
 from grm_server.cli.train_meta_rm import train_meta_rm
 
 DEMO_START_S = 300
@@ -82,7 +84,7 @@ def demo(
     if not files:
         fail(f"no .json files in {examples}")
     console = Console()
-    with _server_for_demo(url), GRMClient(url) as client:
+    with _server_for_demo(url), GRMClient(url, api_key=api_key()) as client:
         for file in files:
             request = json.loads(file.read_text("utf-8"))
             with Console(stderr=True).status(f"scoring {file.name}"):
@@ -97,7 +99,7 @@ def demo(
 @contextlib.contextmanager
 def _server_for_demo(url: str) -> Iterator[None]:
     """A server at `url`: the one that is there, or one that ends with the demo."""
-    with GRMClient(url, max_retries=0) as client:
+    with GRMClient(url, api_key=api_key(), max_retries=0) as client:
         if client.ready():
             yield
             return
@@ -115,6 +117,17 @@ def _server_for_demo(url: str) -> Iterator[None]:
         finally:
             server.send_signal(signal.SIGINT)
             server.wait()
+
+
+@app.command()
+def new_key(
+    name: Annotated[str, typer.Argument(help="Who will hold it: letters, digits, `_`, `.` and `-`.")],
+) -> None:
+    """Make an API key: the key on standard error, and what goes into the file of keys, which cannot be turned back into
+    it, on standard output."""
+    key = f"grm-{secrets.token_urlsafe(32)}"
+    say(key)
+    typer.echo(f'["{name}"]\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"')
 
 
 @app.command()

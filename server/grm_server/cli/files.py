@@ -18,7 +18,7 @@ from grm_client import AsyncGRMClient, GRMClientError
 from grm_client.jsonl import read_lines, resume_point
 from grm_client.score_file import score_file
 from grm_client.work_file import Progress
-from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, reasons, say
+from grm_server.cli.terminal import DEFAULT_URL, Url, api_key, fail, fail_without_extras, reasons, say
 
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
 Readings = Annotated[int | None, typer.Option("-k", "--k", min=1, help="Samples for lines that do not say.")]
@@ -89,7 +89,7 @@ def under_bar(
             bar.update(task, completed=reached(progress), note=note)
 
         async def with_client() -> Progress:
-            async with AsyncGRMClient(url) as client:
+            async with AsyncGRMClient(url, api_key=api_key()) as client:
                 return await run(client, show)
 
         return asyncio.run(with_client())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, NoReturn
 
@@ -9,6 +10,11 @@ import typer
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 Url = Annotated[str, typer.Option(envvar="GRM_CLIENT_URL", help="The server to talk to.")]
+
+
+def api_key() -> str | None:
+    """From the environment alone: a command line can be read by others."""
+    return os.environ.get("GRM_CLIENT_API_KEY")
 
 
 def say(message: str) -> None:

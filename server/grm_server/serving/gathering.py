@@ -24,6 +24,8 @@ class Close(StrEnum):
     """The first one cannot wait any longer."""
     PRESSURE = "pressure"
     """Too many wait, and this group waits the longest."""
+    DRAIN = "drain"
+    """The server is about to end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class Grouping:
         self._slots: Kept[Slot, bytes] = Kept(max_judged, ttl_s)
         self._attempts: Kept[tuple[str, str], int] = Kept(max_judged, ttl_s)
         self._took_s: deque[float] = deque(maxlen=64)
+        self._draining = False
 
     async def share(self, arrival: Arrival) -> Share:
         """Wait for the reward of a response. A caller who is cancelled does not wait any longer, and is not counted.
@@ -87,6 +88,12 @@ class Grouping:
         finally:
             group.waiters -= 1
             self._leave(group, seat)
+
+    def drain(self) -> None:
+        """Judge what there is, and from now on what comes as it comes."""
+        self._draining = True
+        for group in list(self._open.values()):
+            self._close(group, Close.DRAIN)
 
     async def close(self) -> None:
         """Abort what is being judged."""
@@ -136,6 +143,9 @@ class Grouping:
             group.last_s = now_s
             group.n = arrival.n if arrival.n is not None else group.n
             self._waiting += 1
+        if self._draining:
+            self._close(group, Close.DRAIN)
+            return group
         self._settle(group)
         if self._waiting > self._max_waiting:
             self._close(next(iter(self._open.values())), Close.PRESSURE)

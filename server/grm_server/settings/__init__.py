@@ -5,15 +5,21 @@ line: `grm serve --set engine.dtype=float32`, which wins. Unknown names are refu
 temperature, seed) is a request field; here are its default and its maximum.
 """
 
+from grm_server.settings.auth import MIN_KEY, AuthSettings, KeyName
 from grm_server.settings.engines import EngineSettings, MetaRMSettings
+from grm_server.settings.http import HTTPSettings
 from grm_server.settings.loading import SettingsError, as_markdown, load_settings
 from grm_server.settings.serving import GroupingSettings, SupervisionSettings
 from grm_server.settings.trainers import RewardScale, TrainerSettings
 from grm_server.settings.tree import Settings
 
 __all__ = [
+    "MIN_KEY",
+    "AuthSettings",
     "EngineSettings",
     "GroupingSettings",
+    "HTTPSettings",
+    "KeyName",
     "MetaRMSettings",
     "RewardScale",
     "Settings",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from grm_server.settings.auth import AuthSettings
 from grm_server.settings.engines import EngineSettings, MetaRMSettings
 from grm_server.settings.http import HTTPSettings, LimitSettings
 from grm_server.settings.judging import JudgeSettings, StoppingSettings
@@ -22,6 +23,7 @@ from grm_server.settings.trainers import TrainerSettings
 
 class Settings(Section):
     http: HTTPSettings = HTTPSettings()
+    auth: AuthSettings = AuthSettings()
     judge: JudgeSettings = JudgeSettings()
     stopping: StoppingSettings = StoppingSettings()
     limits: LimitSettings = LimitSettings()

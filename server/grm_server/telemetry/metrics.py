@@ -25,6 +25,12 @@ class Metrics:
             ["code"],
             registry=self._registry,
         )
+        self.refused = Counter(
+            "grm_requests_refused",
+            "Requests that were refused before they were parsed, by error code.",
+            ["code"],
+            registry=self._registry,
+        )
         self.samples = Counter(
             "grm_samples",
             "Samples drawn, by outcome: `valid`, why they gave no scores, or `aborted`: begun and not needed any more.",
@@ -103,7 +109,7 @@ class Metrics:
         )
         self.group_size = Histogram(
             "grm_group_size",
-            "Responses in a group when it closed, by why: `full`, `idle`, `deadline`, `pressure`.",
+            "Responses in a group when it closed, by why: `full`, `idle`, `deadline`, `pressure`, `drain`.",
             ["reason"],
             buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64),
             registry=self._registry,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from grm_server.api.document import kept_at
+from grm_server.api.schemas import FirstError
 from grm_server.api.service import ERRORS, Service, ServiceDep
 from grm_server.api.trainers.grouped import judge_all
 from grm_server.api.trainers.options import Options, OptionsDep, rewards_body
@@ -36,7 +37,7 @@ class ChatCall(BaseModel):
 
     model: str = ""
     """Ignored."""
-    messages: list[Turn] = Field(min_length=1)
+    messages: Annotated[list[Turn], FirstError] = Field(min_length=1)
     """The last one is the assistant's; or there are one of the role `response_1` and one of `response_2`."""
     stream: bool = Field(False, strict=True)
 

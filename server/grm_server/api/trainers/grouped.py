@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from grm_server.api import schemas
+from grm_server.api.charge import caller_of, charge, policy_for
 from grm_server.api.convert import to_score_request
 from grm_server.api.disconnect import unless_disconnected
-from grm_server.api.service import Service, tenant_of
+from grm_server.api.service import Service
 from grm_server.serving.judgements import Judged, counted_errors
 
 T = TypeVar("T")
@@ -21,7 +22,10 @@ async def judge_all(request: Request, service: Service, bodies: Sequence[schemas
     """Judge several groups at once, in this order; identical ones once. Raises what judging raises, and ClientGone."""
     with counted_errors(service.metrics):
         service.sampler.check()
-        asked = [to_score_request(body, service.policy, tenant_of(request)) for body in bodies]
+        caller = caller_of(request)
+        policy = policy_for(caller, service.policy)
+        asked = [to_score_request(body, policy, caller.name) for body in bodies]
+        charge(caller, asked)
     works = [service.sharing.judge(one, body.task) for one, body in zip(asked, bodies, strict=True)]
     return [answered.judged for answered in await unless_disconnected(request, in_order(works))]
 

@@ -7,12 +7,12 @@ one response to a prompt, so what a call holds is all there is.
 from __future__ import annotations
 
 import secrets
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
-from grm_server.api.schemas import Text
+from grm_server.api.schemas import FirstError, Text
 from grm_server.api.service import ERRORS, ServiceDep
 from grm_server.api.trainers.options import OptionsDep
 from grm_server.api.trainers.single import Trainer, from_one_text, rewards
@@ -25,7 +25,7 @@ class Evaluation(BaseModel):
 
     model: str = ""
     """Ignored."""
-    messages: list[Text]
+    messages: Annotated[list[Text], FirstError]
     """Prompt and response, special tokens and padding included."""
 
 

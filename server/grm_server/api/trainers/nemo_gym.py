@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from grm_server.api.document import kept_at
-from grm_server.api.schemas import HUGE, Text, WellFormed, well_formed
+from grm_server.api.schemas import HUGE, FirstError, Text, WellFormed, well_formed
 from grm_server.api.service import BODY_ERRORS, ERRORS, SLOT_ERRORS, ServiceDep
 from grm_server.api.trainers.grouped import judge_all
 from grm_server.api.trainers.options import OptionsDep, rewards_body
@@ -35,7 +35,7 @@ router = APIRouter()
 class Asked(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    input: Text | list[dict[str, Any]] = ""
+    input: Text | Annotated[list[dict[str, Any]], FirstError] = ""
 
 
 class Answered(BaseModel):
@@ -43,7 +43,7 @@ class Answered(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    output: Annotated[list[dict[str, Any]], WellFormed]
+    output: Annotated[list[dict[str, Any]], FirstError, WellFormed]
 
 
 class Rollout(BaseModel):
@@ -128,8 +128,8 @@ def _masked(rollout: dict[str, Any], reason: str) -> dict[str, Any]:
 class Comparison(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    conversation_history: Annotated[list[dict[str, Any]], WellFormed]
-    response_objs: list[Answered]
+    conversation_history: Annotated[list[dict[str, Any]], FirstError, WellFormed]
+    response_objs: Annotated[list[Answered], FirstError]
     principle: Text | None = None
 
 
@@ -192,7 +192,7 @@ async def reverify_mode() -> str:
 class Verified(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    verify_responses: Annotated[list[dict[str, Any]], WellFormed]
+    verify_responses: Annotated[list[dict[str, Any]], FirstError, WellFormed]
 
 
 class Aggregated(BaseModel):

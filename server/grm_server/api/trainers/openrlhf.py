@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
-from grm_server.api.schemas import Text, WellFormed
+from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.api.service import ERRORS, ServiceDep
 from grm_server.api.trainers.options import Options, OptionsDep
 from grm_server.api.trainers.single import Reward, Single, Trainer, as_reference, from_one_text, rewards
@@ -25,9 +25,9 @@ router = APIRouter()
 class OpenRLHFCall(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    query: list[Text]
+    query: Annotated[list[Text], FirstError]
     """Prompt and response, special tokens included."""
-    prompts: list[Text] = []
+    prompts: Annotated[list[Text], FirstError] = []
     """The templated prompts. Without them the response is the last assistant turn of `query`."""
     labels: Annotated[list[Any], WellFormed] = []
 

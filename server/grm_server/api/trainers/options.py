@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -87,7 +88,8 @@ def _options(
     ] = None,
 ) -> Options:
     for name in set(request.query_params) - {field.name for field in fields(Options)} - {"shape"}:
-        _warn(name[:64])
+        # A slip of the pen looks like a word; anything else may be what was not meant for a log, such as a key.
+        _warn(name if re.fullmatch(r"[a-z_]{1,24}", name) else "(not shown)")
     return Options(
         n=group_size if n is None else n,
         k=k,

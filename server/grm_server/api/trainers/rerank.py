@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from grm_server.api.document import kept_at
-from grm_server.api.schemas import HUGE, RewardsRequest, Text
+from grm_server.api.schemas import HUGE, FirstError, RewardsRequest, Text
 from grm_server.api.service import ERRORS, Service, ServiceDep
 from grm_server.api.trainers.grouped import judge_all
 from grm_server.api.trainers.options import Options, OptionsDep, rewards_body
@@ -38,7 +38,7 @@ class RerankCall(BaseModel):
     model: str = ""
     """Ignored."""
     query: Text
-    documents: list[Text | Document] = Field(min_length=1)
+    documents: Annotated[list[Text | Document], FirstError] = Field(min_length=1)
     """Texts, or objects with a `text`."""
     top_n: int | None = Field(None, ge=0, le=HUGE, strict=True)
     """Return the best ones only. Null and 0: all."""
@@ -97,9 +97,13 @@ class ScoreCall(BaseModel):
 
     model: str = ""
     """Ignored."""
-    text_1: Text | list[Text] = Field(validation_alias=AliasChoices("text_1", "queries", "data_1"))
+    text_1: Text | Annotated[list[Text], FirstError] = Field(
+        validation_alias=AliasChoices("text_1", "queries", "data_1")
+    )
     """The query, or as many as there are documents. Also `queries`, `data_1`."""
-    text_2: Text | list[Text] = Field(validation_alias=AliasChoices("text_2", "documents", "items", "data_2"))
+    text_2: Text | Annotated[list[Text], FirstError] = Field(
+        validation_alias=AliasChoices("text_2", "documents", "items", "data_2")
+    )
     """The documents. Also `documents`, `items`, `data_2`."""
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from grm_server.api.document import kept_at
-from grm_server.api.schemas import RewardsRequest, Text
+from grm_server.api.schemas import FirstError, RewardsRequest, Text
 from grm_server.api.service import ERRORS, Service, ServiceDep
 from grm_server.api.trainers.grouped import judge_all
 from grm_server.api.trainers.options import Options, OptionsDep, rewards_body
@@ -54,7 +56,7 @@ async def reward_anything(
 
 @router.post("/api/rewardanything_batch", responses=ERRORS, summary="RewardAnything, many")
 async def reward_anything_batch(
-    request: Request, body: list[NamedResponses], options: OptionsDep, service: ServiceDep
+    request: Request, body: Annotated[list[NamedResponses], FirstError], options: OptionsDep, service: ServiceDep
 ) -> list[NamedRewards]:
     """Several of them, in request order."""
     judged = await judge_all(request, service, [_asked(call, options, service) for call in body])

@@ -11,11 +11,12 @@ from typing import Literal
 
 from fastapi import Request
 
+from grm_server.api.charge import caller_of, policy_for, samples
 from grm_server.api.convert import to_score_request
 from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.error_table import error_detail, unexpected
 from grm_server.api.schemas import ErrorDetail
-from grm_server.api.service import Service, tenant_of
+from grm_server.api.service import Service
 from grm_server.api.trainers.grouped import in_order
 from grm_server.api.trainers.options import Options, rewards_body
 from grm_server.api.trainers.scale import middle, scaled
@@ -26,6 +27,7 @@ from grm_server.serving.arrivals import Arrival, Share, Slot
 from grm_server.serving.chat_formats import bare
 from grm_server.serving.gathering import digest
 from grm_server.serving.judgements import counted_errors
+from grm_server.serving.quota import Caller
 from grm_server.serving.untemplate import part
 from grm_server.settings import RewardScale
 from grm_server.telemetry.context import note_judgement
@@ -79,7 +81,8 @@ async def rewards(
 ) -> list[Reward]:
     """(m,), in this order. Raises what makes a request wrong; also what makes it fail, if the trainer's policy is
     `error`; and ClientGone."""
-    arrivals = [_arrival(service, tenant_of(request), trainer, options, single) for single in singles]
+    caller = caller_of(request)
+    arrivals = [_arrival(caller, service, trainer, options, single) for single in singles]
     if trainer.whole_groups and options.n is None:
         there = Counter(arrival.key for arrival in arrivals)
         arrivals = [replace(arrival, n=there[arrival.key]) for arrival in arrivals]
@@ -103,8 +106,8 @@ def as_reference(label: object, options: Options) -> str | None:
     return text.strip() or None
 
 
-def _arrival(service: Service, tenant: str, trainer: Trainer, options: Options, single: Single) -> Arrival:
-    policy, gathering = service.policy, service.gathering
+def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Options, single: Single) -> Arrival:
+    policy, gathering = policy_for(caller, service.policy), service.gathering
     body = rewards_body(
         single.messages,
         [single.response],
@@ -114,16 +117,18 @@ def _arrival(service: Service, tenant: str, trainer: Trainer, options: Options, 
         principles=single.principles,
     )
     with counted_errors(service.metrics):
-        alone = to_score_request(body, policy, tenant)
+        alone = to_score_request(body, policy, caller.name)
+        caller.check_samples()
+    attempt = "" if single.slot is None else str(single.slot.attempt)
 
     def ask(responses: tuple[str, ...]) -> ScoreRequest:
-        asked = to_score_request(body.model_copy(update={"responses": list(responses)}), policy, tenant)
+        asked = to_score_request(body.model_copy(update={"responses": list(responses)}), policy, caller.name)
+        caller.take_samples(samples(asked))
         # A trainer that gets a number whatever happens is better off with a late one than with one that says nothing.
         return replace(asked, patient=trainer.failure != "error")
 
-    attempt = "" if single.slot is None else str(single.slot.attempt)
     return Arrival(
-        key=digest(tenant, single.group, attempt, body.model_dump_json(exclude={"responses", "priority"})).hex(),
+        key=digest(caller.name, single.group, attempt, body.model_dump_json(exclude={"responses", "priority"})).hex(),
         response=single.response,
         ask=ask,
         task=options.task,
@@ -132,7 +137,7 @@ def _arrival(service: Service, tenant: str, trainer: Trainer, options: Options, 
         idle_s=gathering.idle_s if options.idle_s is None else options.idle_s,
         window_s=gathering.window_s if options.window_s is None else options.window_s,
         timeout_s=trainer.timeout_s,
-        slot=None if single.slot is None else replace(single.slot, tenant=tenant),
+        slot=None if single.slot is None else replace(single.slot, tenant=caller.name),
     )
 
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from grm_server.api.document import kept_at
-from grm_server.api.schemas import Text, WellFormed
+from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.api.service import ERRORS, SLOT_ERRORS, ServiceDep
 from grm_server.api.trainers.options import OptionsDep
 from grm_server.api.trainers.single import Single, Trainer, as_reference, rewards
@@ -26,7 +26,7 @@ router = APIRouter()
 class SlimeSample(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    prompt: Text | Annotated[list[Turn], Field(min_length=1)]
+    prompt: Text | Annotated[list[Turn], Field(min_length=1), FirstError]
     """Templated text, or messages."""
     response: Text
     label: Annotated[Any, WellFormed] = None

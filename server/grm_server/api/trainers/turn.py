@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from grm_server.api.schemas import Text, WellFormed
+from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.grm.types import Message
 from grm_server.serving.untemplate import chat
 
@@ -18,7 +18,7 @@ class Turn(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     role: str
-    content: Text | Annotated[list[dict[str, Any]], WellFormed] | None = None
+    content: Text | Annotated[list[dict[str, Any]], FirstError, WellFormed] | None = None
 
 
 def conversation(turns: Iterable[Turn]) -> tuple[Message, ...]:

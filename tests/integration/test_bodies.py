@@ -1,0 +1,165 @@
+"""Bodies from people who mean no good, or from broken clients: refused early, in the shape of every error."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from grm_server.engine.fake import FakeSampler
+from tests.integration.conftest import Serve
+from tests.integration.judging import PAIR
+from tests.integration.trainers import all_at_once, counters
+
+MIB = 2**20
+JSON = {"Content-Type": "application/json"}
+
+BROKEN = {
+    "deep": b"[" * 100_000,
+    "deep objects": b'{"a":' * 100_000,
+    "deep in a field": b'{"query":"Q","responses":' + b"[" * 1000 + b"]" * 1000 + b"}",
+    "deep in an unknown field": b'{"query":"Q","responses":["A"],"x":' + b'{"y":' * 900 + b"1" + b"}" * 901,
+    "huge integer": b'{"query":"Q","responses":["A"],"seed":' + b"9" * MIB + b"}",
+    "5000 digits": b'{"query":"Q","responses":["A"],"seed":' + b"9" * 5000 + b"}",
+    "4000 digits": b'{"query":"Q","responses":["A"],"k":' + b"9" * 4000 + b"}",
+    "huge float": b'{"query":"Q","responses":["A"],"deadline_s":1e999}',
+    "NaN": b'{"query":"Q","responses":["A"],"temperature":NaN}',
+    "Infinity": b'{"query":"Q","responses":["A"],"deadline_s":Infinity}',
+    "many keys": b"{" + b",".join(b'"%d":1' % i for i in range(300_000)) + b"}",
+    "19000 unknown keys": b"{" + b",".join(b'"%d":1' % i for i in range(19_000)) + b"}",
+    "a long key": b'{"query":"Q","responses":["A"],"' + b"k" * MIB + b'":1}',
+    "many empty lists": b"[" + b"[]," * MIB + b"[]]",
+    "many wrong items": b'{"query":"Q","responses":[' + b"1," * MIB + b"1]}",
+    "many wrong turns": b'{"query":[' + b"1," * MIB + b'1],"responses":["A"]}',
+    "half a surrogate": b'{"query":"\\ud800","responses":["A"]}',
+    "invalid UTF-8": b'{"query":"\xff\xfe","responses":["A"]}',
+    "UTF-16": json.dumps(PAIR).encode("utf-16"),
+    "UTF-32": json.dumps(PAIR).encode("utf-32-be"),
+    "zero bytes": b"\0" * 1000,
+    "a zero in a text": b'{"query":"\0","responses":["A"]}',
+    "cut off": json.dumps(PAIR).encode()[:-1],
+    "two values": json.dumps(PAIR).encode() * 2,
+    "a comment": b'{"query":"Q",/* */"responses":["A"]}',
+    "null": b"null",
+    "a number": b"1",
+    "nothing but space": b"   ",
+    "quotes": b'"' * MIB,
+    "backslashes": b'"' + b"\\" * MIB,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_a_broken_body_is_an_error_of_the_caller(serve: Serve, name: str) -> None:
+    sampler = FakeSampler()
+    async with serve(sampler) as client:
+        # CPU time: the machine may be busy.
+        began_s = time.thread_time()
+        answer = await client.post("/v1/rewards", content=BROKEN[name], headers=JSON)
+        took_s = time.thread_time() - began_s
+    assert answer.status_code == 422, answer.text[:500]
+    error = answer.json()["error"]
+    assert error["code"] in ("invalid_body", "limit_exceeded")
+    assert len(answer.content) < 1000, "what a caller sent is not sent back"
+    assert took_s < 1, "nobody else is served meanwhile"
+    assert sampler.calls == []
+
+
+@pytest.mark.parametrize("path", ["/verify", "/reward", "/get_reward", "/rerank", "/compare", "/aggregate_metrics"])
+@pytest.mark.parametrize("name", ["deep in an unknown field", "many wrong items", "NaN", "19000 unknown keys"])
+async def test_the_routes_of_trainers_do_not_break_either(serve: Serve, path: str, name: str) -> None:
+    async with serve(FakeSampler()) as client:
+        answer = await client.post(path, content=BROKEN[name], headers=JSON)
+    assert 400 <= answer.status_code < 500, answer.text[:500]
+
+
+async def test_fields_that_come_back_may_hold_anything(serve: Serve) -> None:
+    """NeMo-Gym's are returned as they came."""
+    body: dict[str, Any] = {
+        "responses_create_params": {"input": "Q"},
+        "response": {"output": [{"type": "message", "content": "A"}], "token_ids": list(range(100_000))},
+        "deep": json.loads('{"y":' * 60 + "1" + "}" * 60),
+    }
+    async with serve(FakeSampler(), "grouping.idle_s=0.05", "judge.k=2") as client:
+        answer = await client.post("/verify", json=body)
+        assert answer.status_code == 200, answer.text[:300]
+        assert answer.json()["deep"] == body["deep"]
+        assert len(answer.json()["response"]["token_ids"]) == 100_000
+        # Python's parser takes these, and JSON knows none of them.
+        for odd in (b"NaN", b"Infinity", b"1e999"):
+            content = json.dumps(body | {"x": 0}).encode().replace(b'"x": 0', b'"x": ' + odd)
+            assert (await client.post("/verify", content=content, headers=JSON)).status_code < 500
+
+
+async def test_the_last_of_two_equal_keys_counts(serve: Serve) -> None:
+    async with serve(FakeSampler()) as client:
+        content = b'{"query":"Q","responses":["A"],"k":3,"k":2}'
+        assert (await client.post("/v1/rewards", content=content, headers=JSON)).json()["k"] == 2
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        {},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    ],
+)
+async def test_a_body_must_be_called_json(serve: Serve, headers: dict[str, str]) -> None:
+    """A page of another site may send all but the last without asking."""
+    sampler = FakeSampler()
+    async with serve(sampler) as client:
+        answer = await client.post("/v1/rewards", content=json.dumps(PAIR), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "wrong_media_type")
+    assert sampler.calls == []
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"])
+async def test_what_is_called_json(serve: Serve, kind: str) -> None:
+    async with serve(FakeSampler()) as client:
+        answer = await client.post("/v1/rewards", content=json.dumps(PAIR), headers={"Content-Type": kind})
+    assert answer.status_code == 200
+
+
+async def drip(pause_s: float, chunk: bytes = b" ") -> AsyncIterator[bytes]:
+    while True:
+        yield chunk
+        await asyncio.sleep(pause_s)
+
+
+async def test_a_body_that_drips_in_is_not_waited_for(serve: Serve) -> None:
+    async with serve(FakeSampler(), "http.body_timeout_s=0.3") as client:
+        answer = await client.post("/v1/rewards", content=drip(0.05), headers=JSON)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (408, "body_timeout")
+        assert answer.headers["connection"] == "close"
+        assert (await client.post("/v1/rewards", json=PAIR)).status_code == 200
+
+
+async def test_bodies_on_their_way_in_are_bounded_together(serve: Serve) -> None:
+    """Each is below its own limit; together they would fill the memory."""
+    settings = ("http.max_reading_bytes=2097152", "http.max_body_bytes=1048576", "http.body_timeout_s=1")
+    async with serve(FakeSampler(), *settings) as client:
+
+        def slow() -> Any:
+            return client.post("/v1/rewards", content=drip(5, b" " * 1_000_000), headers=JSON)
+
+        answers: list[httpx.Response] = await all_at_once([slow() for _ in range(4)])
+        assert sorted(answer.status_code for answer in answers) == [408, 408, 503, 503]
+        busy = next(answer for answer in answers if answer.status_code == 503)
+        assert (busy.json()["error"]["code"], busy.headers["retry-after"]) == ("bodies_too_many", "1")
+        # What was refused or given up is not counted any more.
+        again = await all_at_once([slow() for _ in range(2)])
+        assert [answer.status_code for answer in again] == [408, 408]
+        assert (await counters(client))['grm_requests_refused_total{code="bodies_too_many"}'] == 2
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "9" * 18, "-1", "1e3", "\u00b2"])
+async def test_a_declared_length_may_be_anything(serve: Serve, length: str) -> None:
+    async with serve(FakeSampler()) as client:
+        headers = [("Content-Type", "application/json"), ("Content-Length", length.encode("latin-1"))]
+        answer = await client.post("/v1/rewards", content=json.dumps(PAIR), headers=headers)
+    assert answer.status_code == (413 if length.startswith("9") else 200)

@@ -1,0 +1,102 @@
+"""What pages in a browser can and cannot do with the server."""
+
+from pathlib import Path
+
+import pytest
+
+from grm_server.engine.fake import FakeSampler
+from tests.integration.conftest import Serve
+from tests.integration.judging import PAIR
+from tests.integration.keys import bearer, keys_file
+
+EVIL = {"Origin": "https://evil.example"}
+
+
+async def test_every_answer_has_the_headers(serve: Serve, tmp_path: Path) -> None:
+    class Broken(FakeSampler):
+        def prepare(self, script: object) -> object:  # type: ignore[override]
+            raise ZeroDivisionError
+
+    async with serve(Broken(), keys_file(tmp_path)) as client:
+        key = bearer("key-of-trainer-a-00000001")
+        answers = {
+            200: await client.get("/health/live"),
+            401: await client.post("/v1/rewards"),
+            404: await client.get("/nothing", headers=key),
+            405: await client.get("/v1/rewards", headers=key),
+            415: await client.post("/v1/rewards", content=b"x", headers=key),
+            422: await client.post("/v1/rewards", json={}, headers=key),
+            500: await client.post("/v1/rewards", json=PAIR, headers=key),
+        }
+        for status, answer in answers.items():
+            assert answer.status_code == status
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["x-frame-options"] == "DENY"
+            assert answer.headers["referrer-policy"] == "no-referrer"
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+            assert "server" not in answer.headers
+
+
+async def test_a_stream_has_them_too(serve: Serve) -> None:
+    async with serve(FakeSampler()) as client:
+        answer = await client.post("/v1/rewards", json=PAIR, headers={"Accept": "text/event-stream"})
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_the_page_of_the_api_may_load_what_it_needs(serve: Serve) -> None:
+    async with serve(FakeSampler()) as client:
+        page = await client.get("/docs")
+    policy = page.headers["content-security-policy"]
+    for host in ("https://cdn.jsdelivr.net", "https://fastapi.tiangolo.com"):
+        assert (host in page.text) == (host in policy)
+    assert "connect-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "HEAD"])
+async def test_no_other_site_may_read_anything(serve: Serve, method: str) -> None:
+    asks = EVIL | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    async with serve(FakeSampler()) as client:
+        for path in ("/v1/rewards", "/metrics", "/health/live", "/nothing"):
+            answer = await client.request(method, path, headers=asks, json=PAIR if method == "POST" else None)
+            assert not [name for name in answer.headers if name.startswith("access-control-")]
+            if method == "OPTIONS":
+                assert answer.status_code in (404, 405), "a preflight gets nothing"
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("localhost", True),
+        ("LOCALHOST:8000", True),
+        ("127.0.0.1:8000", True),
+        ("[::1]:8000", True),
+        ("192.168.1.5", True),
+        ("grm.localhost:8000", True),
+        ("evil.example", False),
+        ("evil.example:8000", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("evil.example@127.0.0.1", False),
+        ("[evil.example]", False),
+    ],
+)
+async def test_a_name_that_was_pointed_at_loopback_reaches_nothing(serve: Serve, host: str, ours: bool) -> None:
+    async with serve(FakeSampler()) as client:
+        answer = await client.post("/v1/rewards", json=PAIR, headers={"Host": host})
+        assert answer.status_code == (200 if ours else 421)
+        if not ours:
+            assert answer.json()["error"]["code"] == "wrong_host"
+            assert (await client.get("/metrics", headers={"Host": host})).status_code == 421
+
+
+async def test_names_of_the_operators_own(serve: Serve, tmp_path: Path) -> None:
+    async with serve(FakeSampler(), 'http.allowed_hosts=["grm.internal"]') as client:
+        for host, status in (("grm.internal:80", 200), ("GRM.internal", 200), ("other.internal", 421)):
+            assert (await client.get("/health/live", headers={"Host": host})).status_code == status
+    # Behind keys, or where the operator opened the server, any name will do.
+    for settings in ((keys_file(tmp_path),), ("http.host=0.0.0.0", "auth.open=true")):
+        async with serve(FakeSampler(), *settings) as client:
+            assert (await client.get("/health/live", headers={"Host": "other"})).status_code == 200

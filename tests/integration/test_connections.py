@@ -1,0 +1,139 @@
+"""Connections on which nothing good comes, against a real server: nobody has shown a key yet."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.integration.judging import PAIR
+from tests.integration.test_drain import Process, process
+
+HEAD = b"POST /v1/rewards HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, str]]:
+    settings = ("http.head_timeout_s=1.5", "http.body_timeout_s=1.5", "judge.k=2")
+    with process(tmp_path_factory.mktemp("cache"), 0, *settings) as one:
+        yield one, one.ready()
+
+
+@pytest.fixture
+def connection(server: tuple[Process, str]) -> Iterator[socket.socket]:
+    there = urlsplit(server[1])
+    with socket.create_connection((there.hostname, there.port), timeout=20) as one:
+        yield one
+
+
+def resident_mib(one: Process) -> float:
+    status = Path(f"/proc/{one.popen.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def closed(connection: socket.socket) -> bytes:
+    """All that comes until the server closes the connection."""
+    received = b""
+    try:
+        while piece := connection.recv(65536):
+            received += piece
+    except ConnectionError:
+        pass
+    return received
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (HEAD + b"X: ", b"x" * MIB),
+        (HEAD, b"X: y\r\n" * 100_000),
+        (b"POST /", b"x" * MIB),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n \r\n0\r\n", b"X: y\r\n" * 100_000),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;", b"x" * MIB),
+    ],
+    ids=["a header", "headers", "a path", "trailers", "a chunk's extension"],
+)
+def test_heads_without_end_take_no_memory(
+    server: tuple[Process, str], connection: socket.socket, start: bytes, piece: bytes
+) -> None:
+    before_mib = resident_mib(server[0])
+    connection.sendall(start)
+    with pytest.raises(OSError, match=r"reset|Broken pipe|timed out"):
+        connection.sendall(piece * (200 * MIB // len(piece)))
+    assert resident_mib(server[0]) - before_mib < 40
+    assert httpx.get(f"{server[1]}/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("start", [b"", b"POST /v1", HEAD], ids=["nothing", "half a line", "half the headers"])
+def test_half_a_request_is_not_waited_for(connection: socket.socket, start: bytes) -> None:
+    began_s = time.monotonic()
+    connection.sendall(start)
+    assert closed(connection) == b""
+    assert time.monotonic() - began_s > 1
+
+
+def test_half_a_second_request_is_not_waited_for(connection: socket.socket) -> None:
+    connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b" 200 " in connection.recv(65536)
+    connection.sendall(HEAD)
+    assert closed(connection) == b""
+
+
+def test_a_slow_body_is_answered_and_closed(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
+    assert b" 408 " in closed(connection).split(b"\r\n")[0]
+
+
+def test_a_refused_body_that_still_comes_is_not_read_for_ever(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Content-Length: 99999999999\r\n\r\n")
+
+    def send_for_ten_seconds() -> None:
+        for _ in range(200):
+            connection.sendall(b"x" * 1000)
+            time.sleep(0.05)
+
+    with pytest.raises(OSError, match=r"reset|Broken pipe"):
+        send_for_ten_seconds()
+
+
+def test_a_connection_serves_one_request_after_another(connection: socket.socket) -> None:
+    body = json.dumps(PAIR | {"k": 2}).encode()
+    for pause_s in (0.0, 2.0, 0.0):
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        head, _, rest = connection.recv(65536).partition(b"\r\n\r\n")
+        assert b" 200 " in head.split(b"\r\n")[0]
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        while len(rest) < length:
+            rest += connection.recv(65536)
+        time.sleep(pause_s)
+    # Two at once, and the second in pieces.
+    both = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body + HEAD
+    connection.sendall(both)
+    time.sleep(0.5)
+    connection.sendall(b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    assert closed(connection).count(b"HTTP/1.1 200") == 2
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\n\r\n\r\n\x00\x00\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffffff\r\n",
+        HEAD + b"Content-Length: -5\r\n\r\n",
+        HEAD + b"X\x00Y: z\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused(server: tuple[Process, str], connection: socket.socket, sent: bytes) -> None:
+    connection.sendall(sent)
+    answer = closed(connection)
+    assert not answer or answer.split(b" ")[1][:1] == b"4"
+    assert httpx.get(f"{server[1]}/health/ready").status_code == 200
