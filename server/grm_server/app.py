@@ -21,9 +21,12 @@ from grm_server.engine import bundled, bundled_meta
 from grm_server.engine.base import MetaRM, Sampler
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
 from grm_server.engine.meta_card import MetaCard, load_card, template_digest
+from grm_server.engine.profile import stall_s
 from grm_server.engine.remote_meta import connect
 from grm_server.engine.vllm import start_vllm
 from grm_server.engine.vllm_meta import start_vllm_meta
+from grm_server.engine.warm_up import warmed_up
+from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import needs_meta_rm
 from grm_server.pipeline.rater import Guidance
 from grm_server.serving.admission import Admission
@@ -31,7 +34,10 @@ from grm_server.serving.calibration import Calibration, load_calibration
 from grm_server.serving.grouping import Grouping
 from grm_server.serving.judgements import Judgements, Judging
 from grm_server.serving.priors import PriorStore
+from grm_server.serving.restarts import RestartPolicy
 from grm_server.serving.scoring import Scoring
+from grm_server.serving.supervised import SupervisedMetaRM, SupervisedSampler
+from grm_server.serving.supervision import Supervisor
 from grm_server.serving.templates import judge_template, meta_template
 from grm_server.settings import MetaRMSettings, Settings, SettingsError
 from grm_server.telemetry.metrics import Metrics
@@ -66,8 +72,8 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            engine = sampler or await _start_engine(settings)
-            rater = meta_rm or await _start_meta_rm(settings, card)
+            engine = sampler or await _start_engine(settings, template, service.metrics)
+            rater = meta_rm or await _start_meta_rm(settings, card, service.metrics)
         except Exception as error:
             # The log gets the whole traceback; `grm serve` ends with this as its last line.
             app.state.start_error = error
@@ -120,14 +126,30 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     return app
 
 
-async def _start_engine(settings: Settings) -> Sampler:
-    engine = settings.engine
+async def _start_engine(settings: Settings, template: JudgeTemplate, metrics: Metrics) -> Sampler:
+    engine, supervision = settings.engine, settings.supervision
     if engine.kind == "fake":
         return FakeSampler()
     model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
     name = engine.served_name or (bundled.NAME if engine.model == "bundled" else _last_part(engine.model))
-    logger.info("starting the engine with %s", name)
-    return await start_vllm(engine, model_path, name)
+
+    async def start() -> Sampler:
+        logger.info("starting the engine with %s", name)
+        started = await start_vllm(engine, model_path, name)
+        if engine.warm_up:
+            await warmed_up(started, template)
+        return started
+
+    supervisor = Supervisor(
+        "engine",
+        start,
+        RestartPolicy(supervision.restarts, supervision.settled_s),
+        metrics,
+        pulse=lambda one: (one.running > 0, one.pulse.steps),
+        stall_s=supervision.stall_s or stall_s(),
+    )
+    await supervisor.begin()
+    return SupervisedSampler(supervisor, metrics)
 
 
 def _capacity(settings: Settings) -> int:
@@ -137,7 +159,7 @@ def _capacity(settings: Settings) -> int:
     return settings.admission.max_running_samples or math.ceil(1.25 * at_once)
 
 
-async def _start_meta_rm(settings: Settings, card: MetaCard | None) -> MetaRM | None:
+async def _start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metrics) -> MetaRM | None:
     """The meta RM, after the judge: it is the smaller of the two."""
     meta = settings.meta_rm
     platt = meta.platt or (card.platt if card is not None else (1.0, 0.0))
@@ -151,9 +173,16 @@ async def _start_meta_rm(settings: Settings, card: MetaCard | None) -> MetaRM | 
     if meta.kind == "remote":
         assert meta.url is not None
         return connect(meta, meta.url, name, platt)
-    logger.info("starting the meta RM %s", name)
     model_path = str(bundled_meta.bundled_meta_rm(settings.cache_dir)) if shipped else meta.model
-    return await start_vllm_meta(meta, model_path, name, platt)
+
+    async def start() -> MetaRM:
+        logger.info("starting the meta RM %s", name)
+        return await start_vllm_meta(meta, model_path, name, platt)
+
+    policy = RestartPolicy(settings.supervision.restarts, settings.supervision.settled_s)
+    supervisor = Supervisor("meta_rm", start, policy, metrics)
+    await supervisor.begin()
+    return SupervisedMetaRM(supervisor)
 
 
 def _ships(meta: MetaRMSettings) -> bool:

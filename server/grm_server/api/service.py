@@ -39,8 +39,8 @@ class Service:
         return self.scoring.sampler
 
     def check(self) -> None:
-        """Raises EngineError where requests that leave all to the server would fail."""
-        self.sampler.check()
+        """Raises EngineError where requests that leave all to the server would fail, or wait for an engine."""
+        self.sampler.ready()
         if self.scoring.meta_rm is not None and needs_meta_rm(self.policy.aggregate) and not self.policy.unguided:
             self.scoring.meta_rm.check()
 

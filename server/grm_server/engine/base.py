@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
 
+from grm_server.engine.pulse import Pulse
 from grm_server.errors import GenerationFailed
 from grm_server.grm.types import Sample, Script
 
@@ -51,8 +52,15 @@ class Sampler(Protocol):
     def running(self) -> int:
         """Samples being written or waiting for it, of all requests."""
 
+    @property
+    def pulse(self) -> Pulse:
+        """What it last said of itself."""
+
     def check(self) -> None:
-        """Raise EngineDead if it can serve no more requests."""
+        """Raise EngineDead if it would serve no new request."""
+
+    def ready(self) -> None:
+        """Raise EngineDead if it writes nothing now, be it for a moment."""
 
     def prepare(self, script: Script) -> Prepared:
         """Tokenise. Raises PromptTooLong; nothing has been generated then."""
@@ -66,7 +74,7 @@ class Sampler(Protocol):
         """
 
     async def close(self) -> None:
-        """Free the engine. Idempotent."""
+        """Free the engine, also one that is hung; what it still writes raises EngineDead. Idempotent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ import heapq
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 from grm_server.engine.base import Outcome, Prepared, Rating, Urgency, as_finished
+from grm_server.engine.pulse import Pulse
 from grm_server.errors import EngineDead, MetaRMFailed, PromptTooLong
 from grm_server.grm.types import Sample, Script
 
@@ -45,14 +46,23 @@ class FakeSampler:
         self.urgencies: list[Urgency] = []
         """Of every sample asked for."""
         self.started = self.finished = self.aborted = 0
+        self._closed = asyncio.Event()
 
     @property
     def running(self) -> int:
         return self.started - self.finished - self.aborted
 
+    @property
+    def pulse(self) -> Pulse:
+        """A sample is one step."""
+        return Pulse(steps=self.finished, running=self.running)
+
     def check(self) -> None:
         if self.dead:
             raise self.dead
+
+    def ready(self) -> None:
+        self.check()
 
     def prepare(self, script: Script) -> Prepared:
         words = len(script.prompt.split())
@@ -78,11 +88,11 @@ class FakeSampler:
         try:
             async with nullcontext() if self._slots is None else self._slots.slot(urgency):
                 started_s = time.monotonic()
-                await asyncio.sleep(self.delay_s)
-        except asyncio.CancelledError:
+                await self._write_for(self.delay_s)
+            self.check()
+        except BaseException:
             self.aborted += 1
             raise
-        self.check()
         self.finished += 1
         if scripted is not None and not isinstance(scripted, str):
             return scripted
@@ -99,8 +109,16 @@ class FakeSampler:
             finished_s=time.monotonic(),
         )
 
+    async def _write_for(self, seconds: float) -> None:
+        if not seconds:
+            return await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+
     async def close(self) -> None:
-        self.dead = EngineDead("the engine was closed")
+        self.dead = self.dead or EngineDead("the engine was closed")
+        self._closed.set()
 
 
 class _Slots:

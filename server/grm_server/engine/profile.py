@@ -25,6 +25,13 @@ def on_cpu() -> bool:
     return True
 
 
+def stall_s() -> float:
+    """Seconds without a step after which an engine of this machine is not slow but hung. One step of a CPU may compute
+    as many prompt tokens as the context is long, at some 50 a second for the largest models that anyone would wait for.
+    """
+    return 300.0 if on_cpu() else 120.0
+
+
 def is_local(model: str) -> bool:
     """Whether it is a path on this machine, and no name on a model hub."""
     return Path(model).exists()
@@ -85,6 +92,8 @@ def meta_args(settings: MetaRMSettings, model_path: str, served_name: str) -> As
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         # The samples of one order share all but the judge's turn.
         "enable_prefix_caching": True,
+        # vLLM's metrics are one set for the whole process: a second engine's would take the place of the judge's.
+        "disable_log_stats": True,
     }
     return _for_this_machine(args, settings)
 

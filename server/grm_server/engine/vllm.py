@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from grm_server.engine.base import Outcome, Prepared, Urgency, as_finished
 from grm_server.engine.chat import ChatEncoder
-from grm_server.engine.launch import launch, shut_down
+from grm_server.engine.launch import cause_of_death, launch, shut_down
 from grm_server.engine.profile import is_local, judge_args
+from grm_server.engine.pulse import Pulse, PulseLogger
 from grm_server.errors import EngineDead, GenerationFailed, PromptTooLong
 from grm_server.grm.plan import derive_seed
 from grm_server.grm.reading import MAX_AMBIGUOUS, number_starts
@@ -40,10 +41,12 @@ class VLLMSampler:
     separate requests because each has its own seed, ends on its own and can be aborted alone.
     """
 
-    def __init__(self, engine: AsyncLLM, settings: EngineSettings, model: str) -> None:
+    def __init__(self, engine: AsyncLLM, settings: EngineSettings, model: str, pulse: PulseLogger) -> None:
         self.model = model
         self.running = 0
         self._engine = engine
+        self._pulse = pulse
+        self._closed = False
         config = engine.vllm_config
         self.max_model_len: int = config.model_config.max_model_len
         self._chat = ChatEncoder(engine.get_tokenizer())
@@ -51,9 +54,18 @@ class VLLMSampler:
         self._lora = _lora_request(settings.lora)
         self._request_ids = (f"grm-{number}" for number in itertools.count())
 
+    @property
+    def pulse(self) -> Pulse:
+        return self._pulse.pulse
+
     def check(self) -> None:
+        if self._closed:
+            raise EngineDead("the engine was closed")
         if self._engine.errored:
-            raise EngineDead("the engine's process has died; restart the server")
+            raise EngineDead(cause_of_death(self._engine))
+
+    def ready(self) -> None:
+        self.check()
 
     def prepare(self, script: Script) -> Prepared:
         first, *rest = script.segments
@@ -122,8 +134,12 @@ class VLLMSampler:
                     cut.append(segment.name)
                 context += self._chat.kept(context, output.token_ids, output.text)
         except EngineDeadError as error:
-            raise EngineDead("the engine's process has died; restart the server") from error
+            raise EngineDead(cause_of_death(self._engine)) from error
+        except EngineDead:
+            raise
         except Exception as error:  # vLLM raises many types for one bad sample; none of them ends the request
+            # What a sample meets while the engine is being torn down says nothing of the sample.
+            self.check()
             logger.warning("a sample failed in the engine: %s", type(error).__name__)
             return GenerationFailed(f"{type(error).__name__}: {error}")
         return Sample(
@@ -165,6 +181,7 @@ class VLLMSampler:
         """One engine request. Cancelling it aborts it in the engine."""
         from vllm.inputs.engine import tokens_input
 
+        self.check()
         outputs = self._engine.generate(
             tokens_input(list(context)),
             params,
@@ -203,15 +220,21 @@ class VLLMSampler:
             await self._engine.add_lora(self._lora)
 
     async def close(self) -> None:
-        shut_down(self._engine)
+        self._closed = True
+        await shut_down(self._engine)
 
 
 async def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMSampler:
     """Load the judge and start its engine. See `launch`."""
     offline = is_local(model_path) and (settings.lora is None or is_local(settings.lora))
-    engine = await launch(lambda: judge_args(settings, model_path, served_name), offline=offline)
-    sampler = VLLMSampler(engine, settings, served_name)
-    await sampler.load_adapter()
+    pulse = PulseLogger()
+    engine = await launch(lambda: judge_args(settings, model_path, served_name), offline=offline, pulse=pulse)
+    try:
+        sampler = VLLMSampler(engine, settings, served_name, pulse)
+        await sampler.load_adapter()
+    except BaseException:
+        await shut_down(engine)
+        raise
     return sampler
 
 

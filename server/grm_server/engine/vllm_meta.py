@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from grm_server.engine.base import Rating
 from grm_server.engine.chat import ChatEncoder
-from grm_server.engine.launch import launch, shut_down
+from grm_server.engine.launch import cause_of_death, launch, shut_down
 from grm_server.engine.profile import is_local, meta_args
 from grm_server.engine.rating import as_probability, fitting
 from grm_server.errors import MetaRMFailed
@@ -32,7 +32,7 @@ class VLLMMetaRM:
 
     def check(self) -> None:
         if self._engine.errored:
-            raise MetaRMFailed("the meta RM's process has died; restart the server")
+            raise MetaRMFailed(f"the meta RM is gone: {cause_of_death(self._engine)}")
 
     def prepare(self, prompt: str) -> tuple[int, ...]:
         return fitting(self._chat.prompt(prompt), self._max_tokens)
@@ -56,7 +56,7 @@ class VLLMMetaRM:
         return Rating(as_probability(logits, self._platt), len(ids), result.num_cached_tokens or 0)
 
     async def close(self) -> None:
-        shut_down(self._engine)
+        await shut_down(self._engine)
 
 
 async def start_vllm_meta(

@@ -33,6 +33,8 @@ class EngineSettings(Section):
     """Path or hub name of a LoRA adapter that every sample uses."""
     cpu_kv_cache_gib: int = Field(1, ge=1)
     """KV cache of the CPU engine, whole GiB. Each costs up to 2.5 s at start; under load 4 is a good choice."""
+    warm_up: bool = True
+    """Draw a few samples before the server is ready: the first request would otherwise be slow."""
     vllm_args: dict[str, Any] = {}
     """Any other field of vLLM's `AsyncEngineArgs`, as JSON. Wins over all of the above."""
 

@@ -39,3 +39,14 @@ class JudgementSettings(Section):
     """So long `GET /v1/judgements/{id}` returns a judgement."""
     max_mib: int = Field(64, ge=1)
     """Text of judgements that is kept, MiB; the oldest go first."""
+
+
+class SupervisionSettings(Section):
+    restarts: int = Field(10, ge=0)
+    """An engine that died is started again, unless so many in a row failed to start or died young. 0: never; the
+    server then stays not ready, for whoever runs it to restart."""
+    settled_s: float = Field(10, gt=0)
+    """An engine that lived for so long did not die young."""
+    stall_s: float | None = Field(None, gt=0)
+    """An engine that shows no step for so long, though it has samples to write, is treated as dead. None: 120, on a CPU
+    300, where one step may compute several whole prompts."""

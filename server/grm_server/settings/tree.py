@@ -9,7 +9,7 @@ from grm_server.settings.engines import EngineSettings, MetaRMSettings
 from grm_server.settings.http import HTTPSettings, LimitSettings
 from grm_server.settings.judging import JudgeSettings, StoppingSettings
 from grm_server.settings.section import Section
-from grm_server.settings.serving import AdmissionSettings, GroupingSettings, JudgementSettings
+from grm_server.settings.serving import AdmissionSettings, GroupingSettings, JudgementSettings, SupervisionSettings
 from grm_server.settings.trainers import TrainerSettings
 
 
@@ -23,6 +23,7 @@ class Settings(Section):
     admission: AdmissionSettings = AdmissionSettings()
     grouping: GroupingSettings = GroupingSettings()
     judgements: JudgementSettings = JudgementSettings()
+    supervision: SupervisionSettings = SupervisionSettings()
     trainers: TrainerSettings = TrainerSettings()
     cache_dir: Path = Path("~/.cache/grm-server")
     """Where the bundled model is kept once it is prepared, and what traffic teaches."""

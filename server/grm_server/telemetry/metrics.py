@@ -75,6 +75,24 @@ class Metrics:
             "Answered requests that asked for the meta RM and got the plain vote, because it failed.",
             registry=self._registry,
         )
+        self.restarts = Counter(
+            "grm_engine_restarts",
+            "Starts of an engine in the place of a dead one: `restarted`, `failed`, or `given_up` after too many.",
+            ["engine", "outcome"],
+            registry=self._registry,
+        )
+        self.restart_s = Histogram(
+            "grm_engine_restart_seconds",
+            "Time from an engine's death, once it is known, until the next one took requests.",
+            ["engine"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self.replayed = Counter(
+            "grm_samples_replayed",
+            "Samples whose engine died and that were written anew, from their seeds.",
+            registry=self._registry,
+        )
         self.in_flight = Gauge("grm_requests_in_flight", "Requests being judged.", registry=self._registry)
         self.open_groups = Gauge(
             "grm_groups_open", "Groups whose responses wait for others to the same prompt.", registry=self._registry

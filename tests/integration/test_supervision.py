@@ -1,0 +1,326 @@
+"""Engines that die, hang and do not start, around fakes that do so on command."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from grm_server.engine.base import MetaRM, Sampler, Urgency
+from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.errors import EngineDead, MetaRMFailed
+from grm_server.serving import supervision
+from grm_server.serving.restarts import RestartPolicy
+from grm_server.serving.supervised import MAX_DEATHS, SupervisedMetaRM, SupervisedSampler
+from grm_server.serving.supervision import Supervisor
+from grm_server.telemetry.metrics import Metrics
+from tests.integration.conftest import Serve
+from tests.integration.judging import PAIR, post
+
+CAUSE = "the engine's process was killed by signal 9"
+SETTLED = RestartPolicy(restarts=10, settled_s=0)
+"""No engine dies young."""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "LOOK_S", 0.01)
+
+
+class Engines:
+    """Starts fake judges and keeps them. `fails`: of the next starts, in order; None succeeds."""
+
+    def __init__(self, *, delay_s: float = 0.05, start_s: float = 0.0) -> None:
+        self.all: list[FakeSampler] = []
+        self.delay_s = delay_s
+        self.start_s = start_s
+        self.fails: list[Exception | None] = []
+        self.starts = 0
+
+    @property
+    def last(self) -> FakeSampler:
+        return self.all[-1]
+
+    async def start(self) -> Sampler:
+        self.starts += 1
+        if self.starts > 1:
+            await asyncio.sleep(self.start_s)
+        if self.fails and (failure := self.fails.pop(0)):
+            raise failure
+        self.all.append(FakeSampler(delay_s=self.delay_s))
+        return self.last
+
+    def kill(self) -> None:
+        self.last.dead = EngineDead(CAUSE)
+
+
+@asynccontextmanager
+async def supervised(
+    engines: Engines, policy: RestartPolicy = SETTLED, *, stall_s: float = 60, metrics: Metrics | None = None
+) -> AsyncIterator[SupervisedSampler]:
+    metrics = metrics or Metrics()
+    pulse: Callable[[Sampler], tuple[bool, int]] = lambda one: (one.running > 0, one.pulse.steps)  # noqa: E731
+    supervisor = Supervisor("engine", engines.start, policy, metrics, pulse=pulse, stall_s=stall_s)
+    await supervisor.begin()
+    sampler = SupervisedSampler(supervisor, metrics)
+    try:
+        yield sampler
+    finally:
+        await sampler.close()
+
+
+async def until(true: Callable[[], Any], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+async def status(client: httpx.AsyncClient) -> tuple[int, str]:
+    response = await client.get("/health/ready")
+    return response.status_code, response.json()["reason"] or ""
+
+
+async def test_a_request_whose_engine_dies_gets_the_answer_that_it_would_have_got(serve: Serve) -> None:
+    async with serve(FakeSampler()) as client:
+        undisturbed = await post(client, return_samples=True)
+    engines, metrics = Engines(start_s=0.05), Metrics()
+    async with supervised(engines, metrics=metrics) as sampler, serve(sampler) as client:
+        asked = asyncio.create_task(post(client, return_samples=True))
+        await until(lambda: engines.last.running)
+        engines.kill()
+        answer = await asked
+        assert await status(client) == (200, "")
+    assert len(engines.all) == 2
+    assert answer["rewards"] == undisturbed["rewards"]
+    assert answer["samples"] == undisturbed["samples"] or [s["scores"] for s in answer["samples"]] == [
+        s["scores"] for s in undisturbed["samples"]
+    ]
+    text = metrics.exposition().decode()
+    assert 'grm_engine_restarts_total{engine="engine",outcome="restarted"} 1.0' in text
+    assert "grm_samples_replayed_total 16.0" in text
+    assert [one.running for one in engines.all] == [0, 0]
+
+
+async def test_only_what_is_missing_is_written_again(serve: Serve) -> None:
+    class Half(FakeSampler):
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            self.delay_s = 0.0 if self.started < 10 else 60.0
+            return await super()._write(prepared, seed, urgency)
+
+    engines, metrics = Engines(delay_s=0), Metrics()
+    start = engines.start
+    first = Half()
+
+    async def half_first() -> Sampler:
+        return first if not engines.starts and not first.started else await start()
+
+    engines.start = half_first  # type: ignore[method-assign]
+    async with supervised(engines, metrics=metrics) as sampler, serve(sampler) as client:
+        asked = asyncio.create_task(post(client))
+        await until(lambda: first.finished == 10)
+        first.dead = EngineDead(CAUSE)
+        assert (await asked)["k_valid"] == 16
+    assert engines.last.started == 6
+    assert "grm_samples_replayed_total 6.0" in metrics.exposition().decode()
+
+
+async def test_readiness_tells_the_truth_and_new_requests_wait(serve: Serve) -> None:
+    engines = Engines(start_s=0.3)
+    async with supervised(engines) as sampler, serve(sampler) as client:
+        engines.kill()
+        code, reason = await status(client)
+        assert code == 503
+        assert CAUSE in reason
+        await until(lambda: engines.starts == 2)
+        code, reason = await status(client)
+        assert code == 503
+        assert "under way" in reason
+        assert (await client.get("/health/live")).status_code == 200
+        assert (await post(client))["k_valid"] == 16
+        assert await status(client) == (200, "")
+
+
+async def test_an_engine_that_dies_while_nobody_asks_is_replaced(serve: Serve) -> None:
+    engines = Engines()
+    async with supervised(engines) as sampler, serve(sampler) as client:
+        for deaths in range(1, 4):
+            engines.kill()
+            await until(lambda wanted=deaths + 1: len(engines.all) == wanted)  # type: ignore[misc]
+        assert (await post(client))["k_valid"] == 16
+
+
+async def test_a_hung_engine_is_treated_as_dead(serve: Serve) -> None:
+    engines = Engines(delay_s=60)
+    async with supervised(engines, stall_s=0.2) as sampler, serve(sampler) as client:
+        await asyncio.sleep(0.4)
+        assert len(engines.all) == 1, "an idle engine is not hung"
+        asked = asyncio.create_task(post(client))
+        await until(lambda: engines.last.running)
+        engines.delay_s = 0
+        assert (await asked)["k_valid"] == 16
+    assert len(engines.all) == 2
+    assert engines.all[0].dead
+    assert [one.running for one in engines.all] == [0, 0]
+
+
+async def test_a_slow_engine_is_not_hung(serve: Serve) -> None:
+    engines = Engines()
+    async with supervised(engines, stall_s=0.2) as sampler, serve(sampler) as client:
+
+        async def steady(prepared: Any, seed: int, urgency: Urgency) -> Any:
+            """One sample every 0.05 s, for much longer than `stall_s` in all."""
+            engines.last.delay_s = 0.05 * (1 + engines.last.started)
+            return await FakeSampler._write(engines.last, prepared, seed, urgency)
+
+        engines.last._write = steady  # type: ignore[method-assign]
+        assert (await post(client))["k_valid"] == 16
+    assert len(engines.all) == 1
+
+
+async def test_a_crash_loop_backs_off_refuses_and_stays_red_with_the_reason(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "PATIENCE_S", 0.5)
+    engines, metrics = Engines(), Metrics()
+    engines.fails = [None, *[RuntimeError("no memory left")] * 10]
+    async with supervised(engines, RestartPolicy(3, 10), metrics=metrics) as sampler, serve(sampler) as client:
+        asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
+        await until(lambda: engines.last.running)
+        engines.kill()
+        await until(lambda: engines.starts == 2)
+        await asyncio.sleep(0.2)  # in the pause of 1 s
+        began_s = time.monotonic()
+        refused = await client.post("/v1/rewards", json=PAIR)
+        assert time.monotonic() - began_s < 0.2
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "30")
+        assert not asked.done()
+        waited = await asked
+        code, reason = await status(client)
+        later = await client.post("/v1/rewards", json=PAIR)
+    assert [one.json()["error"]["code"] for one in (waited, refused, later)] == ["engine_dead"] * 3
+    assert waited.status_code == code == 503
+    assert "no memory left" in reason
+    assert "restart the server" in reason
+    assert engines.starts == 4
+    text = metrics.exposition().decode()
+    assert 'outcome="failed"} 3.0' in text
+    assert 'outcome="given_up"} 1.0' in text
+    assert "grm_requests_in_flight 0.0" in text
+
+
+async def test_a_start_that_works_in_the_end_brings_everything_back(serve: Serve) -> None:
+    engines = Engines()
+    engines.fails = [None, OSError("busy")]
+    async with supervised(engines, RestartPolicy(3, 10)) as sampler, serve(sampler) as client:
+        engines.kill()
+        assert (await post(client))["k_valid"] == 16
+        assert await status(client) == (200, "")
+    assert engines.starts == 3
+
+
+async def test_restarts_can_be_left_to_others(serve: Serve) -> None:
+    engines = Engines()
+    async with supervised(engines, RestartPolicy(0, 10)) as sampler, serve(sampler) as client:
+        engines.kill()
+        response = await client.post("/v1/rewards", json=PAIR)
+        assert (response.status_code, (await status(client))[0]) == (503, 503)
+    assert engines.starts == 1
+
+
+async def test_a_start_that_hangs_is_given_up_and_tried_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "_LEAST_LIMIT_S", 0.2)
+    engines = Engines(start_s=60)
+    async with supervised(engines, RestartPolicy(3, 10)) as sampler, serve(sampler) as client:
+        engines.kill()
+        await until(lambda: engines.starts == 2)
+        engines.start_s = 0
+        assert (await post(client))["k_valid"] == 16
+    assert engines.starts == 3
+
+
+async def test_a_request_that_kills_every_engine_ends_before_the_server_does(serve: Serve) -> None:
+    class Poisoned(FakeSampler):
+        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+            if "poison" in prepared.script.prompt:
+                self.dead = EngineDead(CAUSE)
+            return await super()._write(prepared, seed, urgency)
+
+    engines = Engines()
+
+    async def start() -> Sampler:
+        engines.starts += 1
+        return Poisoned()
+
+    engines.start = start  # type: ignore[method-assign]
+    async with supervised(engines) as sampler, serve(sampler) as client:
+        poison = await client.post("/v1/rewards", json=PAIR | {"query": "poison"})
+        assert (poison.status_code, poison.json()["error"]["code"]) == (503, "engine_dead")
+        assert (await post(client))["k_valid"] == 16
+    assert engines.starts == MAX_DEATHS + 1
+
+
+async def test_the_deadline_holds_while_there_is_no_engine(serve: Serve) -> None:
+    engines = Engines(start_s=60)
+    async with supervised(engines) as sampler, serve(sampler) as client:
+        engines.kill()
+        began_s = time.monotonic()
+        response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 0.3})
+        assert 0.2 < time.monotonic() - began_s < 2
+        assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
+        assert sampler.running == 0
+
+
+async def test_a_caller_may_leave_while_there_is_no_engine(serve: Serve) -> None:
+    engines, metrics = Engines(start_s=0.2), Metrics()
+    async with supervised(engines, metrics=metrics) as sampler, serve(sampler) as client:
+        asked = asyncio.create_task(post(client))
+        await until(lambda: engines.last.running)
+        engines.kill()
+        await until(lambda: engines.starts == 2)
+        await until(lambda: sampler.running)
+        asked.cancel()
+        await asyncio.wait([asked])
+        await until(lambda: sampler.running == 0, 0.15)
+        await until(lambda: len(engines.all) == 2)
+    assert engines.last.started == 0
+
+
+async def test_closing_the_server_frees_who_waits_and_ends_the_start(serve: Serve) -> None:
+    engines = Engines(start_s=60)
+    async with supervised(engines) as sampler, serve(sampler) as client:
+        engines.kill()
+        asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
+        await until(lambda: sampler.running)
+        await sampler.close()
+        assert (await asked).status_code == 503
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_meta_rm_that_dies_fails_requests_by_their_policy_and_comes_back(serve: Serve) -> None:
+    raters: list[FakeMetaRM] = []
+    back = asyncio.Event()
+
+    async def start() -> MetaRM:
+        if raters:
+            await back.wait()
+        raters.append(FakeMetaRM())
+        return raters[-1]
+
+    supervisor = Supervisor("meta_rm", start, SETTLED, Metrics())
+    await supervisor.begin()
+    meta_rm = SupervisedMetaRM(supervisor)
+    async with serve(FakeSampler(), "judge.aggregate=meta_hinge", meta_rm=meta_rm) as client:
+        raters[0].dead = MetaRMFailed("the meta RM is gone")
+        failed = await client.post("/v1/rewards", json=PAIR)
+        assert (failed.status_code, failed.json()["error"]["code"]) == (503, "meta_rm_failed")
+        await until(lambda: supervisor.down)
+        assert (await status(client))[0] == 503
+        assert (await post(client, meta_rm_failure="vote"))["meta_rm"]["guided"] is False
+        back.set()
+        await until(lambda: supervisor.down is None)
+        assert (await post(client))["k_valid"] == 16
+        assert await status(client) == (200, "")
