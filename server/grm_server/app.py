@@ -126,6 +126,14 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     return app
 
 
+def prepare(settings: Settings) -> None:
+    """Make the bundled models ready, if they are asked for. Raises NotPrepared and OSError, which say what to do."""
+    if settings.engine.kind == "vllm" and settings.engine.model == "bundled":
+        bundled.bundled_model(settings.cache_dir)
+    if _ships(settings.meta_rm):
+        bundled_meta.bundled_meta_rm(settings.cache_dir)
+
+
 async def _start_engine(settings: Settings, template: JudgeTemplate, metrics: Metrics) -> Sampler:
     engine, supervision = settings.engine, settings.supervision
     if engine.kind == "fake":

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import uvicorn
 
-from grm_server.app import create_app
+from grm_server.app import create_app, prepare
+from grm_server.engine.prepared import NotPrepared
 from grm_server.settings import Settings, SettingsError, load_settings
 from grm_server.telemetry.logging import set_up_logging
 
@@ -44,6 +45,10 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     logger.info("settings: %s", shown)
     # Before the engine: a port that is taken should cost no half minute.
     listener = _listen(settings)
+    try:
+        prepare(settings)
+    except (NotPrepared, OSError) as error:
+        raise StartupError(str(error)) from error
     app = create_app(settings)
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on")

@@ -74,9 +74,10 @@ def server() -> Iterator[Server]:
     yield from start()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def server_to_kill() -> Iterator[Server]:
-    yield from start()
+    """One whose engine tests kill and stop."""
+    yield from start("--set", "supervision.stall_s=5", "--set", "supervision.settled_s=1")
 
 
 @pytest.fixture(scope="session")

@@ -103,10 +103,17 @@ def test_serve_says_what_is_wrong(arguments: list[str], complaint: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_engine_that_does_not_start_is_the_last_line() -> None:
+def test_a_cache_that_cannot_be_written_is_one_line_that_says_what_to_do() -> None:
     done = grm("serve", "--port", "0", "--model", "bundled", "--set", "cache_dir=/dev/null/nowhere")
     assert done.returncode == 2
-    assert re.search(r"^grm: the engine did not start: \w*Error: .*/dev/null", done.stderr.splitlines()[-1])
+    assert re.search(r"^grm: \S+ could not be prepared in /dev/null/nowhere: .*cache_dir=PATH$", done.stderr, re.M)
+    assert "Traceback" not in done.stderr
+
+
+def test_an_engine_that_does_not_start_is_the_last_line(tmp_path: Path) -> None:
+    done = grm("serve", "--port", "0", "--model", str(tmp_path))
+    assert done.returncode == 2
+    assert re.search(r"^grm: the engine did not start: \w*Error: ", done.stderr.splitlines()[-1])
 
 
 def test_an_internal_error_of_a_real_server_logs_no_prompt(tmp_path: Path) -> None:

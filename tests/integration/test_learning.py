@@ -44,9 +44,12 @@ async def test_priors_that_cannot_be_read_are_set_aside(serve: Serve, tmp_path: 
     assert json.loads(path.read_text())["priors"]
 
 
-async def test_a_disk_that_cannot_be_written_fails_no_request(serve: Serve, tmp_path: Path) -> None:
+async def test_a_disk_that_cannot_be_written_is_named_at_the_start_and_fails_no_request(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("")
     async with serve(FakeSampler(), f"stopping.priors={tmp_path / 'file' / 'priors.json'}") as client:
+        assert "priors.json cannot be written" in caplog.text
         assert (await post(client, k=4))["k_used"] == 4
 
 

@@ -242,10 +242,11 @@ async def test_a_dead_engine(serve: Serve) -> None:
 
 
 async def test_an_engine_that_dies_in_the_middle_fails_the_request(serve: Serve) -> None:
-    sampler = FakeSampler(delay_s=0.05)
+    sampler = FakeSampler(delay_s=0.5)
     async with serve(sampler) as client:
         request = asyncio.create_task(post(client))
-        await asyncio.sleep(0.02)
+        while not sampler.running:
+            await asyncio.sleep(0.005)
         sampler.dead = EngineDead("the engine's process has died")
         response = await request
     assert (response.status_code, response.json()["error"]["code"]) == (503, "engine_dead")

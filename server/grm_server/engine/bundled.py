@@ -7,12 +7,11 @@ from then on loaded like any other model.
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from grm_server.engine.prepared import prepared, sha256
+from grm_server.engine.prepared import prepared, run_aside, sha256
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ SOURCE = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 def bundled_model(cache_dir: Path) -> Path:
     """The folder of the ready model, prepared first if it is not there or not whole. See `prepared`.
 
-    Raises FileNotFoundError when the package is missing and OSError when the cache cannot be written.
+    Raises FileNotFoundError when the package is missing and NotPrepared when the cache cannot be written.
     """
     return prepared(cache_dir, NAME, SOURCE, _prepare)
 
@@ -34,7 +33,7 @@ def _prepare(target: Path) -> None:
     source = _gguf()
     logger.info("preparing the bundled model in %s (once, about half a minute)", target.parent)
     # In a process of its own: torch starts threads for it, and a process that has them must not fork the engine's core.
-    subprocess.run([sys.executable, "-m", __name__, str(source), str(target)], check=True)
+    run_aside([sys.executable, "-m", __name__, str(source), str(target)], target)
     logger.info("the bundled model is ready")
 
 

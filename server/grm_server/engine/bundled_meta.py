@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import subprocess
 import sys
 from pathlib import Path
 
 from grm_server.engine import bundled
 from grm_server.engine import meta_checkpoint as checkpoint
 from grm_server.engine.meta_card import FILE, MetaCard, load_card
-from grm_server.engine.prepared import prepared
+from grm_server.engine.prepared import prepared, run_aside
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +45,6 @@ def bundled_meta_rm(cache_dir: Path) -> Path:
         logger.info("putting the bundled meta RM together in %s (once, a few seconds)", target.parent)
         # In a process of its own, as the bundled model is.
         command = [sys.executable, "-m", checkpoint.__name__, str(base), str(HEAD), str(target)]
-        subprocess.run(command, check=True)
+        run_aside(command, target)
 
     return prepared(cache_dir, NAME, source, assemble)

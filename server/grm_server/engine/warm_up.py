@@ -13,10 +13,9 @@ from grm_server.grm.types import Message, Sample, Task
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = (1, 16)
-"""Samples of each round: alone, and as many as a request's first waves have. Those of a round end one after the other,
-so that every smaller batch is met too."""
-_TOKENS = 32
+SAMPLES = 8
+"""Nearly all of it is paid for by the very first; the rest meet the batches that a request's first wave makes."""
+_TOKENS = 8
 _TASK = Task(
     (Message("user", "Why is the sky blue? Explain it to a child of ten in two or three sentences."),),
     (
@@ -49,10 +48,9 @@ async def _warm_up(sampler: Sampler, template: JudgeTemplate) -> None:
         logger.warning("the engine was not warmed up: %s", error)
         return
     failed = 0
-    for count in AT_ONCE:
-        async with aclosing(sampler.sample(prepared, range(count), 1.0, Urgency.NEW)) as finished:
-            async for _, outcome in finished:
-                failed += not isinstance(outcome, Sample)
+    async with aclosing(sampler.sample(prepared, range(SAMPLES), 1.0, Urgency.NEW)) as finished:
+        async for _, outcome in finished:
+            failed += not isinstance(outcome, Sample)
     if failed:
-        logger.warning("%d of %d samples of the warm-up failed", failed, sum(AT_ONCE))
+        logger.warning("%d of %d samples of the warm-up failed", failed, SAMPLES)
     logger.info("the engine was warmed up in %.1f s", time.monotonic() - began_s)

@@ -52,6 +52,24 @@ class PriorStore:
         for row in self._read():
             prior = Prior(row.pair_variance, row.gap_variance, row.score_variance)
             self._learnt[Key(row.model, row.task, row.aggregate)] = Learnt(prior, row.weight)
+        self._try_to_write()
+
+    def _try_to_write(self) -> None:
+        """Say at the start, and not only when it is too late, that nothing will be kept."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._draft.write_text("{}", "utf-8")
+            self._draft.unlink()
+        except OSError as error:
+            logger.warning(
+                "%s cannot be written (%s): what traffic teaches will be forgotten at the end; see stopping.priors",
+                self._path,
+                error.strerror,
+            )
+
+    @property
+    def _draft(self) -> Path:
+        return self._path.with_suffix(f".{os.getpid()}.draft")
 
     def _read(self) -> list[_Row]:
         try:
@@ -94,11 +112,10 @@ class PriorStore:
             )
             for key, learnt in self._learnt.items()
         ]
-        draft = self._path.with_suffix(f".{os.getpid()}.draft")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(_File(priors=rows).model_dump_json(indent=1), "utf-8")
-            draft.replace(self._path)
+            self._draft.write_text(_File(priors=rows).model_dump_json(indent=1), "utf-8")
+            self._draft.replace(self._path)
         except OSError as error:
             logger.warning("priors could not be written to %s: %s", self._path, error.strerror)
 

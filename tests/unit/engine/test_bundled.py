@@ -15,11 +15,12 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that were dequantised into, by a stand-in that takes no time."""
     made: list[Path] = []
 
-    def dequantise(command: list[str], check: bool) -> None:
+    def dequantise(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         target = Path(command[-1])
         made.append(target)
         (target / "model.safetensors").write_bytes(b"weights" * 1000)
         (target / "config.json").write_text("{}")
+        return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", dequantise)
     return made

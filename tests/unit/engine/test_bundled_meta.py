@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,9 +41,10 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The commands that put one together, by a stand-in that takes no time."""
     made: list[list[str]] = []
 
-    def assemble(command: list[str], check: bool) -> None:
+    def assemble(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         made.append(command)
         (Path(command[-1]) / "model.safetensors").write_bytes(b"weights")
+        return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", assemble)
     monkeypatch.setattr(bundled, "bundled_model", lambda cache_dir: cache_dir / bundled.NAME)

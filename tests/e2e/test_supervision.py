@@ -1,0 +1,154 @@
+"""The real engine killed, stopped and abandoned: what callers see of it, and what goes on in the engine."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Server
+from tests.e2e.test_server import SHORT, running
+
+pytestmark = pytest.mark.engine
+
+LONG = SHORT | {"k": 16, "max_critique_tokens": 1024}
+
+
+def core(server: Server) -> int:
+    """The process id of the engine's core."""
+    found = subprocess.run(["pgrep", "-P", str(server.process.pid), "-f", "EngineCore"], capture_output=True, text=True)
+    return int(found.stdout.split()[0])
+
+
+def within(seconds: float, true: Callable[[], Any]) -> float:
+    """How long it took."""
+    began_s = time.monotonic()
+    while not true():
+        assert time.monotonic() - began_s < seconds
+        time.sleep(0.01)
+    return time.monotonic() - began_s
+
+
+def ready(server: Server) -> bool:
+    return server.client.get("/health/ready").status_code == 200
+
+
+@contextmanager
+def asked(server: Server, *bodies: dict[str, Any], timeout: float = 300) -> Iterator[list[httpx.Response | Exception]]:
+    """Sends all at once, from callers of their own; their answers are there at the end of the block."""
+    answers: list[httpx.Response | Exception] = []
+
+    def ask(body: dict[str, Any]) -> None:
+        try:
+            answers.append(httpx.post(f"{server.url}/v1/rewards", json=body, timeout=timeout))
+        except httpx.HTTPError as error:
+            answers.append(error)
+
+    callers = [threading.Thread(target=ask, args=(body,)) for body in bodies]
+    for caller in callers:
+        caller.start()
+    yield answers
+    for caller in callers:
+        caller.join()
+
+
+def scored(answer: httpx.Response | Exception) -> dict[str, Any]:
+    assert isinstance(answer, httpx.Response), answer
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    assert body["k_valid"] == body["k_used"] == body["k"]
+    assert len(body["rewards"]) == 2
+    assert all(1 <= reward <= 10 for reward in body["rewards"])
+    return body
+
+
+def test_a_killed_engine_is_rebuilt_and_no_request_notices(server_to_kill: Server) -> None:
+    server = server_to_kill
+    body = SHORT | {"k": 8, "max_critique_tokens": 200}
+    undisturbed = scored(server.client.post("/v1/rewards", json=body))
+    for _ in range(2):
+        killed = core(server)
+        with asked(server, *[body | {"seed": seed} for seed in (1, 2, 3)]) as answers:
+            within(60, lambda: running(server) > 0)
+            os.kill(killed, signal.SIGKILL)
+            within(5, lambda: not ready(server))
+            reason = server.client.get("/health/ready").json()["reason"]
+            assert server.client.get("/health/live").status_code == 200
+            # One that comes while there is no engine waits for it.
+            late = server.client.post("/v1/rewards", json=SHORT)
+            assert ready(server)
+        assert "killed by signal 9" in reason
+        assert core(server) != killed
+        scored(late)
+        again = [scored(answer) for answer in answers]
+        assert len(again) == 3
+        [same] = [answer for answer in again if answer["seed"] == 1]
+        assert same["usage"]["prompt_tokens"] == undisturbed["usage"]["prompt_tokens"]
+        assert running(server) == 0
+    text = server.client.get("/metrics").text
+    assert 'grm_engine_restarts_total{engine="engine",outcome="restarted"} 2.0' in text
+    assert "vllm:generation_tokens_total" in text
+
+
+def test_a_hung_engine_is_killed_and_rebuilt(server_to_kill: Server) -> None:
+    server = server_to_kill
+    stopped = core(server)
+    with asked(server, SHORT | {"k": 8, "max_critique_tokens": 400}) as answers:
+        within(60, lambda: running(server) > 0)
+        os.kill(stopped, signal.SIGSTOP)
+        within(30, lambda: not ready(server))
+        assert "no step in 5 s" in server.client.get("/health/ready").json()["reason"]
+        within(90, lambda: ready(server))
+    scored(answers[0])
+    assert not Path(f"/proc/{stopped}").exists()
+    assert core(server) != stopped
+
+
+def test_a_rebuilt_engine_holds_no_connection_of_the_server(server_to_kill: Server) -> None:
+    """It is forked from the server, and would keep open what the server closes."""
+
+    def sockets(pid: int) -> set[str]:
+        links = []
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                links.append(os.readlink(entry))
+            except FileNotFoundError:
+                continue
+        return {link for link in links if link.startswith("socket:")}
+
+    server = server_to_kill
+    with httpx.Client(base_url=server.url) as kept:
+        kept.get("/health/live")
+        killed = core(server)
+        os.kill(killed, signal.SIGKILL)
+        within(5, lambda: not ready(server))
+        within(90, lambda: ready(server))
+        tcp = {f"socket:[{line.split()[9]}]" for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
+        held = sockets(server.process.pid) & tcp
+        assert len(held) >= 2, "the listener and a client"
+        assert not held & sockets(core(server))
+
+
+@pytest.mark.parametrize("leave", ["disconnect", "deadline"])
+def test_what_nobody_waits_for_is_not_decoded(server: Server, leave: str, record_property: Any) -> None:
+    """The engine counts what it runs; it has nothing left soon after the callers are gone."""
+    bodies = [LONG | {"seed": seed} | ({"deadline_s": 3.0} if leave == "deadline" else {}) for seed in range(3)]
+    with asked(server, *bodies, timeout=3.0 if leave == "disconnect" else 60) as answers:
+        within(60, lambda: running(server) >= 16)
+    assert len(answers) == 3
+    gone = within(1, lambda: running(server) == 0)
+    record_property("seconds_until_nothing_ran", gone)
+    print(f"{leave}: nothing ran {gone * 1e3:.0f} ms after the last caller had left")  # noqa: T201
+    written = re.compile(r"^vllm:generation_tokens_total\{.*$", re.M)
+    before = written.findall(server.client.get("/metrics").text)
+    time.sleep(0.5)
+    assert written.findall(server.client.get("/metrics").text) == before != []
+    assert "grm_requests_in_flight 0.0" in server.client.get("/metrics").text
