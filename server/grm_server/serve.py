@@ -56,8 +56,8 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(server, listener))
     if not server.started:
-        error = app.state.start_error
-        raise StartupError(f"the engine did not start: {type(error).__name__}: {error}")
+        cause = app.state.start_error
+        raise StartupError(f"the engine did not start: {type(cause).__name__}: {cause}")
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:

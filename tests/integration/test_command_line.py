@@ -111,9 +111,11 @@ def test_a_cache_that_cannot_be_written_is_one_line_that_says_what_to_do() -> No
 
 
 def test_an_engine_that_does_not_start_is_the_last_line(tmp_path: Path) -> None:
-    done = grm("serve", "--port", "0", "--model", str(tmp_path))
+    remote = ("kind=remote", "url=http://127.0.0.1:9/classify", "model=m", f"tokenizer={tmp_path}")
+    overrides = [part for setting in remote for part in ("--set", f"meta_rm.{setting}")]
+    done = grm("serve", "--port", "0", "--set", "engine.kind=fake", *overrides)
     assert done.returncode == 2
-    assert re.search(r"^grm: the engine did not start: \w*Error: ", done.stderr.splitlines()[-1])
+    assert re.search(r"^grm: the engine did not start: \w*Error: ", done.stderr, re.M)
 
 
 def test_an_internal_error_of_a_real_server_logs_no_prompt(tmp_path: Path) -> None:

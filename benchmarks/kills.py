@@ -1,0 +1,303 @@
+"""The engine killed again and again at random moments under load: what was lost, what was wrong, how long it took.
+
+    python -m benchmarks.kills --data PATH/TO/RM-Bench --kills 20
+
+Starts `grm serve`. Callers that never retry ask it for the same requests over and over (closed loop), first with
+nothing in their way, then while the engine's process gets SIGKILL, or, every `--stop-every`-th time, SIGSTOP, which
+hangs it. Every answer is looked at: status, one reward of 1 to 10 for each response, all k samples read. Requests are
+seeded, so an answer can be compared with its undisturbed one: samples depend a little on what else the engine computes
+in the same step, so that of two undisturbed answers not all samples are equal either; both shares are given.
+
+Writes what it found to OUT.json, and a picture to OUT.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.data import Item, load_items
+from benchmarks.kills_plot import plot
+
+REQUEST_S = 300.0
+"""A caller gives up after that; its request is lost."""
+STALL_S = 5.0
+
+
+@dataclass
+class Answer:
+    """What a caller got."""
+
+    item: int
+    sent_s: float
+    ended_s: float
+    problem: str | None
+    """Why it counts as lost or wrong; None: it is what was asked for."""
+    scores: list[Any] = field(default_factory=list)
+    """(k,) lists of scores."""
+
+
+@dataclass
+class Blow:
+    """What was done to the engine."""
+
+    at_s: float
+    kind: str
+    red_s: float | None = None
+    """When readiness told of it."""
+    green_s: float | None = None
+
+
+class Server:
+    """`grm serve` on a free port."""
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+        self.url = url
+        self._process = process
+
+    def core(self) -> int | None:
+        """The process id of the engine's core; None while there is none."""
+        command = ["pgrep", "-P", str(self._process.pid), "-f", "EngineCore"]
+        found = subprocess.run(command, capture_output=True, text=True).stdout.split()
+        return int(found[0]) if found else None
+
+
+@asynccontextmanager
+async def served(arguments: list[str], log: Path) -> AsyncIterator[Server]:
+    priors = Path(tempfile.mkdtemp()) / "priors.json"
+    command = [sys.executable, "-m", "grm_server", "serve", "--port", "0", "--set", f"stopping.priors={priors}"]
+    command += ["--set", f"supervision.stall_s={STALL_S}", *arguments]
+    with log.open("w") as errors:
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=errors)
+        assert process.stdout is not None
+        url = None
+        async for line in process.stdout:
+            if ready := re.search(rb"ready on (http://\S+)", line):
+                url = ready[1].decode()
+                break
+        if url is None:
+            raise RuntimeError(f"the server did not start; see {log}")
+        drain = asyncio.create_task(process.stdout.read())
+        try:
+            yield Server(process, url)
+        finally:
+            process.send_signal(signal.SIGINT)
+            await process.wait()
+            await drain
+
+
+def body(item: Item, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "query": item.query,
+        "responses": item.responses,
+        "k": args.k,
+        "stop": {"rule": "fixed"},
+        "seed": seed,
+        "max_critique_tokens": args.tokens,
+        "return_samples": True,
+    }
+
+
+def problem(request: dict[str, Any], response: httpx.Response) -> str | None:
+    """What is wrong with an answer."""
+    if response.status_code != 200:
+        return f"{response.status_code} {response.json()['error']['code']}"
+    answer, n = response.json(), len(request["responses"])
+    if not len(answer["rewards"]) == len(answer["vote_sums"]) == n:
+        return "not one reward for each response"
+    if not all(1 <= reward <= 10 for reward in answer["rewards"]):
+        return "a reward that is none"
+    if not answer["k_used"] == answer["k_valid"] == len(answer["samples"]) == request["k"]:
+        return "not all samples"
+    scores = [sample["scores"] for sample in answer["samples"]]
+    if any(sorted(sample["order"]) != list(range(n)) for sample in answer["samples"]):
+        return "an order that is none"
+    if not all(1 <= score <= 10 for row in scores for score in row):
+        return "a score that is none"
+    if any(sum(row[i] for row in scores) != answer["vote_sums"][i] for i in range(n)):
+        return "sums that are none"
+    return None
+
+
+async def ask(client: httpx.AsyncClient, item: int, request: dict[str, Any]) -> Answer:
+    sent_s = time.monotonic()
+    try:
+        response = await client.post("/v1/rewards", json=request)
+    except httpx.HTTPError as error:
+        return Answer(item, sent_s, time.monotonic(), type(error).__name__)
+    ended_s = time.monotonic()
+    wrong = problem(request, response)
+    scores = [] if wrong else [sample["scores"] for sample in response.json()["samples"]]
+    return Answer(item, sent_s, ended_s, wrong, scores)
+
+
+async def load(
+    url: str, requests: list[dict[str, Any]], callers: int, enough: asyncio.Event | None = None
+) -> list[Answer]:
+    """Callers that each send their next request when the last is answered: every request once, or over and over."""
+    answers: list[Answer] = []
+    numbers = iter(range(len(requests) if enough is None else sys.maxsize))
+
+    async def call(client: httpx.AsyncClient) -> None:
+        for number in numbers:
+            if enough is not None and enough.is_set():
+                return
+            item = number % len(requests)
+            answers.append(await ask(client, item, requests[item]))
+
+    limits = httpx.Limits(max_connections=callers)
+    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_S, limits=limits) as client:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(callers):
+                group.create_task(call(client))
+    return answers
+
+
+async def strike(server: Server, args: argparse.Namespace, enough: asyncio.Event) -> list[Blow]:
+    """Kill the engine at random moments, also while it is being rebuilt."""
+    rng, blows = random.Random(args.seed), list[Blow]()
+    watch = asyncio.create_task(look(server.url, blows))
+    for number in range(1, args.kills + 1):
+        await asyncio.sleep(rng.uniform(*args.gap))
+        while (core := server.core()) is None:
+            await asyncio.sleep(0.01)
+        stopped = bool(args.stop_every) and number % args.stop_every == 0
+        with suppress(ProcessLookupError):
+            os.kill(core, signal.SIGSTOP if stopped else signal.SIGKILL)
+            blows.append(Blow(time.monotonic(), "SIGSTOP" if stopped else "SIGKILL"))
+            print(f"{number:3} {blows[-1].kind}", flush=True)
+    while blows[-1].green_s is None:
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(args.gap[1] / 2)
+    enough.set()
+    watch.cancel()
+    return blows
+
+
+async def look(url: str, blows: list[Blow]) -> None:
+    """Note when readiness turns red, and green again, for the blows before."""
+    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_S) as client:
+        while True:
+            asked_s = time.monotonic()
+            green = (await client.get("/health/ready")).status_code == 200
+            for blow in blows:
+                if not green and blow.red_s is None and asked_s > blow.at_s:
+                    blow.red_s = time.monotonic()
+                elif green and blow.red_s is not None and blow.green_s is None:
+                    blow.green_s = time.monotonic()
+            await asyncio.sleep(0.02)
+
+
+def equal_share(answers: list[Answer], undisturbed: dict[int, Answer]) -> float | None:
+    """Share of samples with the scores of the undisturbed answer."""
+    pairs = [
+        (one, other)
+        for answer in answers
+        for one, other in zip(answer.scores, undisturbed[answer.item].scores, strict=False)
+    ]
+    return statistics.fmean(one == other for one, other in pairs) if pairs else None
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    return {
+        "median": statistics.median(ordered),
+        "p95": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+        "max": ordered[-1],
+    }
+
+
+async def measure(args: argparse.Namespace) -> dict[str, Any]:
+    items = load_items(args.data, args.requests, max_chars=args.max_chars)
+    requests = [body(item, seed, args) for seed, item in enumerate(items)]
+    async with served(args.serve, args.out.with_suffix(".log")) as server:
+        first = await load(server.url, requests, args.callers)
+        again = await load(server.url, requests, args.callers)
+        began_s, enough = time.monotonic(), asyncio.Event()
+        under_load = asyncio.create_task(load(server.url, requests, args.callers, enough))
+        blows = await strike(server, args, enough)
+        answers = await under_load
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            metrics = (await client.get("/metrics")).text
+    undisturbed = {answer.item: answer for answer in first}
+    hit = [a for a in answers if any(a.sent_s < b.at_s < a.ended_s for b in blows)]
+    spared = [a for a in answers if a not in hit]
+    problems = [answer.problem for answer in [*first, *again, *answers] if answer.problem]
+    red = [blow.red_s - blow.at_s for blow in blows if blow.red_s is not None]
+    green = [blow.green_s - blow.at_s for blow in blows if blow.green_s is not None]
+    replayed = re.search(r"^grm_samples_replayed_total (\S+)", metrics, re.M)
+    return {
+        "kills": len(blows),
+        "answers": len(answers),
+        "hit_by_a_kill": len(hit),
+        "lost_or_wrong": len(problems),
+        "problems": problems,
+        "samples_replayed": int(float(replayed[1])) if replayed else 0,
+        "until_red_s": spread(red),
+        "until_green_s": spread(green),
+        "latency_s": {
+            "undisturbed": spread([a.ended_s - a.sent_s for a in again]),
+            "hit": spread([a.ended_s - a.sent_s for a in hit]) if hit else None,
+            "spared": spread([a.ended_s - a.sent_s for a in spared]) if spared else None,
+        },
+        "samples_equal": {
+            "undisturbed": equal_share(again, undisturbed),
+            "hit": equal_share(hit, undisturbed),
+            "spared": equal_share(spared, undisturbed),
+        },
+        "blows": [{name: _since(value, began_s) for name, value in asdict(blow).items()} for blow in blows],
+        "timeline": [
+            {"sent_s": a.sent_s - began_s, "ended_s": a.ended_s - began_s, "hit": a in hit, "problem": a.problem}
+            for a in answers
+        ],
+        "k": args.k,
+        "callers": args.callers,
+        "tokens": args.tokens,
+    }
+
+
+def _since(value: Any, began_s: float) -> Any:
+    return value - began_s if isinstance(value, float) else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of LLMBar or RM-Bench (benchmarks/data.py)")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--stop-every", type=int, default=0, help="every so many-th time SIGSTOP; 0: never")
+    parser.add_argument("--gap", type=float, nargs=2, default=(3, 20), help="seconds between kills: least and most")
+    parser.add_argument("--callers", type=int, default=4)
+    parser.add_argument("--requests", type=int, default=16, help="distinct ones")
+    parser.add_argument("-k", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=64, help="budget of principles and critique")
+    parser.add_argument("--max-chars", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kills"))
+    parser.add_argument("serve", nargs="*", help="after --: what `grm serve` is started with")
+    args = parser.parse_args()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    run = asyncio.run(measure(args))
+    args.out.with_suffix(".json").write_text(json.dumps(run, indent=1))
+    plot(run, args.out.with_suffix(".png"))
+    print(json.dumps({name: value for name, value in run.items() if name not in ("blows", "timeline")}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
