@@ -27,31 +27,17 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.data import Item, load_items
+from benchmarks.checked_load import Answer, body, load
+from benchmarks.data import load_items
 from benchmarks.kills_plot import plot
 
-REQUEST_S = 300.0
-"""A caller gives up after that; its request is lost."""
 STALL_S = 5.0
-
-
-@dataclass
-class Answer:
-    """What a caller got."""
-
-    item: int
-    sent_s: float
-    ended_s: float
-    problem: str | None
-    """Why it counts as lost or wrong; None: it is what was asked for."""
-    scores: list[Any] = field(default_factory=list)
-    """(k,) lists of scores."""
 
 
 @dataclass
@@ -103,73 +89,6 @@ async def served(arguments: list[str], log: Path) -> AsyncIterator[Server]:
             await drain
 
 
-def body(item: Item, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "query": item.query,
-        "responses": item.responses,
-        "k": args.k,
-        "stop": {"rule": "fixed"},
-        "seed": seed,
-        "max_critique_tokens": args.tokens,
-        "return_samples": True,
-    }
-
-
-def problem(request: dict[str, Any], response: httpx.Response) -> str | None:
-    """What is wrong with an answer."""
-    if response.status_code != 200:
-        return f"{response.status_code} {response.json()['error']['code']}"
-    answer, n = response.json(), len(request["responses"])
-    if not len(answer["rewards"]) == len(answer["vote_sums"]) == n:
-        return "not one reward for each response"
-    if not all(1 <= reward <= 10 for reward in answer["rewards"]):
-        return "a reward that is none"
-    if not answer["k_used"] == answer["k_valid"] == len(answer["samples"]) == request["k"]:
-        return "not all samples"
-    scores = [sample["scores"] for sample in answer["samples"]]
-    if any(sorted(sample["order"]) != list(range(n)) for sample in answer["samples"]):
-        return "an order that is none"
-    if not all(1 <= score <= 10 for row in scores for score in row):
-        return "a score that is none"
-    if any(sum(row[i] for row in scores) != answer["vote_sums"][i] for i in range(n)):
-        return "sums that are none"
-    return None
-
-
-async def ask(client: httpx.AsyncClient, item: int, request: dict[str, Any]) -> Answer:
-    sent_s = time.monotonic()
-    try:
-        response = await client.post("/v1/rewards", json=request)
-    except httpx.HTTPError as error:
-        return Answer(item, sent_s, time.monotonic(), type(error).__name__)
-    ended_s = time.monotonic()
-    wrong = problem(request, response)
-    scores = [] if wrong else [sample["scores"] for sample in response.json()["samples"]]
-    return Answer(item, sent_s, ended_s, wrong, scores)
-
-
-async def load(
-    url: str, requests: list[dict[str, Any]], callers: int, enough: asyncio.Event | None = None
-) -> list[Answer]:
-    """Callers that each send their next request when the last is answered: every request once, or over and over."""
-    answers: list[Answer] = []
-    numbers = iter(range(len(requests) if enough is None else sys.maxsize))
-
-    async def call(client: httpx.AsyncClient) -> None:
-        for number in numbers:
-            if enough is not None and enough.is_set():
-                return
-            item = number % len(requests)
-            answers.append(await ask(client, item, requests[item]))
-
-    limits = httpx.Limits(max_connections=callers)
-    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_S, limits=limits) as client:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(callers):
-                group.create_task(call(client))
-    return answers
-
-
 async def strike(server: Server, args: argparse.Namespace, enough: asyncio.Event) -> list[Blow]:
     """Kill the engine at random moments, also while it is being rebuilt."""
     rng, blows = random.Random(args.seed), list[Blow]()
@@ -193,7 +112,7 @@ async def strike(server: Server, args: argparse.Namespace, enough: asyncio.Event
 
 async def look(url: str, blows: list[Blow]) -> None:
     """Note when readiness turns red, and green again, for the blows before."""
-    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_S) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         while True:
             asked_s = time.monotonic()
             green = (await client.get("/health/ready")).status_code == 200
@@ -226,7 +145,7 @@ def spread(seconds: list[float]) -> dict[str, float]:
 
 async def measure(args: argparse.Namespace) -> dict[str, Any]:
     items = load_items(args.data, args.requests, max_chars=args.max_chars)
-    requests = [body(item, seed, args) for seed, item in enumerate(items)]
+    requests = [body(item, seed, args.k, args.tokens) for seed, item in enumerate(items)]
     async with served(args.serve, args.out.with_suffix(".log")) as server:
         first = await load(server.url, requests, args.callers)
         again = await load(server.url, requests, args.callers)
