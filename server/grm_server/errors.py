@@ -12,7 +12,7 @@
       ClientGone              499   the caller hung up; its samples were aborted, nobody reads this
       EngineError
         GenerationFailed      502   one sample broke; the pipeline turns it into data, it reaches nobody alone
-        EngineDead            503   the engine is gone; readiness is red
+        EngineDead            503   the engine is gone and no other comes soon; readiness is red
         MetaRMFailed          503   the meta RM did not rate a sample, and the request wants no vote without it
       TooFewVotes             502   fewer samples parsed than `min_votes`
       Superseded              503   a later attempt at the group came while this one waited for its members
@@ -129,7 +129,7 @@ class GenerationFailed(EngineError):
 
 
 class EngineDead(EngineError):
-    """The engine is gone; no request can be served until it is restarted."""
+    """The engine is gone, and none comes in its place before this request would have to end."""
 
     code = "engine_dead"
     status = 503
