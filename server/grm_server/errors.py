@@ -129,7 +129,7 @@ class GenerationFailed(EngineError):
 
 
 class EngineDead(EngineError):
-    """The engine is gone, and none comes in its place before this request would have to end."""
+    """The engine is gone, and no other one is waited for."""
 
     code = "engine_dead"
     status = 503

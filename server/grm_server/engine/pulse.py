@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -37,9 +37,7 @@ class PulseLogger:
     def record(self, scheduler_stats: Any, iteration_stats: Any, **_: Any) -> None:
         last, stats = self.pulse, scheduler_stats
         if stats is None:
-            self.pulse = Pulse(
-                last.steps + 1, last.running, last.waiting, last.kv_usage, last.cached_tokens, last.prompt_tokens
-            )
+            self.pulse = replace(last, steps=last.steps + 1)
             return
         self.pulse = Pulse(
             steps=last.steps + 1,
