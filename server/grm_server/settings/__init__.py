@@ -7,7 +7,7 @@ temperature, seed) is a request field; here are its default and its maximum.
 
 from grm_server.settings.engines import EngineSettings, MetaRMSettings
 from grm_server.settings.loading import SettingsError, as_markdown, load_settings
-from grm_server.settings.serving import GroupingSettings, SupervisionSettings
+from grm_server.settings.serving import GroupingSettings
 from grm_server.settings.trainers import RewardScale, TrainerSettings
 from grm_server.settings.tree import Settings
 
@@ -18,7 +18,6 @@ __all__ = [
     "RewardScale",
     "Settings",
     "SettingsError",
-    "SupervisionSettings",
     "TrainerSettings",
     "as_markdown",
     "load_settings",
