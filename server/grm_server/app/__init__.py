@@ -1,0 +1,149 @@
+"""The composition root: the only place that turns settings into a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from grm_server.api.access import Access
+from grm_server.api.auth import Auth
+from grm_server.api.body_limit import BodyLimit
+from grm_server.api.drain import Draining
+from grm_server.api.error_table import UnexpectedErrors, add_error_handlers
+from grm_server.api.hosts import Hosts
+from grm_server.api.routes import router
+from grm_server.api.security_headers import SecurityHeaders
+from grm_server.api.service import Service
+from grm_server.api.trainers import trainers_router
+from grm_server.app.derived import about, calibration_of, callers_of, meta_card_of, policy_of, tracing_of
+from grm_server.app.engines import at_once, capacity, prepare, start_engine, start_meta_rm
+from grm_server.engine.base import MetaRM, Sampler
+from grm_server.engine.meta_card import template_digest
+from grm_server.pipeline.rater import Guidance
+from grm_server.serving.admission import Admission
+from grm_server.serving.grouping import Grouping
+from grm_server.serving.judgements import Judgements, Judging
+from grm_server.serving.principles import Principles
+from grm_server.serving.priors import PriorStore
+from grm_server.serving.quota import Caller
+from grm_server.serving.scoring import Scoring
+from grm_server.serving.sharing import Sharing
+from grm_server.serving.templates import judge_template, meta_template, principles_template
+from grm_server.settings import Settings, SettingsError
+from grm_server.telemetry.metrics import Metrics
+
+__all__ = ["create_app", "prepare"]
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: MetaRM | None = None) -> FastAPI:
+    """The HTTP service. Its engines start with the app's lifespan, unless they are given.
+
+    Raises SettingsError for a template that cannot be read or does not show what it must.
+    """
+    with about("judge.template"):
+        template = judge_template(settings.judge.template)
+    with about("meta_rm.template"):
+        rater_template = meta_template(settings.meta_rm.template)
+    with about("auth.keys_file"):
+        callers = callers_of(settings)
+    calibration, card, start_tracing = calibration_of(settings), meta_card_of(settings), tracing_of(settings)
+    if card is not None and card.template_sha256 != template_digest(rater_template.source):
+        logger.warning("the meta RM was trained with another template: its probabilities are not to be relied on")
+    service = Service(
+        policy_of(settings),
+        Metrics(),
+        Judgements(settings.judgements.max_mib, settings.judgements.ttl_s),
+        settings.trainers,
+        settings.grouping,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            engine = sampler or await start_engine(settings, template, service.metrics)
+            rater = meta_rm or await start_meta_rm(settings, card, service.metrics)
+        except Exception as error:
+            # The log gets the whole traceback; `grm serve` ends with this as its last line.
+            app.state.start_error = error
+            raise
+        scoring = Scoring(
+            template,
+            engine,
+            Admission(
+                engine,
+                service.metrics,
+                capacity=capacity(settings),
+                max_waiting_samples=settings.admission.max_waiting_samples,
+                max_waiting_prompt_tokens=settings.admission.max_waiting_prompt_tokens,
+                template_letters=len(template.source),
+            ),
+            service.metrics,
+            PriorStore((settings.stopping.priors or settings.cache_dir / "priors.json").expanduser()),
+            None if rater is None else Guidance(rater, rater_template, settings.meta_rm.p0),
+            audit_share=settings.stopping.audit_share,
+            calibration=calibration,
+        )
+        # After the engines: it has a thread, and a process that has threads should not fork.
+        service.tracing = None if start_tracing is None else start_tracing()
+        service.metrics.admission.saturation.set_function(lambda: engine.running / at_once(settings))
+        principles = Principles(
+            principles_template(),
+            scoring.admission,
+            service.metrics,
+            max_mib=settings.principles.max_mib,
+            ttl_s=settings.principles.ttl_s,
+        )
+        service.judging = Judging(scoring, principles, service.judgements, service.metrics, service.tracing)
+        service.sharing = Sharing(
+            service.judging.judge,
+            service.judgements,
+            service.metrics,
+            max_mib=settings.cache.max_mib,
+            ttl_s=settings.cache.ttl_s,
+        )
+        service.grouping = Grouping(
+            service.judging.judge,
+            service.metrics,
+            max_waiting=settings.grouping.max_waiting,
+            max_judged=settings.grouping.max_judged,
+            ttl_s=settings.grouping.ttl_s,
+        )
+        async with service.metrics.http.watching_loop():
+            yield
+        await service.grouping.close()
+        await scoring.close()
+        if rater is not None:
+            await rater.close()
+        await engine.close()
+        if service.tracing is not None:
+            await asyncio.to_thread(service.tracing.close)
+
+    app = FastAPI(
+        title="GRM Server",
+        version=version("grm-server"),
+        summary="Rewards from k readings of a generative reward model.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.include_router(router)
+    app.include_router(trainers_router())
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, limits=settings.http, metrics=service.metrics)
+    app.add_middleware(Auth, callers=callers, anonymous=Caller("anonymous", time.monotonic), metrics=service.metrics)
+    if settings.http.allowed_hosts or (callers is None and settings.http.loopback):
+        app.add_middleware(Hosts, names=settings.http.allowed_hosts)
+    app.add_middleware(Draining, drain=service.drain)
+    app.add_middleware(UnexpectedErrors)
+    app.add_middleware(Access, service=service, log_requests=settings.log_requests)
+    app.add_middleware(SecurityHeaders)
+    add_error_handlers(app)
+    return app

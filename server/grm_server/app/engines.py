@@ -1,0 +1,105 @@
+"""The engines that the settings ask for, prepared, started and supervised."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+from grm_server.engine import bundled, bundled_meta
+from grm_server.engine.base import MetaRM, Sampler
+from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.meta_card import MetaCard
+from grm_server.engine.profile import stall_s
+from grm_server.engine.remote_meta import connect
+from grm_server.engine.vllm import start_vllm
+from grm_server.engine.vllm_meta import start_vllm_meta
+from grm_server.engine.warm_up import warmed_up
+from grm_server.grm.prompts import JudgeTemplate
+from grm_server.serving.restarts import RestartPolicy
+from grm_server.serving.supervised import SupervisedMetaRM, SupervisedSampler
+from grm_server.serving.supervision import Supervisor
+from grm_server.settings import Settings
+from grm_server.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    pass
+
+from grm_server.app.derived import ships
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(settings: Settings) -> None:
+    """Make the bundled models ready, if they are asked for. Raises NotPrepared and OSError, which say what to do."""
+    if settings.engine.kind == "vllm" and settings.engine.model == "bundled":
+        bundled.bundled_model(settings.cache_dir)
+    if ships(settings.meta_rm):
+        bundled_meta.bundled_meta_rm(settings.cache_dir)
+
+
+async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Metrics) -> Sampler:
+    engine, supervision = settings.engine, settings.supervision
+    if engine.kind == "fake":
+        return FakeSampler(delay_s=engine.fake_sample_s, max_running=engine.max_num_seqs, recording=False)
+    model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
+    name = engine.served_name or (bundled.NAME if engine.model == "bundled" else _last_part(engine.model))
+
+    async def start() -> Sampler:
+        logger.info("starting the engine with %s", name)
+        started = await start_vllm(engine, model_path, name)
+        if engine.warm_up:
+            await warmed_up(started, template)
+        return started
+
+    supervisor = Supervisor(
+        "engine",
+        start,
+        RestartPolicy(supervision.restarts, supervision.settled_s),
+        metrics,
+        pulse=lambda one: (one.running > 0, one.pulse.steps),
+        stall_s=supervision.stall_s or stall_s(),
+    )
+    await supervisor.begin()
+    return SupervisedSampler(supervisor, metrics)
+
+
+async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metrics) -> MetaRM | None:
+    """The meta RM, after the judge: it is the smaller of the two."""
+    meta = settings.meta_rm
+    platt = meta.platt or (card.platt if card is not None else (1.0, 0.0))
+    if meta.kind == "none":
+        return None
+    if meta.kind == "fake":
+        return FakeMetaRM()
+    assert meta.model is not None
+    shipped = ships(meta)
+    name = meta.served_name or (bundled_meta.NAME if shipped else _last_part(meta.model))
+    if meta.kind == "remote":
+        assert meta.url is not None
+        return connect(meta, meta.url, name, platt)
+    model_path = str(bundled_meta.bundled_meta_rm(settings.cache_dir)) if shipped else meta.model
+
+    async def start() -> MetaRM:
+        logger.info("starting the meta RM %s", name)
+        return await start_vllm_meta(meta, model_path, name, platt)
+
+    policy = RestartPolicy(settings.supervision.restarts, settings.supervision.settled_s)
+    supervisor = Supervisor("meta_rm", start, policy, metrics)
+    await supervisor.begin()
+    return SupervisedMetaRM(supervisor)
+
+
+def capacity(settings: Settings) -> int:
+    """Samples in the engine from which on requests wait."""
+    return settings.admission.max_running_samples or math.ceil(1.25 * at_once(settings))
+
+
+def at_once(settings: Settings) -> int:
+    """Samples that the engine works on at once."""
+    at_once: int = settings.engine.vllm_args.get("max_num_seqs", settings.engine.max_num_seqs)
+    return at_once
+
+
+def _last_part(model: str) -> str:
+    return model.rstrip("/").rpartition("/")[2]
