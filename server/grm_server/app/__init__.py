@@ -35,7 +35,7 @@ from grm_server.serving.quota import Caller
 from grm_server.serving.scoring import Scoring
 from grm_server.serving.sharing import Sharing
 from grm_server.serving.templates import judge_template, meta_template, principles_template
-from grm_server.settings import Settings, SettingsError
+from grm_server.settings import Settings
 from grm_server.telemetry.metrics import Metrics
 
 __all__ = ["create_app", "prepare"]
