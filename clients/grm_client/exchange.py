@@ -63,6 +63,8 @@ class RewardOptions(TypedDict, total=False):
     """The label, told to the judge: to collect training data, never to judge."""
     min_votes: int | None
     """Raise APIError rather than answer where a response has fewer scores."""
+    priority: str | None
+    """"high", "normal" or "low": which of the requests under your key go first where some must wait."""
     return_samples: bool | None
     """Also return what the judge wrote."""
 
