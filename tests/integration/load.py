@@ -1,6 +1,7 @@
 """A server under load, for tests: callers with names, a fake engine that is full, and what must be left in the end."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,16 +18,12 @@ from grm_server.settings import load_settings
 ONE = {"query": "Why?", "responses": ["A.", "B."], "k": 1}
 
 
-class Named:
-    """The app behind a door that knows its callers by a header."""
+TENANTS = ("anonymous", "trainer", "other", "A", "B", "x")
 
-    def __init__(self, app: FastAPI) -> None:
-        self.app = app
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        names = [value.decode() for name, value in scope["headers"] if name == b"x-tenant"]
-        scope["state"] = {"tenant": names[0]} if names else {}
-        await self.app(scope, receive, send)
+def key(tenant: str) -> dict[str, str]:
+    """The header by which the server knows it."""
+    return {"x-api-key": f"{tenant:-<24}"}
 
 
 class Loaded:
@@ -43,7 +40,7 @@ class Loaded:
         return self.app.state.service.scoring.admission
 
     async def ask(self, tenant: str = "anonymous", *, stream: bool = False, **changes: Any) -> httpx.Response:
-        headers = {"x-tenant": tenant} | ({"accept": "text/event-stream"} if stream else {})
+        headers = key(tenant) | ({"accept": "text/event-stream"} if stream else {})
         return await self.client.post("/v1/rewards", json=ONE | changes, headers=headers)
 
     def burst(self, count: int, tenant: str = "anonymous", **changes: Any) -> list[asyncio.Task[httpx.Response]]:
@@ -66,6 +63,11 @@ class Loaded:
     async def until_waiting(self, count: int) -> None:
         async with asyncio.timeout(20):
             while self.admission.waiting < count:
+                await asyncio.sleep(0.002)
+
+    async def until_running(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while self.sampler.running < count:
                 await asyncio.sleep(0.002)
 
     async def until_empty(self) -> None:
@@ -92,10 +94,12 @@ async def loaded(
 ) -> AsyncIterator[Loaded]:
     quiet = (f"cache_dir={tmp_path}", "stopping.rule=fixed", "stopping.audit_share=0", "stopping.speculate_below=0")
     kind = ("meta_rm.kind=fake",) if meta_rm is not None else ()
-    app = create_app(load_settings({}, (*quiet, *kind, *overrides)), sampler, meta_rm)
+    keys = json.dumps({tenant: key(tenant)["x-api-key"] for tenant in TENANTS})
+    app = create_app(load_settings({}, (*quiet, f"auth.keys={keys}", *kind, *overrides)), sampler, meta_rm)
     async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(Named(app), raise_app_exceptions=False)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://grm", timeout=60) as client:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+        anyone = {"base_url": "http://grm", "headers": key("anonymous"), "timeout": 60}
+        async with httpx.AsyncClient(transport=transport, **anyone) as client:
             server = Loaded(app, client, sampler)
             try:
                 yield server

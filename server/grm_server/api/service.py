@@ -55,7 +55,7 @@ class Service:
             self.scoring.meta_rm.check()
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 

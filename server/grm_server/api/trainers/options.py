@@ -49,7 +49,7 @@ class Options:
         return usual if self.reward_scale is None else self.reward_scale
 
 
-def _options(
+async def _options(
     request: Request,
     n: Annotated[
         int | None, Query(ge=1, le=schemas.HUGE, description="Responses to one prompt that are judged together.")
