@@ -77,7 +77,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def server_to_kill() -> Iterator[Server]:
     """One whose engine tests kill and stop."""
-    yield from start("--set", "supervision.stall_s=5", "--set", "supervision.settled_s=1")
+    yield from start("--set", "supervision.stall_s=15", "--set", "supervision.settled_s=1")
 
 
 @pytest.fixture(scope="session")

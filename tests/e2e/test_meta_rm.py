@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def checkpoint(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def guided(checkpoint: Path) -> Iterator[Server]:
-    yield from start("--meta-rm", str(checkpoint), "--set", "meta_rm.dtype=float32")
+    yield from start(
+        "--meta-rm", str(checkpoint), "--set", "meta_rm.dtype=float32", "--set", "supervision.restarts=100"
+    )
 
 
 def logits(checkpoint: Path, samples: list[dict[str, Any]]) -> list[float]:
@@ -96,25 +99,27 @@ def test_a_meta_rm_that_is_killed_under_load(guided: Server) -> None:
             before = rated(client)
             while rated(client) == before:
                 time.sleep(0.02)
-        os.kill(newest_core(guided), signal.SIGKILL)
+        # Every meta RM that comes, too: one that is there again soon enough would rate what is left.
+        judge, *_ = cores(guided)
+        while not all(future.done() for futures in asked.values() for future in futures):
+            for core in cores(guided):
+                if core != judge:
+                    with suppress(ProcessLookupError):
+                        os.kill(core, signal.SIGKILL)
+            time.sleep(0.2)
         answers = {failure: [future.result() for future in futures] for failure, futures in asked.items()}
-    # One without a sample to rate before the next meta RM was there saw nothing of it.
-    failed = [answer for answer in answers["error"] if answer.status_code != 200]
-    assert failed
-    for answer in failed:
+    for answer in answers["error"]:
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "meta_rm_failed")
         assert "Retry-After" in answer.headers
     for answer in answers["vote"]:
         assert answer.status_code == 200, answer.text
         body = answer.json()
-        assert body["k_valid"] == 16
-        if body["meta_rm"] == "failed":
-            assert body["aggregate"] == "mean"
-            assert {sample["kept"] for sample in body["samples"]} == {True}
+        assert (body["meta_rm"], body["aggregate"], body["k_valid"]) == ("failed", "mean", 16)
+        assert {sample["kept"] for sample in body["samples"]} == {True}
     # The judge is as it was, and another meta RM comes.
     assert guided.client.get("/health/ready").status_code == 200
     assert guided.client.post("/v1/rewards", json=REQUEST | {"aggregate": "mean"}).status_code == 200
-    back = re.compile(r'^grm_engine_restarts_total\{engine="meta_rm",outcome="restarted"\} 1.0$', re.M)
+    back = re.compile(r'^grm_engine_restarts_total\{engine="meta_rm",outcome="restarted"\} [1-9]', re.M)
     deadline = time.monotonic() + 90
     while not back.search(guided.client.get("/metrics").text):
         assert time.monotonic() < deadline
@@ -132,7 +137,7 @@ def rated(client: httpx.Client) -> float:
     return float(found[1]) if found else 0.0
 
 
-def newest_core(server: Server) -> int:
+def cores(server: Server) -> list[int]:
     """The judge's engine starts before the meta RM's."""
-    cores = ["pgrep", "--newest", "-P", str(server.process.pid), "-f", "EngineCore"]
-    return int(subprocess.run(cores, capture_output=True, text=True, check=True).stdout)
+    found = subprocess.run(["pgrep", "-P", str(server.process.pid), "-f", "EngineCore"], capture_output=True, text=True)
+    return sorted(map(int, found.stdout.split()))
