@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
@@ -12,14 +11,10 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from grm_server.api.auth import Auth
-from grm_server.api.body_limit import BodyLimit
 from grm_server.api.convert import RequestPolicy
-from grm_server.api.drain import Draining
-from grm_server.api.error_table import UnexpectedErrors, add_error_handlers
-from grm_server.api.hosts import Hosts
+from grm_server.api.door import callers_of, guard
+from grm_server.api.error_table import add_error_handlers
 from grm_server.api.routes import router
-from grm_server.api.security_headers import SecurityHeaders
 from grm_server.api.service import Service
 from grm_server.api.trainers import trainers_router
 from grm_server.engine import bundled, bundled_meta
@@ -38,10 +33,8 @@ from grm_server.serving.admission import Admission
 from grm_server.serving.calibration import Calibration, load_calibration
 from grm_server.serving.grouping import Grouping
 from grm_server.serving.judgements import Judgements, Judging
-from grm_server.serving.keys import Callers
 from grm_server.serving.principles import Principles
 from grm_server.serving.priors import PriorStore
-from grm_server.serving.quota import Caller
 from grm_server.serving.restarts import RestartPolicy
 from grm_server.serving.scoring import Scoring
 from grm_server.serving.sharing import Sharing
@@ -68,7 +61,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     with _about("meta_rm.template"):
         rater_template = meta_template(settings.meta_rm.template)
     with _about("auth.keys_file"):
-        callers = _callers(settings)
+        callers = callers_of(settings.auth)
     calibration, card = _calibration(settings), _meta_card(settings)
     if card is not None and card.template_sha256 != template_digest(rater_template.source):
         logger.warning("the meta RM was trained with another template: its probabilities are not to be relied on")
@@ -145,14 +138,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     app.state.service = service
     app.include_router(router)
     app.include_router(trainers_router())
-    # The last one added is the outermost.
-    app.add_middleware(BodyLimit, limits=settings.http, metrics=service.metrics)
-    app.add_middleware(Auth, callers=callers, anonymous=Caller("anonymous", time.monotonic), metrics=service.metrics)
-    if settings.http.allowed_hosts or (callers is None and settings.http.loopback):
-        app.add_middleware(Hosts, names=settings.http.allowed_hosts)
-    app.add_middleware(Draining, drain=service.drain)
-    app.add_middleware(UnexpectedErrors)
-    app.add_middleware(SecurityHeaders)
+    guard(app, settings.http, callers, service)
     add_error_handlers(app)
     return app
 
@@ -222,15 +208,6 @@ async def _start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Met
     supervisor = Supervisor("meta_rm", start, policy, metrics)
     await supervisor.begin()
     return SupervisedMetaRM(supervisor)
-
-
-def _callers(settings: Settings) -> Callers | None:
-    """Who holds a key. None: there are no keys."""
-    auth = settings.auth
-    if not auth.keys and auth.keys_file is None:
-        return None
-    keys = {name: key.get_secret_value() for name, key in auth.keys.items()}
-    return Callers(keys, None if auth.keys_file is None else auth.keys_file.expanduser(), time.monotonic)
 
 
 def _ships(meta: MetaRMSettings) -> bool:
