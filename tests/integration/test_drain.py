@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +21,10 @@ from grm_server.engine.fake import FakeSampler
 from tests.integration.balancer import Balancer
 from tests.integration.conftest import Serve
 from tests.integration.judging import PAIR
+from tests.integration.processes import GRM
 from tests.integration.trainers import slime
 
 STREAM = {"Accept": "text/event-stream"}
-START_S = 60
 
 
 def service_of(client: httpx.AsyncClient) -> Service:
@@ -152,8 +151,10 @@ class Process:
     """A server in a process of its own, whose samples take `delay_s`."""
 
     def __init__(self, cache: Path, delay_s: float, *settings: str, port: int = 0) -> None:
-        given = (f"http.port={port}", "engine.kind=fake", f"cache_dir={cache}", "stopping.rule=fixed", *settings)
-        command = [sys.executable, "-m", "tests.integration.slow_server", str(delay_s), *given]
+        fake = ("engine.kind=fake", f"engine.fake_sample_s={delay_s}", f"cache_dir={cache}", "stopping.rule=fixed")
+        command = [*GRM, "serve", "--port", str(port)]
+        for setting in (*fake, *settings):
+            command += ["--set", setting]
         self._log = cache / f"log-{time.monotonic_ns()}"
         with self._log.open("w") as log:
             self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from grm_server.api.access import Access
-from grm_server.api.auth import Auth
-from grm_server.api.body_limit import BodyLimit
-from grm_server.api.drain import Draining
-from grm_server.api.error_table import UnexpectedErrors, add_error_handlers
-from grm_server.api.hosts import Hosts
+from grm_server.api.door import callers_of, guard
+from grm_server.api.error_table import add_error_handlers
 from grm_server.api.routes import router
-from grm_server.api.security_headers import SecurityHeaders
 from grm_server.api.service import Service
 from grm_server.api.trainers import trainers_router
-from grm_server.app.derived import about, calibration_of, callers_of, meta_card_of, policy_of, tracing_of
+from grm_server.app.derived import about, calibration_of, meta_card_of, policy_of, tracing_of
 from grm_server.app.engines import at_once, capacity, prepare, start_engine, start_meta_rm
 from grm_server.engine.base import MetaRM, Sampler
 from grm_server.engine.meta_card import template_digest
@@ -31,7 +25,6 @@ from grm_server.serving.grouping import Grouping
 from grm_server.serving.judgements import Judgements, Judging
 from grm_server.serving.principles import Principles
 from grm_server.serving.priors import PriorStore
-from grm_server.serving.quota import Caller
 from grm_server.serving.scoring import Scoring
 from grm_server.serving.sharing import Sharing
 from grm_server.serving.templates import judge_template, meta_template, principles_template
@@ -53,7 +46,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     with about("meta_rm.template"):
         rater_template = meta_template(settings.meta_rm.template)
     with about("auth.keys_file"):
-        callers = callers_of(settings)
+        callers = callers_of(settings.auth)
     calibration, card, start_tracing = calibration_of(settings), meta_card_of(settings), tracing_of(settings)
     if card is not None and card.template_sha256 != template_digest(rater_template.source):
         logger.warning("the meta RM was trained with another template: its probabilities are not to be relied on")
@@ -136,14 +129,6 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     app.state.service = service
     app.include_router(router)
     app.include_router(trainers_router())
-    # The last one added is the outermost.
-    app.add_middleware(BodyLimit, limits=settings.http, metrics=service.metrics)
-    app.add_middleware(Auth, callers=callers, anonymous=Caller("anonymous", time.monotonic), metrics=service.metrics)
-    if settings.http.allowed_hosts or (callers is None and settings.http.loopback):
-        app.add_middleware(Hosts, names=settings.http.allowed_hosts)
-    app.add_middleware(Draining, drain=service.drain)
-    app.add_middleware(UnexpectedErrors)
-    app.add_middleware(Access, service=service, log_requests=settings.log_requests)
-    app.add_middleware(SecurityHeaders)
+    guard(app, settings.http, callers, service, log_requests=settings.log_requests)
     add_error_handlers(app)
     return app

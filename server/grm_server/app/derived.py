@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,6 @@ from grm_server.engine import bundled_meta
 from grm_server.engine.meta_card import MetaCard, load_card
 from grm_server.grm.types import needs_meta_rm
 from grm_server.serving.calibration import Calibration, load_calibration
-from grm_server.serving.keys import Callers
 from grm_server.settings import MetaRMSettings, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -91,15 +89,6 @@ def calibration_of(settings: Settings) -> Calibration | None:
         return None if path is None else load_calibration(path)
     except (OSError, ValueError) as error:
         raise SettingsError(f"stopping.calibration: {path} is not what `grm calibrate` writes: {error}") from error
-
-
-def callers_of(settings: Settings) -> Callers | None:
-    """Who holds a key. None: there are no keys."""
-    auth = settings.auth
-    if not auth.keys and auth.keys_file is None:
-        return None
-    keys = {name: key.get_secret_value() for name, key in auth.keys.items()}
-    return Callers(keys, None if auth.keys_file is None else auth.keys_file.expanduser(), time.monotonic)
 
 
 def tracing_of(settings: Settings) -> Callable[[], Tracing] | None:
