@@ -448,8 +448,9 @@ async def test_ten_times_more_than_it_can_do(tmp_path: Path) -> None:
     statuses = {status for status, _, _ in took}
     assert statuses <= {200, 429, 504}
     count = {wanted: sum(status == wanted for status, _, _ in took) for wanted in (200, 429, 504)}
-    # Generous bounds: the machine that tests run on may be busy with others.
-    assert useful > 0.6 * peak
+    # Generous bounds: the machine that tests run on may be busy with others. A server that takes all ends with nearly
+    # everything late and nothing useful.
+    assert useful > 0.5 * peak
     assert count[429] > 0.5 * len(took)
-    assert count[504] <= max(3, 0.2 * count[200])
+    assert count[504] < 0.5 * count[200]
     assert sorted(seconds for status, seconds, _ in took if status == 429)[count[429] // 2] < 0.5
