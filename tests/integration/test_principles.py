@@ -69,6 +69,7 @@ async def test_groups_that_come_at_once_wait_for_one_drawing(serve: Serve) -> No
         assert len(client._transport.app.state.service.judging.principles) == 0  # type: ignore[attr-defined]
     assert sampler.drawn == 1
     assert sorted(answer["principles_from"] for answer in answers) == ["cache"] * 4 + ["query"]
+    assert sum(answer["usage"]["principle_tokens"] for answer in answers) == 7
     assert all(answer["timing"]["total_s"] >= 0.1 for answer in answers)
 
 
