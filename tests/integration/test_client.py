@@ -48,6 +48,8 @@ def test_every_option_is_understood(url: str) -> None:
         "hint": 1,
         "k_meta": None,
         "meta_rm_failure": "vote",
+        "principles_from": "query",
+        "priority": "low",
     }
     assert options.keys() == RewardOptions.__annotations__.keys()
     with GRMClient(url) as client:
