@@ -119,10 +119,12 @@ async def test_a_deadline_ends_every_span(serve: Serve, spans: InMemorySpanExpor
 
 
 async def test_an_engine_that_dies_under_a_request(serve: Serve, spans: InMemorySpanExporter) -> None:
-    sampler = FakeSampler(delay_s=0.2)
+    sampler = FakeSampler(delay_s=1)
     async with serve(sampler, "tracing=true") as client:
         asking = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | {"k": 2}))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while sampler.running < 2:
+                await asyncio.sleep(0.01)
         sampler.dead = EngineDead("gone")
         assert (await asking).status_code == 503
     assert attributes(named(spans, "judgement")[0])["error.type"] == "engine_dead"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.base import Urgency
+from grm_server.engine.base import Rating, Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
 from grm_server.settings import SettingsError, load_settings
@@ -72,11 +72,19 @@ async def test_a_meta_rm_that_rates_against_the_majority_is_seen(
             self.outcomes.append(f"{first}, {second}}}")
             return await super()._write(prepared, seed, urgency)
 
-    async with serve(Judge(), meta_rm=FakeMetaRM([of_the_majority] * 3 + [0.5])) as client:
+    class Rater(FakeMetaRM):
+        def prepare(self, prompt: str) -> tuple[int, ...]:
+            return (int("A." in prompt.split("[The Begin of Response ")[1]),)
+
+        async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
+            prefers_a = bool(prompt[0]) == (answer.rindex("9") < answer.rindex("1"))
+            return Rating(of_the_majority if prefers_a else 0.5)
+
+    async with serve(Judge(), meta_rm=Rater()) as client:
         answer = await post(client, k=4, aggregate="meta_hinge", return_samples=True)
         seen = metrics(await client.get("/metrics"))
-    prefer = [sample["scores"].index(9) for sample in answer["samples"]]
-    assert sorted(prefer) in ([0, 0, 0, 1], [0, 1, 1, 1]), "the test's judge does not do what it says"
+    prefer = sorted((sample["scores"].index(9), sample["meta_reward"]) for sample in answer["samples"])
+    assert prefer == [(0, of_the_majority)] * 3 + [(1, 0.5)], "the test's judges do not do what they say"
     assert seen["grm_meta_consensus_auc_count"] == 1
     assert seen["grm_meta_consensus_auc_sum"] == auc
 
