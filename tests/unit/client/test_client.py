@@ -107,7 +107,6 @@ async def test_every_option_arrives_under_its_own_name(ask: Asked, answer: Answe
         "hint": 0,
         "k_meta": 2,
         "meta_rm_failure": "vote",
-        "principles_from": "query",
     }
     assert options.keys() == RewardOptions.__annotations__.keys()
     await ask(server, "rewards", "q", ["a"], **options)
