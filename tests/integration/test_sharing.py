@@ -11,6 +11,7 @@ from grm_server.engine.fake import FakeMetaRM, FakeSampler
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
 from tests.integration.conftest import Serve
 from tests.integration.judging import PAIR, Slow, post
+from tests.integration.keys import A, B, bearer
 from tests.integration.test_operation import metrics
 
 CACHE = "cache.max_mib=1"
@@ -77,6 +78,17 @@ async def test_identical_requests_in_flight_share_one_judgement(serve: Serve) ->
     # What is over is not shared.
     assert (again["shared"], again["rewards"]) == (None, plain["rewards"])
     assert again["id"] != plain["id"]
+
+
+async def test_what_one_key_asks_is_no_others_to_share(serve: Serve) -> None:
+    async with serve(sampler := FakeSampler(), CACHE, f'auth.keys={{"a": "{A}", "b": "{B}"}}') as client:
+        said = [
+            (await client.post("/v1/rewards", json=PAIR | {"principles_from": "query"}, headers=bearer(key))).json()
+            for key in (A, B, A)
+        ]
+    assert [answer["shared"] for answer in said] == [None, None, "cache"]
+    assert [answer["principles_from"] for answer in said] == ["query"] * 3
+    assert sampler.started == 2 * (16 + 1)
 
 
 async def test_a_seed_is_part_of_the_request_and_none_is_any(serve: Serve) -> None:

@@ -6,7 +6,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from grm_server.engine.base import Urgency
-from grm_server.errors import InvalidRequest
 from grm_server.grm.parse import whole_principles
 from grm_server.grm.prompts import PrinciplesTemplate, write_principles_script
 from grm_server.grm.types import Sample
@@ -29,14 +28,10 @@ async def draw_principles(
 ) -> Drawn:
     """Draw one sample of nothing but principles; of the request's task it sees the query and the reference.
 
-    A query that does not fit, and a sample that the engine fails, give none. Raises EngineDead. Cancelling it aborts
-    the sample.
+    A sample that the engine fails gives none. Raises PromptTooLong, which judging would raise too, and EngineDead.
+    Cancelling it aborts the sample.
     """
-    try:
-        prepared = permit.prepare(write_principles_script(template, request.task, request.max_critique_tokens))
-    except InvalidRequest:
-        # Judging shows the same texts and more: it will say what is wrong.
-        return Drawn(None)
+    prepared = permit.prepare(write_principles_script(template, request.task, request.max_critique_tokens))
     async with aclosing(permit.sample(prepared, (seed,), request.temperature, Urgency.NEW)) as finished:
         _, outcome = await anext(finished)
     if not isinstance(outcome, Sample):

@@ -60,7 +60,7 @@ class Principles:
     async def given(self, request: ScoreRequest, arrived_s: float) -> Given:
         """The request with the principles of its query, if it asks for them; the caller's own win.
 
-        arrived_s: on `time.monotonic`. Raises EngineDead, and what `Admission.permit` refuses with.
+        arrived_s: on `time.monotonic`. Raises PromptTooLong, EngineDead, and what `Admission.permit` refuses with.
         """
         own = replace(request, principles_from="sample")
         if request.task.principles is not None:
