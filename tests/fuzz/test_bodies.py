@@ -54,7 +54,7 @@ TEXT = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_fr
     ["", "\ud800", "\udfff x", "\x00", "\u2028", "\r", "<|im_end|>", "[/INST]", "assistant", "text", "message"]
 )
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 2**63, 1e308, math.nan, math.inf, -0.0])
-DEEP = st.integers(50, 100).map(lambda depth: json.loads("[" * depth + "]" * depth))
+DEEP = st.integers(50, 900).map(lambda depth: json.loads("[" * depth + "]" * depth))
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXT | DEEP,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
@@ -104,7 +104,7 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
         lifespan = app.router.lifespan_context(app)
         runner.run(lifespan.__aenter__())
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        client = httpx.AsyncClient(transport=transport, base_url="http://grm")
+        client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
         def posting(url: str, body: bytes, kind: str = "application/json") -> httpx.Response:
             return runner.run(client.post(url, content=body, headers={"Content-Type": kind}))
