@@ -13,16 +13,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
-from grm_server.engine.base import Outcome, Prepared, Sampler, Urgency
+from grm_server.engine.base import Outcome, Sampler
 from grm_server.errors import DeadlineExceeded, DeadlineUnreachable, Overloaded
-from grm_server.grm.types import Sample, Script
+from grm_server.grm.types import Sample
 from grm_server.pipeline.types import Priority, ScoreRequest
 from grm_server.serving.cost import Cost, cost_of
 from grm_server.serving.fair_queue import FairQueue
 from grm_server.serving.forecast import Forecast
+from grm_server.serving.held import Held
 from grm_server.telemetry.metrics import Metrics
 
 UNKNOWN_S = 5
@@ -30,73 +31,6 @@ UNKNOWN_S = 5
 LONGEST_S = 600
 """`Retry-After` at most: nobody knows what will be after that."""
 _RANKS: dict[Priority, int] = {"high": 0, "normal": 1, "low": 2}
-
-
-class Held:
-    """A permit that was given, or is waited for. See `pipeline.permit`."""
-
-    def __init__(
-        self, admission: Admission, sampler: Sampler, request: ScoreRequest, cost: Cost, arrived_s: float
-    ) -> None:
-        self.arrived_s = arrived_s
-        self.asked_s = time.monotonic()
-        self.request = request
-        self.cost = cost
-        self.begun = self.promised = 0
-        """Samples that were begun; those of the first wave that were not, though their turn has come."""
-        self.given_s: float | None = None
-        self.thought_s: float | None = None
-        """Seconds of waiting that were likeliest; None where nobody knew."""
-        self.turn: asyncio.Future[None] | None = None
-        """Where it has to wait."""
-        self._admission = admission
-        self._sampler = sampler
-
-    @property
-    def left_s(self) -> float:
-        """Seconds until its deadline."""
-        return self.arrived_s + self.request.deadline_s - time.monotonic()
-
-    @property
-    def running(self) -> int:
-        return self._sampler.running
-
-    @property
-    def contended(self) -> bool:
-        return self._admission.waiting > 0
-
-    def prepare(self, script: Script) -> Prepared:
-        return self._sampler.prepare(script)
-
-    async def sample(
-        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
-    ) -> AsyncGenerator[tuple[int, Outcome]]:
-        counted, left, began_s = urgency is not Urgency.AUDIT, len(seeds), time.monotonic()
-        if counted:
-            self._admission.begin(self, left)
-        try:
-            async with aclosing(self._sampler.sample(prepared, seeds, temperature, urgency)) as written:
-                async for place, outcome in written:
-                    left -= 1
-                    if counted:
-                        self._admission.finish(self, outcome, began_s)
-                    yield place, outcome
-        finally:
-            # Of those that were aborted the engine has been told by now.
-            if counted:
-                self._admission.forget(left)
-
-    @contextmanager
-    def rating(self) -> Iterator[None]:
-        self._admission.load(1)
-        try:
-            yield
-        finally:
-            self._admission.load(-1)
-
-    def answered(self, *, in_time: bool) -> None:
-        """Its request has its answer. in_time: not one that a deadline cut."""
-        self._admission.learn(self, in_time=in_time)
 
 
 class Admission:
