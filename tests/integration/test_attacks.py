@@ -102,11 +102,11 @@ MANY = ("openrlhf", "openrlhf, no prompts", "llama_factory")
 """Routes that take many responses which are judged apart."""
 
 
-def chunks(size: int) -> Iterator[Sequence[Attack]]:
+def chunks(size: int, *, long: bool = True) -> Iterator[Sequence[Attack]]:
     """All that are text; long ones alone, since one that is too long is refused with all that it came with."""
     short = [attack for attack in TEXTS if attack.family != "long run"]
     yield from (short[start : start + size] for start in range(0, len(short), size))
-    yield from ([attack] for attack in TEXTS if attack.family == "long run")
+    yield from ([attack] for attack in TEXTS if long and attack.family == "long run")
 
 
 @pytest.mark.parametrize("route", GROUPED)
@@ -160,7 +160,7 @@ async def test_a_pair_by_roles(serve: Serve) -> None:
 
 async def test_attacks_in_all_other_texts(serve: Serve) -> None:
     async with serve(favours(GOOD)(), "judge.k=2") as client:
-        for [attack] in chunks(1):
+        for [attack] in chunks(1, long=False):
             text = attack.response
             turns = [{"role": "assistant", "content": text}, {"role": "user", "content": text or "Why?"}]
             body = {"query": turns, "responses": ["Bad.", GOOD, "Worse."]}
@@ -175,7 +175,7 @@ async def test_attacks_in_all_other_texts(serve: Serve) -> None:
 
 async def test_attacks_in_the_other_texts_of_trainers(serve: Serve) -> None:
     async with serve(FakeSampler(), *FAST) as client:
-        for attacks in chunks(16):
+        for attacks in chunks(16, long=False):
             texts = [attack.response for attack in attacks]
             for url, body in (
                 ("/get_reward?n=1", {"query": ["a"] * len(texts), "prompts": texts, "labels": texts}),
