@@ -1,6 +1,7 @@
 """Principles drawn once for a query, over HTTP around a fake engine."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -35,6 +36,12 @@ class Judge(FakeSampler):
             said = Sample({"principles": self.text}, completion_tokens=7) if isinstance(self.text, str) else self.text
             self.outcomes.append(said)
         return await super()._write(prepared, seed, urgency)
+
+
+async def until(met: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not met():
+            await asyncio.sleep(0.002)
 
 
 async def outcomes(client: httpx.AsyncClient) -> dict[str, float]:
@@ -155,6 +162,46 @@ async def test_the_drawing_counts_into_the_deadline(serve: Serve) -> None:
         took_s = asyncio.get_running_loop().time() - started_s
     assert response.json()["error"]["code"] == "deadline_exceeded"
     assert took_s < 1.09
+
+
+class Busy(Judge):
+    """Critiques wait until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+
+    async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+        if len(prepared.script.segments) > 1:
+            await self.go.wait()
+        return await super()._write(prepared, seed, urgency)
+
+
+async def test_the_drawing_waits_for_its_turn_as_one_sample(serve: Serve) -> None:
+    async with serve(sampler := Busy(), "admission.max_running_samples=1") as client:
+        busy = asyncio.ensure_future(post(client, query="Another.", k=1))
+        await until(lambda: len(sampler.calls) == 1)
+        asked = asyncio.ensure_future(post(client, **ONCE))
+        async with asyncio.timeout(10):
+            while not (waiting := metrics(await client.get("/metrics"))["grm_waiting_samples"]):
+                await asyncio.sleep(0.01)
+        sampler.go.set()
+        await busy
+        assert (waiting, (await asked)["principles_from"]) == (1, "query")
+
+
+async def test_who_has_more_time_than_the_first_does_not_fail_with_it(serve: Serve) -> None:
+    async with serve(sampler := Busy(), "admission.max_running_samples=1") as client:
+        busy = asyncio.ensure_future(post(client, query="Another.", k=1))
+        await until(lambda: len(sampler.calls) == 1)
+        first = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | ONCE | {"deadline_s": 1.0}))
+        await until(lambda: len(client._transport.app.state.service.judging.principles) == 1)  # type: ignore[attr-defined]
+        second = asyncio.ensure_future(post(client, **ONCE, responses=OTHERS))
+        assert (await first).json()["error"]["code"] == "deadline_exceeded"
+        sampler.go.set()
+        await busy
+        assert (await second)["principles_from"] == "sample"
+    assert sampler.drawn == 0
 
 
 async def test_an_engine_that_dies_meanwhile_fails_all_who_wait(serve: Serve) -> None:
