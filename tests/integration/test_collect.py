@@ -143,11 +143,18 @@ def samples_of(run: Run) -> list[Any]:
     return [(row["line"], row.get("samples")) for row in run.rows]
 
 
+@pytest.fixture
+def slow_url(tmp_path: Path) -> Iterator[str]:
+    """Of a server that needs seconds for what a test stops in its middle."""
+    with serving(tmp_path / "slow", "--set", "engine.fake_sample_s=0.02") as address:
+        yield address
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_was_killed_goes_on(url: str, tmp_path: Path, how: signal.Signals) -> None:
+def test_a_run_that_was_killed_goes_on(slow_url: str, tmp_path: Path, how: signal.Signals) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
-    file.write_text("".join(item(number) + "\n" for number in range(600)))
-    command = [*GRM, "collect", str(file), "--out", str(out), "--url", url, "--seed", "1", "--concurrency", "2"]
+    file.write_text("".join(item(number) + "\n" for number in range(300)))
+    command = [*GRM, "collect", str(file), "--out", str(out), "--url", slow_url, "--seed", "1", "--concurrency", "2"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 30
         while not (out.exists() and out.stat().st_size > 10_000):
@@ -156,11 +163,11 @@ def test_a_run_that_was_killed_goes_on(url: str, tmp_path: Path, how: signal.Sig
         os.kill(process.pid, how)
         assert process.wait(timeout=30) == (-signal.SIGKILL if how is signal.SIGKILL else 130)
     before = out.read_bytes().count(b"\n")
-    assert 0 < before < 600
+    assert 0 < before < 300
     done = grm(*command[len(GRM) :])
     assert done.returncode == 0, done.stderr
-    assert [json.loads(row)["line"] for row in out.read_text().splitlines()] == list(range(1, 601))
-    assert "600 items, 1800 trajectories" in done.stderr
+    assert [json.loads(row)["line"] for row in out.read_text().splitlines()] == list(range(1, 301))
+    assert "300 items, 900 trajectories" in done.stderr
 
 
 def test_a_hint_for_items_that_are_never_solved(url: str, first: Run, tmp_path: Path) -> None:
