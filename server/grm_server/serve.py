@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,7 +17,7 @@ from grm_server.api.connections import guarded
 from grm_server.api.service import Service
 from grm_server.app import create_app, prepare
 from grm_server.engine.prepared import NotPrepared
-from grm_server.settings import Settings, SettingsError, load_settings
+from grm_server.settings import HTTPSettings, Settings, SettingsError, load_settings
 from grm_server.telemetry.logging import set_up_logging
 
 logger = logging.getLogger(__name__)
@@ -106,32 +107,38 @@ async def _serve(server: uvicorn.Server, listener: socket.socket, app: FastAPI, 
 
 
 def _end_on_signals(server: uvicorn.Server, service: Service, settings: Settings) -> None:
-    """SIGTERM and SIGINT end the server when its work is done; a second one at once.
+    """SIGTERM ends the server when its work is done; a second one, or Ctrl-C, at once.
 
-    uvicorn would stop listening first, so that a load balancer finds nobody before it has been told."""
+    uvicorn would stop listening first, so that a load balancer finds nobody before it has been told. Not by
+    `loop.add_signal_handler`: an engine's core that was forked shares the loop's wake-up pipe, and to stop that core
+    with SIGTERM would end the server."""
     loop, hurry = asyncio.get_running_loop(), asyncio.Event()
     ending: list[asyncio.Task[None]] = []
 
-    def on_signal(number: signal.Signals) -> None:
-        if ending:
+    def begin(number: int) -> None:
+        # Ctrl-C goes to the engine's core too, which does not wait for anybody.
+        if ending or number == signal.SIGINT:
             hurry.set()
-            return
-        # Ctrl-C: no balancer sends requests here.
-        grace_s = settings.http.drain_grace_s if number == signal.SIGTERM else 0.0
-        ending.append(loop.create_task(_end(server, service, hurry, grace_s, settings.http.drain_s)))
+        if not ending:
+            ending.append(loop.create_task(_end(server, service, hurry, settings.http)))
 
+    def on_signal(number: int, _: FrameType | None) -> None:
+        loop.call_soon_threadsafe(begin, number)
+
+    # uvicorn, which has set its own, puts back those from before.
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
+        signal.signal(number, on_signal)
 
 
-async def _end(server: uvicorn.Server, service: Service, hurry: asyncio.Event, grace_s: float, drain_s: float) -> None:
+async def _end(server: uvicorn.Server, service: Service, hurry: asyncio.Event, http: HTTPSettings) -> None:
     drain = service.drain
     drain.begin()
     service.grouping.drain()
-    logger.info("draining: %d requests in flight, at most %g s; a second signal ends at once", drain.in_flight, drain_s)
-    done = asyncio.ensure_future(_all(asyncio.sleep(grace_s), drain.idle()))
+    if not hurry.is_set():
+        logger.info("draining: %d requests in flight, at most %g s", drain.in_flight, http.drain_s)
+    done = asyncio.ensure_future(_all(asyncio.sleep(http.drain_grace_s), drain.idle()))
     hurried = asyncio.ensure_future(hurry.wait())
-    await asyncio.wait((done, hurried), timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((done, hurried), timeout=http.drain_s, return_when=asyncio.FIRST_COMPLETED)
     done.cancel()
     hurried.cancel()
     if drain.in_flight:

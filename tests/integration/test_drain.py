@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -232,24 +233,56 @@ async def test_after_drain_s_the_rest_gets_503_and_no_cut_connection(tmp_path: P
     assert "Traceback" not in log
 
 
-async def test_ctrl_c_ends_an_idle_server_at_once_and_twice_a_busy_one(tmp_path: Path) -> None:
-    with (
-        process(tmp_path, 60, "http.drain_s=600", "http.drain_grace_s=600") as idle,
-        process(tmp_path, 60, "http.drain_s=600") as busy,
-    ):
-        idle.ready()
-        url = busy.ready()
-        idle.end(signal.SIGINT)
-        assert idle.ended(20)[0] == 0
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]]
+)
+async def test_ctrl_c_and_a_second_signal_wait_for_nobody(tmp_path: Path, signals: list[signal.Signals]) -> None:
+    with process(tmp_path, 60, "http.drain_s=600", "http.drain_grace_s=600") as server:
+        url = server.ready()
         async with httpx.AsyncClient(timeout=30) as client:
             call = asyncio.ensure_future(client.post(f"{url}/v1/rewards", json=PAIR))
             await waiting(client, url, 1)
-            busy.end(signal.SIGINT)
-            await asyncio.sleep(1)
-            assert not call.done()
-            busy.end(signal.SIGINT)
-            assert (await call).status_code == 503
-        assert busy.ended(20)[0] == 0
+            for number in signals[:-1]:
+                server.end(number)
+                await asyncio.sleep(1)
+                assert not call.done()
+            server.end(signals[-1])
+            answer = await call
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
+        assert server.ended(20)[0] == 0
+
+
+FORKS = """
+import os, signal, sys, threading, time
+from grm_server.serve import run
+
+def fork():
+    # As an engine's core does, and as it is stopped.
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        time.sleep(60)
+    time.sleep(0.5)
+    os.kill(child, signal.SIGTERM)
+    os.waitpid(child, 0)
+    print("stopped", flush=True)
+
+threading.Timer(float(sys.argv[1]), fork).start()
+run(os.environ, sys.argv[2:])
+"""
+
+
+def test_a_core_that_is_stopped_does_not_stop_the_server(tmp_path: Path) -> None:
+    settings = ("http.port=0", "engine.kind=fake", f"cache_dir={tmp_path}", "http.drain_grace_s=60")
+    with subprocess.Popen([sys.executable, "-c", FORKS, "5", *settings], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            url = next(m[1] for line in server.stdout if (m := re.search(r"ready on (http://\S+)", line)))
+            assert any(line == "stopped\n" for line in server.stdout)
+            time.sleep(0.5)
+            assert httpx.get(f"{url}/health/ready").status_code == 200
+        finally:
+            server.kill()
 
 
 @pytest.mark.parametrize("grace_s", [0, 1])

@@ -30,7 +30,7 @@ class HTTPSettings(Section):
     """Names that browsers may know the server by, as a JSON list. Without any, a server on loopback without keys
     answers to localhost and IP addresses, since a page elsewhere could point a name of its own here; others to all."""
     drain_s: float = Field(25, ge=0)
-    """After SIGTERM or SIGINT so long requests may take to finish; the rest get 503. Kubernetes kills after 30."""
+    """After SIGTERM so long requests may take to finish; the rest get 503. Kubernetes kills after 30."""
     drain_grace_s: float = Field(3, ge=0)
     """After SIGTERM so long at least new requests get 503, so that load balancers look elsewhere, before connections
     are refused. Within `drain_s`."""
