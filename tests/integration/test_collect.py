@@ -143,6 +143,10 @@ def samples_of(run: Run) -> list[Any]:
     return [(row["line"], row.get("samples")) for row in run.rows]
 
 
+def _interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def slow_url(tmp_path: Path) -> Iterator[str]:
     """Of a server that needs seconds for what a test stops in its middle."""
@@ -155,7 +159,8 @@ def test_a_run_that_was_killed_goes_on(slow_url: str, tmp_path: Path, how: signa
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
     file.write_text("".join(item(number) + "\n" for number in range(300)))
     command = [*GRM, "collect", str(file), "--out", str(out), "--url", slow_url, "--seed", "1", "--concurrency", "2"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    # Tests that run in a shell's background ignore SIGINT, and so would this.
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=_interruptible) as process:
         deadline = time.monotonic() + 30
         while not (out.exists() and out.stat().st_size > 10_000):
             assert time.monotonic() < deadline
