@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of LLMBar or RM-Bench (benchmarks/data.py)")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--stop-every", type=int, default=0, help="every so many-th time SIGSTOP; 0: never")
-    parser.add_argument("--gap", type=float, nargs=2, default=(3, 20), help="seconds between kills: least and most")
+    parser.add_argument("--gap", type=float, nargs=2, default=(15, 45), help="seconds between kills: least and most")
     parser.add_argument("--callers", type=int, default=4)
     parser.add_argument("--requests", type=int, default=16, help="distinct ones")
     parser.add_argument("-k", type=int, default=4)
