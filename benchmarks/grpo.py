@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -26,6 +25,7 @@ from typing import Any
 
 from benchmarks.data import load_items
 from benchmarks.grpo_plot import plot
+from benchmarks.servers import free_port
 from grm_client import GRMClient
 from grm_client.trl import make_grm_reward
 
@@ -99,12 +99,6 @@ class Server:
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def train(args: argparse.Namespace, server: Server) -> list[dict[str, Any]]:

@@ -23,11 +23,9 @@ import re
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +35,7 @@ import httpx
 from benchmarks.checked_load import Answer, body, load
 from benchmarks.data import load_items
 from benchmarks.kills_plot import plot
+from benchmarks.servers import Running, grm_serve
 
 
 @dataclass
@@ -50,51 +49,20 @@ class Blow:
     green_s: float | None = None
 
 
-class Server:
-    """`grm serve` on a free port."""
-
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
-        self.url = url
-        self._process = process
-
-    def core(self) -> int | None:
-        """The process id of the engine's core; None while there is none."""
-        command = ["pgrep", "-P", str(self._process.pid), "-f", "EngineCore"]
-        found = subprocess.run(command, capture_output=True, text=True).stdout.split()
-        return int(found[0]) if found else None
+def core_of(server: Running) -> int | None:
+    """The process id of the engine's core; None while there is none."""
+    command = ["pgrep", "-P", str(server.pid), "-f", "EngineCore"]
+    found = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    return int(found[0]) if found else None
 
 
-@asynccontextmanager
-async def served(arguments: list[str], log: Path) -> AsyncIterator[Server]:
-    priors = Path(tempfile.mkdtemp()) / "priors.json"
-    command = [sys.executable, "-m", "grm_server", "serve", "--port", "0", "--set", f"stopping.priors={priors}"]
-    command += arguments
-    with log.open("w") as errors:
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=errors)
-        assert process.stdout is not None
-        url = None
-        async for line in process.stdout:
-            if ready := re.search(rb"ready on (http://\S+)", line):
-                url = ready[1].decode()
-                break
-        if url is None:
-            raise RuntimeError(f"the server did not start; see {log}")
-        drain = asyncio.create_task(process.stdout.read())
-        try:
-            yield Server(process, url)
-        finally:
-            process.send_signal(signal.SIGINT)
-            await process.wait()
-            await drain
-
-
-async def strike(server: Server, args: argparse.Namespace, enough: asyncio.Event) -> list[Blow]:
+async def strike(server: Running, args: argparse.Namespace, enough: asyncio.Event) -> list[Blow]:
     """Kill the engine at random moments, also while it is being rebuilt."""
     rng, blows = random.Random(args.seed), list[Blow]()
     watch = asyncio.create_task(look(server.url, blows))
     for number in range(1, args.kills + 1):
         await asyncio.sleep(rng.uniform(*args.gap))
-        while (core := server.core()) is None:
+        while (core := core_of(server)) is None:
             await asyncio.sleep(0.01)
         stopped = bool(args.stop_every) and number % args.stop_every == 0
         with suppress(ProcessLookupError):
@@ -145,7 +113,12 @@ def spread(seconds: list[float]) -> dict[str, float]:
 async def measure(args: argparse.Namespace) -> dict[str, Any]:
     items = load_items(args.data, args.requests, max_chars=args.max_chars)
     requests = [body(item, seed, args.k, args.tokens) for seed, item in enumerate(items)]
-    async with served(args.serve, args.out.with_suffix(".log")) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        grm_serve(
+            "--set", f"stopping.priors={folder}/priors.json", *args.serve, log=args.out.with_suffix(".log")
+        ) as server,
+    ):
         first = await load(server.url, requests, args.callers)
         again = await load(server.url, requests, args.callers)
         began_s, enough = time.monotonic(), asyncio.Event()

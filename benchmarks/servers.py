@@ -11,11 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 START_S = 600
 STOP_S = 30
@@ -29,16 +29,27 @@ class Running:
 
 
 @contextmanager
-def grm_serve(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """`grm serve` with these arguments on a free port. Raises RuntimeError if it does not start."""
+def grm_serve(
+    *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
+) -> Iterator[Running]:
+    """`grm serve` with these arguments on a free port. Raises RuntimeError if it does not start.
+
+    log: a file for its log; None: standard error.
+    """
     command = [sys.executable, "-m", "grm_server", "serve", "--port", "0", *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}, start_new_session=True
-    )
+    with nullcontext() if log is None else log.open("w") as errors:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
     assert process.stdout is not None
     url = next((found[1] for line in process.stdout if (found := re.search(r"ready on (http://\S+)", line))), None)
     if url is None:
-        raise RuntimeError("the server did not start")
+        raise RuntimeError(f"the server did not start: see {log or 'above'}")
     # Its output must be read on, or a full pipe would stop it.
     threading.Thread(target=process.stdout.read, daemon=True).start()
     try:
@@ -101,6 +112,9 @@ def free_port() -> int:
 def scrape(url: str) -> dict[str, float]:
     """Its Prometheus metrics: name (with `_total` and the like), and where it has one of LABELS, as `{source=x}`
     after it; summed over the others."""
+    # The environments of trainers, which import this module too, do not have it.
+    from prometheus_client.parser import text_string_to_metric_families
+
     text = httpx.get(f"{url}/metrics", timeout=30).text
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
