@@ -32,9 +32,4 @@ def charge(caller: Caller, asked: Iterable[ScoreRequest]) -> None:
     """Raises RateLimited, for all of them."""
     caller.check_samples()
     for one in asked:
-        caller.take_samples(samples(one))
-
-
-def samples(asked: ScoreRequest) -> int:
-    """At most, in blocks that fit the context."""
-    return asked.k * -(-len(asked.task.responses) // asked.list_size)
+        caller.take_samples(one.samples)

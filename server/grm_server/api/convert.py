@@ -95,7 +95,7 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant
             f"deadline_s is {request.deadline_s:g}, over the limit limits.max_deadline_s = {policy.limit_deadline_s:g}",
             param="deadline_s",
         )
-    samples = request.k * -(-n // request.list_size)
+    samples = request.samples
     if samples > policy.limit_samples:
         raise LimitExceeded(
             f"k = {request.k} readings of {n} responses in lists of {request.list_size} are {samples} samples, over "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
 
+from grm_server.app.derived import ships
 from grm_server.engine import bundled, bundled_meta
 from grm_server.engine.base import MetaRM, Sampler
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
@@ -21,11 +21,6 @@ from grm_server.serving.supervised import SupervisedMetaRM, SupervisedSampler
 from grm_server.serving.supervision import Supervisor
 from grm_server.settings import Settings
 from grm_server.telemetry.metrics import Metrics
-
-if TYPE_CHECKING:
-    pass
-
-from grm_server.app.derived import ships
 
 logger = logging.getLogger(__name__)
 

@@ -76,6 +76,11 @@ def wave_unit(n: int) -> int:
     return 1 if n == 1 else 6 if n == 3 else n
 
 
+def reading_unit(n: int, list_size: int, *, exchangeable: bool) -> int:
+    """Readings that a wave of a `course` is a multiple of: blocks and exchangeable orders have no design to fill."""
+    return 1 if n > list_size or exchangeable else wave_unit(n)
+
+
 @dataclass(frozen=True, slots=True)
 class Course:
     """Draws for the responses that can still win, up to k readings of each."""
@@ -87,7 +92,7 @@ class Course:
     per_reading: int
     """Draws that give each response one reading: 1, or as many as there are blocks."""
     unit: int
-    """Readings that a wave is a multiple of, see `wave_unit`."""
+    """Readings that a wave is a multiple of, see `reading_unit`."""
 
     def wave(self, drawn: int, k: int) -> tuple[Draw, ...]:
         """The draws from reading `drawn` to the end of the next wave, `wave_end`. Empty at k."""
@@ -110,12 +115,13 @@ def course(
     first: how many draws the request has launched before. exchangeable: draw each order on its own, as `strict` needs;
     balance is then left to chance.
     """
+    unit = reading_unit(len(active), list_size, exchangeable=exchangeable)
     if len(active) > list_size:
         blocks = -(-len(active) // list_size)
-        return Course(plan_blocks(active, k - since, list_size, seed, first), since, blocks, 1)
+        return Course(plan_blocks(active, k - since, list_size, seed, first), since, blocks, unit)
     if exchangeable:
-        return Course(plan_exchangeable(active, k - since, seed, first), since, 1, 1)
-    return Course(plan(active, k - since, seed, first), since, 1, wave_unit(len(active)))
+        return Course(plan_exchangeable(active, k - since, seed, first), since, 1, unit)
+    return Course(plan(active, k - since, seed, first), since, 1, unit)
 
 
 def plan(active: Sequence[int], k: int, seed: int, first: int = 0) -> tuple[Draw, ...]:

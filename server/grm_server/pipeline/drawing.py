@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from grm_server.engine.base import Outcome, Urgency
@@ -11,7 +10,7 @@ from grm_server.engine.flight import Flight, Rate
 from grm_server.grm.parse import parse
 from grm_server.grm.plan import Course, course
 from grm_server.grm.prompts import Defused, JudgeTemplate
-from grm_server.grm.types import Draw, Failure, FailureReason, Fixed, Precision, Sample, Trajectory
+from grm_server.grm.types import Draw, Failure, FailureReason, Sample, Trajectory
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.prompter import Prompter
 from grm_server.pipeline.types import ScoreRequest
@@ -73,21 +72,16 @@ class Drawing:
 
     def flight(self, rate: Rate | None) -> Flight:
         """For the samples of this request, until its deadline."""
-
-        left_s = self._permit.arrived_s + self._request.deadline_s - time.monotonic()
         rated = None if rate is None else self._counted(rate)
-        return Flight(self._permit.sample, self._request.temperature, left_s, self._read, rated)
+        return Flight(self._permit.sample, self._request.temperature, self._permit.left_s, self._read, rated)
 
     async def wave(self, flight: Flight, *, certain: bool) -> AsyncGenerator[Trajectory | Failure]:
         """Launch the next wave and yield its samples as they finish, until the deadline.
 
         certain: the wave after it will show the same responses, and may begin early.
         """
-        request, rule = self._request, self._request.stop
-        if isinstance(rule, Fixed) or (self._n == 1 and not isinstance(rule, Precision)):
-            wave: Sequence[Draw] = self._course.draws
-        else:
-            wave = self._course.wave(self._drawn, request.k)
+        request = self._request
+        wave = self._course.wave(self._drawn, request.k) if request.in_waves else self._course.draws
         await self._begin(flight, wave, Urgency.BEGUN if self._launched else Urgency.NEW)
         self._launched += wave
         self._drawn += len(wave) // self._course.per_reading

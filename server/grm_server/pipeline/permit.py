@@ -18,6 +18,10 @@ class Permit(Protocol):
         """When the request came, on `time.monotonic`. Its deadline counts from then: waiting for a permit is in it."""
 
     @property
+    def left_s(self) -> float:
+        """Seconds until its deadline."""
+
+    @property
     def running(self) -> int:
         """As `Sampler.running`."""
 

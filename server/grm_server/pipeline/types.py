@@ -14,6 +14,7 @@ from grm_server.grm.types import (
     FailureReason,
     Fixed,
     Floats,
+    Precision,
     Reading,
     Sample,
     StopReason,
@@ -60,6 +61,16 @@ class ScoreRequest:
     """Its place among what its tenant asks."""
     patient: bool = False
     """It waits for its turn until its deadline, also where that will come too late."""
+
+    @property
+    def samples(self) -> int:
+        """At most: k times the blocks that the responses make, if these fit the model's context."""
+        return self.k * -(-len(self.task.responses) // self.list_size)
+
+    @property
+    def in_waves(self) -> bool:
+        """Whether its rule looks before all k are drawn. Of one response only `precision` does."""
+        return isinstance(self.stop, Precision) or (len(self.task.responses) > 1 and not isinstance(self.stop, Fixed))
 
 
 @dataclass(frozen=True, slots=True)

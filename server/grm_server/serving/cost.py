@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grm_server.grm.plan import wave_end, wave_unit
-from grm_server.grm.types import Fixed, Precision, Strict
+from grm_server.grm.plan import reading_unit, wave_end
+from grm_server.grm.types import Strict
 from grm_server.pipeline.types import ScoreRequest
 
 
@@ -27,17 +27,15 @@ def cost_of(request: ScoreRequest, template_letters: int) -> Cost:
     A list that turns out not to fit the model's context makes more samples than this, of shorter prompts.
     """
     task, n = request.task, len(request.task.responses)
-    blocks = -(-n // min(n, request.list_size))
-    samples = request.k * blocks
+    blocks = request.samples // request.k
     told = sum(len(message.content) for message in task.query)
     told += template_letters + len(task.reference or "") + len(task.principles or "")
     # As many orders as `plan.latin_squares` has; blocks are dealt anew in every round.
     rounds = request.k if blocks > 1 else min(request.k, 1 if n == 1 else n + n % 2 * n)
-    unit = 1 if blocks > 1 or isinstance(request.stop, Strict) else wave_unit(n)
-    at_once = isinstance(request.stop, Fixed) or (n == 1 and not isinstance(request.stop, Precision))
+    unit = reading_unit(n, request.list_size, exchangeable=isinstance(request.stop, Strict))
     return Cost(
-        samples=samples,
-        first=samples if at_once else wave_end(0, request.k, unit) * blocks,
+        samples=request.samples,
+        first=wave_end(0, request.k, unit) * blocks if request.in_waves else request.samples,
         prompts=rounds * blocks,
         letters=rounds * (blocks * told + sum(map(len, task.responses))),
     )

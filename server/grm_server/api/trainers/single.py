@@ -11,7 +11,7 @@ from typing import Literal
 
 from fastapi import Request
 
-from grm_server.api.charge import caller_of, policy_for, samples
+from grm_server.api.charge import caller_of, policy_for
 from grm_server.api.convert import to_score_request
 from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.error_table import error_detail, unexpected
@@ -123,7 +123,7 @@ def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Option
 
     def ask(responses: tuple[str, ...]) -> ScoreRequest:
         asked = to_score_request(body.model_copy(update={"responses": list(responses)}), policy, caller.name)
-        caller.take_samples(samples(asked))
+        caller.take_samples(asked.samples)
         # A trainer that gets a number whatever happens is better off with a late one than with one that says nothing.
         return replace(asked, patient=trainer.failure != "error")
 
