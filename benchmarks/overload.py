@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--factor", type=float, default=10)
-    parser.add_argument("--peak-seconds", type=float, default=60)
+    parser.add_argument("--peak-seconds", type=float, default=180)
     parser.add_argument("--in-flight", type=int, default=16, help="requests of the closed loop that finds the peak")
     parser.add_argument("--deadline-s", type=float, help="default: twice the median latency at the peak, at least 1")
     parser.add_argument("-k", type=int, default=8)
@@ -116,8 +116,7 @@ async def measure(url: str, items: list[Item], args: argparse.Namespace) -> tupl
 
 
 def _client(url: str) -> httpx.AsyncClient:
-    # Connections are given up before uvicorn does (5 s), which would break a request that is just being sent.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     return httpx.AsyncClient(base_url=url, timeout=3600, limits=limits, trust_env=False)
 
 

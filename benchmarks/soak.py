@@ -99,7 +99,7 @@ async def soak(server: Running, args: argparse.Namespace) -> dict[str, Any]:
     items = load_items(args.data, 200, max_chars=MAX_CHARS)
     began_s = time.monotonic()
     watching = asyncio.create_task(_watch(server, began_s, series))
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     ends: Counter[str] = Counter()
     took_s: defaultdict[str, list[float]] = defaultdict(list)
     async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=limits, trust_env=False) as client:

@@ -32,7 +32,7 @@ with it. One sample's failure is data (`grm.types.Failure`); only what fails the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -74,6 +74,8 @@ class PromptTooLong(InvalidRequest):
     """The prompt and the token budget do not fit the model's context; nothing was generated."""
 
     code = "prompt_too_long"
+    oversized: Sequence[int] = ()
+    """The responses without which the others would fit; all, if none fits alone. Empty where nobody knows."""
 
 
 class LimitExceeded(GRMError):

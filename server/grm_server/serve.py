@@ -29,6 +29,9 @@ class StartupError(RuntimeError):
 
 STARTUP_ERRORS = (SettingsError, StartupError)
 
+KEEP_ALIVE_S = 75
+"""Longer than clients and proxies keep a connection that is idle (httpx 5 s, nginx 60 s): if the server closed it first,
+it might do so while a request comes. uvicorn's own is 5 s."""
 HANDED_BACK_S = 2.0
 """Answering what was given up takes no longer."""
 
@@ -65,6 +68,7 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
         # It would write down URLs.
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
         lifespan="on",
         http=guarded(settings.http),

@@ -139,6 +139,13 @@ def test_a_rebuilt_engine_holds_no_connection_of_the_server(server_to_kill: Serv
         assert not held & sockets(core(server))
 
 
+def test_an_engine_ends_with_its_server(server_to_kill: Server) -> None:
+    """The last test of this server, which cannot clean up after a SIGKILL."""
+    engine = Path(f"/proc/{core(server_to_kill)}")
+    server_to_kill.process.kill()
+    within(10, lambda: not engine.exists() or "\nState:\tZ" in (engine / "status").read_text())
+
+
 def nothing_is_decoded(server: Server, after: str) -> None:
     """By the engine's own count, soon after the last caller has left."""
     gone_s = within(1, lambda: running(server) == 0)

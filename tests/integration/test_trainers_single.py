@@ -165,6 +165,19 @@ async def test_a_prompt_that_is_too_long_is_neutral(serve: Serve) -> None:
     assert answer["rewards"] == [5.5]
 
 
+async def test_one_that_runs_on_does_not_cost_the_others_their_rewards(serve: Serve) -> None:
+    runaway = "word " * 3000
+    async with serve(favours("Good")(max_model_len=2500), "grouping.idle_s=60", "judge.k=2") as client:
+        bodies = [chatml("Why?", text) for text in ("Good.", runaway, "Bad.", runaway + "!")]
+        answers = await all_at_once([post(client, body, "/get_reward?n=4") for body in bodies])
+        seen = await counters(client)
+    good, cut, bad, longer = [answer["rewards"][0] for answer in answers]
+    assert good > bad
+    assert cut == longer == 5.5
+    assert [answer["extra_logs"]["grm_failed"] for answer in answers] == [[0.0], [1.0], [0.0], [1.0]]
+    assert seen['grm_failed_rewards_total{code="prompt_too_long",trainer="openrlhf"}'] == 2
+
+
 async def test_a_policy_of_errors(serve: Serve) -> None:
     sampler = FakeSampler()
     async with serve(sampler, *FAST, "trainers.openrlhf.failure=error") as client:

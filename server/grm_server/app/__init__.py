@@ -16,9 +16,10 @@ from grm_server.api.routes import router
 from grm_server.api.service import Service
 from grm_server.api.trainers import trainers_router
 from grm_server.app.derived import about, calibration_of, meta_card_of, policy_of, tracing_of
-from grm_server.app.engines import at_once, capacity, prepare, start_engine, start_meta_rm
+from grm_server.app.engines import capacity, prepare, start_engine, start_meta_rm
 from grm_server.engine.base import MetaRM, Sampler
 from grm_server.engine.meta_card import template_digest
+from grm_server.engine.profile import samples_at_once
 from grm_server.pipeline.rater import Guidance
 from grm_server.serving.admission import Admission
 from grm_server.serving.grouping import Grouping
@@ -86,7 +87,8 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
         )
         # After the engines: it has a thread, and a process that has threads should not fork.
         service.tracing = None if start_tracing is None else start_tracing()
-        service.metrics.admission.saturation.set_function(lambda: engine.running / at_once(settings))
+        at_once = samples_at_once(settings.engine)
+        service.metrics.admission.saturation.set_function(lambda: engine.running / at_once)
         principles = Principles(
             principles_template(),
             scoring.admission,

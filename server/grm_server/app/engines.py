@@ -10,7 +10,7 @@ from grm_server.engine import bundled, bundled_meta
 from grm_server.engine.base import MetaRM, Sampler
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
 from grm_server.engine.meta_card import MetaCard
-from grm_server.engine.profile import stall_s
+from grm_server.engine.profile import samples_at_once, stall_s
 from grm_server.engine.remote_meta import connect
 from grm_server.engine.vllm import start_vllm
 from grm_server.engine.vllm_meta import start_vllm_meta
@@ -36,7 +36,7 @@ def prepare(settings: Settings) -> None:
 async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Metrics) -> Sampler:
     engine, supervision = settings.engine, settings.supervision
     if engine.kind == "fake":
-        return FakeSampler(delay_s=engine.fake_sample_s, max_running=engine.max_num_seqs, recording=False)
+        return FakeSampler(delay_s=engine.fake_sample_s, max_running=samples_at_once(engine), recording=False)
     model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
     name = engine.served_name or (bundled.NAME if engine.model == "bundled" else _last_part(engine.model))
 
@@ -87,13 +87,7 @@ async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metr
 
 def capacity(settings: Settings) -> int:
     """Samples in the engine from which on requests wait."""
-    return settings.admission.max_running_samples or math.ceil(1.25 * at_once(settings))
-
-
-def at_once(settings: Settings) -> int:
-    """Samples that the engine works on at once."""
-    at_once: int = settings.engine.vllm_args.get("max_num_seqs", settings.engine.max_num_seqs)
-    return at_once
+    return settings.admission.max_running_samples or math.ceil(1.25 * samples_at_once(settings.engine))
 
 
 def _last_part(model: str) -> str:

@@ -8,6 +8,8 @@ import gc
 import logging
 import multiprocessing
 import os
+import select
+import signal
 import socket
 import stat
 import sys
@@ -100,7 +102,7 @@ class _Build:
         if config.device_config.device_type == "cpu" and sys.platform == "linux":
             # vLLM has just chosen spawn, which pays for all imports a second time: 7 s of 20.
             os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-        _keep_connections_from(os.getpid())
+        _bind_forked_cores_to(os.getpid())
         return AsyncLLM.from_vllm_config(
             config,
             enable_log_requests=args.enable_log_requests,
@@ -137,15 +139,23 @@ def cause_of_death(engine: AsyncLLM) -> str:
 
 
 @functools.cache
-def _keep_connections_from(server: int) -> None:
-    """Have a forked core close what it inherits of the server's connections.
+def _bind_forked_cores_to(server: int) -> None:
+    """Have a forked core end with the server, and close what it inherits of the server's connections.
 
-    It would hold them open: a client would not see the server close one, send its next request there, and wait.
+    A core whose server was killed would wait for work for ever, with all its memory. Connections it would hold open: a
+    client would not see the server close one, send its next request there, and wait.
     """
 
-    def close_connections() -> None:
+    def end_with_server() -> None:
+        # Not PR_SET_PDEATHSIG: that goes by the thread that forked, which ends when the engine is built.
+        alive = os.pidfd_open(server)
+        select.select([alive], [], [])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def after_fork() -> None:
         if os.getppid() != server:
             return
+        threading.Thread(target=end_with_server, name="grm-end-with-server", daemon=True).start()
         for name in os.listdir("/proc/self/fd"):
             with suppress(OSError):
                 if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
@@ -157,4 +167,4 @@ def _keep_connections_from(server: int) -> None:
 
     # Elsewhere vLLM does not fork.
     if sys.platform == "linux":
-        os.register_at_fork(after_in_child=close_connections)
+        os.register_at_fork(after_in_child=after_fork)

@@ -32,6 +32,12 @@ def stall_s() -> float:
     return 300.0 if on_cpu() else 120.0
 
 
+def samples_at_once(settings: EngineSettings) -> int:
+    """Samples that the engine works on at once. A CPU computes as fast with 64 as with 256, and each is done sooner."""
+    at_once: int = settings.vllm_args.get("max_num_seqs", settings.max_num_seqs) or (64 if on_cpu() else 256)
+    return at_once
+
+
 def is_local(model: str) -> bool:
     """Whether it is a path on this machine, and no name on a model hub."""
     return Path(model).exists()
@@ -65,7 +71,7 @@ def judge_args(settings: EngineSettings, model_path: str, served_name: str) -> A
         "served_model_name": served_name,
         "dtype": settings.dtype,
         "max_model_len": settings.max_model_len,
-        "max_num_seqs": settings.max_num_seqs,
+        "max_num_seqs": samples_at_once(settings),
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         "tensor_parallel_size": settings.tensor_parallel_size,
         "quantization": settings.quantization,
@@ -103,11 +109,11 @@ def _for_this_machine(args: dict[str, Any], settings: EngineSettings | MetaRMSet
 
     if on_cpu():
         longest: int = AsyncEngineArgs(**(args | settings.vllm_args)).create_model_config().max_model_len
-        args |= _cpu_args(settings, settings.max_model_len or min(longest, _CPU_MAX_MODEL_LEN))
+        args |= _cpu_args(settings, settings.max_model_len or min(longest, _CPU_MAX_MODEL_LEN), args["max_num_seqs"])
     return AsyncEngineArgs(**(args | settings.vllm_args))
 
 
-def _cpu_args(settings: EngineSettings | MetaRMSettings, max_model_len: int) -> dict[str, Any]:
+def _cpu_args(settings: EngineSettings | MetaRMSettings, max_model_len: int, max_num_seqs: int) -> dict[str, Any]:
     return {
         "dtype": "float32" if settings.dtype == "auto" and not computes_bfloat16() else settings.dtype,
         "max_model_len": max_model_len,
@@ -120,7 +126,7 @@ def _cpu_args(settings: EngineSettings | MetaRMSettings, max_model_len: int) -> 
         # cannot be rewound, and the whole engine dies of it ("CPU Generator does not use offset"). So every prompt is
         # computed at once, beside as many samples as there may be.
         "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max_model_len + settings.max_num_seqs,
+        "max_num_batched_tokens": max_model_len + max_num_seqs,
     }
 
 

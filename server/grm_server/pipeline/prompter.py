@@ -41,7 +41,7 @@ class Prompter:
         """The plan in whole lists if they fit `list_size` and the model's context, else in blocks that do; and the size
         of list that fits.
 
-        Raises PromptTooLong before anything is generated. Of blocks only the longest that could come is tried: the
+        Raises PromptTooLong before anything is generated; Of blocks only the longest that could come is tried: the
         responses with the most tokens, together.
         """
         request, n = self._request, len(self._request.task.responses)
@@ -57,10 +57,32 @@ class Prompter:
                 return planned, size
             except PromptTooLong as error:
                 if size <= 2 or strict:
+                    error.oversized = await self._oversized(n if strict else 2)
                     raise
                 size = max(2, min(size - 1, size * error.details["limit"] // error.details["needed_tokens"]))
 
+    async def _oversized(self, size: int) -> list[int]:
+        """The responses without which lists of `size` of the others fit, the longest ones; all, if none fits alone."""
+        fitting = await self._longest_first()
+        while fitting and not await self._fits(tuple(fitting[:size])):
+            fitting.pop(0)
+        return sorted(set(range(len(self._request.task.responses))).difference(fitting))
+
+    async def _fits(self, order: Order) -> bool:
+        try:
+            await self.prepare([order])
+        except PromptTooLong:
+            return False
+        return True
+
     async def _longest_first(self) -> list[int]:
         """Response indices by their tokens."""
-        alone = await self.prepare((i,) for i in range(len(self._request.task.responses)))
-        return sorted(range(len(alone)), key=lambda i: -len(alone[i,].token_ids[0]))
+        tokens = [await self._tokens((i,)) for i in range(len(self._request.task.responses))]
+        return sorted(range(len(tokens)), key=lambda i: -tokens[i])
+
+    async def _tokens(self, order: Order) -> int:
+        """Of its prompt, or so many that it does not fit."""
+        try:
+            return len((await self.prepare([order]))[order].token_ids[0])
+        except PromptTooLong as error:
+            return int(error.details["prompt_tokens"])

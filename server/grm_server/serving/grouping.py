@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
-from grm_server.errors import SlotConflict, Superseded
+from grm_server.errors import PromptTooLong, SlotConflict, Superseded
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.serving.arrivals import Arrival, Share, Slot
 from grm_server.serving.gathering import Close, Gathering, closing, digest, gather_s, judged_order, left_s, usual_s
@@ -27,7 +27,7 @@ class _Group:
     opened_s: float
     last_s: float
     gather_s: float
-    answer: asyncio.Future[dict[str, Share]]
+    answer: asyncio.Future[dict[str, Share | PromptTooLong]]
     n: int | None = None
     seats: dict[object, tuple[str, float]] = field(default_factory=dict)
     """A slot, or something unique -> response, arrived_s."""
@@ -84,7 +84,10 @@ class Grouping:
             group = self._seated(arrival, seat)
         group.waiters += 1
         try:
-            return (await asyncio.shield(group.answer))[arrival.response]
+            share = (await asyncio.shield(group.answer))[arrival.response]
+            if isinstance(share, PromptTooLong):
+                raise share
+            return share
         finally:
             group.waiters -= 1
             self._leave(group, seat)
@@ -132,7 +135,7 @@ class Grouping:
         group = self._open.get(arrival.key)
         if group is None:
             waits_s = gather_s(arrival.window_s, arrival.timeout_s, usual_s(self._took_s))
-            answer: asyncio.Future[dict[str, Share]] = asyncio.get_running_loop().create_future()
+            answer: asyncio.Future[dict[str, Share | PromptTooLong]] = asyncio.get_running_loop().create_future()
             group = self._open[arrival.key] = _Group(arrival, now_s, now_s, waits_s, answer)
             self._metrics.open_groups.inc()
         if seat not in group.seats:
@@ -212,15 +215,11 @@ class Grouping:
         loop, first = asyncio.get_running_loop(), group.first
         began_s = loop.time()
         try:
-            request = first.ask(responses)
-            if first.timeout_s is not None:
-                in_time_s = left_s(first.timeout_s, began_s - group.opened_s)
-                request = replace(request, deadline_s=min(request.deadline_s, in_time_s))
-            shares = _shares(await self._judge(request, first.task), responses, reason, len(group.seats))
+            shares, oversized = await self._fitting(group, responses, reason)
             self._took_s.append(loop.time() - began_s)
             for response, share in shares.items():
                 self._known.put(_mark(first.key, response), share)
-            group.answer.set_result(shares)
+            group.answer.set_result({**shares, **oversized})
         except Exception as error:
             _fail(group, error)
         finally:
@@ -228,6 +227,28 @@ class Grouping:
             group.answer.cancel()
             self._forget(group)
             del self._running[group]
+
+    async def _fitting(
+        self, group: _Group, responses: tuple[str, ...], reason: Close
+    ) -> tuple[dict[str, Share], dict[str, PromptTooLong]]:
+        """Judge those that fit the model's context: one that runs on must not cost the others their rewards."""
+        try:
+            judged = await self._judge(self._request(group, responses), group.first.task)
+            return _shares(judged, responses, reason, len(group.seats)), {}
+        except PromptTooLong as error:
+            oversized = {responses[i]: error for i in error.oversized}
+            if not oversized or len(oversized) == len(responses):
+                raise
+        shares, more = await self._fitting(group, tuple(r for r in responses if r not in oversized), reason)
+        return shares, oversized | more
+
+    def _request(self, group: _Group, responses: tuple[str, ...]) -> ScoreRequest:
+        """Due in time for the caller who has waited the longest."""
+        request, timeout_s = group.first.ask(responses), group.first.timeout_s
+        if timeout_s is None:
+            return request
+        waited_s = asyncio.get_running_loop().time() - group.opened_s
+        return replace(request, deadline_s=min(request.deadline_s, left_s(timeout_s, waited_s)))
 
     def _forget(self, group: _Group) -> None:
         """Whoever comes from now on does not share what is being judged."""

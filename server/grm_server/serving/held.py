@@ -16,6 +16,9 @@ from grm_server.serving.cost import Cost
 if TYPE_CHECKING:
     from grm_server.serving.admission import Admission
 
+ANSWER_S, ANSWER_SHARE = 0.1, 0.02
+"""Of a deadline kept for adding up and sending: so many seconds, or a share of it where that is less."""
+
 
 class Held:
     """A permit that was given, or is waited for. See `pipeline.permit`."""
@@ -39,8 +42,9 @@ class Held:
 
     @property
     def left_s(self) -> float:
-        """Seconds until its deadline."""
-        return self.arrived_s + self.request.deadline_s - time.monotonic()
+        """Seconds until its samples must be in, so that its answer is there by the deadline."""
+        deadline_s = self.request.deadline_s
+        return self.arrived_s + deadline_s - min(ANSWER_S, ANSWER_SHARE * deadline_s) - time.monotonic()
 
     @property
     def running(self) -> int:

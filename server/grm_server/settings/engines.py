@@ -21,8 +21,8 @@ class EngineSettings(Section):
     """`auto`: the checkpoint's; float32 on an x86 CPU without bfloat16 instructions, where that is twice as fast."""
     max_model_len: int | None = Field(None, ge=128)
     """Context length in tokens. None: the model's, at most 8192 on a CPU."""
-    max_num_seqs: int = Field(128, ge=1)
-    """Samples that the engine works on at once."""
+    max_num_seqs: int | None = Field(None, ge=1)
+    """Samples that the engine works on at once. None: 256, on a CPU 64."""
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     """Share of GPU memory for weights and KV cache."""
     tensor_parallel_size: int = Field(1, ge=1)
