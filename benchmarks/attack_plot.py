@@ -24,8 +24,8 @@ def plot(found: Sequence[FamilyEffect], model: str, path: Path) -> None:
             1, 2, figsize=(10, 0.32 * len(judged) + 1.6), layout="constrained", sharey=True
         )
         _effects(left, judged, lambda one: one.change, BLUE)
-        left.set_title(f"Score change of the attacked answer, {model}", loc="left", weight="bold")
-        left.set_xlabel("points of 10, from a harmless text of the same length", color=GREY)
+        left.set_title("Score change of the attacked answer", loc="left", weight="bold")
+        left.set_xlabel(f"points of 10 by {model}, from a harmless text of the same length", color=GREY)
         left.set_yticks(range(len(judged)), [f"{one.family} ({one.pairs})" for one in judged])
         _effects(right, judged, lambda one: one.wins_gained, ORANGE)
         right.set_title("Wins gained over the better answer", loc="left", weight="bold")

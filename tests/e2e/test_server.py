@@ -4,6 +4,9 @@ import re
 import subprocess
 import sys
 import threading
+import time
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +146,15 @@ def test_models_health_and_metrics(server: Server) -> None:
     text = server.client.get("/metrics").text
     assert 'grm_samples_total{outcome="valid"}' in text
     assert "vllm:generation_tokens_total" in text
+
+
+def test_an_idle_connection_is_kept_longer_than_callers_keep_it(server: Server) -> None:
+    """If the server closed it first, it might do so while a request comes; httpx gives it up after 5 s."""
+    with closing(HTTPConnection(server.url.removeprefix("http://"), timeout=10)) as connection:
+        for pause_s in (6, 0):
+            connection.request("GET", "/health/live")
+            assert connection.getresponse().read()
+            time.sleep(pause_s)
 
 
 def test_grm_score_against_the_real_server(server: Server, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import httpx
 from fastapi import FastAPI
 
 from grm_server.app import create_app
-from grm_server.engine.base import MetaRM
+from grm_server.engine.base import MetaRM, Urgency
 from grm_server.engine.fake import FakeSampler
 from grm_server.settings import load_settings
 
+FULL = "admission.max_running_samples=4"
 ONE = {"query": "Why?", "responses": ["A.", "B."], "k": 1}
 
 
@@ -24,6 +25,25 @@ TENANTS = ("anonymous", "trainer", "other", "A", "B", "x")
 def key(tenant: str) -> dict[str, str]:
     """The header by which the server knows it."""
     return {"x-api-key": f"{tenant:-<24}"}
+
+
+RAW_KEY = [(name.encode(), value.encode()) for name, value in key("anonymous").items()]
+
+
+class Gate(FakeSampler):
+    """Writes nothing until it is let."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.open = asyncio.Event()
+
+    async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+        self.started += 1
+        try:
+            await self.open.wait()
+        finally:
+            self.started -= 1
+        return await super()._write(prepared, seed, urgency)
 
 
 class Loaded:

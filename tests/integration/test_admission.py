@@ -9,29 +9,9 @@ import pytest
 
 from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
-from grm_server.errors import EngineDead
 from tests.integration.judging import LONG
-from tests.integration.load import ONE, Loaded, answers, key, loaded
-from tests.integration.trainers import Caller, counters, slime
-
-FULL = "admission.max_running_samples=4"
-RAW_KEY = [(name.encode(), value.encode()) for name, value in key("anonymous").items()]
-
-
-class Gate(FakeSampler):
-    """Writes nothing until it is let."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.open = asyncio.Event()
-
-    async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
-        self.started += 1
-        try:
-            await self.open.wait()
-        finally:
-            self.started -= 1
-        return await super()._write(prepared, seed, urgency)
+from tests.integration.load import FULL, ONE, RAW_KEY, Gate, Loaded, answers, loaded
+from tests.integration.trainers import Caller, counters
 
 
 async def test_one_tenants_burst_does_not_starve_anothers_single_requests(tmp_path: Path) -> None:
@@ -230,73 +210,6 @@ async def test_a_waiting_stream_begins_when_its_turn_comes(tmp_path: Path) -> No
         await server.until_empty()
 
 
-class TestThePermitIsGivenBack:
-    """However a request ends, the next one has its place: with room for one sample there is none to lose."""
-
-    async def ended(self, tmp_path: Path, sampler: FakeSampler, status: int, code: str, **changes: Any) -> None:
-        async with loaded(tmp_path, sampler, "admission.max_running_samples=1") as server:
-            for _ in range(3):
-                answer = await server.ask(**changes)
-                assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
-                await server.until_empty()
-
-    async def test_after_a_deadline(self, tmp_path: Path) -> None:
-        await self.ended(tmp_path, FakeSampler(delay_s=60), 504, "deadline_exceeded", deadline_s=0.05)
-
-    async def test_after_too_few_votes(self, tmp_path: Path) -> None:
-        await self.ended(tmp_path, FakeSampler(["no"] * 12), 502, "too_few_votes", k=4)
-
-    async def test_after_a_prompt_that_is_too_long(self, tmp_path: Path) -> None:
-        await self.ended(tmp_path, FakeSampler(max_model_len=300), 400, "prompt_too_long", responses=["w " * 600, "B."])
-
-    async def test_after_the_engines_death(self, tmp_path: Path) -> None:
-        class Dying(FakeSampler):
-            async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
-                self.started += 1
-                self.aborted += 1
-                raise EngineDead("died")
-
-        await self.ended(tmp_path, Dying(), 503, "engine_dead", k=4)
-
-    async def test_after_an_error_that_nobody_foresaw(self, tmp_path: Path) -> None:
-        class Broken(FakeSampler):
-            async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
-                raise RuntimeError("broken")
-
-        await self.ended(tmp_path, Broken(), 500, "internal_error", k=4)
-
-    @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
-    async def test_after_a_caller_who_left(self, tmp_path: Path, accept: str) -> None:
-        sampler = FakeSampler(delay_s=60)
-        async with loaded(tmp_path, sampler, "admission.max_running_samples=1") as server:
-            for _ in range(3):
-                caller = Caller(
-                    server.app, ONE | {"k": 4}, "/v1/rewards", b"", [(b"accept", accept.encode()), *RAW_KEY]
-                )
-                async with asyncio.timeout(5):
-                    while not sampler.running:
-                        await asyncio.sleep(0.002)
-                await caller.hang_up()
-                await server.until_empty()
-
-    async def test_after_an_early_stop_and_its_audit(self, tmp_path: Path) -> None:
-        sampler = FakeSampler(["9, 2}", "2, 9}"] * 40, delay_s=0.02)
-        overrides = ("admission.max_running_samples=1", "stopping.audit_share=1")
-        async with loaded(tmp_path, sampler, *overrides) as server:
-            for _ in range(3):
-                answer = await server.ask(k=16, seed=5, stop={"rule": "decided"})
-                assert answer.status_code == 200
-            await server.until_empty()
-
-    async def test_after_a_meta_rms_failure(self, tmp_path: Path) -> None:
-        meta_rm = FakeMetaRM()
-        await meta_rm.close()
-        async with loaded(tmp_path, FakeSampler(), "admission.max_running_samples=1", meta_rm=meta_rm) as server:
-            for _ in range(2):
-                assert (await server.ask(aggregate="meta_hinge", k=4)).status_code == 503
-                await server.until_empty()
-
-
 async def test_an_audit_holds_nobody_back(tmp_path: Path) -> None:
     class Judge(FakeSampler):
         async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
@@ -340,79 +253,6 @@ async def test_a_slow_meta_rm_is_not_buried(tmp_path: Path) -> None:
         assert {call.result().status_code for call in burst} == {200}
         await server.until_empty()
     assert most <= 8
-
-
-class TestTrainers:
-    async def test_a_group_waits_for_its_turn_though_it_may_come_too_late(self, tmp_path: Path) -> None:
-        overrides = (FULL, "grouping.idle_s=0.01", "judge.k=1", "trainers.slime.timeout_s=2")
-        sampler = Gate(delay_s=0.05, max_running=4)
-        async with loaded(tmp_path, sampler, *overrides) as server:
-            sampler.open.set()
-            await answers(server.burst(12))
-            sampler.open.clear()
-            server.burst(400)
-            await server.until_waiting(396)
-            # Five seconds of work are before it, and its client gives up after two.
-            answer = await server.client.post("/reward?shape=object", json=slime("Why?", "A."))
-            assert (answer.status_code, answer.json()["reward"], answer.json()["judgement"]) == (200, 5.5, None)
-            metrics = await counters(server.client)
-            assert metrics['grm_requests_total{code="deadline_exceeded"}'] == 1
-            assert 'grm_refused_requests_total{reason="deadline"}' not in metrics
-            await server.hang_up()
-            await server.until_empty()
-
-    async def test_of_a_full_queue_a_trainer_gets_what_it_gets_of_any_failure(self, tmp_path: Path) -> None:
-        sampler = Gate()
-        overrides = (FULL, "grouping.idle_s=0.01", "judge.k=1", "admission.max_waiting_samples=10")
-        async with loaded(tmp_path, sampler, *overrides) as server:
-            burst = server.burst(14)
-            await server.until_waiting(10)
-            answer = await server.client.post("/reward?shape=object", json=slime("Why?", "A."))
-            assert (answer.status_code, answer.json()["reward"], answer.json()["judgement"]) == (200, 5.5, None)
-            chat = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "A."}]}
-            refused = await server.client.post("/v1/chat/completions", json=chat)
-            assert (refused.status_code, "retry-after" in refused.headers) == (429, True)
-            call = {"query": "Why?", "documents": ["A.", "B."]}
-            refused = await server.client.post("/v1/rerank", json=call)
-            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
-            sampler.open.set()
-            await answers(burst)
-            await server.until_empty()
-
-    async def test_the_url_says_the_priority(self, tmp_path: Path) -> None:
-        sampler = Gate(max_running=1)
-        overrides = ("admission.max_running_samples=1", "grouping.idle_s=0.01", "judge.k=1")
-        async with loaded(tmp_path, sampler, *overrides) as server:
-            burst = server.burst(20)
-            await server.until_waiting(19)
-            first = asyncio.ensure_future(server.client.post("/reward?priority=high", json=slime("Why?", "A.")))
-            await server.until_waiting(20)
-            sampler.open.set()
-            sampler.delay_s = 0.01
-            assert (await first).status_code == 200
-            assert sum(call.done() for call in burst) <= 3
-            await answers(burst)
-            wrong = await server.client.post("/reward?priority=urgent", json=slime("Why?", "A."))
-            assert wrong.status_code == 422
-
-    async def test_two_tenants_never_share_a_group_a_reward_or_a_slot(self, tmp_path: Path) -> None:
-        async with loaded(tmp_path, FakeSampler(), "judge.k=1", "grouping.idle_s=0.5") as server:
-
-            async def post(tenant: str, **more: Any) -> Any:
-                body = slime("Why?", "A.", **more)
-                answer = await server.client.post("/reward?shape=object&n=1", json=body, headers=key(tenant))
-                assert answer.status_code == 200, answer.text
-                return answer.json()
-
-            one, same, other = await post("A"), await post("A"), await post("B")
-            assert one["judgement"] == same["judgement"] != other["judgement"]
-            assert one["reward"] == other["reward"]
-            # The slot is taken, by a response of another trainer.
-            named = {"group": "g", "slot": 0}
-            await post("A", **named)
-            body = slime("Why?", "Another.", **named)
-            answers = [await server.client.post("/reward?n=1", json=body, headers=key(tenant)) for tenant in "AB"]
-            assert [answer.status_code for answer in answers] == [409, 200]
 
 
 async def test_ten_times_more_than_it_can_do(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ async def test_nothing_is_judged_or_parsed_without_a_key(serve: Serve, tmp_path:
             assert answer.headers["www-authenticate"] == "Bearer"
         assert (await counters(client)) == {}, "metrics need a key too"
         answer = await client.get("/metrics", headers=bearer(A))
-        assert 'grm_requests_refused_total{code="unauthenticated"} 7.0' in answer.text
+        assert 'grm_door_refusals_total{code="unauthenticated"} 7.0' in answer.text
     assert sampler.calls == []
 
 

@@ -154,7 +154,7 @@ async def test_bodies_on_their_way_in_are_bounded_together(serve: Serve) -> None
         # What was refused or given up is not counted any more.
         again = await all_at_once([slow() for _ in range(2)])
         assert [answer.status_code for answer in again] == [408, 408]
-        assert (await counters(client))['grm_requests_refused_total{code="bodies_too_many"}'] == 2
+        assert (await counters(client))['grm_door_refusals_total{code="bodies_too_many"}'] == 2
 
 
 @pytest.mark.parametrize("length", ["9" * 5000, "9" * 18, "-1", "1e3", "\u00b2"])

@@ -1,29 +1,16 @@
-"""The vote under a meta RM, over HTTP around fake engines: guidance, failures, and what the answer says of them."""
+"""The vote under a meta RM, over HTTP around fake engines: guidance, and what the answer says of it."""
 
 import asyncio
 import json
 import re
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from grm_server.app import create_app
 from grm_server.engine.base import Rating
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
-from grm_server.errors import MetaRMFailed
-from grm_server.settings import SettingsError, load_settings
 from tests.integration.conftest import Serve
-
-PAIR = {"query": "Why?", "responses": ["A.", "B."], "k": 4, "seed": 5, "return_samples": True}
-
-
-async def post(client: httpx.AsyncClient, status: int = 200, **changes: Any) -> dict[str, Any]:
-    response = await client.post("/v1/rewards", json=PAIR | changes)
-    assert response.status_code == status, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
+from tests.integration.guided import PAIR, post
 
 
 class Connoisseur(FakeMetaRM):
@@ -184,97 +171,6 @@ async def test_the_defaults_of_the_server_give_way(serve: Serve, aggregate: str)
     assert stopping["aggregate"] == "meta_hinge"
 
 
-FAILED = MetaRMFailed("gone")
-
-
-async def test_a_failure_is_an_error(serve: Serve) -> None:
-    sampler = FakeSampler(delay_s=0.01)
-    async with serve(sampler, meta_rm=FakeMetaRM([0.5, FAILED])) as client:
-        response = await client.post("/v1/rewards", json=PAIR | {"aggregate": "meta_hinge"})
-        metrics = (await client.get("/metrics")).text
-    assert response.status_code == 503
-    assert response.headers["retry-after"] == "5"
-    assert response.json()["error"]["code"] == "meta_rm_failed"
-    assert sampler.running == 0
-    assert 'grm_meta_ratings_total{outcome="failed"} 1.0' in metrics
-    assert 'grm_requests_total{code="meta_rm_failed"} 1.0' in metrics
-
-
-@pytest.mark.parametrize("aggregate", ["meta_hinge", "meta_top"])
-@pytest.mark.parametrize("ratings", [[FAILED], [0.9, 0.1, FAILED], [0.9, 0.9, 0.1, FAILED]])
-async def test_or_the_plain_vote_of_all_samples_said_aloud(
-    serve: Serve, aggregate: str, ratings: list[float | MetaRMFailed]
-) -> None:
-    async with serve(FakeSampler(), meta_rm=FakeMetaRM(ratings)) as client:
-        answer = await post(client, aggregate=aggregate, meta_rm_failure="vote")
-        plain = await post(client)
-        metrics = (await client.get("/metrics")).text
-    assert (answer["meta_rm"], answer["aggregate"]) == ("failed", "mean")
-    assert answer["rewards"] == plain["rewards"]
-    assert answer["vote_sums"] == plain["vote_sums"]
-    assert all(sample["kept"] for sample in answer["samples"])
-    assert "grm_requests_unguided_total 1.0" in metrics
-
-
-async def test_a_meta_rm_that_is_known_to_be_gone_costs_no_sample(serve: Serve) -> None:
-    sampler, meta_rm = FakeSampler(), FakeMetaRM()
-    meta_rm.dead = FAILED
-    async with serve(sampler, "meta_rm.failure=vote", meta_rm=meta_rm) as client:
-        await post(client, 503, aggregate="meta_hinge", meta_rm_failure="error")
-        assert sampler.started == 0
-        answer = await post(client, aggregate="meta_hinge")
-    assert answer["meta_rm"] == "failed"
-    assert meta_rm.answers == []
-
-
-async def test_it_fails_in_a_later_wave(serve: Serve) -> None:
-    """What was drawn stays, and the rule goes on with the plain vote."""
-    sampler = FakeSampler(["5, 5}"] * 16)
-    async with serve(sampler, meta_rm=FakeMetaRM([0.9] * 5 + [FAILED])) as client:
-        answer = await post(
-            client, aggregate="meta_hinge", meta_rm_failure="vote", k=16, stop={"rule": "decided", "gamma": 1e-9}
-        )
-    assert (answer["k_used"], answer["meta_rm"], answer["rewards"]) == (16, "failed", [5, 5])
-    # One that has failed is not asked again.
-    assert sum(sample["meta_reward"] is not None for sample in answer["samples"]) < 16
-
-
-@pytest.mark.parametrize(
-    ("aggregate", "failure", "status"),
-    [("meta_hinge", "error", 503), ("meta_hinge", "vote", 200), ("mean", "error", 200)],
-)
-async def test_a_dead_meta_rm_is_not_ready_where_requests_need_it(
-    serve: Serve, aggregate: str, failure: str, status: int
-) -> None:
-    meta_rm = FakeMetaRM()
-    defaults = (f"judge.aggregate={aggregate}", f"meta_rm.failure={failure}")
-    async with serve(FakeSampler(), *defaults, meta_rm=meta_rm) as client:
-        assert (await client.get("/health/ready")).status_code == 200
-        meta_rm.dead = FAILED
-        ready = await client.get("/health/ready")
-        assert (ready.status_code, (await client.post("/v1/rewards", json=PAIR)).status_code) == (status, status)
-
-
-async def test_at_the_deadline_only_rated_samples_vote(serve: Serve) -> None:
-    meta_rm = FakeMetaRM(delay_s=5)
-    async with serve(FakeSampler(), meta_rm=meta_rm) as client:
-        error = (await post(client, 504, aggregate="meta_hinge", deadline_s=0.2))["error"]
-    assert error["code"] == "deadline_exceeded"
-    assert meta_rm.rating == 0
-
-
-async def test_a_caller_who_hangs_up_takes_the_ratings_along(serve: Serve) -> None:
-    meta_rm = FakeMetaRM(delay_s=5)
-    async with serve(FakeSampler(), meta_rm=meta_rm) as client:
-        request = asyncio.create_task(post(client, aggregate="meta_hinge"))
-        await asyncio.sleep(0.1)
-        assert meta_rm.rating == 4
-        request.cancel()
-        await asyncio.wait([request])
-        await asyncio.sleep(0.05)
-        assert meta_rm.rating == 0
-
-
 async def test_a_stream_shows_the_ratings(serve: Serve) -> None:
     async with serve(FakeSampler(VERDICTS), meta_rm=Connoisseur(BELIEF)) as client:
         response = await client.post(
@@ -344,54 +240,3 @@ async def test_a_hint_is_for_the_judge_alone(serve: Serve) -> None:
         assert sampler.calls[-1][0].prompt.endswith("Hint: the response is known to be bad.")
         assert (await post(client, 400, hint=2))["error"]["param"] == "hint"
         assert (await post(client, 400, hint=2, responses=["A."]))["error"]["param"] == "hint"
-
-
-def test_settings_that_do_not_go_together() -> None:
-    with pytest.raises(SettingsError, match="--meta-rm"):
-        create_app(load_settings({}, ["judge.aggregate=meta_hinge"]))
-    with pytest.raises(SettingsError, match=r"meta_rm\.url"):
-        create_app(load_settings({}, ["meta_rm.kind=remote", "meta_rm.model=org/name"]))
-
-
-def card(**changes: Any) -> dict[str, Any]:
-    """What stands beside the weights of a meta RM."""
-    measured = {
-        "auc": 0.6,
-        "auc_interval": [0.55, 0.65],
-        "informative": 80,
-        "baselines": {"length": 0.5, "scores": 0.5},
-    }
-    about = {"data": "d", "base": "b", "judge": "j", "method": "head", "template_sha256": "0", "version": "0.1.0"}
-    numbers = {
-        "platt": [1, 0],
-        "ece": 0.1,
-        "prompts": 100,
-        "trajectories": 400,
-        "layers": 8,
-        "seed": 0,
-        "held_out": 0.2,
-    }
-    return measured | about | numbers | changes
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"auc": 0.53}, "AUC 0.530 is below 0.55"),
-        ({"baselines": {"length": 0.61, "scores": 0.5}}, "no better than that of lengths alone, 0.610"),
-    ],
-)
-def test_a_weak_meta_rm_is_no_default_unless_told_to(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
-    (tmp_path / "meta_rm.json").write_text(json.dumps(card(**changes)))
-    chosen = ["meta_rm.kind=vllm", f"meta_rm.model={tmp_path}"]
-    default = [*chosen, "judge.aggregate=meta_hinge"]
-    with pytest.raises(SettingsError, match=reason):
-        create_app(load_settings({}, default))
-    create_app(load_settings({}, [*default, "meta_rm.allow_weak=true"]))
-    # A request may ask for it.
-    create_app(load_settings({}, chosen))
-    (tmp_path / "meta_rm.json").write_text(json.dumps(card()))
-    create_app(load_settings({}, default))
-    (tmp_path / "meta_rm.json").write_text("{}")
-    with pytest.raises(SettingsError, match="meta_rm.json is not what"):
-        create_app(load_settings({}, chosen))

@@ -26,7 +26,7 @@ class Metrics:
             registry=self._registry,
         )
         self.refused = Counter(
-            "grm_requests_refused",
+            "grm_door_refusals",
             "Requests that were refused before they were parsed, by error code.",
             ["code"],
             registry=self._registry,

@@ -7,6 +7,7 @@ import pytest
 
 from grm_server.engine import profile
 from grm_server.engine.vllm import _whole_blocks
+from grm_server.settings import EngineSettings
 
 
 def test_what_the_user_set_in_the_environment_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +24,20 @@ def test_nothing_of_the_cpu_profile_on_a_gpu(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(profile, "on_cpu", lambda: False)
     profile.set_environment(offline=False)
     assert set(os.environ) == {"VLLM_NO_USAGE_STATS", "VLLM_LOGGING_LEVEL", "TORCH_CPP_LOG_LEVEL"}
+
+
+@pytest.mark.parametrize(
+    ("cpu", "settings", "at_once"),
+    [
+        (True, EngineSettings(), 64),
+        (False, EngineSettings(), 256),
+        (True, EngineSettings(max_num_seqs=8), 8),
+        (False, EngineSettings(max_num_seqs=8, vllm_args={"max_num_seqs": 9}), 9),
+    ],
+)
+def test_samples_at_once(monkeypatch: pytest.MonkeyPatch, cpu: bool, settings: EngineSettings, at_once: int) -> None:
+    monkeypatch.setattr(profile, "on_cpu", lambda: cpu)
+    assert profile.samples_at_once(settings) == at_once
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""What the server says of itself, and of what went wrong."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from grm_server.api.schemas.wire import Wire
+
+
+class ErrorDetail(Wire):
+    """What went wrong and whether to try again."""
+
+    code: str
+    message: str
+    param: str | None
+    """The request field at fault, as a dotted path, or null."""
+    retryable: bool
+    """Whether the same request may succeed later."""
+    details: dict[str, int]
+    """Counts that explain the failure, e.g. failed samples by reason."""
+
+
+class ErrorResponse(Wire):
+    """The one shape of every error."""
+
+    error: ErrorDetail
+
+
+class Health(Wire):
+    status: Literal["live", "ready", "not_ready"]
+    reason: str | None = None
+    """Why the server is not ready."""
+
+
+class ModelCard(Wire):
+    id: str
+    role: Literal["judge", "meta_rm"] = "judge"
+    object: Literal["model"] = "model"
+    owned_by: str = "grm-server"
+    max_model_len: int | None = None
+    """Tokens of prompt and completion together; null where another server knows."""
+
+
+class ModelList(Wire):
+    object: Literal["list"] = "list"
+    data: list[ModelCard]

@@ -1,0 +1,84 @@
+"""Trainers under load: they wait rather than be refused, and share nothing with one another. Around a fake engine."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from grm_server.engine.fake import FakeSampler
+from tests.integration.load import FULL, Gate, answers, key, loaded
+from tests.integration.trainers import counters, slime
+
+
+async def test_a_group_waits_for_its_turn_though_it_may_come_too_late(tmp_path: Path) -> None:
+    overrides = (FULL, "grouping.idle_s=0.01", "judge.k=1", "trainers.slime.timeout_s=2")
+    sampler = Gate(delay_s=0.05, max_running=4)
+    async with loaded(tmp_path, sampler, *overrides) as server:
+        sampler.open.set()
+        await answers(server.burst(12))
+        sampler.open.clear()
+        server.burst(400)
+        await server.until_waiting(396)
+        # Five seconds of work are before it, and its client gives up after two.
+        answer = await server.client.post("/reward?shape=object", json=slime("Why?", "A."))
+        assert (answer.status_code, answer.json()["reward"], answer.json()["judgement"]) == (200, 5.5, None)
+        metrics = await counters(server.client)
+        assert metrics['grm_requests_total{code="deadline_exceeded"}'] == 1
+        assert 'grm_refused_requests_total{reason="deadline"}' not in metrics
+        await server.hang_up()
+        await server.until_empty()
+
+
+async def test_of_a_full_queue_a_trainer_gets_what_it_gets_of_any_failure(tmp_path: Path) -> None:
+    sampler = Gate()
+    overrides = (FULL, "grouping.idle_s=0.01", "judge.k=1", "admission.max_waiting_samples=10")
+    async with loaded(tmp_path, sampler, *overrides) as server:
+        burst = server.burst(14)
+        await server.until_waiting(10)
+        answer = await server.client.post("/reward?shape=object", json=slime("Why?", "A."))
+        assert (answer.status_code, answer.json()["reward"], answer.json()["judgement"]) == (200, 5.5, None)
+        chat = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "A."}]}
+        refused = await server.client.post("/v1/chat/completions", json=chat)
+        assert (refused.status_code, "retry-after" in refused.headers) == (429, True)
+        call = {"query": "Why?", "documents": ["A.", "B."]}
+        refused = await server.client.post("/v1/rerank", json=call)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
+        sampler.open.set()
+        await answers(burst)
+        await server.until_empty()
+
+
+async def test_the_url_says_the_priority(tmp_path: Path) -> None:
+    sampler = Gate(max_running=1)
+    overrides = ("admission.max_running_samples=1", "grouping.idle_s=0.01", "judge.k=1")
+    async with loaded(tmp_path, sampler, *overrides) as server:
+        burst = server.burst(20)
+        await server.until_waiting(19)
+        first = asyncio.ensure_future(server.client.post("/reward?priority=high", json=slime("Why?", "A.")))
+        await server.until_waiting(20)
+        sampler.open.set()
+        sampler.delay_s = 0.01
+        assert (await first).status_code == 200
+        assert sum(call.done() for call in burst) <= 3
+        await answers(burst)
+        wrong = await server.client.post("/reward?priority=urgent", json=slime("Why?", "A."))
+        assert wrong.status_code == 422
+
+
+async def test_two_tenants_never_share_a_group_a_reward_or_a_slot(tmp_path: Path) -> None:
+    async with loaded(tmp_path, FakeSampler(), "judge.k=1", "grouping.idle_s=0.5") as server:
+
+        async def post(tenant: str, **more: Any) -> Any:
+            body = slime("Why?", "A.", **more)
+            answer = await server.client.post("/reward?shape=object&n=1", json=body, headers=key(tenant))
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        one, same, other = await post("A"), await post("A"), await post("B")
+        assert one["judgement"] == same["judgement"] != other["judgement"]
+        assert one["reward"] == other["reward"]
+        # The slot is taken, by a response of another trainer.
+        named = {"group": "g", "slot": 0}
+        await post("A", **named)
+        body = slime("Why?", "Another.", **named)
+        answers = [await server.client.post("/reward?n=1", json=body, headers=key(tenant)) for tenant in "AB"]
+        assert [answer.status_code for answer in answers] == [409, 200]
