@@ -45,8 +45,8 @@ class Ask:
     k: int
     temperature: float
     max_tokens: int
-    exact: bool
-    """Whether each sample has exactly so many tokens: the model's end of turn does not end it."""
+    lengths: tuple[int, ...] = ()
+    """(k,): the tokens of each sample, which the model's end of turn does not end. Else the model ends them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +81,31 @@ async def separate(client: AsyncOpenAI, prompts: Prompts, item: Item, ask: Ask, 
     n = len(item.responses)
     orders = [tuple(rng.sample(range(n), n)) for _ in range(ask.k)]
     async with asyncio.TaskGroup() as calls:
-        asked = [calls.create_task(_call(client, prompts.render(item, order), ask, 1)) for order in orders]
+        lengths = ask.lengths or (None,) * ask.k
+        asked = [
+            calls.create_task(_call(client, prompts.render(item, order), ask, 1, length))
+            for order, length in zip(orders, lengths, strict=True)
+        ]
     said = [call.result().choices[0].message.content for call in asked]
     return mean([read_scores(text or "", order) for text, order in zip(said, orders, strict=True)])
 
 
 async def n_is_k(client: AsyncOpenAI, prompts: Prompts, item: Item, ask: Ask, rng: random.Random) -> Mean:
-    """One call for k samples in the order given."""
+    """One call for k samples in the order given. They cannot be of different lengths: all have the mean."""
     order = tuple(range(len(item.responses)))
-    answer = await _call(client, prompts.render(item, order), ask, ask.k)
+    length = round(fmean(ask.lengths)) if ask.lengths else None
+    answer = await _call(client, prompts.render(item, order), ask, ask.k, length)
     return mean([read_scores(choice.message.content or "", order) for choice in answer.choices])
 
 
-async def _call(client: AsyncOpenAI, prompt: str, ask: Ask, n: int) -> ChatCompletion:
+async def _call(client: AsyncOpenAI, prompt: str, ask: Ask, n: int, length: int | None) -> ChatCompletion:
     return await client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": prompt}],
         n=n,
         temperature=ask.temperature,
-        max_tokens=ask.max_tokens,
-        extra_body={"ignore_eos": True} if ask.exact else None,
+        max_tokens=length or ask.max_tokens,
+        extra_body={"ignore_eos": True} if length else None,
     )
 
 

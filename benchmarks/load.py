@@ -11,9 +11,9 @@ separate-free, n=k-free   the same, where a sample ends when the model ends it
 separate-default          separate-free with vLLM's own default settings; not run unless asked for
 
 GRM Server writes a sample in three parts with budgets of their own, the baseline one text. So that they are compared
-on the same work, the samples of `separate` and `n=k` have as many tokens as those of `fixed` had on average; the
-`-free` ones are what a user gets, and end early or never. Systems take turns, each in a new process, so that each round
-finds empty caches and the same prompts, orders (but the random ones) and seeds.
+on the same work, the samples of `separate` have the lengths that those of `fixed` had, and those of `n=k` their mean;
+the `-free` ones are what a user gets, and end early or never. Systems take turns, each in a new process, so that each
+round finds empty caches and the same prompts, orders (but the random ones) and seeds.
 
 Closed loop: the most they can do. Open loop: how long requests wait that come by a Poisson process, at shares of what
 `separate` can do. OUT.jsonl holds every cell; a run that was stopped goes on there. At the end OUT.md, OUT.json and
@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -202,12 +203,14 @@ def _serving(
 
 def _measure(endpoint: Endpoint, key: Key, plan: Plan, cells: Cells, args: argparse.Namespace) -> dict[str, Any]:
     (workload,) = parse_workloads(key.workload)
-    ask = Ask(workload.k, 0.5, args.tokens + 6 * workload.n + 2, exact=False)
+    ask = Ask(workload.k, 0.5, args.tokens + 6 * workload.n + 2)
     if key.system in ("separate", "n=k"):
         like = cells.of("fixed", key.workload)
         if not like:
             raise SystemExit(f"{key.system} is made as long as `fixed`, which is to be measured first")
-        ask = Ask(workload.k, 0.5, round(like[0]["tokens_per_sample"]), exact=True)
+        # Dealt out anew: in its own order the samples of a request are as alike as those of one prompt are.
+        lengths = random.Random(key.round).sample(like[0]["lengths"], len(like[0]["lengths"]))
+        ask = Ask(workload.k, 0.5, 0, tuple(lengths))
     if not key.load:
         in_flight = max(1, args.in_flight // workload.k)
         return closed(endpoint, key.system, plan.items[workload], ask, in_flight, seed=key.round)

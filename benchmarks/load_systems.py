@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -42,6 +43,8 @@ class Got:
     """Of these, with scores."""
     best: int | None
     """The first response; None without scores."""
+    lengths: tuple[int, ...] = ()
+    """Tokens of each sample, where the server says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Endpoint:
     async def warm_up(self, items: list[Item], workload: Workload) -> None:
         """Requests for items that nothing else asks for, all at once."""
         system = self.process if self.process in OURS else "separate-free"
-        ask = Ask(workload.k, 0.5, self.tokens, exact=False)
+        ask = Ask(workload.k, 0.5, self.tokens)
         async with AsyncExitStack() as stack:
             asked = await _asker(self, system, ask, 0, stack)
             await closed_loop([partial(asked, number, item) for number, item in enumerate(items)], len(items))
@@ -125,14 +128,19 @@ async def _ask_ours(client: AsyncGRMClient, endpoint: Endpoint, system: str, ask
         temperature=ask.temperature,
         max_critique_tokens=endpoint.tokens,
         stop=stop,
+        return_samples=True,
     )
-    return Got(number, answer.usage.samples, answer.k_valid, answer.best)
+    assert answer.samples is not None
+    lengths = tuple(sample.completion_tokens for sample in answer.samples)
+    return Got(number, answer.usage.samples, answer.k_valid, answer.best, lengths)
 
 
 async def _ask_baseline(
     client: AsyncOpenAI, prompts: Prompts, system: str, ask: Ask, rng: random.Random, number: int, item: Item
 ) -> Got:
-    found = await BASELINES[system](client, prompts, item, ask, rng)
+    of_all = itertools.cycle(ask.lengths)
+    lengths = tuple(itertools.islice(of_all, number * ask.k, (number + 1) * ask.k))
+    found = await BASELINES[system](client, prompts, item, replace(ask, lengths=lengths), rng)
     best = None if found.rewards is None else found.rewards.index(max(found.rewards))
     return Got(number, found.samples, found.parsed, best)
 
@@ -158,6 +166,7 @@ def figures(timed: list[Timed[Got]], counted: dict[str, float], n: int) -> dict[
         "cached_share": counted.get("vllm:prefix_cache_hits_total", 0.0) / queried if queried else 0.0,
         "parsed_share": parsed / samples,
         "samples_per_request": samples / len(timed),
+        "lengths": [length for each in timed for length in each.result.lengths],
         **percentiles([each.latency_s for each in timed]),
         "answers": [
             {"item": each.result.item, "best": each.result.best, "latency_s": each.latency_s}

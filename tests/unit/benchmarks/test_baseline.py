@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -14,7 +15,7 @@ from benchmarks.workloads import Prompts
 ITEM = Item("Why?", ("apple", "pear", "plum"), (0,), "test")
 WORTH = {"apple": 9, "pear": 5, "plum": 1}
 PROMPTS = Prompts(len)
-ASK = Ask(k=8, temperature=0.5, max_tokens=40, exact=True)
+ASK = Ask(k=8, temperature=0.5, max_tokens=40)
 
 
 def judge(asked: list[dict[str, object]]) -> AsyncOpenAI:
@@ -43,21 +44,25 @@ def judge(asked: list[dict[str, object]]) -> AsyncOpenAI:
 
 async def test_separate_calls_show_random_orders_and_put_scores_back() -> None:
     asked: list[dict[str, object]] = []
-    found = await separate(judge(asked), PROMPTS, ITEM, ASK, random.Random(0))
+    ask = replace(ASK, lengths=tuple(range(30, 38)))
+    found = await separate(judge(asked), PROMPTS, ITEM, ask, random.Random(0))
     assert found.rewards == (9, 5, 1)
     assert (found.samples, found.parsed) == (8, 6)
     prompts = {str(body["messages"]) for body in asked}
     assert len(asked) == 8
     assert len(prompts) > 3
-    assert {(body["n"], body["max_tokens"], body["ignore_eos"]) for body in asked} == {(1, 40, True)}
+    assert {(body["n"], body["ignore_eos"]) for body in asked} == {(1, True)}
+    assert sorted(map(int, (body["max_tokens"] for body in asked))) == list(ask.lengths)
 
 
 async def test_one_call_for_k_samples_in_one_order() -> None:
     asked: list[dict[str, object]] = []
     found = await n_is_k(judge(asked), PROMPTS, ITEM, ASK, random.Random(0))
     assert (found.rewards, found.samples, found.parsed) == ((9, 5, 1), 8, 6)
-    [body] = asked
-    assert body["n"] == 8
+    await n_is_k(judge(asked), PROMPTS, ITEM, replace(ASK, lengths=(30,) * 4 + (40,) * 4), random.Random(0))
+    free, exact = asked
+    assert (free["n"], free["max_tokens"], "ignore_eos" in free) == (8, 40, False)
+    assert (exact["n"], exact["max_tokens"], exact["ignore_eos"]) == (8, 35, True)
 
 
 @pytest.mark.parametrize(
