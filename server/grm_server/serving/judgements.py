@@ -118,6 +118,9 @@ def counted_errors(metrics: Metrics) -> Iterator[None]:
         note_error(error.code)
         metrics.requests.labels(error.code).inc()
         raise
+    except Exception:
+        metrics.requests.labels(GRMError.code).inc()
+        raise
 
 
 def note(judged: Judged) -> None:

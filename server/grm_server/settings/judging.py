@@ -44,6 +44,6 @@ class StoppingSettings(Section):
     """Share of requests that, when `decided` stops them, are drawn to full k in the background to see if that was
     right."""
     priors: Path | None = None
-    """Where what traffic teaches is kept. None: priors.json in `cache_dir`."""
+    """Where what traffic teaches is kept; one file for each server. None: priors.json in `cache_dir`."""
     calibration: Path | None = None
     """What `grm calibrate` wrote. With it answers have `p_best_label`."""
