@@ -91,7 +91,8 @@ async def request(sampler: Sampler, scripts: dict[Draw, Script]) -> dict[str, in
         return Failure(draw, FailureReason.NO_SCORES, outcome)
 
     async with Flight(sampler.sample, TEMPERATURE, 3600, keep) as flight:
-        flight.start(scripts, prepared, Urgency.NEW)
+        for order in prepared:
+            flight.start([draw for draw in scripts if draw.order == order], prepared[order], Urgency.NEW)
         for _ in scripts:
             await flight.next()
     return {

@@ -9,6 +9,10 @@ import pytest
 
 from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.grm.types import Decided, Message, Task
+from grm_server.pipeline.types import ScoreRequest
+from grm_server.serving.cost import cost_of
+from grm_server.serving.held import Held
 from tests.integration.judging import LONG
 from tests.integration.load import FULL, ONE, RAW_KEY, Gate, Loaded, answers, loaded
 from tests.integration.trainers import Caller, counters
@@ -294,3 +298,17 @@ async def test_ten_times_more_than_it_can_do(tmp_path: Path) -> None:
     assert count[429] > 0.5 * len(took)
     assert count[504] < 0.5 * count[200]
     assert sorted(seconds for status, seconds, _ in took if status == 429)[count[429] // 2] < 0.5
+
+
+async def test_of_a_request_past_its_deadline_nothing_more_is_expected(tmp_path: Path) -> None:
+    """Its answer may be on its way to a slow reader for long."""
+    async with loaded(tmp_path, FakeSampler(delay_s=0.01), FULL) as server:
+        await answers(server.burst(4))
+        admission, task = server.admission, Task((Message("user", "Why?"),), ("A.", "B."))
+        before_s = admission._drain_s(8.0)
+        for deadline_s, more in ((60.0, True), (1.0, False)):
+            request = ScoreRequest(task, 64, 0, 0.5, 96, deadline_s, stop=Decided(0.05))
+            held = Held(admission, server.sampler, request, cost_of(request, 100), time.monotonic() - 5)
+            admission._given.add(held)
+            assert (admission._drain_s(8.0) > before_s) == more
+            admission._given.discard(held)

@@ -85,3 +85,23 @@ async def test_losers_are_dropped_and_keep_their_reward(serve: Serve) -> None:
     assert answer["se"][2] > answer["se"][0]
     assert answer["best"] == 0
     assert answer["rewards"][2] < 4
+
+
+async def test_a_prompt_that_is_too_long_is_found_out_at_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try tokenises as much as the context holds."""
+    sampler, tried = FakeSampler(max_model_len=500), 0
+    prepare = sampler.prepare
+
+    def counted(script: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        return prepare(script)
+
+    monkeypatch.setattr(sampler, "prepare", counted)
+    async with serve(sampler) as client:
+        for n in (2, 8, 64):
+            tried = 0
+            body = PAIR | {"query": "word " * 600, "responses": [f"{i}" for i in range(n)], "k": 2}
+            response = await client.post("/v1/rewards", json=body)
+            assert response.json()["error"]["code"] == "prompt_too_long"
+            assert tried <= 4

@@ -74,3 +74,24 @@ async def test_a_first_wave_that_was_cut_teaches_nothing(serve: Serve, tmp_path:
     async with serve(Slow(3), f"stopping.priors={where}") as client:
         await post(client, stop={"rule": "decided"}, deadline_s=0.1)
     assert json.loads(where.read_text())["priors"] == []
+
+
+async def test_a_deadline_while_prompts_are_tokenised(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler, prepared = FakeSampler(), 0
+    prepare = sampler.prepare
+
+    def slowly(script: Any) -> Any:
+        nonlocal prepared
+        prepared += 1
+        time.sleep(0.05)
+        return prepare(script)
+
+    monkeypatch.setattr(sampler, "prepare", slowly)
+    async with serve(sampler) as client:
+        # Eight responses have eight orders.
+        body = PAIR | {"responses": [f"{i}." for i in range(8)], "stop": {"rule": "fixed"}, "deadline_s": 0.2}
+        response = await client.post("/v1/rewards", json=body)
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert response.json()["error"]["details"] == {"finished": 0, "begun": 0}
+    assert prepared < 8
+    assert sampler.started == 0

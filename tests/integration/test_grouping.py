@@ -11,9 +11,11 @@ import pytest
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeSampler
 from grm_server.errors import EngineDead
+from grm_server.serving.gathering import Close
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
 from tests.integration.judging import Slow
+from tests.integration.keys import A, bearer, keys_file
 from tests.integration.trainers import FAST, PATIENT, Caller, all_at_once, counters, judged_again, post, shuffled, slime
 
 N8 = "/reward?shape=object&n=8"
@@ -313,3 +315,56 @@ async def test_a_dead_engine_is_not_remembered(serve: Serve) -> None:
         sampler.dead = None
         alive = await client.post("/reward", json=slime("Q", "A"))
     assert (dead.status_code, dead.headers["Retry-After"], alive.status_code) == (503, "30", 200)
+
+
+async def test_one_that_fits_no_prompt_is_paid_for_once(serve: Serve, tmp_path: Any) -> None:
+    limits = keys_file(tmp_path, a="samples_per_minute = 16")
+    settings = (limits, "grouping.idle_s=60", "judge.k=4", "trainers.openrlhf.failure=error")
+    async with serve(FakeSampler(max_model_len=2500), *settings) as client:
+        client.headers.update(bearer(A))
+        sent = [client.post("/reward?n=4", json=slime("Q", text)) for text in ("A", "B", "C", "word " * 3000)]
+        assert [answer.status_code for answer in await all_at_once(sent)] == [200] * 4
+        # A group of four is four samples, and twelve are left.
+        for name in "abc":
+            assert (await client.post("/reward?n=1", json=slime(name, "A"))).json() != 5.5
+
+
+async def test_a_wait_beyond_any_request_is_refused(serve: Serve) -> None:
+    async with serve(FakeSampler()) as client:
+        answer = await client.post("/reward?n=2&idle_s=1e9", json=slime("Q", "A"))
+        error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (422, "limit_exceeded", "idle_s")
+
+
+async def test_long_texts_that_wait_are_bounded_together(serve: Serve) -> None:
+    async with serve(FakeSampler(), "grouping.idle_s=60", "grouping.max_waiting_mib=1", "judge.k=1") as client:
+        waiting = asyncio.ensure_future(post(client, slime("short", "A"), N8))
+        long = [post(client, slime(f"Q{i}", "word" * 2**16), "/reward?shape=object&n=2") for i in range(5)]
+        calls = [asyncio.ensure_future(call) for call in long]
+        async with asyncio.timeout(20):
+            while sum(call.done() for call in calls) != 2:
+                await asyncio.sleep(0.01)
+        # All are of one tenant here, and its oldest go first.
+        assert (await waiting)["group_size"] == 1
+        for call in calls:
+            call.cancel()
+        seen = await counters(client)
+    assert seen['grm_group_size_count{reason="pressure"}'] == 3
+
+
+async def test_a_judgement_that_is_abandoned_before_it_began_leaves_nothing(tmp_path: Any) -> None:
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "grouping.idle_s=60"]), FakeSampler())
+    async with app.router.lifespan_context(app):
+        gone = Caller(app, slot(0, "A0"), query=b"n=2")
+        grouping = app.state.service.grouping
+        while not grouping._open:
+            await asyncio.sleep(0.001)
+        [group] = grouping._open
+        await gone.hang_up()
+        grouping._close(group, Close.PRESSURE)
+        grouping._abandon(group)
+        await asyncio.sleep(0.05)
+        assert not grouping._running
+        assert not grouping._judging
+        assert not grouping._tasks
+        assert group.answer.cancelled()

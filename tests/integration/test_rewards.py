@@ -302,3 +302,20 @@ async def test_an_unexpected_error_says_nothing_of_the_prompt(
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
     assert "SECRET" not in response.text + caplog.text
     assert "RuntimeError" in caplog.text
+
+
+async def test_judgements_are_forgotten_by_all_that_they_hold(serve: Serve) -> None:
+    async with serve(FakeSampler(), "judgements.max_mib=1") as client:
+        ids = []
+        for seed in range(4):
+            body = {
+                "query": "Why?",
+                "responses": ["A."],
+                "k": 1,
+                "reference": "x" * 400_000,
+                "seed": seed,
+                "stop": {"rule": "fixed"},
+            }
+            ids.append((await client.post("/v1/rewards", json=body)).json()["id"])
+        kept = [(await client.get(f"/v1/judgements/{one}")).status_code for one in ids]
+    assert kept == [404, 404, 200, 200]

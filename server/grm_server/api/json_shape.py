@@ -10,7 +10,8 @@ import re
 
 from grm_server.errors import InvalidBody
 
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""One that does not end reaches to the end of the body. Nothing is tried twice, so that any body costs linear time."""
 _BRACKET = re.compile(rb"[\[{\]}]")
 
 

@@ -108,6 +108,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
             service.judging.judge,
             service.metrics,
             max_waiting=settings.grouping.max_waiting,
+            max_letters=settings.grouping.max_waiting_mib * 2**20,
             max_judged=settings.grouping.max_judged,
             ttl_s=settings.grouping.ttl_s,
         )

@@ -1,8 +1,8 @@
 """The `grm` command.
 
 `serve`, `calibrate`, `train-meta-rm` and `openapi` need the server's packages, and so does `collect` with `--format`;
-they are imported when they run. The other commands need the base install. All but `serve` and `train-meta-rm` talk to a server
-over HTTP, like any other client.
+they are imported when they run. The other commands need the base install. All but `serve` and `train-meta-rm` talk to
+a server over HTTP, like any other client.
 """
 
 from __future__ import annotations

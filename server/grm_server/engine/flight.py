@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
 from grm_server.engine.base import Outcome, Prepared, Urgency
-from grm_server.grm.types import Draw, Failure, Order, Trajectory
+from grm_server.grm.types import Draw, Failure, Trajectory
 
 Write = Callable[[Prepared, Sequence[int], float, Urgency], AsyncGenerator[tuple[int, Outcome]]]
 Read = Callable[[Draw, Outcome], Trajectory | Failure]
@@ -36,13 +35,9 @@ class Flight:
         # One timer for all samples: a timeout around each wait would cost more than the wait.
         self._timer = asyncio.get_running_loop().call_later(deadline_s, self._landed.put_nowait, TimeoutError())
 
-    def start(self, draws: Iterable[Draw], prepared: Mapping[Order, Prepared], urgency: Urgency) -> None:
-        """Begin these samples, one engine call for each distinct order."""
-        by_order: dict[Order, list[Draw]] = defaultdict(list)
-        for draw in draws:
-            by_order[draw.order].append(draw)
-        for order, alike in by_order.items():
-            self._calls.add(asyncio.ensure_future(self._call(prepared[order], alike, urgency)))
+    def start(self, draws: Sequence[Draw], prepared: Prepared, urgency: Urgency) -> None:
+        """Begin these samples of one order, in one engine call."""
+        self._calls.add(asyncio.ensure_future(self._call(prepared, draws, urgency)))
 
     async def next(self) -> tuple[Draw, Trajectory | Failure]:
         """The sample that is there next. Raises TimeoutError at the deadline, or what engine or meta RM failed with."""
@@ -51,7 +46,7 @@ class Flight:
             raise landed
         return landed
 
-    async def _call(self, prepared: Prepared, draws: list[Draw], urgency: Urgency) -> None:
+    async def _call(self, prepared: Prepared, draws: Sequence[Draw], urgency: Urgency) -> None:
         seeds = [draw.seed for draw in draws]
         try:
             async with aclosing(self._write(prepared, seeds, self._temperature, urgency)) as finished:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from grm_server.engine.base import Outcome, Urgency
 from grm_server.engine.flight import Flight, Rate
+from grm_server.errors import DeadlineExceeded
 from grm_server.grm.parse import parse
 from grm_server.grm.plan import Course, course
 from grm_server.grm.prompts import Defused, JudgeTemplate
-from grm_server.grm.types import Draw, Failure, FailureReason, Sample, Trajectory
+from grm_server.grm.types import Draw, Failure, FailureReason, Order, Sample, Trajectory
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.prompter import Prompter
 from grm_server.pipeline.types import ScoreRequest
@@ -39,8 +41,15 @@ class Drawing:
         self._begun: set[Draw] = set()
 
     async def plan(self) -> None:
-        """Raises PromptTooLong before anything is generated."""
-        self._course, self.list_size = await self._prompter.fitting_course()
+        """Raises PromptTooLong, and DeadlineExceeded, before anything is generated."""
+        try:
+            self._course, self.list_size = await self._prompter.fitting_course()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"its deadline of {self._request.deadline_s:g} s came while its prompts were tokenised; nothing was "
+                "generated: allow more time, or send shorter texts",
+                details={"finished": 0, "begun": 0},
+            ) from None
 
     @property
     def task(self) -> Defused:
@@ -82,18 +91,23 @@ class Drawing:
         """
         request = self._request
         wave = self._course.wave(self._drawn, request.k) if request.in_waves else self._course.draws
-        await self._begin(flight, wave, Urgency.BEGUN if self._launched else Urgency.NEW)
+        urgency = Urgency.BEGUN if self._launched else Urgency.NEW
         self._launched += wave
         self._drawn += len(wave) // self._course.per_reading
+        try:
+            await self._begin(flight, wave, urgency)
+        except TimeoutError:
+            self.late = True
+            return
         for outcome in [self.outcomes[draw] for draw in wave if draw in self.outcomes]:
             yield outcome
         ahead = self._course.wave(self._drawn, request.k) if certain else ()
         missing = {draw for draw in wave if draw not in self.outcomes}
         while missing:
             spare = self._spare
-            await self._begin(flight, ahead[:spare], Urgency.SPECULATIVE)
-            ahead = ahead[spare:]
             try:
+                await self._begin(flight, ahead[:spare], Urgency.SPECULATIVE)
+                ahead = ahead[spare:]
                 draw = await self._land(flight)
             except TimeoutError:
                 self.late = True
@@ -115,7 +129,7 @@ class Drawing:
         else:
             rest = [draw for draw in self._course.draws if draw not in self._launched]
             self._launched += rest
-        await self._begin(flight, rest, Urgency.AUDIT)
+        await self._begin(flight, rest, Urgency.AUDIT, patient=True)
         while not self.outcomes.keys() >= set(rest):
             # Nobody waits, so the deadline, which comes once, means nothing.
             with contextlib.suppress(TimeoutError):
@@ -161,10 +175,21 @@ class Drawing:
             return parse(draw, outcome, self._n)
         return Failure(draw, FailureReason.ENGINE_ERROR)
 
-    async def _begin(self, flight: Flight, draws: Iterable[Draw], urgency: Urgency) -> None:
-        new = [draw for draw in draws if draw not in self._begun]
-        flight.start(new, await self._prompter.prepare(draw.order for draw in new), urgency)
-        self._begun.update(new)
+    async def _begin(self, flight: Flight, draws: Iterable[Draw], urgency: Urgency, *, patient: bool = False) -> None:
+        """Start those that were not, one engine call for each distinct order.
+
+        Raises TimeoutError at the deadline, unless it is `patient`.
+        """
+        by_order: dict[Order, list[Draw]] = defaultdict(list)
+        for draw in draws:
+            if draw not in self._begun:
+                by_order[draw.order].append(draw)
+        for order, alike in by_order.items():
+            flight.start(alike, await self._prompter.prepare(order, patient=patient), urgency)
+            self._begun.update(alike)
+            if self._course.per_reading > 1:
+                # Blocks are dealt anew in every round.
+                self._prompter.forget(order)
 
     def _replanned(self, active: Sequence[int], since: int) -> Course:
         return course(active, self._request.k, self._prompter.seed, self.list_size, since=since, first=self.begun)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from grm_server.engine.base import Prepared
 from grm_server.errors import PromptTooLong
 from grm_server.grm.plan import Course, course, request_seed
-from grm_server.grm.prompts import JudgeTemplate, defused, write_script
+from grm_server.grm.prompts import Defused, JudgeTemplate, defused, write_script
 from grm_server.grm.types import Order, Strict
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.types import ScoreRequest
@@ -23,26 +23,30 @@ class Prompter:
         self._permit = permit
         self.task = defused(request.task)
         self.seed = request_seed(request.seed, request.task)
-        self._prepared: dict[Order, Prepared] = {}
+        self._prepared: dict[Order, Prepared | PromptTooLong] = {}
 
-    async def prepare(self, orders: Iterable[Order]) -> Mapping[Order, Prepared]:
-        """The prompts of these orders. Raises PromptTooLong."""
-        wanted = list(dict.fromkeys(orders))
-        for order in wanted:
-            if order not in self._prepared:
-                script = write_script(
-                    self._template, self.task, order, self._request.max_critique_tokens, self._request.reading
-                )
-                self._prepared[order] = self._permit.prepare(script)
-                await asyncio.sleep(0)
-        return {order: self._prepared[order] for order in wanted}
+    async def prepare(self, order: Order, *, patient: bool = False) -> Prepared:
+        """The prompt of this order. Raises PromptTooLong; and TimeoutError when the request's deadline has come, unless
+        it is `patient`."""
+        if order not in self._prepared:
+            if not patient and self._permit.left_s <= 0:
+                raise TimeoutError
+            self._prepared[order] = await self._tokenised(self.task, order)
+        prepared = self._prepared[order]
+        if isinstance(prepared, PromptTooLong):
+            raise prepared
+        return prepared
+
+    def forget(self, order: Order) -> None:
+        """It does not come again: the tokens of a long prompt take megabytes."""
+        del self._prepared[order]
 
     async def fitting_course(self) -> tuple[Course, int]:
         """The plan in whole lists if they fit `list_size` and the model's context, else in blocks that do; and the size
         of list that fits.
 
-        Raises PromptTooLong before anything is generated; Of blocks only the longest that could come is tried: the
-        responses with the most tokens, together.
+        Raises PromptTooLong, and TimeoutError at the deadline, before anything is generated. Of blocks only the longest
+        that could come is tried: the responses with the most tokens, together.
         """
         request, n = self._request, len(self._request.task.responses)
         strict = isinstance(request.stop, Strict)
@@ -53,7 +57,8 @@ class Prompter:
             if size < n and not longest:
                 longest = await self._longest_first()
             try:
-                await self.prepare([tuple(longest[:size])] if size < n else [draw.order for draw in planned.draws])
+                for order in [tuple(longest[:size])] if size < n else dict.fromkeys(d.order for d in planned.draws):
+                    await self.prepare(order)
                 return planned, size
             except PromptTooLong as error:
                 if size <= 2 or strict:
@@ -70,19 +75,37 @@ class Prompter:
 
     async def _fits(self, order: Order) -> bool:
         try:
-            await self.prepare([order])
+            await self.prepare(order)
         except PromptTooLong:
             return False
         return True
 
     async def _longest_first(self) -> list[int]:
-        """Response indices by their tokens."""
-        tokens = [await self._tokens((i,)) for i in range(len(self._request.task.responses))]
+        """Response indices by their tokens. Raises PromptTooLong where not even an empty response would fit."""
+        tokens: list[int] = []
+        query_fits = False
+        for i in range(len(self._request.task.responses)):
+            try:
+                tokens.append(len((await self.prepare((i,))).token_ids[0]))
+            except PromptTooLong as error:
+                if not query_fits:
+                    await self._check_query()
+                    query_fits = True
+                tokens.append(error.details["prompt_tokens"])
         return sorted(range(len(tokens)), key=lambda i: -tokens[i])
 
-    async def _tokens(self, order: Order) -> int:
-        """Of its prompt, or so many that it does not fit."""
+    async def _check_query(self) -> None:
+        empty = await self._tokenised(defused(replace(self._request.task, responses=("",), hint=None)), (0,))
+        if isinstance(empty, PromptTooLong):
+            empty.oversized = range(len(self._request.task.responses))
+            raise empty
+
+    async def _tokenised(self, task: Defused, order: Order) -> Prepared | PromptTooLong:
+        """A refusal is an answer too: to find it again would take as long."""
+        request = self._request
+        script = write_script(self._template, task, order, request.max_critique_tokens, request.reading)
+        await asyncio.sleep(0)
         try:
-            return len((await self.prepare([order]))[order].token_ids[0])
+            return self._permit.prepare(script)
         except PromptTooLong as error:
-            return int(error.details["prompt_tokens"])
+            return error

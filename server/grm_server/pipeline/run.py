@@ -62,6 +62,8 @@ class Run:
         self.evidence: Evidence
         self._values: Floats
         self._kept: Bools
+        self._aggregate: Aggregate
+        """How the ballots were read."""
         self._verdict: Verdict | None = None
         self._first_wave: Floats | None = None
 
@@ -109,6 +111,7 @@ class Run:
         self._verdict = None
         request, drawing, finished, aggregate = self._request, self._drawing, self._drawing.finished(), self.aggregate
         reach = self._read_ballots([drawing.outcomes[draw] for draw in finished], aggregate)
+        self._aggregate = aggregate
         if self._first_wave is None and not drawing.late:
             self._first_wave = self._values
         orders = [draw.order for draw in finished]
@@ -186,8 +189,9 @@ class Run:
             k_used=self.k_used,
             list_size=self.list_size,
             # Of one that lost its meta RM on the way it is of two kinds.
-            first_wave=self._first_wave if self.aggregate == self._request.aggregate else None,
-            aggregate=self.aggregate,
+            first_wave=self._first_wave if self._aggregate == self._request.aggregate else None,
+            # The meta RM may have failed since.
+            aggregate=self._aggregate,
             kept=tuple(map(bool, self._kept)),
             ratings=() if self._rater is None else tuple(self._rater.ratings),
             dropped=self._drawing.dropped,

@@ -169,10 +169,14 @@ class Admission:
         held.begun += count
         self._running += count
 
-    def finish(self, held: Held, outcome: Outcome, began_s: float) -> None:
+    def finish(self, held: Held, outcome: Outcome) -> None:
         """The engine has written one."""
-        tokens = outcome.prompt_tokens if isinstance(outcome, Sample) else 0
-        self._forecast.finished(held.cost, tokens, began_s, time.monotonic())
+        now_s = time.monotonic()
+        if isinstance(outcome, Sample):
+            # By the engine's clock: a sample that waited for a restart says nothing of how long samples take.
+            seconds = outcome.finished_s - outcome.started_s
+            self._forecast.written(held.cost, outcome.prompt_tokens, seconds)
+        self._forecast.finished(now_s)
         self.forget(1)
 
     def forget(self, count: int) -> None:
@@ -226,6 +230,8 @@ class Admission:
         coming = sum(
             max(0.0, self._forecast.samples(held.request, held.cost) - held.begun - held.promised)
             for held in self._given
+            # One that is late begins nothing, though a stream whose reader is slow may be there for long.
+            if held.left_s > 0
         )
         return self._forecast.drain_s(ahead + self._load + coming - self._capacity, time.monotonic())
 

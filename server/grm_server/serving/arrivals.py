@@ -25,11 +25,17 @@ class Slot:
 class Arrival:
     """One response, how it is to be judged, and how long it may wait for others."""
 
+    tenant: str
+    """Whose it is."""
     key: str
     """Those with the same key are judged together: it says prompt, options, and the trainer's group if it has one."""
     response: str
+    prompt_letters: int
+    """Of what all of its group share."""
     ask: Callable[[tuple[str, ...]], ScoreRequest]
     """The request that judges these responses."""
+    charge: Callable[[int], None]
+    """Takes so many samples from what the tenant may use up."""
     task: str
     n: int | None
     most: int

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 from grm_server.grm.types import Role
 
@@ -28,6 +29,10 @@ ROLES: dict[str, Role] = {
     "[/INST]": "assistant",
 }
 """Whatever else speaks to the model speaks as a user: user, human, tool, [INST], <</SYS>>."""
+
+
+MAX_TURNS = 4096
+"""A text of four megabytes has room for a quarter of a million headers, each of which would be a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ class Turn:
 
 def turns_of(text: str) -> list[Turn]:
     """The turns in the text's own format, which is that of the first header in it: later ones may be anybody's words.
-    None in text of no known format."""
+    None in text of no known format, or with more turns than a conversation has."""
     found = [
         (first.start(), rank, form)
         for rank, form in enumerate(_FORMATS)
@@ -95,7 +100,9 @@ def turns_of(text: str) -> list[Turn]:
     ]
     if not found:
         return []
-    headers = list(min(found, key=lambda one: one[:2])[2].header.finditer(text))
+    headers = list(islice(min(found, key=lambda one: one[:2])[2].header.finditer(text), MAX_TURNS + 1))
+    if len(headers) > MAX_TURNS:
+        return []
     ends = [header.start() for header in headers[1:]] + [len(text)]
     turns = [
         Turn(_role(header), text[header.end() : end], header.end()) for header, end in zip(headers, ends, strict=True)

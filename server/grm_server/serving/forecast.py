@@ -45,12 +45,14 @@ class Forecast:
         """From now on none waits."""
         self._rate.idle(now_s)
 
-    def finished(self, cost: Cost, prompt_tokens: int, began_s: float, now_s: float) -> None:
-        """A sample of a request with this cost was finished. prompt_tokens: 0 where it failed."""
+    def finished(self, now_s: float) -> None:
+        """The engine is done with a sample."""
         self._rate.finished(now_s)
-        self._sample_s.observe(now_s - began_s)
-        if prompt_tokens:
-            self._tokens_per_letter.observe(prompt_tokens * cost.prompts / cost.letters)
+
+    def written(self, cost: Cost, prompt_tokens: int, seconds: float) -> None:
+        """It has written a sample of a request with this cost, in so many seconds."""
+        self._sample_s.observe(seconds)
+        self._tokens_per_letter.observe(prompt_tokens * cost.prompts / cost.letters)
 
     def answered(self, rule: StopRule, share: float, seconds: float) -> None:
         """A request with this rule had its answer so many seconds after its permit, by a share of its samples."""

@@ -8,9 +8,9 @@ There is no barrier: a group that does not fill closes all the same (`gathering.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from grm_server.errors import PromptTooLong, SlotConflict, Superseded
 from grm_server.pipeline.types import ScoreRequest
@@ -18,27 +18,12 @@ from grm_server.serving.arrivals import Arrival, Share, Slot
 from grm_server.serving.gathering import Close, Gathering, closing, digest, gather_s, judged_order, left_s, usual_s
 from grm_server.serving.judgements import Judged
 from grm_server.serving.kept import Kept
+from grm_server.serving.open_groups import Group, OpenGroups
 from grm_server.telemetry.metrics import Metrics
 
 
-@dataclass(eq=False, slots=True)
-class _Group:
-    first: Arrival
-    opened_s: float
-    last_s: float
-    gather_s: float
-    answer: asyncio.Future[dict[str, Share | PromptTooLong]]
-    n: int | None = None
-    seats: dict[object, tuple[str, float]] = field(default_factory=dict)
-    """A slot, or something unique -> response, arrived_s."""
-    responses: Counter[str] = field(default_factory=Counter)
-    waiters: int = 0
-    """Callers that are still there."""
-    timer: asyncio.TimerHandle | None = None
-
-
 class Grouping:
-    """The groups of one server. All state is bounded: by `max_waiting`, `max_judged` and time."""
+    """The groups of one server. All state is bounded: by `max_waiting`, `max_letters`, `max_judged` and time."""
 
     def __init__(
         self,
@@ -46,19 +31,20 @@ class Grouping:
         metrics: Metrics,
         *,
         max_waiting: int,
+        max_letters: int,
         max_judged: int,
         ttl_s: float,
     ) -> None:
         self._judge = judge
         self._metrics = metrics
         self._max_waiting = max_waiting
-        self._open: dict[str, _Group] = {}
-        """By key, the one that waits the longest first."""
-        self._waiting = 0
-        """Seats in open groups."""
-        self._judging: dict[bytes, _Group] = {}
+        self._open = OpenGroups(max_waiting, max_letters)
+        self._judging: dict[bytes, Group] = {}
         """By `_mark` of each response."""
-        self._running: dict[_Group, asyncio.Task[None]] = {}
+        self._running: dict[Group, asyncio.Task[None]] = {}
+        """Those that are judged and count."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        """All that are judged, also the abandoned ones that are being aborted."""
         self._known: Kept[bytes, Share] = Kept(max_judged, ttl_s)
         self._slots: Kept[Slot, bytes] = Kept(max_judged, ttl_s)
         self._attempts: Kept[tuple[str, str], int] = Kept(max_judged, ttl_s)
@@ -95,18 +81,18 @@ class Grouping:
     def drain(self) -> None:
         """Judge what there is, and from now on what comes as it comes."""
         self._draining = True
-        for group in list(self._open.values()):
+        for group in self._open:
             self._close(group, Close.DRAIN)
 
     async def close(self) -> None:
         """Abort what is being judged."""
-        for group in list(self._open.values()):
+        for group in self._open:
             self._drop(group)
             group.answer.cancel()
-        for task in self._running.values():
+        for task in self._tasks:
             task.cancel()
-        if self._running:
-            await asyncio.wait(list(self._running.values()))
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _claim(self, slot: Slot, mark: bytes) -> None:
         """A slot holds one response, and the latest attempt retires the earlier ones."""
@@ -122,7 +108,7 @@ class Grouping:
         self._slots.put(slot, mark)
 
     def _retire(self, newer: Slot) -> None:
-        for group in list(self._open.values()):
+        for group in self._open:
             slot = group.first.slot
             if slot is None or (slot.tenant, slot.group) != (newer.tenant, newer.group):
                 continue
@@ -130,31 +116,29 @@ class Grouping:
                 self._drop(group)
                 _fail(group, Superseded("this group was replaced by a later attempt"))
 
-    def _seated(self, arrival: Arrival, seat: object) -> _Group:
+    def _seated(self, arrival: Arrival, seat: object) -> Group:
         now_s = asyncio.get_running_loop().time()
         group = self._open.get(arrival.key)
         if group is None:
             waits_s = gather_s(arrival.window_s, arrival.timeout_s, usual_s(self._took_s))
             answer: asyncio.Future[dict[str, Share | PromptTooLong]] = asyncio.get_running_loop().create_future()
-            group = self._open[arrival.key] = _Group(arrival, now_s, now_s, waits_s, answer)
+            group = Group(arrival, now_s, now_s, waits_s, answer)
+            self._open.add(group)
             self._metrics.open_groups.inc()
         if seat not in group.seats:
             if arrival.response in group.responses:
                 self._metrics.shared.labels("duplicate").inc()
-            group.seats[seat] = (arrival.response, now_s)
-            group.responses[arrival.response] += 1
-            group.last_s = now_s
+            self._open.seat(group, seat, arrival.response, now_s)
             group.n = arrival.n if arrival.n is not None else group.n
-            self._waiting += 1
         if self._draining:
             self._close(group, Close.DRAIN)
             return group
         self._settle(group)
-        if self._waiting > self._max_waiting:
-            self._close(next(iter(self._open.values())), Close.PRESSURE)
+        while (one_too_many := self._open.too_many()) is not None:
+            self._close(one_too_many, Close.PRESSURE)
         return group
 
-    def _settle(self, group: _Group) -> None:
+    def _settle(self, group: Group) -> None:
         """Close the group now, or see to it that it closes in time."""
         loop = asyncio.get_running_loop()
         if group.timer is not None:
@@ -176,26 +160,21 @@ class Grouping:
         else:
             group.timer = loop.call_at(at_s, self._close, group, reason)
 
-    def _leave(self, group: _Group, seat: object) -> None:
+    def _leave(self, group: Group, seat: object) -> None:
         """A caller who left an open group is not one of it: a retry comes after its connection was closed. A slot is
         kept; its response is that of any retry."""
         if self._open.get(group.first.key) is not group or isinstance(seat, Slot) or seat not in group.seats:
             return
-        response, _ = group.seats.pop(seat)
-        group.responses -= Counter([response])
-        self._waiting -= 1
+        self._open.unseat(group, seat)
         if not group.seats:
             self._drop(group)
 
-    def _drop(self, group: _Group) -> None:
+    def _drop(self, group: Group) -> None:
         """The group is not open any more."""
-        if group.timer is not None:
-            group.timer.cancel()
-        del self._open[group.first.key]
-        self._waiting -= len(group.seats)
+        self._open.remove(group)
         self._metrics.open_groups.dec()
 
-    def _close(self, group: _Group, reason: Close) -> None:
+    def _close(self, group: Group, reason: Close) -> None:
         self._drop(group)
         now_s = asyncio.get_running_loop().time()
         self._metrics.group_size.labels(reason.value).observe(len(group.seats))
@@ -204,18 +183,27 @@ class Grouping:
         if len(self._running) >= self._max_waiting:
             abandoned = next((running for running in self._running if not running.waiters), None)
             if abandoned is not None:
-                self._forget(abandoned)
-                self._running[abandoned].cancel()
+                self._abandon(abandoned)
         responses = judged_order(group.responses)
         self._judging.update({_mark(group.first.key, response): group for response in responses})
-        self._running[group] = asyncio.ensure_future(self._judged(group, responses, reason))
+        task = self._running[group] = asyncio.ensure_future(self._judged(group, responses, reason))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _judged(self, group: _Group, responses: tuple[str, ...], reason: Close) -> None:
+    def _abandon(self, group: Group) -> None:
+        """Here and not when its task ends: one that is cancelled before it began does nothing in its end."""
+        self._forget(group)
+        self._running.pop(group).cancel()
+        group.answer.cancel()
+
+    async def _judged(self, group: Group, responses: tuple[str, ...], reason: Close) -> None:
         """Judge a group to its end, also when all have left: their retries will ask for it."""
         loop, first = asyncio.get_running_loop(), group.first
         began_s = loop.time()
         try:
-            shares, oversized = await self._fitting(group, responses, reason)
+            request = self._request(group, responses)
+            first.charge(request.samples)
+            shares, oversized = await self._fitting(group, request, reason)
             self._took_s.append(loop.time() - began_s)
             for response, share in shares.items():
                 self._known.put(_mark(first.key, response), share)
@@ -226,23 +214,25 @@ class Grouping:
             # Only what a shutdown or a lack of room aborted has no answer.
             group.answer.cancel()
             self._forget(group)
-            del self._running[group]
+            self._running.pop(group, None)
 
     async def _fitting(
-        self, group: _Group, responses: tuple[str, ...], reason: Close
+        self, group: Group, request: ScoreRequest, reason: Close
     ) -> tuple[dict[str, Share], dict[str, PromptTooLong]]:
         """Judge those that fit the model's context: one that runs on must not cost the others their rewards."""
+        responses = request.task.responses
         try:
-            judged = await self._judge(self._request(group, responses), group.first.task)
+            judged = await self._judge(request, group.first.task)
             return _shares(judged, responses, reason, len(group.seats)), {}
         except PromptTooLong as error:
             oversized = {responses[i]: error for i in error.oversized}
             if not oversized or len(oversized) == len(responses):
                 raise
-        shares, more = await self._fitting(group, tuple(r for r in responses if r not in oversized), reason)
+        rest = self._request(group, tuple(response for response in responses if response not in oversized))
+        shares, more = await self._fitting(group, rest, reason)
         return shares, oversized | more
 
-    def _request(self, group: _Group, responses: tuple[str, ...]) -> ScoreRequest:
+    def _request(self, group: Group, responses: tuple[str, ...]) -> ScoreRequest:
         """Due in time for the caller who has waited the longest."""
         request, timeout_s = group.first.ask(responses), group.first.timeout_s
         if timeout_s is None:
@@ -250,7 +240,7 @@ class Grouping:
         waited_s = asyncio.get_running_loop().time() - group.opened_s
         return replace(request, deadline_s=min(request.deadline_s, left_s(timeout_s, waited_s)))
 
-    def _forget(self, group: _Group) -> None:
+    def _forget(self, group: Group) -> None:
         """Whoever comes from now on does not share what is being judged."""
         for mark in [_mark(group.first.key, response) for response in group.responses]:
             if self._judging.get(mark) is group:
@@ -261,7 +251,7 @@ def _mark(key: str, response: str) -> bytes:
     return digest(key, response)
 
 
-def _fail(group: _Group, error: Exception) -> None:
+def _fail(group: Group, error: Exception) -> None:
     group.answer.set_exception(error)
     # Nobody may be there to hear of it.
     group.answer.exception()

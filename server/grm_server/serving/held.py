@@ -60,7 +60,7 @@ class Held:
     async def sample(
         self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
     ) -> AsyncGenerator[tuple[int, Outcome]]:
-        counted, left, began_s = urgency is not Urgency.AUDIT, len(seeds), time.monotonic()
+        counted, left = urgency is not Urgency.AUDIT, len(seeds)
         if counted:
             self._admission.begin(self, left)
         try:
@@ -68,7 +68,7 @@ class Held:
                 async for place, outcome in written:
                     left -= 1
                     if counted:
-                        self._admission.finish(self, outcome, began_s)
+                        self._admission.finish(self, outcome)
                     yield place, outcome
         finally:
             # Of those that were aborted the engine has been told by now.

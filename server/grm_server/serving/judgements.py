@@ -22,6 +22,9 @@ from grm_server.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from grm_server.telemetry.tracing import Tracing
 
+SAMPLE_BYTES, SCORE_TOKEN_BYTES, MATRIX_BYTES = 1000, 3000, 32
+"""Of a sample without its texts; of one of its score tokens, with 20 log-probabilities; of a pair of responses."""
+
 
 def new_id() -> str:
     return f"rw-{secrets.token_hex(8)}"
@@ -135,8 +138,16 @@ def note(judged: Judged) -> None:
 
 
 def letters(judged: Judged) -> int:
-    """What it takes of room."""
-    task = judged.request.task
+    """What it takes of room. What is no text counts as so many letters as it has bytes, about."""
+    task, n = judged.request.task, len(judged.request.task.responses)
     asked = sum(len(message.content) for message in task.query) + sum(map(len, task.responses))
-    # A sample without text takes room too.
-    return asked + sum(1000 + sum(map(len, sample.texts.values())) for sample in judged.judgement.samples)
+    asked += len(task.reference or "") + len(task.principles or "")
+    samples = judged.judgement.samples
+    return (
+        asked
+        + MATRIX_BYTES * n * n
+        + sum(
+            SAMPLE_BYTES + SCORE_TOKEN_BYTES * len(sample.score_tokens) + sum(map(len, sample.texts.values()))
+            for sample in samples
+        )
+    )

@@ -29,7 +29,8 @@ class RestartPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """For how long an engine that has work to do has shown no step.
+    """For how long an engine that had work to do has shown no step. It goes on where there was none in between: callers
+    of a hung engine give up and leave it with nothing to do, and come again.
 
     Counted in looks at it, not on a clock: where this process was stopped itself, or its machine slept, the engine has
     had no time either.
@@ -40,6 +41,6 @@ class Silence:
 
     def after(self, look_s: float, *, busy: bool, steps: int) -> Silence:
         """One more look, `look_s` seconds after the last."""
-        if not busy or steps != self.steps:
+        if steps != self.steps:
             return Silence(steps)
-        return Silence(steps, self.for_s + look_s)
+        return Silence(steps, self.for_s + look_s) if busy else self

@@ -16,7 +16,10 @@ class GroupingSettings(Section):
     window_s: float = Field(30.0, gt=0)
     """So long the first of a group waits for the others at most; less where its trainer's timeout is near."""
     max_waiting: int = Field(4096, ge=1)
-    """Responses that may wait in open groups. With one more, the group that waits the longest is judged."""
+    """Responses that may wait in open groups. With one more a group is judged as it is: the one that waits the longest,
+    of the API key that has the most waiting."""
+    max_waiting_mib: int = Field(256, ge=1)
+    """Letters that they and their prompts may have, in units of 2**20; likewise."""
     ttl_s: float = Field(1800, gt=0)
     """So long a reward is remembered, so that a retry gets it."""
     max_judged: int = Field(65536, ge=1)

@@ -1,5 +1,6 @@
 """What a JSON text would cost is told from its bytes, and never wrongly: against the real parser."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -80,3 +81,10 @@ def test_what_would_be_dear(body: bytes, complaint: str) -> None:
 def test_long_texts_full_of_brackets_are_cheap_and_fine() -> None:
     body = json.dumps({"query": "Q", "responses": ['def f(): return {"a": [1, [2, [3]]]} ' * 25_000] * 4}).encode()
     check_shape(body, max_items=20_000, max_depth=64)
+
+
+@pytest.mark.parametrize("body", [b'["' + b'\\"' * MIB, b'["' + b"\\" * MIB + b'"', b"[" * 65 + b'"' + b'\\"' * MIB])
+def test_a_text_that_does_not_end_costs_linear_time(body: bytes) -> None:
+    """It would take hours otherwise, in which nobody else is served."""
+    with contextlib.suppress(InvalidBody):
+        check_shape(body, max_items=20_000, max_depth=64)

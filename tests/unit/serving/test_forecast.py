@@ -132,12 +132,12 @@ class TestForecast:
 
     def test_assumes_the_best_before_a_full_turn_was_seen(self) -> None:
         forecast = Forecast(8)
-        forecast.finished(COST, 500, 0.0, 2.0)
+        forecast.written(COST, 500, 2.0)
         assert forecast.per_s(2.0) == pytest.approx(4.0)
         assert forecast.drain_s(40, 2.0) == pytest.approx(10.0)
         forecast.busy(2.0)
         for number in range(1, 9):
-            forecast.finished(COST, 500, 2.0, 2.0 + number)
+            forecast.finished(2.0 + number)
         assert forecast.per_s(10.0) == pytest.approx(1.0)
 
     def test_a_request_that_stops_early_counts_for_what_it_will_use(self) -> None:
@@ -149,15 +149,14 @@ class TestForecast:
 
     def test_letters_become_tokens_as_they_did(self) -> None:
         forecast = Forecast(8)
-        forecast.finished(COST, 0, 0.0, 1.0)
         assert forecast.tokens(1000) == round(1000 * TOKENS_PER_LETTER)
         # Two prompts of 1000 letters each.
-        forecast.finished(COST, 800, 0.0, 1.0)
+        forecast.written(COST, 800, 1.0)
         assert forecast.tokens(1000) == 800
 
     def test_the_usual_time_must_be_left_or_half_of_a_short_deadline(self) -> None:
         forecast = Forecast(8)
-        forecast.finished(COST, 500, 0.0, 1.0)
+        forecast.written(COST, 500, 1.0)
         for _ in range(50):
             forecast.answered(Fixed(), 1.0, 10.0)
         assert forecast.judging_s(asked(deadline_s=60)) == pytest.approx(10, rel=0.05)
@@ -167,7 +166,7 @@ class TestForecast:
 
     def test_turns_that_come_late_are_expected_late(self) -> None:
         forecast = Forecast(8)
-        forecast.finished(COST, 500, 0.0, 1.0)
+        forecast.written(COST, 500, 1.0)
         assert forecast.turn_s(10.0) == 10.0
         for number in range(50):
             forecast.turned(10.0, 12.0 + number % 3)

@@ -31,7 +31,9 @@ def test_engines_that_die_young_add_up_and_one_that_settled_clears_the_count() -
         ([(True, 7)] * 4, 3),
         ([(False, 7)] * 4, 0),
         ([(True, 7), (True, 8), (True, 9), (True, 10)], 0),
-        ([(True, 7), (True, 7), (False, 7), (True, 7)], 1),
+        # Callers of a hung engine give up, and others come.
+        ([(True, 7), (True, 7), (False, 7), (True, 7)], 2),
+        ([(True, 7), (True, 7), (False, 8), (True, 8)], 1),
         ([(True, 7), (True, 7), (True, 8), (True, 8), (True, 8)], 2),
         ([(False, 7)] * 100 + [(True, 7)], 1),
     ],

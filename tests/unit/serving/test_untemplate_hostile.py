@@ -123,3 +123,11 @@ def test_a_run_of_marks_costs_linear_time(unit: str) -> None:
     split(text, text[: len(text) // 2] + "x")
     split("x" + text, text)
     assert time.process_time() - started < 5
+
+
+def test_more_turns_than_a_conversation_has_are_text() -> None:
+    few, many = "<|im_start|>user\nx" * 4000, "<|im_start|>user\nx" * 5000
+    assert len(untemplate(few)) == 4000
+    [message] = untemplate(many)
+    assert message.content == many
+    assert part(many) is None

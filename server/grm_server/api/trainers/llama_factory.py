@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
+from grm_server.api.aside import aside
 from grm_server.api.schemas import FirstError, Text
 from grm_server.api.service import ERRORS, ServiceDep
 from grm_server.api.trainers.options import OptionsDep
@@ -41,7 +42,8 @@ async def evaluation(request: Request, body: Evaluation, options: OptionsDep, se
     """The rewards of `reward_model_type: api`, one for each text."""
     chosen = service.trainers.llama_factory
     trainer = Trainer("llama_factory", chosen.reward_scale, chosen.failure, chosen.timeout_s, whole_groups=True)
-    judged = await rewards(request, service, trainer, options, [from_one_text(text) for text in body.messages])
+    singles = await aside(sum(map(len, body.messages)), lambda: [from_one_text(text) for text in body.messages])
+    judged = await rewards(request, service, trainer, options, singles)
     # By its policy a reward of this trainer is never None.
     scores = [reward.value or 0.0 for reward in judged]
     return Evaluated(id=f"scoreval-{secrets.token_hex(8)}", model=service.sampler.model, scores=scores)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
+from grm_server.api.aside import aside
 from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.api.service import ERRORS, ServiceDep
 from grm_server.api.trainers.options import Options, OptionsDep
@@ -51,7 +52,8 @@ async def get_reward(request: Request, body: OpenRLHFCall, options: OptionsDep, 
             raise InvalidRequest(f"query has {len(body.query)} items and {name} {len(values)}", param=name)
     chosen = service.trainers.openrlhf
     trainer = Trainer("openrlhf", chosen.reward_scale, chosen.failure, chosen.timeout_s)
-    singles = [_single(body, at, options) for at in range(len(body.query))]
+    letters = sum(map(len, body.query)) + sum(map(len, body.prompts))
+    singles = await aside(letters, lambda: [_single(body, at, options) for at in range(len(body.query))])
     judged = await rewards(request, service, trainer, options, singles)
     return OpenRLHFRewards(
         # By its policy a reward of this trainer is never None.

@@ -20,7 +20,7 @@ from grm_server.api.service import Service
 from grm_server.api.trainers.grouped import in_order
 from grm_server.api.trainers.options import Options, rewards_body
 from grm_server.api.trainers.scale import middle, scaled
-from grm_server.errors import GRMError, SlotConflict, Superseded
+from grm_server.errors import GRMError, LimitExceeded, SlotConflict, Superseded
 from grm_server.grm.types import Message
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.serving.arrivals import Arrival, Share, Slot
@@ -117,20 +117,24 @@ def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Option
         principles=single.principles,
     )
     with counted_errors(service.metrics):
+        _check_waits(options, policy.limit_deadline_s)
         alone = to_score_request(body, policy, caller.name)
         caller.check_samples()
     attempt = "" if single.slot is None else str(single.slot.attempt)
 
     def ask(responses: tuple[str, ...]) -> ScoreRequest:
         asked = to_score_request(body.model_copy(update={"responses": list(responses)}), policy, caller.name)
-        caller.take_samples(asked.samples)
         # A trainer that gets a number whatever happens is better off with a late one than with one that says nothing.
         return replace(asked, patient=trainer.failure != "error")
 
+    shared = body.model_dump_json(exclude={"responses", "priority"})
     return Arrival(
-        key=digest(caller.name, single.group, attempt, body.model_dump_json(exclude={"responses", "priority"})).hex(),
+        tenant=caller.name,
+        key=digest(caller.name, single.group, attempt, shared).hex(),
         response=single.response,
+        prompt_letters=len(shared),
         ask=ask,
+        charge=caller.take_samples,
         task=options.task,
         n=gathering.n if options.n is None else options.n,
         most=max(1, min(policy.limit_responses, alone.list_size * (policy.limit_samples // alone.k))),
@@ -139,6 +143,13 @@ def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Option
         timeout_s=trainer.timeout_s,
         slot=None if single.slot is None else replace(single.slot, tenant=caller.name),
     )
+
+
+def _check_waits(options: Options, most_s: float) -> None:
+    """Raises LimitExceeded: what waits takes up memory."""
+    for name, value in (("idle_s", options.idle_s), ("window_s", options.window_s)):
+        if value is not None and value > most_s:
+            raise LimitExceeded(f"{name} is {value:g}, over the limit limits.max_deadline_s = {most_s:g}", param=name)
 
 
 async def _reward(service: Service, trainer: Trainer, options: Options, arrival: Arrival) -> Reward:

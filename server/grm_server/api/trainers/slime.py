@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from grm_server.api.aside import aside
 from grm_server.api.document import kept_at
 from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.api.service import ERRORS, SLOT_ERRORS, ServiceDep
-from grm_server.api.trainers.options import OptionsDep
+from grm_server.api.trainers.options import Options, OptionsDep
 from grm_server.api.trainers.single import Single, Trainer, as_reference, rewards
 from grm_server.api.trainers.turn import Turn, conversation
 from grm_server.serving.arrivals import Slot
@@ -67,9 +68,8 @@ async def reward(
     """The reward of `--rm-url`: a bare number."""
     chosen = service.trainers.slime
     trainer = Trainer("slime", chosen.reward_scale, chosen.failure, chosen.timeout_s)
-    messages = untemplate(body.prompt) if isinstance(body.prompt, str) else conversation(body.prompt)
-    slot = Slot(body.group, body.attempt, body.slot) if body.group and body.slot is not None else None
-    single = Single(messages, response(body.response), as_reference(body.label, options), group=body.group, slot=slot)
+    letters = len(body.response) + (len(body.prompt) if isinstance(body.prompt, str) else 0)
+    single = await aside(letters, lambda: _single(body, options))
     [judged] = await rewards(request, service, trainer, options, [single])
     if shape == "number":
         return judged.value
@@ -82,3 +82,9 @@ async def reward(
         se=0.0 if share is None else share.se,
         k_used=0 if share is None else share.k_used,
     )
+
+
+def _single(body: SlimeSample, options: Options) -> Single:
+    messages = untemplate(body.prompt) if isinstance(body.prompt, str) else conversation(body.prompt)
+    slot = Slot(body.group, body.attempt, body.slot) if body.group and body.slot is not None else None
+    return Single(messages, response(body.response), as_reference(body.label, options), group=body.group, slot=slot)
