@@ -30,7 +30,7 @@ class StartupError(RuntimeError):
 STARTUP_ERRORS = (SettingsError, StartupError)
 
 KEEP_ALIVE_S = 75
-"""Longer than callers keep an idle connection (httpx 5 s, nginx 60 s): if the server closed it first, it might do so
+"""Longer than httpx (5 s) and nginx (60 s) keep an idle connection: if the server closed it first, it might do so
 while a request comes. uvicorn's own is 5 s."""
 HANDED_BACK_S = 2.0
 """Answering what was given up takes no longer."""

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,9 @@ def start(*overrides: str) -> Iterator[Server]:
             os.killpg(process.pid, signal.SIGKILL)
             raise
         finally:
+            # An engine that outlived its server would keep the pipe open.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             if drain.is_alive():
                 drain.join()
             process.stdout.close()

@@ -148,14 +148,15 @@ def _bind_forked_cores_to(server: int) -> None:
 
     def end_with_server() -> None:
         # Not PR_SET_PDEATHSIG: that goes by the thread that forked, which ends when the engine is built.
-        alive = os.pidfd_open(server)
-        select.select([alive], [], [])
+        with suppress(ProcessLookupError):
+            end = select.poll()
+            end.register(os.pidfd_open(server), select.POLLIN)
+            end.poll()
         os.kill(os.getpid(), signal.SIGKILL)
 
     def after_fork() -> None:
         if os.getppid() != server:
             return
-        threading.Thread(target=end_with_server, name="grm-end-with-server", daemon=True).start()
         for name in os.listdir("/proc/self/fd"):
             with suppress(OSError):
                 if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
@@ -164,6 +165,7 @@ def _bind_forked_cores_to(server: int) -> None:
                         inherited.close()
                     else:
                         inherited.detach()
+        threading.Thread(target=end_with_server, name="grm-end-with-server", daemon=True).start()
 
     # Elsewhere vLLM does not fork.
     if sys.platform == "linux":

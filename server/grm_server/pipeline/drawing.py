@@ -94,20 +94,16 @@ class Drawing:
         urgency = Urgency.BEGUN if self._launched else Urgency.NEW
         self._launched += wave
         self._drawn += len(wave) // self._course.per_reading
-        try:
-            await self._begin(flight, wave, urgency)
-        except TimeoutError:
-            self.late = True
-            return
+        await self._begin(flight, wave, urgency)
         for outcome in [self.outcomes[draw] for draw in wave if draw in self.outcomes]:
             yield outcome
         ahead = self._course.wave(self._drawn, request.k) if certain else ()
         missing = {draw for draw in wave if draw not in self.outcomes}
         while missing:
             spare = self._spare
+            await self._begin(flight, ahead[:spare], Urgency.SPECULATIVE)
+            ahead = ahead[spare:]
             try:
-                await self._begin(flight, ahead[:spare], Urgency.SPECULATIVE)
-                ahead = ahead[spare:]
                 draw = await self._land(flight)
             except TimeoutError:
                 self.late = True
@@ -178,14 +174,19 @@ class Drawing:
     async def _begin(self, flight: Flight, draws: Iterable[Draw], urgency: Urgency, *, patient: bool = False) -> None:
         """Start those that were not, one engine call for each distinct order.
 
-        Raises TimeoutError at the deadline, unless it is `patient`.
+        Once the deadline has come none is started, unless it is `patient`: whoever waits for them hears of it from the
+        flight, after what landed in time.
         """
         by_order: dict[Order, list[Draw]] = defaultdict(list)
         for draw in draws:
             if draw not in self._begun:
                 by_order[draw.order].append(draw)
         for order, alike in by_order.items():
-            flight.start(alike, await self._prompter.prepare(order, patient=patient), urgency)
+            try:
+                prepared = await self._prompter.prepare(order, patient=patient)
+            except TimeoutError:
+                return
+            flight.start(alike, prepared, urgency)
             self._begun.update(alike)
             if self._course.per_reading > 1:
                 # Blocks are dealt anew in every round.

@@ -19,7 +19,7 @@ class Permit(Protocol):
 
     @property
     def left_s(self) -> float:
-        """Seconds until its deadline."""
+        """Seconds until its samples must be in, for an answer by its deadline."""
 
     @property
     def running(self) -> int:

@@ -24,6 +24,7 @@ class Prompter:
         self.task = defused(request.task)
         self.seed = request_seed(request.seed, request.task)
         self._prepared: dict[Order, Prepared | PromptTooLong] = {}
+        self._longest: list[int] = []
 
     async def prepare(self, order: Order, *, patient: bool = False) -> Prepared:
         """The prompt of this order. Raises PromptTooLong; and TimeoutError when the request's deadline has come, unless
@@ -68,10 +69,15 @@ class Prompter:
 
     async def _oversized(self, size: int) -> list[int]:
         """The responses without which lists of `size` of the others fit, the longest ones; all, if none fits alone."""
-        fitting = await self._longest_first()
-        while fitting and not await self._fits(tuple(fitting[:size])):
-            fitting.pop(0)
-        return sorted(set(range(len(self._request.task.responses))).difference(fitting))
+        longest = await self._longest_first()
+        low, high = 0, len(longest)
+        while low < high:
+            middle = (low + high) // 2
+            if await self._fits(tuple(longest[middle : middle + size])):
+                high = middle
+            else:
+                low = middle + 1
+        return sorted(longest[:low])
 
     async def _fits(self, order: Order) -> bool:
         try:
@@ -82,6 +88,8 @@ class Prompter:
 
     async def _longest_first(self) -> list[int]:
         """Response indices by their tokens. Raises PromptTooLong where not even an empty response would fit."""
+        if self._longest:
+            return self._longest
         tokens: list[int] = []
         query_fits = False
         for i in range(len(self._request.task.responses)):
@@ -92,7 +100,9 @@ class Prompter:
                     await self._check_query()
                     query_fits = True
                 tokens.append(error.details["prompt_tokens"])
-        return sorted(range(len(tokens)), key=lambda i: -tokens[i])
+            self.forget((i,))
+        self._longest = sorted(range(len(tokens)), key=lambda i: -tokens[i])
+        return self._longest
 
     async def _check_query(self) -> None:
         empty = await self._tokenised(defused(replace(self._request.task, responses=("",), hint=None)), (0,))
@@ -108,4 +118,5 @@ class Prompter:
         try:
             return self._permit.prepare(script)
         except PromptTooLong as error:
-            return error
+            # Its frames hold the tokens.
+            return error.with_traceback(None)

@@ -68,7 +68,7 @@ class Run:
         self._first_wave: Floats | None = None
 
     async def plan(self) -> None:
-        """Raises PromptTooLong and MetaRMFailed before anything is generated."""
+        """Raises PromptTooLong, DeadlineExceeded and MetaRMFailed before anything is generated."""
         await self._drawing.plan()
         if self._rater is not None:
             self._rater.check()

@@ -33,7 +33,8 @@ async def score(
     guidance: needed where the request's aggregate is one of the meta RM's.
 
     Raises PromptTooLong (before anything is generated), EngineDead, MetaRMFailed, TooFewVotes when a response has fewer
-    than `min_votes` scores, and DeadlineExceeded when that is so at the deadline. Closing it aborts its samples.
+    than `min_votes` scores, and DeadlineExceeded when that is so at the deadline, or when it comes before anything is
+    generated. Closing it aborts its samples.
     """
     run = Run(request, template, permit, metrics, prior, guidance)
     try:

@@ -23,7 +23,7 @@ class Close(StrEnum):
     DEADLINE = "deadline"
     """The first one cannot wait any longer."""
     PRESSURE = "pressure"
-    """Too many wait, and this group waits the longest."""
+    """Too many wait, and of those of the tenant that has the most this group waits the longest."""
     DRAIN = "drain"
     """The server is about to end."""
 

@@ -229,6 +229,8 @@ class Grouping:
             if not oversized or len(oversized) == len(responses):
                 raise
         rest = self._request(group, tuple(response for response in responses if response not in oversized))
+        # It has had its turn, and gave it back unused.
+        rest = replace(rest, priority="high")
         shares, more = await self._fitting(group, rest, reason)
         return shares, oversized | more
 

@@ -50,7 +50,7 @@ Progress = Started | Trajectory | Failure | WaveEnd | Judged
 
 
 class Judgements:
-    """See the module. Texts are what takes room, so they are counted."""
+    """See the module."""
 
     def __init__(self, max_mib: int, ttl_s: float) -> None:
         self._kept: Kept[str, Judged] = Kept(max_mib * 2**20, ttl_s)

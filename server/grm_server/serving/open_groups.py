@@ -38,7 +38,7 @@ class OpenGroups:
         self._groups: dict[str, Group] = {}
         self._seats: Counter[str] = Counter()
         self._letters: Counter[str] = Counter()
-        """Of each tenant's prompts and responses."""
+        """Of each tenant's responses and their prompts."""
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -52,18 +52,17 @@ class OpenGroups:
 
     def add(self, group: Group) -> None:
         self._groups[group.first.key] = group
-        self._count(group.first.tenant, 0, group.first.prompt_letters)
 
     def seat(self, group: Group, seat: object, response: str, now_s: float) -> None:
         group.seats[seat] = (response, now_s)
         group.responses[response] += 1
         group.last_s = now_s
-        self._count(group.first.tenant, 1, len(response))
+        self._count(group, 1, len(response))
 
     def unseat(self, group: Group, seat: object) -> None:
         response, _ = group.seats.pop(seat)
         group.responses -= Counter([response])
-        self._count(group.first.tenant, -1, -len(response))
+        self._count(group, -1, -len(response))
 
     def remove(self, group: Group) -> None:
         """It is not open any more."""
@@ -71,7 +70,7 @@ class OpenGroups:
             group.timer.cancel()
         del self._groups[group.first.key]
         letters = sum(len(response) for response, _ in group.seats.values())
-        self._count(group.first.tenant, -len(group.seats), -letters - group.first.prompt_letters)
+        self._count(group, -len(group.seats), -letters)
 
     def too_many(self) -> Group | None:
         """The one to close where there is no room for all: the oldest of the tenant whose groups hold the most, since
@@ -84,7 +83,10 @@ class OpenGroups:
     def _share(self, tenant: str) -> float:
         return max(self._seats[tenant] / self._max_seats, self._letters[tenant] / self._max_letters)
 
-    def _count(self, tenant: str, seats: int, letters: int) -> None:
+    def _count(self, group: Group, seats: int, letters: int) -> None:
+        tenant = group.first.tenant
+        # Each caller holds the prompt, as it came.
+        letters += seats * group.first.prompt_letters
         for counter, change in ((self._seats, seats), (self._letters, letters)):
             counter[tenant] += change
             if not counter[tenant]:

@@ -39,7 +39,7 @@ class AdmissionSettings(Section):
 
 class CacheSettings(Section):
     max_mib: int = Field(0, ge=0)
-    """Text of judgements that is kept to answer identical requests from, MiB; the oldest go first. 0: none."""
+    """Judgements that are kept to answer identical requests from, MiB; the oldest go first. 0: none."""
     ttl_s: float = Field(3600, gt=0)
     """So long an identical request gets a judgement that was kept."""
 
@@ -54,8 +54,8 @@ class PrinciplesSettings(Section):
 class JudgementSettings(Section):
     ttl_s: float = Field(3600, gt=0)
     """So long `GET /v1/judgements/{id}` returns a judgement."""
-    max_mib: int = Field(64, ge=1)
-    """Text of judgements that is kept, MiB; the oldest go first."""
+    max_mib: int = Field(256, ge=1)
+    """Judgements that are kept, texts and log-probabilities of scores, MiB; the oldest go first."""
 
 
 class SupervisionSettings(Section):

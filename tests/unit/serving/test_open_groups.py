@@ -29,7 +29,7 @@ async def test_the_oldest_of_the_tenant_that_has_the_most() -> None:
 
 async def test_letters_count_too_and_are_given_back() -> None:
     groups = OpenGroups(max_seats=100, max_letters=1000)
-    many, long = group("a", "1"), group("b", "2", letters=500)
+    many, long = group("a", "1"), group("b", "2", letters=400)
     for one in (many, long):
         groups.add(one)
     for seat in range(10):

@@ -30,7 +30,7 @@ from grm_server.serving.judgements import counted_errors
 from grm_server.serving.quota import Caller
 from grm_server.serving.untemplate import part
 from grm_server.settings import RewardScale
-from grm_server.telemetry.context import note_judgement
+from grm_server.telemetry.context import note_error, note_judgement
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +164,7 @@ async def _reward(service: Service, trainer: Trainer, options: Options, arrival:
         if trainer.failure == "error":
             raise
         detail = error_detail(error) if isinstance(error, GRMError) else unexpected(error)
+        note_error(detail.code)
         logger.error("a response from %s was not judged (%s); it gets: %s", trainer.name, detail.code, trainer.failure)
         value = middle(scale) if trainer.failure == "neutral" else None
         return Reward(value, middle("unit"), None, detail)
