@@ -83,10 +83,9 @@ def test_long_texts_full_of_brackets_are_cheap_and_fine() -> None:
     check_shape(body, max_items=20_000, max_depth=64)
 
 
-@pytest.mark.parametrize(
-    "body", [b'["' + b'\\"' * MIB, b"[" * 65 + b'"' + b"\\" * MIB + b'"', b"[" * 65 + b'"' + b'\\"' * MIB]
-)
-def test_a_text_that_does_not_end_costs_linear_time(body: bytes) -> None:
+@pytest.mark.parametrize("start", [b'["', b"[" * 65 + b'"', b'["' + b'"' * 50_000])
+@pytest.mark.parametrize("rest", [b'\\"' * MIB, b"\\" * MIB + b'"', b"\\" * (MIB + 1)])
+def test_a_text_that_does_not_end_costs_linear_time(start: bytes, rest: bytes) -> None:
     """It would take hours otherwise, in which nobody else is served."""
     with contextlib.suppress(InvalidBody):
-        check_shape(body, max_items=20_000, max_depth=64)
+        check_shape(start + rest, max_items=20_000, max_depth=64)
