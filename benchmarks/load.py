@@ -42,6 +42,7 @@ from benchmarks.load_systems import BASELINES, OURS, Endpoint, closed, opened
 from benchmarks.servers import Running, grm_serve, vllm_serve
 from benchmarks.workloads import Prompts, Workload, choose, load_pool, parse_workloads
 from grm_server.engine.bundled import bundled_model
+from grm_server.grm.plan import reading_unit, wave_end
 from grm_server.settings import EngineSettings, Settings
 
 WARM_UP = Workload(2, 8, 500)
@@ -212,7 +213,9 @@ def _measure(endpoint: Endpoint, key: Key, plan: Plan, cells: Cells, args: argpa
         lengths = random.Random(key.round).sample(like[0]["lengths"], len(like[0]["lengths"]))
         ask = Ask(workload.k, 0.5, 0, tuple(lengths))
     if not key.load:
-        in_flight = max(1, args.in_flight // workload.k)
+        # Of a request that is judged in waves only the first is there at once.
+        wave = wave_end(0, workload.k, reading_unit(workload.n, 8)) if key.system == "decided" else workload.k
+        in_flight = max(1, args.in_flight // wave)
         return closed(endpoint, key.system, plan.items[workload], ask, in_flight, seed=key.round)
     like = cells.of("separate" if args.engine == "real" else "fixed", key.workload)
     if not like:
