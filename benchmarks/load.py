@@ -214,7 +214,11 @@ def _measure(endpoint: Endpoint, key: Key, plan: Plan, cells: Cells, args: argpa
         ask = Ask(workload.k, 0.5, 0, tuple(lengths))
     if not key.load:
         # Of a request that is judged in waves only the first is there at once.
-        wave = wave_end(0, workload.k, reading_unit(workload.n, 8)) if key.system == "decided" else workload.k
+        wave = (
+            wave_end(0, workload.k, reading_unit(workload.n, 8, exchangeable=False))
+            if key.system == "decided"
+            else workload.k
+        )
         in_flight = max(1, args.in_flight // wave)
         return closed(endpoint, key.system, plan.items[workload], ask, in_flight, seed=key.round)
     like = cells.of("separate" if args.engine == "real" else "fixed", key.workload)
