@@ -175,7 +175,7 @@ async def test_one_that_runs_on_does_not_cost_the_others_their_rewards(serve: Se
     assert good > bad
     assert cut == longer == 5.5
     assert [answer["extra_logs"]["grm_failed"] for answer in answers] == [[0.0], [1.0], [0.0], [1.0]]
-    assert seen['grm_failed_rewards_total{code="prompt_too_long",trainer="openrlhf"}'] == 2
+    assert seen['grm_failed_rewards_total{answer="neutral",trainer="openrlhf"}'] == 2
 
 
 async def test_a_policy_of_errors(serve: Serve) -> None:
