@@ -4,11 +4,10 @@ from typing import Any
 
 import httpx
 
-PAIR = {"query": "Why?", "responses": ["A.", "B."], "k": 4, "seed": 5, "return_samples": True}
+from tests.integration import judging
+
+PAIR = judging.PAIR | {"k": 4, "return_samples": True}
 
 
 async def post(client: httpx.AsyncClient, status: int = 200, **changes: Any) -> dict[str, Any]:
-    response = await client.post("/v1/rewards", json=PAIR | changes)
-    assert response.status_code == status, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
+    return await judging.post(client, status, **(PAIR | changes))

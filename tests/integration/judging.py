@@ -11,9 +11,9 @@ PAIR = {"query": "Why?", "responses": ["A.", "B."], "k": 16, "seed": 5}
 LONG = [f"Response number {i}." for i in range(20)]
 
 
-async def post(client: httpx.AsyncClient, **changes: Any) -> dict[str, Any]:
+async def post(client: httpx.AsyncClient, status: int = 200, **changes: Any) -> dict[str, Any]:
     response = await client.post("/v1/rewards", json=PAIR | changes)
-    assert response.status_code == 200, response.text
+    assert response.status_code == status, response.text
     answer: dict[str, Any] = response.json()
     return answer
 

@@ -90,11 +90,7 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant
     _limit(
         "max_critique_tokens", request.max_critique_tokens, policy.limit_critique_tokens, "limits.max_critique_tokens"
     )
-    if request.deadline_s > policy.limit_deadline_s:
-        raise LimitExceeded(
-            f"deadline_s is {request.deadline_s:g}, over the limit limits.max_deadline_s = {policy.limit_deadline_s:g}",
-            param="deadline_s",
-        )
+    check_seconds("deadline_s", request.deadline_s, policy)
     samples = request.samples
     if samples > policy.limit_samples:
         raise LimitExceeded(
@@ -141,6 +137,14 @@ def _stop_rule(body: schemas.RewardsRequest, policy: RequestPolicy) -> StopRule:
         "precision": Precision(policy.se),
     }
     return rules[policy.stop]
+
+
+def check_seconds(param: str, seconds: float, policy: RequestPolicy) -> None:
+    """Raises LimitExceeded for a wait beyond the longest deadline."""
+    if seconds > policy.limit_deadline_s:
+        raise LimitExceeded(
+            f"{param} is {seconds:g}, over the limit limits.max_deadline_s = {policy.limit_deadline_s:g}", param=param
+        )
 
 
 def _limit(param: str, value: int, limit: int, name: str) -> None:

@@ -52,6 +52,12 @@ class Task:
     hint: int | None = None
     """The label, told to the judge to collect training data: index of the best response, or of one response 0 or 1."""
 
+    @property
+    def shared_letters(self) -> int:
+        """Of all that is shown beside the responses."""
+        told = sum(len(message.content) for message in self.query)
+        return told + len(self.reference or "") + len(self.principles or "")
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:

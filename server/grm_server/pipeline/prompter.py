@@ -52,13 +52,12 @@ class Prompter:
         request, n = self._request, len(self._request.task.responses)
         strict = isinstance(request.stop, Strict)
         size = min(n, request.list_size)
-        longest: list[int] = []
         while True:
             planned = course(range(n), request.k, self.seed, size, exchangeable=strict)
-            if size < n and not longest:
-                longest = await self._longest_first()
+            blocks = size < n
+            orders = [tuple((await self._longest_first())[:size])] if blocks else [draw.order for draw in planned.draws]
             try:
-                for order in [tuple(longest[:size])] if size < n else dict.fromkeys(d.order for d in planned.draws):
+                for order in orders:
                     await self.prepare(order)
                 return planned, size
             except PromptTooLong as error:

@@ -171,12 +171,10 @@ class Admission:
 
     def finish(self, held: Held, outcome: Outcome) -> None:
         """The engine has written one."""
-        now_s = time.monotonic()
         if isinstance(outcome, Sample):
             # By the engine's clock: a sample that waited for a restart says nothing of how long samples take.
-            seconds = outcome.finished_s - outcome.started_s
-            self._forecast.written(held.cost, outcome.prompt_tokens, seconds)
-        self._forecast.finished(now_s)
+            self._forecast.written(held.cost, outcome.prompt_tokens, outcome.finished_s - outcome.started_s)
+        self._forecast.finished(time.monotonic())
         self.forget(1)
 
     def forget(self, count: int) -> None:

@@ -28,8 +28,7 @@ def cost_of(request: ScoreRequest, template_letters: int) -> Cost:
     """
     task, n = request.task, len(request.task.responses)
     blocks = request.samples // request.k
-    told = sum(len(message.content) for message in task.query)
-    told += template_letters + len(task.reference or "") + len(task.principles or "")
+    told = template_letters + task.shared_letters
     # As many orders as `plan.latin_squares` has; blocks are dealt anew in every round.
     rounds = request.k if blocks > 1 else min(request.k, 1 if n == 1 else n + n % 2 * n)
     unit = reading_unit(n, request.list_size, exchangeable=isinstance(request.stop, Strict))

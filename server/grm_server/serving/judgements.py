@@ -140,14 +140,8 @@ def note(judged: Judged) -> None:
 def letters(judged: Judged) -> int:
     """What it takes of room. What is no text counts as so many letters as it has bytes, about."""
     task, n = judged.request.task, len(judged.request.task.responses)
-    asked = sum(len(message.content) for message in task.query) + sum(map(len, task.responses))
-    asked += len(task.reference or "") + len(task.principles or "")
-    samples = judged.judgement.samples
-    return (
-        asked
-        + MATRIX_BYTES * n * n
-        + sum(
-            SAMPLE_BYTES + SCORE_TOKEN_BYTES * len(sample.score_tokens) + sum(map(len, sample.texts.values()))
-            for sample in samples
-        )
+    asked = task.shared_letters + sum(map(len, task.responses)) + MATRIX_BYTES * n * n
+    return asked + sum(
+        SAMPLE_BYTES + SCORE_TOKEN_BYTES * len(sample.score_tokens) + sum(map(len, sample.texts.values()))
+        for sample in judged.judgement.samples
     )

@@ -12,7 +12,7 @@ from typing import Literal
 from fastapi import Request
 
 from grm_server.api.charge import caller_of, policy_for
-from grm_server.api.convert import to_score_request
+from grm_server.api.convert import check_seconds, to_score_request
 from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.error_table import error_detail, unexpected
 from grm_server.api.schemas import ErrorDetail
@@ -20,7 +20,7 @@ from grm_server.api.service import Service
 from grm_server.api.trainers.grouped import in_order
 from grm_server.api.trainers.options import Options, rewards_body
 from grm_server.api.trainers.scale import middle, scaled
-from grm_server.errors import GRMError, LimitExceeded, SlotConflict, Superseded
+from grm_server.errors import GRMError, SlotConflict, Superseded
 from grm_server.grm.types import Message
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.serving.arrivals import Arrival, Share, Slot
@@ -117,7 +117,10 @@ def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Option
         principles=single.principles,
     )
     with counted_errors(service.metrics):
-        _check_waits(options, policy.limit_deadline_s)
+        # What waits takes up memory.
+        for name, value in (("idle_s", options.idle_s), ("window_s", options.window_s)):
+            if value is not None:
+                check_seconds(name, value, policy)
         alone = to_score_request(body, policy, caller.name)
         caller.check_samples()
     attempt = "" if single.slot is None else str(single.slot.attempt)
@@ -143,13 +146,6 @@ def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Option
         timeout_s=trainer.timeout_s,
         slot=None if single.slot is None else replace(single.slot, tenant=caller.name),
     )
-
-
-def _check_waits(options: Options, most_s: float) -> None:
-    """Raises LimitExceeded: what waits takes up memory."""
-    for name, value in (("idle_s", options.idle_s), ("window_s", options.window_s)):
-        if value is not None and value > most_s:
-            raise LimitExceeded(f"{name} is {value:g}, over the limit limits.max_deadline_s = {most_s:g}", param=name)
 
 
 async def _reward(service: Service, trainer: Trainer, options: Options, arrival: Arrival) -> Reward:
