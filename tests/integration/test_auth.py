@@ -71,6 +71,22 @@ async def test_what_needs_no_key(serve: Serve, tmp_path: Path) -> None:
             assert (await client.get(path)).status_code == 401
 
 
+async def test_the_document_says_which_routes_need_a_key(serve: Serve, tmp_path: Path) -> None:
+    async with serve(FakeSampler(), keys_file(tmp_path)) as client:
+        document = (await client.get("/openapi.json")).json()
+        schemes = document["components"]["securitySchemes"]
+        assert {(s["type"], s.get("scheme"), s.get("name")) for s in schemes.values()} == {
+            ("http", "bearer", None),
+            ("apiKey", None, "X-API-Key"),
+        }
+        for path, item in document["paths"].items():
+            for method, operation in item.items():
+                asked = (await client.request(method, path)).status_code == 401
+                assert (operation.get("security") == [{name: []} for name in schemes]) is asked, path
+    async with serve(FakeSampler()) as client:
+        assert "security" not in (await client.get("/openapi.json")).text
+
+
 async def test_keys_of_the_environment(serve: Serve) -> None:
     async with serve(FakeSampler(), f"auth.keys={A}") as client:
         assert (await client.get("/metrics", headers=bearer(A))).status_code == 200

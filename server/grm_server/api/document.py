@@ -1,8 +1,12 @@
-"""What the OpenAPI document says beside the types: where an answer leads, and that it may come as events."""
+"""What the OpenAPI document says beside the types: where an answer leads, what comes as events, how a key is sent."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from fastapi import Security
+from fastapi.params import Depends
+from fastapi.security import APIKeyHeader, HTTPBearer
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -35,3 +39,10 @@ EVENTS = {
         }
     }
 }
+
+KEY: list[Depends] = [
+    Security(HTTPBearer(scheme_name="Bearer", auto_error=False)),
+    Security(APIKeyHeader(name="X-API-Key", scheme_name="X-API-Key", auto_error=False)),
+]
+"""Of a router whose routes need a key, either way: gives the page of the document a place to put one. They are looked
+at before the routes are (`auth`), so nothing is checked here."""

@@ -23,6 +23,8 @@ from grm_server.serving.judgements import Judged, Progress, counted_errors, new_
 from grm_server.serving.sharing import Shared
 
 router = APIRouter()
+health = APIRouter(prefix="/health", tags=["operation"])
+"""What balancers and orchestrators ask, which hold no key."""
 
 
 @router.post(
@@ -112,13 +114,13 @@ def _answer(
     )
 
 
-@router.get("/health/live", tags=["operation"])
+@health.get("/live")
 async def live() -> schemas.Health:
     """The process answers."""
     return schemas.Health(status="live")
 
 
-@router.get("/health/ready", tags=["operation"], responses={503: {"model": schemas.Health}})
+@health.get("/ready", responses={503: {"model": schemas.Health}})
 async def ready(service: ServiceDep, response: Response) -> schemas.Health:
     """The engine takes requests, and the meta RM too where a request that says nothing could not do without."""
     try:

@@ -10,9 +10,10 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from grm_server.api.document import KEY
 from grm_server.api.door import callers_of, guard
 from grm_server.api.error_table import add_error_handlers
-from grm_server.api.routes import router
+from grm_server.api.routes import health, router
 from grm_server.api.service import Service
 from grm_server.api.trainers import trainers_router
 from grm_server.app.derived import about, calibration_of, meta_card_of, policy_of, tracing_of
@@ -130,8 +131,10 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
         redoc_url=None,
     )
     app.state.service = service
-    app.include_router(router)
-    app.include_router(trainers_router())
+    key = [] if callers is None else KEY
+    app.include_router(router, dependencies=key)
+    app.include_router(trainers_router(), dependencies=key)
+    app.include_router(health)
     guard(app, settings.http, callers, service, log_requests=settings.log_requests)
     add_error_handlers(app)
     return app
