@@ -9,6 +9,8 @@ at: status, one reward of 1 to 10 for each response, all k samples read. Request
 compared with its undisturbed one: samples depend a little on what else the engine computes in the same step, so that of
 two undisturbed answers not all samples are equal either; both shares are given.
 
+A new engine has an empty prefix cache, so requests that no kill hit take as long as undisturbed ones with an empty one.
+
 Writes what it found to OUT.json, and a picture to OUT.png.
 """
 
@@ -144,6 +146,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
         "until_red_s": spread(red),
         "until_green_s": spread(green),
         "latency_s": {
+            "undisturbed, empty prefix cache": spread([a.ended_s - a.sent_s for a in first]),
             "undisturbed": spread([a.ended_s - a.sent_s for a in again]),
             "hit": spread([a.ended_s - a.sent_s for a in hit]) if hit else None,
             "spared": spread([a.ended_s - a.sent_s for a in spared]) if spared else None,
