@@ -1,5 +1,6 @@
 """The real server with the real engine: what a user of it sees."""
 
+import json
 import re
 import subprocess
 import sys
@@ -169,3 +170,15 @@ def test_grm_score_against_the_real_server(server: Server, tmp_path: Path) -> No
     first, second = out.read_text().splitlines()
     assert '"id": 7' in first or '"id":7' in first
     assert "bad_line" in second
+
+
+def test_grm_collect_keeps_how_probable_the_judge_held_its_scores(server: Server, tmp_path: Path) -> None:
+    file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
+    body = {"query": QUERY, "responses": RESPONSES[:3], "label": 0, "max_critique_tokens": 16, "seed": 1}
+    file.write_text(json.dumps(body) + "\n")
+    command = [sys.executable, "-m", "grm_server", "collect", str(file), "--out", str(out), "-n", "2"]
+    subprocess.run([*command, "--url", server.url], check=True, capture_output=True)
+    [row] = [json.loads(line) for line in out.read_text().splitlines()]
+    for sample in row["samples"]:
+        assert all(score in range(1, 11) for score in sample["scores"]), "the label is of what was written"
+        assert all(1 <= expected <= 10 for expected in sample["expected_scores"])

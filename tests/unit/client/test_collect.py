@@ -85,6 +85,7 @@ async def test_a_row_says_all_there_is_to_know(judge: Callable[..., Handler], an
             "return_samples": True,
             "list_size": 2,
             "aggregate": "mean",
+            "reading": "expected",
             "principles_from": "sample",
         }
     ]
@@ -140,6 +141,7 @@ async def test_what_a_line_says_of_its_own_stands_but_for_what_collecting_needs(
         "return_samples": True,
         "principles_from": "sample",
         "aggregate": "mean",
+        "reading": "expected",
     }
 
 

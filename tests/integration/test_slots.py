@@ -1,0 +1,82 @@
+"""Groups and seats that a trainer names: a replay finds its reward, another response is a conflict."""
+
+import asyncio
+from typing import Any
+
+from grm_server.app import create_app
+from grm_server.engine.fake import FakeSampler
+from grm_server.serving.gathering import Close
+from grm_server.settings import load_settings
+from tests.integration.conftest import Serve
+from tests.integration.trainers import PATIENT, Caller, all_at_once, counters, post, slime
+
+
+def slot(index: int, response: str, **more: Any) -> dict[str, Any]:
+    return slime("Q", response, group="g1", slot=index) | more
+
+
+async def test_slots(serve: Serve) -> None:
+    async with serve(FakeSampler(), *PATIENT) as client:
+        url = "/reward?shape=object&n=2"
+        first, second = await all_at_once([post(client, slot(i, f"A{i}"), url) for i in range(2)])
+        assert first["judgement"] == second["judgement"]
+        assert await post(client, slot(0, "A0"), url) == first
+        for body in (slot(0, "other"), slot(0, "A0", prompt="other")):
+            conflict = await client.post(url, json=body)
+            assert (conflict.status_code, conflict.json()["error"]["code"]) == (409, "slot_conflict")
+        # One that comes when the group is closed is judged by itself, and says so.
+        late = await post(client, slot(2, "A2"), url)
+        assert (late["group_size"], late["judgement"] == first["judgement"]) == (1, False)
+
+
+async def test_a_slot_that_comes_twice_while_its_group_is_open_is_one_member(serve: Serve) -> None:
+    async with serve(FakeSampler(), *PATIENT) as client:
+        bodies = [slot(0, "A0"), slot(0, "A0"), slot(1, "A1")]
+        answers = await all_at_once([post(client, b, "/reward?shape=object&n=3") for b in bodies])
+        seen = await counters(client)
+    assert [answer["group_size"] for answer in answers] == [2, 2, 2]
+    assert seen['grm_group_size_count{reason="idle"}'] == 1
+
+
+async def test_a_slot_is_kept_when_its_caller_hangs_up(tmp_path: Any) -> None:
+    settings = load_settings({}, [f"cache_dir={tmp_path}", "grouping.idle_s=60", "judge.k=2"])
+    app = create_app(settings, FakeSampler())
+    async with app.router.lifespan_context(app):
+        gone = Caller(app, slot(0, "A0"), query=b"shape=object&n=2")
+        while not app.state.service.grouping._open:
+            await asyncio.sleep(0.001)
+        await gone.hang_up()
+        other = await Caller(app, slot(1, "A1"), query=b"shape=object&n=2").answer()
+        retry = await Caller(app, slot(0, "A0"), query=b"shape=object&n=2").answer()
+    assert (other["group_size"], retry["judgement"]) == (2, other["judgement"])
+
+
+async def test_a_later_attempt_retires_an_earlier_one(serve: Serve) -> None:
+    async with serve(FakeSampler(), "grouping.idle_s=60", "judge.k=2") as client:
+        url = "/reward?shape=object&n=2"
+        old = asyncio.create_task(client.post(url, json=slot(0, "A0")))
+        while not (await counters(client))["grm_groups_open"]:
+            await asyncio.sleep(0.001)
+        new = await all_at_once([post(client, slot(i, f"B{i}", attempt=1), url) for i in range(2)])
+        assert ((await old).status_code, (await old).json()["error"]["code"]) == (503, "superseded")
+        stale = await client.post(url, json=slot(1, "A1"))
+    assert [answer["group_size"] for answer in new] == [2, 2]
+    assert stale.status_code == 409
+
+
+async def test_a_judgement_that_is_abandoned_before_it_began_leaves_nothing(tmp_path: Any) -> None:
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "grouping.idle_s=60"]), FakeSampler())
+    async with app.router.lifespan_context(app):
+        gone = Caller(app, slot(0, "A0"), query=b"n=2")
+        grouping = app.state.service.grouping
+        while not grouping._open:
+            await asyncio.sleep(0.001)
+        [group] = grouping._open
+        await gone.hang_up()
+        grouping._close(group, Close.PRESSURE)
+        grouping._abandon(group)
+        await asyncio.sleep(0.05)
+        assert not grouping._running
+        assert not grouping._judging
+        assert not grouping._tasks
+        assert group.answer.cancelled()
