@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import functools
 import gc
 import logging
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 _GRACE_S = 2.0
 """So long an engine's process may take to end by itself. A hung one never does."""
+_TRIM_S = 60
+"""Between two times that a core on a CPU returns free memory to the system: tens of milliseconds each."""
 _BUILDING = threading.Lock()
 """One at a time: building an engine changes the environment of the process."""
 
@@ -140,18 +143,24 @@ def cause_of_death(engine: AsyncLLM) -> str:
 
 @functools.cache
 def _bind_forked_cores_to(server: int) -> None:
-    """Have a forked core end with the server, and close what it inherits of the server's connections.
+    """Have a forked core end with the server, close what it inherits of the server's connections, and return memory.
 
     A core whose server was killed would wait for work for ever, with all its memory. Connections it would hold open: a
-    client would not see the server close one, send its next request there, and wait.
+    client would not see the server close one, send its next request there, and wait. And its main thread is a copy of
+    the one that forked, whose heap glibc does not shrink by itself: what batches of all sizes leave free there would
+    grow for hours.
     """
 
     def end_with_server() -> None:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         # Not PR_SET_PDEATHSIG: that goes by the thread that forked, which ends when the engine is built.
         with suppress(ProcessLookupError):
             end = select.poll()
             end.register(os.pidfd_open(server), select.POLLIN)
-            end.poll()
+            while not end.poll(1000 * _TRIM_S):
+                # Only glibc has it.
+                if trim is not None:
+                    trim(0)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def after_fork() -> None:
