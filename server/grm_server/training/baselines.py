@@ -32,21 +32,23 @@ def score_features(trajectories: Sequence[Trajectory]) -> Floats:
 
 
 def logit_features(trajectories: Sequence[Trajectory]) -> Floats | None:
-    """(m, 5), of the judge's own probabilities of each score, through their expectations: the margin of the response
-    that it prefers, by how much each of the first and the last differs from the score that was drawn, the mean, and the
-    spread. None where a trajectory has none."""
-    if any(trajectory.expected is None for trajectory in trajectories):
+    """(m, 4), of how probable the judge held the score that it wrote last, through its expectation: the margin of the
+    response that it prefers, with that expectation for the score; by how much the score that was drawn differs from it;
+    the expectation; and the mean. A trajectory that has none counts as drawn. None where no trajectory has one."""
+    if all(trajectory.expected_last is None for trajectory in trajectories):
         return None
     return np.array([_of_logits(trajectory) for trajectory in trajectories], dtype=float)
 
 
 def _of_logits(trajectory: Trajectory) -> tuple[float, ...]:
-    expected = np.array(trajectory.expected)
-    luck = np.array(trajectory.shown) - expected
-    best = trajectory.shown.index(max(trajectory.shown))
-    others = np.delete(expected, best)
-    margin = expected[best] - others.max() if len(others) else 0.0
-    return float(margin), float(luck[0]), float(luck[-1]), float(expected.mean()), float(expected.std())
+    shown = np.array(trajectory.shown, dtype=float)
+    last = shown[-1] if trajectory.expected_last is None else trajectory.expected_last
+    luck = shown[-1] - last
+    best = int(shown.argmax())
+    shown[-1] = last
+    others = np.delete(shown, best)
+    margin = shown[best] - others.max() if len(others) else 0.0
+    return float(margin), float(luck), float(last), float(shown.mean())
 
 
 def _of_scores(trajectory: Trajectory) -> tuple[float, ...]:

@@ -32,8 +32,9 @@ class Trajectory:
     right: bool
     shown: tuple[int, ...]
     """Scores in the order shown."""
-    expected: tuple[float, ...] | None
-    """Their expectations by the judge's own probabilities; None where it did not tell them all."""
+    expected_last: float | None
+    """Expectation of the last of them by the judge's own probabilities, None where it did not tell. Of the others its
+    tokens may not tell: "1" can be the beginning of "10"."""
     lengths: tuple[int, ...]
     """Characters of principles, critique, and the responses in the order shown."""
 
@@ -103,14 +104,9 @@ def _of_item(line: int, item: Item, samples: Iterable[LabelledSample], template:
             answer=answer,
             right=bool(sample.right),
             shown=tuple(scores[i] or 0 for i in order),
-            expected=_in_order(sample.expected_scores, order),
+            expected_last=sample.expected_scores[order[-1]] if sample.expected_scores and order else None,
             lengths=tuple(map(len, texts)),
         )
-
-
-def _in_order(expected: tuple[float | None, ...] | None, order: Order) -> tuple[float, ...] | None:
-    known = [value for i in order if expected is not None and (value := expected[i]) is not None]
-    return tuple(known) if len(known) == len(order) else None
 
 
 def _digest(query: Any) -> str:

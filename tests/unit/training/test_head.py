@@ -30,7 +30,7 @@ def trajectories(rng: np.random.Generator, right: Bools, critique_lengths: Ints)
             answer="",
             right=bool(good),
             shown=((7, 4), (4, 7))[rng.integers(2)],
-            expected=None,
+            expected_last=None,
             lengths=(20, int(length), 30, 40),
         )
         for index, (good, length) in enumerate(zip(right, critique_lengths, strict=True))
@@ -164,7 +164,7 @@ def test_lengths_know_whether_the_longer_response_is_preferred(
     assert length_features([trajectory])[0, -1] == pytest.approx(longer)
 
 
-def one(shown: tuple[int, ...], lengths: tuple[int, ...], expected: tuple[float, ...] | None) -> Trajectory:
+def one(shown: tuple[int, ...], lengths: tuple[int, ...], expected_last: float | None) -> Trajectory:
     return Trajectory(
         line=1,
         query="",
@@ -173,31 +173,35 @@ def one(shown: tuple[int, ...], lengths: tuple[int, ...], expected: tuple[float,
         answer="",
         right=True,
         shown=shown,
-        expected=expected,
+        expected_last=expected_last,
         lengths=lengths,
     )
 
 
-def test_the_judges_own_probabilities_are_a_baseline_where_all_trajectories_have_them() -> None:
-    sure, unsure = one((7, 4), (1, 1, 1, 1), (6.5, 4.25)), one((7, 4), (1, 1, 1, 1), (5.0, 5.5))
-    features = logit_features([sure, unsure])
+def test_the_judges_own_probability_of_its_last_score_is_a_baseline() -> None:
+    sure, unsure, untold = (one((7, 4), (1, 1, 1, 1), last) for last in (4.25, 5.5, None))
+    last_preferred = one((3, 8), (1, 1, 1, 1), 6.5)
+    features = logit_features([sure, unsure, untold, last_preferred])
     assert features is not None
-    assert features[:, 0] == pytest.approx([2.25, -0.5])
-    assert features[:, 1:3] == pytest.approx(np.array([[0.5, -0.25], [2.0, -1.5]]))
-    assert logit_features([sure, one((7, 4), (1, 1, 1, 1), None)]) is None
+    margin, luck, last, mean = features.T
+    assert margin == pytest.approx([2.75, 1.5, 3.0, 3.5])
+    assert luck == pytest.approx([-0.25, -1.5, 0.0, 1.5])
+    assert last == pytest.approx([4.25, 5.5, 4.0, 6.5])
+    assert mean == pytest.approx([5.625, 6.25, 5.5, 4.75])
+    assert logit_features([untold, untold]) is None
 
 
 def test_a_card_tells_what_the_score_probabilities_know() -> None:
-    """Those that were drawn above their expectation are wrong here: scores do not show it, probabilities do."""
+    """Those whose last score was drawn above its expectation are wrong: scores do not show it, probabilities do."""
     rng = np.random.default_rng(7)
     right = rng.random(REQUESTS * EACH) < 0.5
-    expected = [(5.0, 3.0) if good else (3.0, 5.0) for good in right]
+    expected = np.where(right, 5.0, 3.0)
     told = [
-        replace(trajectory, shown=(7, 4), expected=values)
-        for trajectory, values in zip(trajectories(rng, right, np.full(len(right), 9)), expected, strict=True)
+        replace(trajectory, shown=(7, 4), expected_last=float(value))
+        for trajectory, value in zip(trajectories(rng, right, np.full(len(right), 9)), expected, strict=True)
     ]
     quality = measure(tabulate(told, 0), rng.normal(size=len(right)))
     assert quality.all.baselines.logits == pytest.approx(1.0)
     assert quality.all.baselines.scores == pytest.approx(0.5)
-    untold = [*told[1:], replace(told[0], expected=None)]
+    untold = [replace(trajectory, expected_last=None) for trajectory in told]
     assert measure(tabulate(untold, 0), rng.normal(size=len(right))).all.baselines.logits is None
