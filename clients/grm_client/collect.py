@@ -134,7 +134,7 @@ def _request(body: Mapping[str, Any], n: int) -> dict[str, Any]:
     rest = {name: value for name, value in body.items() if name not in ("label", "hint")}
     responses = body.get("responses")
     # A sample that shows a part of the responses cannot pick the best of all. Rewards are not wanted, so a server that
-    # has a meta RM need not ask it. How probable the judge held each score is a baseline of `grm train-meta-rm`.
+    # has a meta RM need not ask it. How probable the judge held its last score is a baseline of `grm train-meta-rm`.
     list_size = max(2, len(responses)) if isinstance(responses, list) else None
     usual = {"list_size": list_size, "aggregate": "mean", "reading": "expected"}
     # What a judge is to learn is to write its own principles.

@@ -146,9 +146,8 @@ def _bind_forked_cores_to(server: int) -> None:
     """Have a forked core end with the server, close what it inherits of the server's connections, and return memory.
 
     A core whose server was killed would wait for work for ever, with all its memory. Connections it would hold open: a
-    client would not see the server close one, send its next request there, and wait. And its main thread is a copy of
-    the one that forked, whose heap glibc does not shrink by itself: what batches of all sizes leave free there would
-    grow for hours.
+    client would not see the server close one, send its next request there, and wait. And glibc keeps
+    what batches of all sizes leave free: it grew by hundreds of MiB in minutes (docs/design/supervision.md).
     """
 
     def end_with_server() -> None:
