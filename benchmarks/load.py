@@ -160,15 +160,15 @@ def _keys(args: argparse.Namespace, systems: list[str]) -> Iterator[Key]:
 def _turns(todo: list[Key]) -> Iterator[tuple[str, list[Key]]]:
     """Processes and what to measure in each: the closed loops first, another process first in each round.
 
-    `fixed` comes before the baselines in the first round, which are made as long as it was.
+    `fixed` comes before the baselines in the first round, which are made as long as it was. Each load of the open loop
+    has processes of its own: it asks what the other loads ask, and must not find it in the prefix cache.
     """
-    for is_open in (False, True):
-        for number in sorted({key.round for key in todo if (key.load > 0) == is_open}):
-            turn = number % len(START_ORDER)
-            for process in (*START_ORDER[turn:], *START_ORDER[:turn]):
-                keys = [k for k in todo if (k.load > 0, k.round, _process(k.system)) == (is_open, number, process)]
-                if keys:
-                    yield process, keys
+    for load, number in sorted({(key.load, key.round) for key in todo}):
+        turn = number % len(START_ORDER)
+        for process in (*START_ORDER[turn:], *START_ORDER[:turn]):
+            keys = [k for k in todo if (k.load, k.round, _process(k.system)) == (load, number, process)]
+            if keys:
+                yield process, keys
 
 
 def _process(system: str) -> str:

@@ -62,6 +62,8 @@ class Ratio:
     low: float
     high: float
     rounds: int
+    by_workload: dict[str, float]
+    """Over its rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,14 @@ class Report:
         found = {
             "rows": self.rows,
             "ratios": [
-                {"what": r.target.title, "least": r.target.least, "value": r.value, "low": r.low, "high": r.high}
+                {
+                    "what": r.target.title,
+                    "least": r.target.least,
+                    "value": r.value,
+                    "low": r.low,
+                    "high": r.high,
+                    "by_workload": r.by_workload,
+                }
                 for r in self.ratios
             ],
             "agreement": {"decided": [self.decided.same, self.decided.of], "floor": [self.floor.same, self.floor.of]},
@@ -140,16 +149,25 @@ def _row(system: str, workload: str, load: float, found: Sequence[dict[str, Any]
 def ratio_of(target: Target, cells: Cells, workloads: Sequence[str]) -> Ratio | None:
     """None where there is nothing to compare."""
     by_round: dict[int, list[float]] = {}
+    by_workload: dict[str, list[float]] = {}
     for workload in workloads:
         # Rounds are compared with their own: the machine is not the same for hours.
         pairs = zip(cells.of(target.system, workload), cells.of(target.over, workload), strict=False)
         for number, (one, other) in enumerate(pairs):
-            by_round.setdefault(number, []).append(one[target.unit] / other[target.unit])
+            value = one[target.unit] / other[target.unit]
+            by_round.setdefault(number, []).append(value)
+            by_workload.setdefault(workload, []).append(value)
     if not by_round:
         return None
     rounds = [geometric_mean(values) for values in by_round.values()]
-    everything = [value for values in by_round.values() for value in values]
-    return Ratio(target, geometric_mean(everything), min(rounds), max(rounds), len(rounds))
+    return Ratio(
+        target,
+        value=geometric_mean([value for values in by_round.values() for value in values]),
+        low=min(rounds),
+        high=max(rounds),
+        rounds=len(rounds),
+        by_workload={workload: geometric_mean(values) for workload, values in by_workload.items()},
+    )
 
 
 def agreements(cells: Cells, workloads: Sequence[str]) -> tuple[Agreement, Agreement]:
@@ -196,11 +214,12 @@ def _markdown(rows: Sequence[dict[str, Any]], ratios: Sequence[Ratio], decided: 
             f"| {row['computed_prompt_tokens_per_reward']:.0f} | {row['cached_share']:.2f} "
             f"| {row['parsed_share']:.0%} | {row['samples_per_request']:.1f} | {latencies} |"
         )
-    lines += ["", "| ratio, closed loop | value (rounds) | target | |", "|---|---|---|---|"]
+    lines += ["", "| ratio, closed loop | value (rounds) | by workload | target | |", "|---" * 5 + "|"]
     for ratio in ratios:
         target = "" if ratio.target.least is None else f"{ratio.target.least:g}"
         spread = f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}, {ratio.rounds})"
-        lines.append(f"| {ratio.target.title} | {spread} | {target} | {verdict(ratio, decided)} |")
+        by_workload = ", ".join(f"{workload} {value:.2f}" for workload, value in ratio.by_workload.items())
+        lines.append(f"| {ratio.target.title} | {spread} | {by_workload} | {target} | {verdict(ratio, decided)} |")
     lines += ["", _agreement_line(rows, decided, floor)]
     return "\n".join(lines) + "\n"
 

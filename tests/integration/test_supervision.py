@@ -1,87 +1,26 @@
-"""Engines that die, hang and do not start, around fakes that do so on command."""
+"""Engines that die and hang, around fakes that do so on command."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
 
 from grm_server.engine.base import MetaRM, Sampler, Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
 from grm_server.errors import EngineDead, MetaRMFailed
 from grm_server.serving import supervision
-from grm_server.serving.restarts import RestartPolicy
-from grm_server.serving.supervised import MAX_DEATHS, SupervisedMetaRM, SupervisedSampler
+from grm_server.serving.supervised import MAX_DEATHS, SupervisedMetaRM
 from grm_server.serving.supervision import Supervisor
 from grm_server.telemetry.metrics import Metrics
 from tests.integration.conftest import Serve
+from tests.integration.engines import CAUSE, SETTLED, Engines, status, supervised, until
 from tests.integration.judging import PAIR, post
-
-CAUSE = "the engine's process was killed by signal 9"
-SETTLED = RestartPolicy(restarts=10, settled_s=0)
-"""No engine dies young."""
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "LOOK_S", 0.01)
-
-
-class Engines:
-    """Starts fake judges and keeps them. `fails`: of the next starts, in order; None succeeds."""
-
-    def __init__(self, *, delay_s: float = 0.05, start_s: float = 0.0) -> None:
-        self.all: list[FakeSampler] = []
-        self.delay_s = delay_s
-        self.start_s = start_s
-        self.fails: list[Exception | None] = []
-        self.starts = 0
-
-    @property
-    def last(self) -> FakeSampler:
-        return self.all[-1]
-
-    async def start(self) -> Sampler:
-        self.starts += 1
-        if self.starts > 1:
-            await asyncio.sleep(self.start_s)
-        if self.fails and (failure := self.fails.pop(0)):
-            raise failure
-        self.all.append(FakeSampler(delay_s=self.delay_s))
-        return self.last
-
-    def kill(self) -> None:
-        self.last.dead = EngineDead(CAUSE)
-
-
-@asynccontextmanager
-async def supervised(
-    engines: Engines, policy: RestartPolicy = SETTLED, *, stall_s: float = 60, metrics: Metrics | None = None
-) -> AsyncIterator[SupervisedSampler]:
-    metrics = metrics or Metrics()
-    pulse: Callable[[Sampler], tuple[bool, int]] = lambda one: (one.running > 0, one.pulse.steps)  # noqa: E731
-    supervisor = Supervisor("engine", engines.start, policy, metrics, pulse=pulse, stall_s=stall_s)
-    await supervisor.begin()
-    sampler = SupervisedSampler(supervisor, metrics)
-    try:
-        yield sampler
-    finally:
-        await sampler.close()
-
-
-async def until(true: Callable[[], Any], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.005)
-
-
-async def status(client: httpx.AsyncClient) -> tuple[int, str]:
-    response = await client.get("/health/ready")
-    return response.status_code, response.json()["reason"] or ""
 
 
 async def test_a_request_whose_engine_dies_gets_the_answer_that_it_would_have_got(serve: Serve) -> None:
@@ -177,67 +116,6 @@ async def test_a_slow_engine_is_not_hung(serve: Serve) -> None:
         engines.last._write = steady  # type: ignore[method-assign]
         assert (await post(client))["k_valid"] == 16
     assert len(engines.all) == 1
-
-
-async def test_a_crash_loop_backs_off_refuses_and_stays_red_with_the_reason(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervision, "PATIENCE_S", 0.5)
-    engines, metrics = Engines(), Metrics()
-    engines.fails = [None, *[RuntimeError("no memory left")] * 10]
-    async with supervised(engines, RestartPolicy(3, 10), metrics=metrics) as sampler, serve(sampler) as client:
-        asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
-        await until(lambda: engines.last.running)
-        engines.kill()
-        await until(lambda: engines.starts == 2)
-        await asyncio.sleep(0.2)  # in the pause of 1 s
-        began_s = time.monotonic()
-        refused = await client.post("/v1/rewards", json=PAIR)
-        assert time.monotonic() - began_s < 0.2
-        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "30")
-        assert not asked.done()
-        waited = await asked
-        code, reason = await status(client)
-        later = await client.post("/v1/rewards", json=PAIR)
-    assert [one.json()["error"]["code"] for one in (waited, refused, later)] == ["engine_dead"] * 3
-    assert waited.status_code == code == 503
-    assert "no memory left" in reason
-    assert "restart the server" in reason
-    assert engines.starts == 4
-    text = metrics.exposition().decode()
-    assert 'outcome="failed"} 3.0' in text
-    assert 'outcome="given_up"} 1.0' in text
-    assert "grm_requests_in_flight 0.0" in text
-
-
-async def test_a_start_that_works_in_the_end_brings_everything_back(serve: Serve) -> None:
-    engines = Engines()
-    engines.fails = [None, OSError("busy")]
-    async with supervised(engines, RestartPolicy(3, 10)) as sampler, serve(sampler) as client:
-        engines.kill()
-        assert (await post(client))["k_valid"] == 16
-        assert await status(client) == (200, "")
-    assert engines.starts == 3
-
-
-async def test_restarts_can_be_left_to_others(serve: Serve) -> None:
-    engines = Engines()
-    async with supervised(engines, RestartPolicy(0, 10)) as sampler, serve(sampler) as client:
-        engines.kill()
-        response = await client.post("/v1/rewards", json=PAIR)
-        assert (response.status_code, (await status(client))[0]) == (503, 503)
-    assert engines.starts == 1
-
-
-async def test_a_start_that_hangs_is_given_up_and_tried_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "_LEAST_LIMIT_S", 0.2)
-    engines = Engines(start_s=60)
-    async with supervised(engines, RestartPolicy(3, 10)) as sampler, serve(sampler) as client:
-        engines.kill()
-        await until(lambda: engines.starts == 2)
-        engines.start_s = 0
-        assert (await post(client))["k_valid"] == 16
-    assert engines.starts == 3
 
 
 async def test_a_request_that_kills_every_engine_ends_before_the_server_does(serve: Serve) -> None:

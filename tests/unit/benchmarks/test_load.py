@@ -138,6 +138,13 @@ def test_the_first_round_measures_what_the_baseline_is_made_as_long_as() -> None
     assert loads == sorted(loads)
 
 
+def test_no_load_finds_in_the_prefix_cache_what_another_asked() -> None:
+    args = _parser().parse_args(["--data", "x", "--loads", "0.5,0.8"])
+    turns = list(_turns(list(_keys(args, args.systems.split(",")))))
+    assert {len({key.load for key in keys}) for _, keys in turns} == {1}
+    assert sum(process == "fixed" and keys[0].load > 0 for process, keys in turns) == 2
+
+
 def cell(rate: float, best: tuple[int | None, ...] = (0, 1)) -> dict[str, Any]:
     timed = [Timed(0.0, 0.0, 4.0, Got(number, 8, 8, one)) for number, one in enumerate(best)]
     counted = {
@@ -174,6 +181,7 @@ def test_ratios_are_of_the_same_round(cells: Cells) -> None:
     ratio = ratio_of(TARGETS[0], cells, ["n2k8p500"])
     assert ratio is not None
     assert (ratio.value, ratio.low, ratio.high, ratio.rounds) == (pytest.approx(1.5), 1.5, 1.5, 2)
+    assert ratio.by_workload == {"n2k8p500": pytest.approx(1.5)}
     assert ratio_of(TARGETS[3], cells, ["n2k8p500"]) is None
 
 

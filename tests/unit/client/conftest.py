@@ -1,4 +1,4 @@
-"""What the client's tests share: an answer as the server writes it, and back-off without waiting."""
+"""What the client's tests share: an answer as the server writes it, clients of both kinds, back-off without waiting."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from grm_client import AsyncGRMClient, GRMClient
+from tests.unit.client.asking import Asked
 
 Answer = Sample = Callable[..., dict[str, Any]]
 
@@ -95,3 +96,9 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(GRMClient, "_sleep", staticmethod(taken.append))
     monkeypatch.setattr(AsyncGRMClient, "_sleep", staticmethod(note))
     return taken
+
+
+@pytest.fixture(params=["sync", "async"])
+def ask(request: pytest.FixtureRequest) -> Asked:
+    """`await ask(server, method, *args, client={}, **kwargs)` and `ask.stream(server, *args, **kwargs)`."""
+    return Asked(request.param)

@@ -1,0 +1,75 @@
+"""Engines that die, hang and do not start on command, and a judge that outlives them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from grm_server.engine.base import Sampler
+from grm_server.engine.fake import FakeSampler
+from grm_server.errors import EngineDead
+from grm_server.serving.restarts import RestartPolicy
+from grm_server.serving.supervised import SupervisedSampler
+from grm_server.serving.supervision import Supervisor
+from grm_server.telemetry.metrics import Metrics
+
+CAUSE = "the engine's process was killed by signal 9"
+SETTLED = RestartPolicy(restarts=10, settled_s=0)
+"""No engine dies young."""
+
+
+class Engines:
+    """Starts fake judges and keeps them. `fails`: of the next starts, in order; None succeeds."""
+
+    def __init__(self, *, delay_s: float = 0.05, start_s: float = 0.0) -> None:
+        self.all: list[FakeSampler] = []
+        self.delay_s = delay_s
+        self.start_s = start_s
+        self.fails: list[Exception | None] = []
+        self.starts = 0
+
+    @property
+    def last(self) -> FakeSampler:
+        return self.all[-1]
+
+    async def start(self) -> Sampler:
+        self.starts += 1
+        if self.starts > 1:
+            await asyncio.sleep(self.start_s)
+        if self.fails and (failure := self.fails.pop(0)):
+            raise failure
+        self.all.append(FakeSampler(delay_s=self.delay_s))
+        return self.last
+
+    def kill(self) -> None:
+        self.last.dead = EngineDead(CAUSE)
+
+
+@asynccontextmanager
+async def supervised(
+    engines: Engines, policy: RestartPolicy = SETTLED, *, stall_s: float = 60, metrics: Metrics | None = None
+) -> AsyncIterator[SupervisedSampler]:
+    metrics = metrics or Metrics()
+    pulse: Callable[[Sampler], tuple[bool, int]] = lambda one: (one.running > 0, one.pulse.steps)  # noqa: E731
+    supervisor = Supervisor("engine", engines.start, policy, metrics, pulse=pulse, stall_s=stall_s)
+    await supervisor.begin()
+    sampler = SupervisedSampler(supervisor, metrics)
+    try:
+        yield sampler
+    finally:
+        await sampler.close()
+
+
+async def until(true: Callable[[], Any], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+async def status(client: httpx.AsyncClient) -> tuple[int, str]:
+    response = await client.get("/health/ready")
+    return response.status_code, response.json()["reason"] or ""

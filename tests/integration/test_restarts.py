@@ -1,0 +1,213 @@
+"""How a server that is a process of its own ends: signals, and restarts behind a load balancer."""
+
+import asyncio
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.balancer import Balancer
+from tests.integration.judging import PAIR
+from tests.integration.processes import GRM
+from tests.integration.trainers import slime
+
+STREAM = {"Accept": "text/event-stream"}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+class Process:
+    """A server in a process of its own, whose samples take `delay_s`."""
+
+    def __init__(self, cache: Path, delay_s: float, *settings: str, port: int = 0) -> None:
+        fake = ("engine.kind=fake", f"engine.fake_sample_s={delay_s}", f"cache_dir={cache}", "stopping.rule=fixed")
+        command = [*GRM, "serve", "--port", str(port)]
+        for setting in (*fake, *settings):
+            command += ["--set", setting]
+        self._log = cache / f"log-{time.monotonic_ns()}"
+        with self._log.open("w") as log:
+            self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+
+    def ready(self) -> str:
+        """Its address."""
+        assert self.popen.stdout is not None
+        found = next((m for line in self.popen.stdout if (m := re.search(r"ready on (http://\S+)", line))), None)
+        assert found, self._log.read_text()
+        return found[1]
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.popen.send_signal(number)
+
+    def ended(self, within_s: float) -> tuple[int, str]:
+        """How, and its log."""
+        return self.popen.wait(within_s), self._log.read_text()
+
+
+@contextmanager
+def process(cache: Path, delay_s: float, *settings: str, port: int = 0) -> Iterator[Process]:
+    one = Process(cache, delay_s, *settings, port=port)
+    try:
+        yield one
+    finally:
+        one.popen.kill()
+        one.popen.communicate()
+
+
+async def waiting(client: httpx.AsyncClient, url: str, count: int) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(StopIteration):
+                text = (await client.get(f"{url}/metrics")).text
+                line = next(line for line in text.splitlines() if line.startswith("grm_requests_in_flight"))
+                if float(line.split()[1]) >= count:
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def test_sigterm_turns_readiness_red_before_connections_are_refused(tmp_path: Path) -> None:
+    with process(tmp_path, 1.5, "http.drain_grace_s=4") as server:
+        url = server.ready()
+        async with httpx.AsyncClient(timeout=30) as client:
+            call = asyncio.ensure_future(client.post(f"{url}/v1/rewards", json=PAIR | {"k": 2}))
+            await waiting(client, url, 1)
+            server.end()
+            await asyncio.sleep(0.5)
+            # New connections, as a balancer's checks are.
+            async with httpx.AsyncClient(timeout=30) as other:
+                assert (await other.get(f"{url}/health/ready")).status_code == 503
+                assert (await other.get(f"{url}/health/live")).status_code == 200
+                assert (await other.post(f"{url}/v1/rewards", json=PAIR)).status_code == 503
+            assert (await call).status_code == 200
+        code, log = server.ended(30)
+    assert code == 0
+    assert "draining: 1 requests in flight, at most 25 s" in log
+    assert "Traceback" not in log
+
+
+async def test_after_drain_s_the_rest_gets_503_and_no_cut_connection(tmp_path: Path) -> None:
+    with process(tmp_path, 60, "http.drain_grace_s=0", "http.drain_s=1") as server:
+        url = server.ready()
+        async with httpx.AsyncClient(timeout=30) as client:
+            plain = asyncio.ensure_future(client.post(f"{url}/v1/rewards", json=PAIR | {"k": 2}))
+            stream = asyncio.ensure_future(client.post(f"{url}/v1/rewards", json=PAIR | {"k": 2}, headers=STREAM))
+            await waiting(client, url, 2)
+            server.end()
+            answer = await plain
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
+            assert '"code":"shutting_down"' in (await stream).text
+        code, log = server.ended(30)
+    assert code == 0
+    assert "2 requests are not done; they get 503" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]]
+)
+async def test_ctrl_c_and_a_second_signal_wait_for_nobody(tmp_path: Path, signals: list[signal.Signals]) -> None:
+    with process(tmp_path, 60, "http.drain_s=600", "http.drain_grace_s=600") as server:
+        url = server.ready()
+        async with httpx.AsyncClient(timeout=30) as client:
+            call = asyncio.ensure_future(client.post(f"{url}/v1/rewards", json=PAIR))
+            await waiting(client, url, 1)
+            for number in signals[:-1]:
+                server.end(number)
+                await asyncio.sleep(1)
+                assert not call.done()
+            server.end(signals[-1])
+            answer = await call
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
+        assert server.ended(20)[0] == 0
+
+
+FORKS = """
+import os, signal, sys, threading, time
+from grm_server.serve import run
+
+def fork():
+    # As an engine's core does, and as it is stopped.
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        time.sleep(60)
+    time.sleep(0.5)
+    os.kill(child, signal.SIGTERM)
+    os.waitpid(child, 0)
+    print("stopped", flush=True)
+
+threading.Timer(float(sys.argv[1]), fork).start()
+run(os.environ, sys.argv[2:])
+"""
+
+
+def test_a_core_that_is_stopped_does_not_stop_the_server(tmp_path: Path) -> None:
+    settings = ("http.port=0", "engine.kind=fake", f"cache_dir={tmp_path}", "http.drain_grace_s=60")
+    with subprocess.Popen([sys.executable, "-c", FORKS, "5", *settings], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            url = next(m[1] for line in server.stdout if (m := re.search(r"ready on (http://\S+)", line)))
+            assert any(line == "stopped\n" for line in server.stdout)
+            time.sleep(0.5)
+            assert httpx.get(f"{url}/health/ready").status_code == 200
+        finally:
+            server.kill()
+
+
+@pytest.mark.parametrize("grace_s", [0, 1])
+async def test_a_rolling_restart_fails_no_request(tmp_path: Path, grace_s: float) -> None:
+    """Two servers, one after the other replaced under load: plain requests, streams, and groups of single ones."""
+    ports = [free_port(), free_port()]
+    settings = (f"http.drain_grace_s={grace_s}", "grouping.idle_s=0.2")
+    answers: list[httpx.Response] = []
+    over = asyncio.Event()
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(process(tmp_path, 0.2, *settings, port=port)) for port in ports]
+        for server in servers:
+            server.ready()
+        balancer = Balancer(*(f"http://127.0.0.1:{port}" for port in ports))
+        async with httpx.AsyncClient(transport=balancer, base_url="http://localhost", timeout=60) as client:
+
+            async def caller(number: int) -> None:
+                asked = 0
+                while not over.is_set():
+                    asked += 1
+                    path, body = (
+                        ("/v1/rewards", PAIR | {"k": 4})
+                        if number % 2
+                        else ("/reward?n=2&k=4", slime(f"Q{number // 4} {asked}", f"A{number}"))
+                    )
+                    answers.append(await client.post(path, json=body))
+
+            async def restart() -> None:
+                for at, port in enumerate(ports):
+                    await asyncio.sleep(1)
+                    servers[at].end()
+                    code, log = await asyncio.to_thread(servers[at].ended, 40)
+                    assert code == 0, log
+                    assert "Traceback" not in log
+                    servers[at] = stack.enter_context(process(tmp_path, 0.2, *settings, port=port))
+                    await asyncio.to_thread(servers[at].ready)
+                await asyncio.sleep(1)
+                over.set()
+
+            async with asyncio.TaskGroup() as group:
+                for number in range(12):
+                    group.create_task(caller(number))
+                group.create_task(restart())
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(answers) > 100
+    assert balancer.passed_over > 0, "nothing was asked of a server that ended; the test shows nothing"
