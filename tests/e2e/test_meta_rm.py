@@ -51,9 +51,8 @@ def checkpoint(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def guided(checkpoint: Path) -> Iterator[Server]:
-    yield from start(
-        "--meta-rm", str(checkpoint), "--set", "meta_rm.dtype=float32", "--set", "supervision.restarts=100"
-    )
+    settings = ("meta_rm.dtype=float32", "supervision.restarts=100", "supervision.stall_s=15")
+    yield from start("--meta-rm", str(checkpoint), *(part for each in settings for part in ("--set", each)))
 
 
 def logits(checkpoint: Path, samples: list[dict[str, Any]]) -> list[float]:
@@ -119,17 +118,29 @@ def test_a_meta_rm_that_is_killed_under_load(guided: Server) -> None:
     # The judge is as it was, and another meta RM comes.
     assert guided.client.get("/health/ready").status_code == 200
     assert guided.client.post("/v1/rewards", json=REQUEST | {"aggregate": "mean"}).status_code == 200
-    back = re.compile(r'^grm_engine_restarts_total\{engine="meta_rm",outcome="restarted"\} [1-9]', re.M)
-    deadline = time.monotonic() + 90
-    while not back.search(guided.client.get("/metrics").text):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    assert guided.client.post("/v1/rewards", json=REQUEST).json()["meta_rm"] == "guided"
+    until_guided(guided)
     # vLLM's metrics are one set for the process: the judge's, also after the meta RM's engine started later.
     models = re.findall(
         r'^vllm:generation_tokens_total\{.*model_name="([^"]+)"', guided.client.get("/metrics").text, re.M
     )
     assert models == ["SmolLM2-135M-Instruct"]
+
+
+def test_a_meta_rm_that_hangs_is_replaced(guided: Server) -> None:
+    until_guided(guided)
+    _, stopped = cores(guided)
+    os.kill(stopped, signal.SIGSTOP)
+    answer = guided.client.post("/v1/rewards", json=REQUEST | {"meta_rm_failure": "vote"})
+    assert (answer.status_code, answer.json()["meta_rm"], answer.json()["k_valid"]) == (200, "failed", 8)
+    until_guided(guided)
+    assert stopped not in cores(guided)
+
+
+def until_guided(server: Server) -> None:
+    deadline = time.monotonic() + 90
+    while server.client.post("/v1/rewards", json=REQUEST | {"k": 2}).json().get("meta_rm") != "guided":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def rated(client: httpx.Client) -> float:

@@ -252,7 +252,7 @@ async def test_a_slow_meta_rm_is_not_buried(tmp_path: Path) -> None:
     async with loaded(tmp_path, FakeSampler(), FULL, meta_rm=meta_rm) as server:
         burst = server.burst(60, k=1, aggregate="meta_hinge")
         while not all(call.done() for call in burst):
-            most = max(most, meta_rm.rating)
+            most = max(most, meta_rm.running)
             await asyncio.sleep(0.002)
         assert {call.result().status_code for call in burst} == {200}
         await server.until_empty()

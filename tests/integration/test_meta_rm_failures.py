@@ -85,7 +85,7 @@ async def test_at_the_deadline_only_rated_samples_vote(serve: Serve) -> None:
     async with serve(FakeSampler(), meta_rm=meta_rm) as client:
         error = (await post(client, 504, aggregate="meta_hinge", deadline_s=0.2))["error"]
     assert error["code"] == "deadline_exceeded"
-    assert meta_rm.rating == 0
+    assert meta_rm.running == 0
 
 
 async def test_a_caller_who_hangs_up_takes_the_ratings_along(serve: Serve) -> None:
@@ -93,8 +93,8 @@ async def test_a_caller_who_hangs_up_takes_the_ratings_along(serve: Serve) -> No
     async with serve(FakeSampler(), meta_rm=meta_rm) as client:
         request = asyncio.create_task(post(client, aggregate="meta_hinge"))
         await asyncio.sleep(0.1)
-        assert meta_rm.rating == 4
+        assert meta_rm.running == 4
         request.cancel()
         await asyncio.wait([request])
         await asyncio.sleep(0.05)
-        assert meta_rm.rating == 0
+        assert meta_rm.running == 0

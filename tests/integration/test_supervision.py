@@ -2,11 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from grm_server.engine.base import MetaRM, Sampler, Urgency
+from grm_server.engine.base import RatingEngine, Sampler, Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
 from grm_server.errors import EngineDead, MetaRMFailed
 from grm_server.serving import supervision
@@ -180,7 +181,7 @@ async def test_a_meta_rm_that_dies_fails_requests_by_their_policy_and_comes_back
     raters: list[FakeMetaRM] = []
     back = asyncio.Event()
 
-    async def start() -> MetaRM:
+    async def start() -> RatingEngine:
         if raters:
             await back.wait()
         raters.append(FakeMetaRM())
@@ -200,3 +201,24 @@ async def test_a_meta_rm_that_dies_fails_requests_by_their_policy_and_comes_back
         await until(lambda: supervisor.down is None)
         assert (await post(client))["k_valid"] == 16
         assert await status(client) == (200, "")
+
+
+async def test_a_meta_rm_that_hangs_is_replaced(serve: Serve) -> None:
+    raters: list[FakeMetaRM] = []
+
+    async def start() -> RatingEngine:
+        raters.append(FakeMetaRM(delay_s=0.0 if raters else 60.0))
+        return raters[-1]
+
+    pulse: Callable[[RatingEngine], tuple[bool, int]] = lambda one: (one.running > 0, one.rated)  # noqa: E731
+    supervisor = Supervisor("meta_rm", start, SETTLED, Metrics(), pulse=pulse, stall_s=0.2)
+    await supervisor.begin()
+    meta_rm = SupervisedMetaRM(supervisor)
+    async with serve(FakeSampler(), "judge.aggregate=meta_hinge", meta_rm=meta_rm) as client:
+        await asyncio.sleep(0.4)
+        assert len(raters) == 1, "a meta RM that nobody asks is not hung"
+        asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
+        await until(lambda: raters[0].dead)
+        asked.cancel()
+        await until(lambda: len(raters) == 2 and supervisor.down is None)
+        assert (await post(client))["meta_rm"] == "guided"

@@ -7,7 +7,7 @@ import math
 
 from grm_server.app.derived import ships
 from grm_server.engine import bundled, bundled_meta
-from grm_server.engine.base import MetaRM, Sampler
+from grm_server.engine.base import MetaRM, RatingEngine, Sampler
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
 from grm_server.engine.meta_card import MetaCard
 from grm_server.engine.profile import samples_at_once, stall_s
@@ -75,12 +75,19 @@ async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metr
         return connect(meta, meta.url, name, platt)
     model_path = str(bundled_meta.bundled_meta_rm(settings.cache_dir)) if shipped else meta.model
 
-    async def start() -> MetaRM:
+    async def start() -> RatingEngine:
         logger.info("starting the meta RM %s", name)
         return await start_vllm_meta(meta, model_path, name, platt)
 
-    policy = RestartPolicy(settings.supervision.restarts, settings.supervision.settled_s)
-    supervisor = Supervisor("meta_rm", start, policy, metrics)
+    supervision = settings.supervision
+    supervisor = Supervisor(
+        "meta_rm",
+        start,
+        RestartPolicy(supervision.restarts, supervision.settled_s),
+        metrics,
+        pulse=lambda one: (one.running > 0, one.rated),
+        stall_s=supervision.stall_s or stall_s(),
+    )
     await supervisor.begin()
     return SupervisedMetaRM(supervisor)
 

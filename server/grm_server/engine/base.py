@@ -112,6 +112,18 @@ class MetaRM(Protocol):
         """Free it. Idempotent."""
 
 
+class RatingEngine(MetaRM, Protocol):
+    """A meta RM in an engine of its own, which may hang."""
+
+    @property
+    def running(self) -> int:
+        """Samples that it is asked about now."""
+
+    @property
+    def rated(self) -> int:
+        """Samples that it has rated. Where this stands still while it is asked, it is hung."""
+
+
 async def as_finished(work: Sequence[Coroutine[Any, Any, Outcome]]) -> AsyncGenerator[tuple[int, Outcome]]:
     """Run all of `work` at once and yield (place, result) as each ends; cancel the rest if the consumer leaves."""
     places = {asyncio.ensure_future(coroutine): place for place, coroutine in enumerate(work)}

@@ -167,8 +167,8 @@ class FakeMetaRM:
         self.dead: MetaRMFailed | None = None
         self.answers: list[str] = []
         """The judge's turn of every sample it was asked about."""
-        self.rating = 0
-        """Samples that it is asked about now."""
+        self.running = 0
+        self.rated = 0
 
     def check(self) -> None:
         if self.dead:
@@ -181,14 +181,15 @@ class FakeMetaRM:
         self.check()
         self.answers.append(answer)
         told = self.ratings.popleft() if self.ratings else None
-        self.rating += 1
+        self.running += 1
         try:
             await asyncio.sleep(self.delay_s)
         finally:
-            self.rating -= 1
+            self.running -= 1
         self.check()
         if isinstance(told, MetaRMFailed):
             raise told
+        self.rated += 1
         by_hash = int.from_bytes(hashlib.blake2b(answer.encode(errors="replace"), digest_size=4).digest()) / 2**32
         return Rating(by_hash if told is None else told, len(prompt) + len(answer.split()), len(prompt))
 

@@ -23,6 +23,8 @@ class VLLMMetaRM:
 
     def __init__(self, engine: AsyncLLM, model: str, platt: tuple[float, float], timeout_s: float) -> None:
         self.model = model
+        self.running = 0
+        self.rated = 0
         self._engine = engine
         self._platt = platt
         self._timeout_s = timeout_s
@@ -38,6 +40,15 @@ class VLLMMetaRM:
         return fitting(self._chat.prompt(prompt), self._max_tokens)
 
     async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
+        self.running += 1
+        try:
+            rating = await self._rate(prompt, answer)
+        finally:
+            self.running -= 1
+        self.rated += 1
+        return rating
+
+    async def _rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
         from vllm import PoolingParams
         from vllm.inputs.engine import tokens_input
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from grm_server.engine.base import MetaRM, Outcome, Prepared, Rating, Sampler, Urgency
+from grm_server.engine.base import Outcome, Prepared, Rating, RatingEngine, Sampler, Urgency
 from grm_server.engine.pulse import Pulse
 from grm_server.errors import EngineDead, MetaRMFailed
 from grm_server.grm.types import Script
@@ -93,7 +93,7 @@ class SupervisedSampler:
 class SupervisedMetaRM:
     """A MetaRM. While its engine is down ratings fail, and `meta_rm.failure` says what that means for a request."""
 
-    def __init__(self, supervisor: Supervisor[MetaRM]) -> None:
+    def __init__(self, supervisor: Supervisor[RatingEngine]) -> None:
         """`supervisor` has begun."""
         self._supervisor = supervisor
 

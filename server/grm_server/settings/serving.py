@@ -65,5 +65,5 @@ class SupervisionSettings(Section):
     settled_s: float = Field(10, gt=0)
     """An engine that lived for so long did not die young."""
     stall_s: float | None = Field(None, gt=0)
-    """An engine that shows no step for so long, though it has samples to write, is treated as dead. None: 120, on a CPU
-    300, where one step may compute several whole prompts."""
+    """An engine that shows no step for so long, though it has samples to write or to rate, is treated as dead. None:
+    120, on a CPU 300, where one step may compute several whole prompts."""
