@@ -8,6 +8,10 @@ trainers' routes, errors (benchmarks/soak_kinds.py). Each second the memory of t
 is read. What the server keeps on purpose is kept small, so that it is full when the warm-up ends. Then the load stops,
 and every table of requests must be empty: the gauges of /metrics that TABLES matches.
 
+The engine returns once a minute what it has freed: what is resident then is what it uses (docs/design/supervision.md).
+So that must not grow after the warm-up; what is resident at any time fits together worse and worse for a while, and
+must not grow in the second half.
+
 Writes OUT.json and OUT.png; exits with 1 if a table was not emptied, memory grew, or a request ended as it must not.
 """
 
@@ -27,6 +31,7 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
+from scipy.stats import t
 
 from benchmarks.arrivals import percentiles
 from benchmarks.data import load_items
@@ -37,8 +42,8 @@ from grm_server.grm.types import Floats
 
 MAX_CHARS = 1200
 BINS = 20
-T_95 = 2.1
-"""Student's t for as many bins, less two."""
+RETURNED_S = 60.0
+"""Between two times that an engine returns memory."""
 FLAT_SHARE = 0.02
 TABLES = re.compile(
     r"grm_(waiting|running)_(requests|samples|prompt_tokens)|grm_\w+_(in_flight|open|waiting|running|queued|pending)"
@@ -49,7 +54,7 @@ KEPT = {"judgements.max_mib": 4, "judgements.ttl_s": 60, "grouping.ttl_s": 60, "
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Of memory, after the warm-up."""
+    """Of memory, in a part of the run."""
 
     mib: float
     """The last value on the fitted line less the first."""
@@ -120,11 +125,7 @@ async def soak(server: Running, args: argparse.Namespace) -> dict[str, Any]:
     left = await _emptied(server.url, args.quiet_s)
     await asyncio.sleep(5)
     watching.cancel()
-    grown = {
-        name: growth(series, name, args.warm_share * loaded_s, loaded_s)
-        for name in ("server_mib", "engine_mib")
-        if any(row[name] for row in series)
-    }
+    grown = grown_of(series, args.warm_share * loaded_s, loaded_s)
     return {
         "minutes": args.minutes,
         "engine": args.engine,
@@ -146,7 +147,7 @@ async def soak(server: Running, args: argparse.Namespace) -> dict[str, Any]:
 def _problems(grown: dict[str, Growth], left: dict[str, float], ends: Counter[str]) -> list[str]:
     return [
         *(
-            f"{name} grew by {g.mib:.1f} +- {g.error_mib:.1f} MiB ({g.share:.1%}) after the warm-up"
+            f"{name} grew by {g.mib:.1f} +- {g.error_mib:.1f} MiB ({g.share:.1%})"
             for name, g in grown.items()
             if not g.flat
         ),
@@ -189,21 +190,33 @@ async def _emptied(url: str, within_s: float) -> dict[str, float]:
         await asyncio.sleep(1)
 
 
-def growth(series: list[dict[str, float]], name: str, start_s: float, end_s: float) -> Growth:
+def grown_of(series: list[dict[str, float]], warm_s: float, loaded_s: float) -> dict[str, Growth]:
+    """What must be flat."""
+    found = {"server_mib": growth(series, "server_mib", warm_s, loaded_s)}
+    if any(row["engine_mib"] for row in series):
+        bins = min(BINS, int((loaded_s - warm_s) / RETURNED_S))
+        found["engine_in_use_mib"] = growth(series, "engine_mib", warm_s, loaded_s, least=True, bins=bins)
+        found["engine_mib"] = growth(series, "engine_mib", loaded_s / 2, loaded_s)
+    return found
+
+
+def growth(
+    series: list[dict[str, float]], name: str, start_s: float, end_s: float, *, least: bool = False, bins: int = BINS
+) -> Growth:
     """Of `name` between two times. A line through medians of bins: seconds that follow one another are not independent,
-    and a second's peak is no growth."""
+    and a second's peak is no growth. least: through the least values of bins."""
     rows = [(row["at_s"], row[name]) for row in series if start_s <= row["at_s"] <= end_s]
-    if len(rows) < 2 * BINS:
+    if len(rows) < 2 * bins or bins < 3:
         return Growth(0.0, float("inf"), 0.0)
     at, values = np.array(rows).T
-    bins = np.array_split(np.arange(len(rows)), BINS)
-    x = np.array([at[each].mean() for each in bins])
-    y: Floats = np.array([np.median(values[each]) for each in bins])
+    parts = np.array_split(np.arange(len(rows)), bins)
+    x = np.array([at[part].mean() for part in parts])
+    y: Floats = np.array([values[part].min() if least else np.median(values[part]) for part in parts])
     slope, start = np.polyfit(x - x[0], y, 1)
     rest = y - (start + slope * (x - x[0]))
-    error = np.sqrt((rest**2).sum() / (BINS - 2) / ((x - x.mean()) ** 2).sum())
+    error = np.sqrt((rest**2).sum() / (bins - 2) / ((x - x.mean()) ** 2).sum())
     span = x[-1] - x[0]
-    return Growth(float(slope * span), float(T_95 * error * span), float(slope * span / start))
+    return Growth(float(slope * span), float(t.ppf(0.975, bins - 2) * error * span), float(slope * span / start))
 
 
 if __name__ == "__main__":

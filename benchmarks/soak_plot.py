@@ -16,6 +16,11 @@ PANELS = (
     ("engine_mib", "Memory of the engine's process, MiB", ORANGE),
     ("files", "The server's open files and connections", GREY),
 )
+GROWN = {
+    "server_mib": (("server_mib", "after the warm-up"),),
+    "engine_mib": (("engine_in_use_mib", "in use after the warm-up"), ("engine_mib", "in all in the second half")),
+}
+"""Panel -> its growth in the file, and of what that is."""
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
@@ -30,9 +35,9 @@ def plot(found: dict[str, Any], path: Path) -> None:
         for axes, (name, title, colour) in zip(every[:, 0], shown, strict=True):
             values = [row[name] for row in found["series"]]
             axes.plot(at, values, color=colour, linewidth=1)
-            grown = found["growth"].get(name)
-            change = f"; {grown['mib']:+.1f} ± {grown['error_mib']:.1f} MiB after the warm-up" if grown else ""
-            axes.set_title(title + change, loc="left")
+            grown = [(found["growth"][key], what) for key, what in GROWN.get(name, ())]
+            changes = [f"{each['mib']:+.1f} ± {each['error_mib']:.1f} {what}" for each, what in grown]
+            axes.set_title("\n".join((title, "; ".join(changes))).rstrip(), loc="left")
             axes.set_ylim(0, 1.1 * max(values))
             axes.axvspan(0, found["warm_s"] / 60, color="#eeeeee", zorder=0)
         every[-1, 0].axvline(found["loaded_s"] / 60, color=GREY, linewidth=1, linestyle="--")

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.arrivals import Timed
 from benchmarks.overload import Answer, summary, verdicts
-from benchmarks.soak import TABLES, growth
+from benchmarks.soak import TABLES, grown_of, growth
 
 
 def overload(
@@ -66,6 +66,20 @@ def test_growth_before_the_warm_up_ends_does_not_count() -> None:
     rows = [{"at_s": float(at), "mib": min(200.0, 100 + at / 4)} for at in range(1800)]
     assert growth(rows, "mib", 450, 1800).flat
     assert not growth(rows, "mib", 0, 1800).flat
+
+
+@pytest.mark.parametrize(("leak_mib", "flat"), [(0.0, True), (300.0, False)])
+def test_what_an_engine_keeps_between_two_returns_is_no_leak(leak_mib: float, flat: bool) -> None:
+    """It keeps more and more in the first half, and returns all of it once a minute."""
+    rows = []
+    for at in range(1800):
+        kept = 400 * min(1.0, at / 900) * (at % 60) / 60
+        rows.append({"at_s": float(at), "server_mib": 700.0, "engine_mib": 3500 + kept + leak_mib * at / 1800})
+    found = grown_of(rows, 450, 1800)
+    assert found["server_mib"].flat
+    assert found["engine_in_use_mib"].flat == flat
+    assert found["engine_in_use_mib"].mib == pytest.approx(leak_mib * 0.75, abs=15)
+    assert found["engine_mib"].flat == flat
 
 
 def test_which_gauges_are_tables_of_requests() -> None:
