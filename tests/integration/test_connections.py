@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.integration.judging import PAIR
-from tests.integration.test_drain import Process, process
+from tests.integration.processes import Process, process
 
 HEAD = b"POST /v1/rewards HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 MIB = 2**20

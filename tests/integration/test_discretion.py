@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from tests.integration.keys import bearer
-from tests.integration.test_drain import process
+from tests.integration.processes import process
 
 CANARY = "CANARY-7f3a"
 KEY = f"{CANARY}-as-a-valid-key"

@@ -8,8 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,7 +15,7 @@ import pytest
 
 from tests.integration.balancer import Balancer
 from tests.integration.judging import PAIR
-from tests.integration.processes import GRM
+from tests.integration.processes import process
 from tests.integration.trainers import slime
 
 STREAM = {"Accept": "text/event-stream"}
@@ -28,43 +26,6 @@ def free_port() -> int:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
         return port
-
-
-class Process:
-    """A server in a process of its own, whose samples take `delay_s`."""
-
-    def __init__(self, cache: Path, delay_s: float, *settings: str, port: int = 0) -> None:
-        fake = ("engine.kind=fake", f"engine.fake_sample_s={delay_s}", f"cache_dir={cache}", "stopping.rule=fixed")
-        command = [*GRM, "serve", "--port", str(port)]
-        for setting in (*fake, *settings):
-            command += ["--set", setting]
-        self._log = cache / f"log-{time.monotonic_ns()}"
-        with self._log.open("w") as log:
-            self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-
-    def ready(self) -> str:
-        """Its address."""
-        assert self.popen.stdout is not None
-        found = next((m for line in self.popen.stdout if (m := re.search(r"ready on (http://\S+)", line))), None)
-        assert found, self._log.read_text()
-        return found[1]
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        self.popen.send_signal(number)
-
-    def ended(self, within_s: float) -> tuple[int, str]:
-        """How, and its log."""
-        return self.popen.wait(within_s), self._log.read_text()
-
-
-@contextmanager
-def process(cache: Path, delay_s: float, *settings: str, port: int = 0) -> Iterator[Process]:
-    one = Process(cache, delay_s, *settings, port=port)
-    try:
-        yield one
-    finally:
-        one.popen.kill()
-        one.popen.communicate()
 
 
 async def waiting(client: httpx.AsyncClient, url: str, count: int) -> None:
