@@ -38,12 +38,11 @@ from benchmarks.data import load_items
 from benchmarks.servers import Running, grm_serve, scrape
 from benchmarks.soak_kinds import KINDS, Soaker
 from benchmarks.soak_plot import plot
+from grm_server.engine.launch import TRIM_S
 from grm_server.grm.types import Floats
 
 MAX_CHARS = 1200
 BINS = 20
-RETURNED_S = 60.0
-"""Between two times that an engine returns memory."""
 FLAT_SHARE = 0.02
 TABLES = re.compile(
     r"grm_(waiting|running)_(requests|samples|prompt_tokens)|grm_\w+_(in_flight|open|waiting|running|queued|pending)"
@@ -194,7 +193,7 @@ def grown_of(series: list[dict[str, float]], warm_s: float, loaded_s: float) -> 
     """What must be flat."""
     found = {"server_mib": growth(series, "server_mib", warm_s, loaded_s)}
     if any(row["engine_mib"] for row in series):
-        bins = min(BINS, int((loaded_s - warm_s) / RETURNED_S))
+        bins = min(BINS, int((loaded_s - warm_s) / TRIM_S))
         found["engine_in_use_mib"] = growth(series, "engine_mib", warm_s, loaded_s, least=True, bins=bins)
         found["engine_mib"] = growth(series, "engine_mib", loaded_s / 2, loaded_s)
     return found

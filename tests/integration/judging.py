@@ -8,6 +8,7 @@ from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeSampler
 
 PAIR = {"query": "Why?", "responses": ["A.", "B."], "k": 16, "seed": 5}
+THREE = {"query": "Why?", "responses": ["A.", "B.", "C."], "k": 6, "seed": 5}
 LONG = [f"Response number {i}." for i in range(20)]
 
 
@@ -16,6 +17,11 @@ async def post(client: httpx.AsyncClient, status: int = 200, **changes: Any) -> 
     assert response.status_code == status, response.text
     answer: dict[str, Any] = response.json()
     return answer
+
+
+async def respond(client: httpx.AsyncClient, **changes: Any) -> httpx.Response:
+    """To THREE."""
+    return await client.post("/v1/rewards", json=THREE | changes)
 
 
 def favours(best: str) -> Any:

@@ -3,17 +3,11 @@
 import json
 from typing import Any
 
-import httpx
 import pytest
 
 from grm_server.engine.fake import FakeSampler
 from tests.integration.conftest import Serve
-
-BODY = {"query": "Why?", "responses": ["A.", "B.", "C."], "k": 6, "seed": 5}
-
-
-async def post(client: httpx.AsyncClient, **changes: Any) -> httpx.Response:
-    return await client.post("/v1/rewards", json=BODY | changes)
+from tests.integration.judging import THREE, respond
 
 
 @pytest.mark.parametrize(
@@ -48,7 +42,7 @@ async def post(client: httpx.AsyncClient, **changes: Any) -> httpx.Response:
 async def test_a_wrong_field_is_named(serve: Serve, change: dict[str, Any], param: str) -> None:
     sampler = FakeSampler()
     async with serve(sampler) as client:
-        content = json.dumps(BODY | change)
+        content = json.dumps(THREE | change)
         response = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == 422
     error = response.json()["error"]
@@ -68,7 +62,7 @@ async def test_a_body_that_is_no_request(serve: Serve, content: str) -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 async def test_no_infinite_temperature(serve: Serve, number: str) -> None:
-    content = json.dumps(BODY)[:-1] + f', "temperature": {number}}}'
+    content = json.dumps(THREE)[:-1] + f', "temperature": {number}}}'
     async with serve(FakeSampler()) as client:
         response = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == 422
@@ -76,7 +70,7 @@ async def test_no_infinite_temperature(serve: Serve, number: str) -> None:
 
 async def test_the_answer_does_not_repeat_what_was_sent(serve: Serve) -> None:
     async with serve(FakeSampler()) as client:
-        response = await post(client, k="SECRET-VALUE", responses=[{"SECRET-KEY": 1}])
+        response = await respond(client, k="SECRET-VALUE", responses=[{"SECRET-KEY": 1}])
     assert "SECRET" not in response.text
 
 
@@ -92,7 +86,7 @@ async def test_the_answer_does_not_repeat_what_was_sent(serve: Serve) -> None:
 async def test_a_limit_is_named(serve: Serve, change: dict[str, Any], param: str, setting: str) -> None:
     limits = ("limits.max_responses=4", "judge.k=8", "limits.max_k=8", "limits.max_critique_tokens=300")
     async with serve(FakeSampler(), *limits) as client:
-        response = await post(client, **change)
+        response = await respond(client, **change)
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["param"]) == (422, "limit_exceeded", param)
     assert setting in error["message"]
@@ -106,7 +100,7 @@ async def test_a_body_that_is_too_large(serve: Serve, declared: bool) -> None:
 
     async with serve(FakeSampler(), "http.max_body_bytes=4096") as client:
         response = await client.post("/v1/rewards", content=b" " * 8192 if declared else chunks())
-        small = await post(client)
+        small = await respond(client)
     assert response.status_code == 413
     assert response.json()["error"]["code"] == "body_too_large"
     assert "http.max_body_bytes = 4096" in response.json()["error"]["message"]
@@ -116,7 +110,7 @@ async def test_a_body_that_is_too_large(serve: Serve, declared: bool) -> None:
 async def test_a_prompt_that_is_too_long_generates_nothing(serve: Serve) -> None:
     sampler = FakeSampler(max_model_len=500)
     async with serve(sampler) as client:
-        response = await post(client, responses=["word " * 600, "B."])
+        response = await respond(client, responses=["word " * 600, "B."])
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["retryable"]) == (400, "prompt_too_long", False)
     assert error["details"]["limit"] == 500

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from grm_server.api.routes import Service
@@ -16,18 +15,13 @@ from grm_server.grm.plan import plan, request_seed
 from grm_server.grm.types import Message, Task
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
-
-BODY = {"query": "Why?", "responses": ["A.", "B.", "C."], "k": 6, "seed": 5}
-
-
-async def post(client: httpx.AsyncClient, **changes: Any) -> httpx.Response:
-    return await client.post("/v1/rewards", json=BODY | changes)
+from tests.integration.judging import THREE, respond
 
 
 async def test_answer(serve: Serve) -> None:
     sampler = FakeSampler(["1, 5, 9}"] * 6)
     async with serve(sampler) as client:
-        answer = (await post(client, return_samples=True)).json()
+        answer = (await respond(client, return_samples=True)).json()
     task = Task((Message("user", "Why?"),), ("A.", "B.", "C."))
     orders = [draw.order for draw in plan(range(3), 6, request_seed(5, task))]
     # Whatever stood at the last position got the 9, in each of the six orders: by design all responses come out even.
@@ -51,7 +45,7 @@ async def test_answer(serve: Serve) -> None:
 async def test_one_engine_call_for_each_distinct_order(serve: Serve) -> None:
     sampler = FakeSampler()
     async with serve(sampler) as client:
-        await post(client, responses=["A.", "B.", "C.", "D."], k=32)
+        await respond(client, responses=["A.", "B.", "C.", "D."], k=32)
     assert len(sampler.calls) == 4
     assert [len(seeds) for _, seeds, _ in sampler.calls] == [8, 8, 8, 8]
     assert len({seed for _, seeds, _ in sampler.calls for seed in seeds}) == 32
@@ -70,8 +64,8 @@ async def test_defaults_come_from_the_settings(serve: Serve) -> None:
 
 async def test_same_seed_same_answer(serve: Serve) -> None:
     async with serve(FakeSampler()) as client:
-        one, two = (await post(client)).json(), (await post(client)).json()
-        three = (await post(client, seed=6)).json()
+        one, two = (await respond(client)).json(), (await respond(client)).json()
+        three = (await respond(client, seed=6)).json()
     assert one["vote_sums"] == two["vote_sums"]
     assert one["vote_sums"] != three["vote_sums"]
     assert one["id"] != two["id"]
@@ -81,22 +75,22 @@ async def test_requests_with_one_seed_share_no_luck(serve: Serve) -> None:
     sampler = FakeSampler()
     async with serve(sampler) as client:
         for number in range(20):
-            await post(client, query=f"Why {number}?")
+            await respond(client, query=f"Why {number}?")
     seeds = [seed for _, seeds, _ in sampler.calls for seed in seeds]
     assert len(set(seeds)) == len(seeds) == 120
 
 
 async def test_a_seed_that_the_server_drew_can_be_used_again(serve: Serve) -> None:
     async with serve(FakeSampler()) as client:
-        drawn = (await post(client, seed=None)).json()
-        again = (await post(client, seed=drawn["seed"])).json()
+        drawn = (await respond(client, seed=None)).json()
+        again = (await respond(client, seed=drawn["seed"])).json()
     assert again["vote_sums"] == drawn["vote_sums"]
 
 
 async def test_samples_without_scores_are_counted_and_never_vote(serve: Serve) -> None:
     sampler = FakeSampler(["no", "11, 1, 1}", "1, 2}", GenerationFailed("out of luck"), "4, 4, 4}", "6, 6, 6}"])
     async with serve(sampler) as client:
-        answer = (await post(client, return_samples=True)).json()
+        answer = (await respond(client, return_samples=True)).json()
     assert answer["rewards"] == [5.0, 5.0, 5.0]
     assert answer["k_valid"] == 2
     assert answer["failures"] == {"no_scores": 1, "out_of_range": 1, "wrong_count": 1, "engine_error": 1}
@@ -107,7 +101,7 @@ async def test_samples_without_scores_are_counted_and_never_vote(serve: Serve) -
 
 async def test_too_few_votes_is_an_error_with_the_reasons(serve: Serve) -> None:
     async with serve(FakeSampler(["no"] * 4 + ["5, 5, 5}"] * 2)) as client:
-        response = await post(client, min_votes=3)
+        response = await respond(client, min_votes=3)
     assert response.status_code == 502
     error = response.json()["error"]
     assert (error["code"], error["retryable"], error["details"]) == ("too_few_votes", True, {"no_scores": 4})
@@ -115,7 +109,7 @@ async def test_too_few_votes_is_an_error_with_the_reasons(serve: Serve) -> None:
 
 async def test_all_samples_failing_in_the_engine_is_too_few_votes(serve: Serve) -> None:
     async with serve(FakeSampler([GenerationFailed("x")] * 6)) as client:
-        response = await post(client)
+        response = await respond(client)
     assert (response.status_code, response.json()["error"]["details"]) == (502, {"engine_error": 6})
 
 
@@ -124,7 +118,11 @@ async def test_a_dead_engine(serve: Serve) -> None:
     async with serve(sampler) as client:
         assert (await client.get("/health/ready")).status_code == 200
         sampler.dead = EngineDead("the engine's process has died")
-        response, ready, live = await post(client), await client.get("/health/ready"), await client.get("/health/live")
+        response, ready, live = (
+            await respond(client),
+            await client.get("/health/ready"),
+            await client.get("/health/live"),
+        )
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "30"
     assert (response.json()["error"]["code"], response.json()["error"]["retryable"]) == ("engine_dead", True)
@@ -136,7 +134,7 @@ async def test_a_dead_engine(serve: Serve) -> None:
 async def test_an_engine_that_dies_in_the_middle_fails_the_request(serve: Serve) -> None:
     sampler = FakeSampler(delay_s=0.5)
     async with serve(sampler) as client:
-        request = asyncio.create_task(post(client))
+        request = asyncio.create_task(respond(client))
         while not sampler.running:
             await asyncio.sleep(0.005)
         sampler.dead = EngineDead("the engine's process has died")
@@ -150,7 +148,7 @@ async def test_a_client_that_hangs_up_aborts_its_samples(tmp_path: Path, accept:
     sampler = FakeSampler(delay_s=60)
     app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), sampler)
     service: Service = app.state.service
-    body = json.dumps(BODY).encode()
+    body = json.dumps(THREE).encode()
     sent: list[Any] = []
     hang_up = asyncio.Event()
     messages = [{"type": "http.request", "body": body, "more_body": False}]
@@ -190,7 +188,7 @@ async def test_an_unexpected_error_says_nothing_of_the_prompt(
     sampler = FakeSampler()
     monkeypatch.setattr(sampler, "prepare", broken)
     async with serve(sampler) as client:
-        response = await post(client)
+        response = await respond(client)
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
     assert "SECRET" not in response.text + caplog.text
     assert "RuntimeError" in caplog.text

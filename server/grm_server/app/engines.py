@@ -19,7 +19,7 @@ from grm_server.grm.prompts import JudgeTemplate
 from grm_server.serving.restarts import RestartPolicy
 from grm_server.serving.supervised import SupervisedMetaRM, SupervisedSampler
 from grm_server.serving.supervision import Supervisor
-from grm_server.settings import Settings
+from grm_server.settings import Settings, SupervisionSettings
 from grm_server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def prepare(settings: Settings) -> None:
 
 
 async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Metrics) -> Sampler:
-    engine, supervision = settings.engine, settings.supervision
+    engine = settings.engine
     if engine.kind == "fake":
         return FakeSampler(delay_s=engine.fake_sample_s, max_running=samples_at_once(engine), recording=False)
     model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
@@ -50,10 +50,10 @@ async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Met
     supervisor = Supervisor(
         "engine",
         start,
-        RestartPolicy(supervision.restarts, supervision.settled_s),
+        _restarts(settings.supervision),
         metrics,
         pulse=lambda one: (one.running > 0, one.pulse.steps),
-        stall_s=supervision.stall_s or stall_s(),
+        stall_s=settings.supervision.stall_s or stall_s(),
     )
     await supervisor.begin()
     return SupervisedSampler(supervisor, metrics)
@@ -79,17 +79,20 @@ async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metr
         logger.info("starting the meta RM %s", name)
         return await start_vllm_meta(meta, model_path, name, platt)
 
-    supervision = settings.supervision
     supervisor = Supervisor(
         "meta_rm",
         start,
-        RestartPolicy(supervision.restarts, supervision.settled_s),
+        _restarts(settings.supervision),
         metrics,
         pulse=lambda one: (one.running > 0, one.rated),
-        stall_s=supervision.stall_s or stall_s(),
+        stall_s=settings.supervision.stall_s or stall_s(),
     )
     await supervisor.begin()
     return SupervisedMetaRM(supervisor)
+
+
+def _restarts(supervision: SupervisionSettings) -> RestartPolicy:
+    return RestartPolicy(supervision.restarts, supervision.settled_s)
 
 
 def capacity(settings: Settings) -> int:

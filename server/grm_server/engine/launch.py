@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _GRACE_S = 2.0
 """So long an engine's process may take to end by itself. A hung one never does."""
-_TRIM_S = 60
+TRIM_S = 60
 """Between two times that a core on a CPU returns free memory to the system: tens of milliseconds each."""
 _BUILDING = threading.Lock()
 """One at a time: building an engine changes the environment of the process."""
@@ -146,8 +146,8 @@ def _bind_forked_cores_to(server: int) -> None:
     """Have a forked core end with the server, close what it inherits of the server's connections, and return memory.
 
     A core whose server was killed would wait for work for ever, with all its memory. Connections it would hold open: a
-    client would not see the server close one, send its next request there, and wait. And glibc keeps
-    what batches of all sizes leave free: it grew by hundreds of MiB in minutes (docs/design/supervision.md).
+    client would not see the server close one, send its next request there, and wait. And glibc keeps what batches of
+    all sizes leave free: it grew by hundreds of MiB in minutes (docs/design/supervision.md).
     """
 
     def end_with_server() -> None:
@@ -156,7 +156,7 @@ def _bind_forked_cores_to(server: int) -> None:
         with suppress(ProcessLookupError):
             end = select.poll()
             end.register(os.pidfd_open(server), select.POLLIN)
-            while not end.poll(1000 * _TRIM_S):
+            while not end.poll(1000 * TRIM_S):
                 # Only glibc has it.
                 if trim is not None:
                     trim(0)
