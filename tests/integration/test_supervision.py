@@ -218,7 +218,7 @@ async def test_a_meta_rm_that_hangs_is_replaced(serve: Serve) -> None:
         await asyncio.sleep(0.4)
         assert len(raters) == 1, "a meta RM that nobody asks is not hung"
         asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
-        await until(lambda: raters[0].dead)
-        asked.cancel()
+        failed = await asked
+        assert (failed.status_code, failed.json()["error"]["code"]) == (503, "meta_rm_failed")
         await until(lambda: len(raters) == 2 and supervisor.down is None)
         assert (await post(client))["meta_rm"] == "guided"

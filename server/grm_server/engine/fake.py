@@ -92,7 +92,7 @@ class FakeSampler:
         try:
             async with nullcontext() if self._slots is None else self._slots.slot(urgency):
                 started_s = time.monotonic()
-                await self._write_for(self.delay_s)
+                await _pass(self.delay_s, self._closed)
             self.check()
         except BaseException:
             self.aborted += 1
@@ -113,16 +113,18 @@ class FakeSampler:
             finished_s=time.monotonic(),
         )
 
-    async def _write_for(self, seconds: float) -> None:
-        if not seconds:
-            return await asyncio.sleep(0)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._closed.wait()
-
     async def close(self) -> None:
         self.dead = self.dead or EngineDead("the engine was closed")
         self._closed.set()
+
+
+async def _pass(seconds: float, closed: asyncio.Event) -> None:
+    """Wait so long, or until `closed`."""
+    if not seconds:
+        return await asyncio.sleep(0)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await closed.wait()
 
 
 class _Slots:
@@ -169,6 +171,7 @@ class FakeMetaRM:
         """The judge's turn of every sample it was asked about."""
         self.running = 0
         self.rated = 0
+        self._closed = asyncio.Event()
 
     def check(self) -> None:
         if self.dead:
@@ -183,7 +186,7 @@ class FakeMetaRM:
         told = self.ratings.popleft() if self.ratings else None
         self.running += 1
         try:
-            await asyncio.sleep(self.delay_s)
+            await _pass(self.delay_s, self._closed)
         finally:
             self.running -= 1
         self.check()
@@ -194,4 +197,5 @@ class FakeMetaRM:
         return Rating(by_hash if told is None else told, len(prompt) + len(answer.split()), len(prompt))
 
     async def close(self) -> None:
-        self.dead = MetaRMFailed("the meta RM was closed")
+        self.dead = self.dead or MetaRMFailed("the meta RM was closed")
+        self._closed.set()
