@@ -9,10 +9,6 @@ import pytest
 
 from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
-from grm_server.grm.types import Decided, Message, Task
-from grm_server.pipeline.types import ScoreRequest
-from grm_server.serving.cost import cost_of
-from grm_server.serving.held import Held
 from tests.integration.judging import LONG
 from tests.integration.load import FULL, ONE, RAW_KEY, Gate, Loaded, answers, loaded
 from tests.integration.trainers import Caller, counters
@@ -109,65 +105,6 @@ async def test_a_request_that_is_larger_than_the_queue_waits_where_nobody_else_d
         sampler.open.set()
         assert (await large).status_code == 200
         await answers(burst)
-
-
-async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) -> None:
-    sampler = Gate(delay_s=0.05, max_running=4)
-    async with loaded(tmp_path, sampler, FULL) as server:
-        # Teaches it what a sample takes, and its rate.
-        sampler.open.set()
-        await answers(server.burst(12, k=1))
-        sampler.open.clear()
-        burst = server.burst(200, k=1)
-        await server.until_waiting(196)
-        # 196 samples, 80 a second at best.
-        asked_s = time.monotonic()
-        refused = await server.ask(deadline_s=0.3)
-        assert time.monotonic() - asked_s < 1
-        error = refused.json()["error"]
-        assert (refused.status_code, error["code"], error["param"]) == (429, "deadline_unreachable", "deadline_s")
-        after_s = int(refused.headers["retry-after"])
-        assert after_s >= 1
-        sampler.open.set()
-        # Another tenant's turn would come in time.
-        assert (await server.ask("other", deadline_s=60)).status_code == 200
-        await answers(burst)
-        # Nobody waits: the same deadline is taken, whatever is usual.
-        assert (await server.ask(deadline_s=0.3)).status_code != 429
-        assert (await server.ask(deadline_s=0.01)).status_code == 504
-        metrics = await counters(server.client)
-        assert metrics['grm_refused_requests_total{reason="deadline"}'] == 1
-        await server.until_empty()
-
-
-async def test_a_turn_that_does_not_come_before_the_deadline(tmp_path: Path) -> None:
-    sampler = Gate()
-    async with loaded(tmp_path, sampler, FULL) as server:
-        burst = server.burst(4)
-        await server.until_running(4)
-        answer = await server.ask(deadline_s=0.1)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
-        assert answer.json()["error"]["details"] == {"finished": 0, "begun": 0}
-        assert len(sampler.calls) == 4
-        sampler.open.set()
-        await answers(burst)
-        await server.until_empty()
-
-
-async def test_the_deadline_counts_from_arrival_and_not_from_the_permit(tmp_path: Path) -> None:
-    sampler = Gate(delay_s=60)
-    async with loaded(tmp_path, sampler, FULL) as server:
-        burst = [server.begin(deadline_s=2, responses=[f"{i}", "B."]) for i in range(4)]
-        await server.until_running(4)
-        began_s = time.monotonic()
-        waits = server.begin(deadline_s=2.5)
-        await server.until_waiting(1)
-        # The first four end after 2 s; then it has its turn, and the rest of its time.
-        sampler.open.set()
-        assert (await waits).status_code == 504
-        assert time.monotonic() - began_s < 3.5
-        await answers(burst)
-        await server.until_empty()
 
 
 async def test_a_refusal_is_fast_while_a_thousand_wait(tmp_path: Path) -> None:
@@ -298,17 +235,3 @@ async def test_ten_times_more_than_it_can_do(tmp_path: Path) -> None:
     assert count[429] > 0.5 * len(took)
     assert count[504] < 0.5 * count[200]
     assert sorted(seconds for status, seconds, _ in took if status == 429)[count[429] // 2] < 0.5
-
-
-async def test_of_a_request_past_its_deadline_nothing_more_is_expected(tmp_path: Path) -> None:
-    """Its answer may be on its way to a slow reader for long."""
-    async with loaded(tmp_path, FakeSampler(delay_s=0.01), FULL) as server:
-        await answers(server.burst(4))
-        admission, task = server.admission, Task((Message("user", "Why?"),), ("A.", "B."))
-        before_s = admission._drain_s(8.0)
-        for deadline_s, more in ((60.0, True), (1.0, False)):
-            request = ScoreRequest(task, 64, 0, 0.5, 96, deadline_s, stop=Decided(0.05))
-            held = Held(admission, server.sampler, request, cost_of(request, 100), time.monotonic() - 5)
-            admission._given.add(held)
-            assert (admission._drain_s(8.0) > before_s) == more
-            admission._given.discard(held)

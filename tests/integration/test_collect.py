@@ -9,75 +9,19 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from grm_client.rule_reward import boxed_scores, grm_rule_reward, is_right
-from grm_server.grm.prompts import defused
-from grm_server.grm.types import Message, Task
-from grm_server.serving.templates import judge_template
+from grm_client.rule_reward import is_right
+from tests.integration.collecting import ITEMS, N, Run, item, lines, run
 from tests.integration.processes import GRM, drawn, grm, serving
-
-ITEMS = 40
-N = 3
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with serving(tmp_path_factory.mktemp("cache")) as url:
         yield url
-
-
-def item(number: int, **fields: Any) -> str:
-    """Pairs, best of three and single answers in turn."""
-    responses = [["A", "B"], ["A", "B", "C"], ["A"]][number % 3]
-    label = number % max(2, len(responses))
-    return json.dumps({"id": number, "query": f"Q{number}?", "responses": responses, "label": label} | fields)
-
-
-def lines() -> list[str]:
-    """40 items that can be used and seven lines that cannot."""
-    useless = [
-        item(1000, label=None),
-        item(1001, label=3),
-        item(1002, label=True),
-        item(1003, label=7),
-        item(1004, principles=""),
-        "no JSON",
-        "",
-    ]
-    useful = [item(number) for number in range(ITEMS)]
-    return useful[:10] + useless + useful[10:]
-
-
-class Run(NamedTuple):
-    """`grm collect`, once."""
-
-    file: Path
-    out: Path
-    done: subprocess.CompletedProcess[str]
-    drawn: int
-    """Samples that the server drew for it."""
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(row) for row in self.out.read_text().splitlines()]
-
-    @property
-    def items(self) -> list[dict[str, Any]]:
-        return [row for row in self.rows if "error" not in row]
-
-
-def run(url: str, folder: Path, *arguments: str, written: bytes | None = None) -> Run:
-    """In a folder of its own, with what an earlier run wrote there."""
-    file, out = folder / "labelled.jsonl", folder / "trajectories.jsonl"
-    file.write_text("\n".join(lines()) + "\n")
-    if written is not None:
-        out.write_bytes(written)
-    before = drawn(url)
-    done = grm("collect", str(file), "--out", str(out), "--url", url, "--seed", "1", *arguments)
-    return Run(file, out, done, drawn(url) - before)
 
 
 @pytest.fixture(scope="module")
@@ -189,84 +133,6 @@ def test_a_hint_for_items_that_are_never_solved(url: str, first: Run, tmp_path: 
         assert row["usage"]["samples"] == len(row["samples"])
     solved = sum(any(sample["right"] for sample in row["samples"]) for row in unsolved)
     assert f"{solved} of {len(unsolved)} solved with the hint" in hinted.done.stderr
-
-
-def prompt_of(row: dict[str, Any], sample: dict[str, Any]) -> str:
-    """The user turn of the judge, without a hint."""
-    task = Task((Message("user", row["query"]),), tuple(row["responses"]))
-    return judge_template(None).render(defused(task), tuple(sample["order"]))
-
-
-def accepted(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    return [
-        (row, sample)
-        for row in run.items
-        if row["difficulty"] != "too_easy"
-        for sample in row["samples"]
-        if sample["right"]
-    ]
-
-
-def test_data_for_trl(url: str, first: Run, tmp_path: Path) -> None:
-    done = run(url, tmp_path, "--format", "trl", written=first.out.read_bytes())
-    assert done.drawn == 0, "what is collected is only converted"
-    examples = [json.loads(line) for line in (tmp_path / "trajectories.trl.jsonl").read_text().splitlines()]
-    pairs = accepted(done)
-    assert len(examples) == len(pairs) > 5
-    assert f"{len(examples)} trajectories written to" in done.done.stderr
-    for example, (row, sample) in zip(examples, pairs, strict=True):
-        shown = ", ".join(str(sample["scores"][i]) for i in sample["order"])
-        text = f"Specific Criteria: {sample['principles']}\nAnalysis: {sample['critique']}\nScores: \\boxed{{{shown}}}"
-        assert example == {
-            "prompt": [{"role": "user", "content": prompt_of(row, sample)}],
-            "completion": [{"role": "assistant", "content": text}],
-        }
-        # What fine-tuning teaches, the reward rule of the next stage calls right.
-        label = row["label"] if len(row["responses"]) == 1 else sample["order"].index(row["label"])
-        count = len(row["responses"])
-        assert grm_rule_reward([example["completion"]], label=[label], num_responses=[count]) == [1.0]
-    assert [path.name for path in sorted(tmp_path.iterdir())] == [
-        "labelled.jsonl",
-        "trajectories.jsonl",
-        "trajectories.trl.jsonl",
-    ]
-
-
-def test_hinted_trajectories_teach_without_the_hint(url: str, tmp_path: Path) -> None:
-    hinted = run(url, tmp_path, "--hint", "--format", "trl")
-    examples = [json.loads(line) for line in (tmp_path / "trajectories.trl.jsonl").read_text().splitlines()]
-    pairs = accepted(hinted)
-    assert any(sample["hinted"] for _, sample in pairs)
-    assert [example["prompt"][0]["content"] for example in examples] == [prompt_of(*pair) for pair in pairs]
-    assert all("known to be" not in example["prompt"][0]["content"] for example in examples)
-
-
-def test_data_for_llamafactory(url: str, first: Run, tmp_path: Path) -> None:
-    data = tmp_path / "sft.jsonl"
-    arguments = ["--format", "llamafactory", "--sft", str(data)]
-    done = run(url, tmp_path, *arguments, written=first.out.read_bytes())
-    examples = [json.loads(line) for line in data.read_text().splitlines()]
-    assert len(examples) == len(accepted(done))
-    human, gpt = examples[0]["conversations"]
-    assert (human["from"], gpt["from"]) == ("human", "gpt")
-    assert human["value"] == prompt_of(*accepted(done)[0])
-    assert boxed_scores(gpt["value"])
-    assert json.loads(done.done.stdout) == {
-        "sft": {"file_name": str(data), "formatting": "sharegpt", "columns": {"messages": "conversations"}}
-    }
-
-
-def test_a_template_of_the_users_own(url: str, first: Run, tmp_path: Path) -> None:
-    template = tmp_path / "mine.txt"
-    template.write_text("MINE {{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}")
-    run(url, tmp_path, "--format", "trl", "--template", str(template), written=first.out.read_bytes())
-    examples = (tmp_path / "trajectories.trl.jsonl").read_text().splitlines()
-    assert all(json.loads(line)["prompt"][0]["content"].startswith("MINE Q") for line in examples)
-    template.write_text("shows nothing")
-    done = run(url, tmp_path, "--format", "trl", "--template", str(template), written=first.out.read_bytes()).done
-    assert done.returncode == 2
-    assert "--template: template:" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_what_would_lose_data_is_refused(url: str, first: Run, tmp_path: Path) -> None:

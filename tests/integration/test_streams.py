@@ -3,11 +3,14 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from grm_server.api import stream as stream_module
 from grm_server.app import create_app
@@ -87,16 +90,16 @@ async def test_an_error_that_nobody_foresaw_is_an_event_without_its_message(
     assert "SECRET" not in json.dumps(events) + caplog.text
 
 
-async def test_a_caller_that_leaves_while_a_write_is_blocked(tmp_path: Path) -> None:
-    sampler = Slow(3, ["5, 6}"] * 16)
-    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), sampler)
-    hang_up, blocked = asyncio.Event(), asyncio.Event()
-    messages = [{"type": "http.request", "body": json.dumps(PAIR).encode(), "more_body": False}]
+@asynccontextmanager
+async def stalled(app: FastAPI, body: dict[str, Any]) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A caller who reads nothing from the first sample on, until it hangs up, which this gives."""
+    hung_up, blocked = asyncio.Event(), asyncio.Event()
+    messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
 
     async def receive() -> Any:
         if messages:
             return messages.pop()
-        await hang_up.wait()
+        await hung_up.wait()
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
@@ -111,12 +114,38 @@ async def test_a_caller_that_leaves_while_a_write_is_blocked(tmp_path: Path) -> 
         "headers": [(b"content-type", b"application/json"), (b"accept", b"text/event-stream")],
         "query_string": b"",
     }
-    async with app.router.lifespan_context(app):
-        call = asyncio.ensure_future(app(scope, receive, send))
-        await asyncio.wait_for(blocked.wait(), 2)
-        hang_up.set()
+    call = asyncio.ensure_future(app(scope, receive, send))
+
+    async def hang_up() -> None:
+        hung_up.set()
         await asyncio.wait_for(call, 2)
+
+    await asyncio.wait_for(blocked.wait(), 2)
+    yield hang_up
+
+
+async def test_a_caller_that_leaves_while_a_write_is_blocked(tmp_path: Path) -> None:
+    sampler = Slow(3, ["5, 6}"] * 16)
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), sampler)
+    async with app.router.lifespan_context(app), stalled(app, PAIR) as hang_up:
+        assert sampler.running == 16 - 3
+        await hang_up()
         assert sampler.running == 0
+
+
+async def test_a_caller_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
+    sampler = FakeSampler(delay_s=0.01)
+    settings = [f"cache_dir={tmp_path}", "stopping.rule=fixed", "admission.max_running_samples=16"]
+    app = create_app(load_settings({}, settings), sampler)
+    async with app.router.lifespan_context(app), stalled(app, PAIR) as hang_up:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            # The engine is full of the stalled one's samples; they end, and leave it to others.
+            await post(client, k=16, seed=6)
+            metrics = (await client.get("/metrics")).text
+        assert sampler.finished == 32
+        assert "grm_running_samples 0.0" in metrics
+        assert "grm_requests_in_flight 0.0" in metrics
+        await hang_up()
 
 
 async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(serve: Serve) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import cast
 
 import anyio
@@ -49,27 +50,39 @@ class EventStream(StreamingResponse):
 
 
 async def _lines(events: AsyncGenerator[Progress], name: Callable[[Progress], Named]) -> AsyncGenerator[bytes]:
-    coming: asyncio.Future[Progress | None] | None = None
+    lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+    work = asyncio.ensure_future(_write(events, name, lines))
     try:
         while True:
-            coming = asyncio.ensure_future(anext(events, None))
-            while not (await asyncio.wait((coming,), timeout=HEARTBEAT_S))[0]:
-                yield KEEPALIVE_COMMENT
-            event = coming.result()
-            if event is None:
+            try:
+                line = await asyncio.wait_for(lines.get(), HEARTBEAT_S)
+            except TimeoutError:
+                line = KEEPALIVE_COMMENT
+            if line is None:
                 return
-            yield _format(*name(event))
-    except GRMError as error:
-        yield error_event(error)
-    except Exception as error:
-        yield _format("error", ErrorResponse(error=unexpected(error)))
+            yield line
     finally:
         # When the caller leaves, this task is cancelled at every await; the samples must be aborted all the same.
         with anyio.CancelScope(shield=True):
-            if coming is not None and not coming.done():
-                coming.cancel()
-                await asyncio.wait((coming,))
-            await events.aclose()
+            work.cancel()
+            await asyncio.wait((work,))
+
+
+async def _write(
+    events: AsyncGenerator[Progress], name: Callable[[Progress], Named], lines: asyncio.Queue[bytes | None]
+) -> None:
+    """All events, then None, as they happen: a reader that stalls must hold up neither its request's waves nor its
+    deadline. What waits for the reader is not much more than the answer.
+    """
+    try:
+        async with aclosing(events):
+            async for event in events:
+                lines.put_nowait(_format(*name(event)))
+    except GRMError as error:
+        lines.put_nowait(error_event(error))
+    except Exception as error:
+        lines.put_nowait(_format("error", ErrorResponse(error=unexpected(error))))
+    lines.put_nowait(None)
 
 
 def error_event(error: GRMError) -> bytes:

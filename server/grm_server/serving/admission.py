@@ -228,8 +228,6 @@ class Admission:
         coming = sum(
             max(0.0, self._forecast.samples(held.request, held.cost) - held.begun - held.promised)
             for held in self._given
-            # One that is late begins nothing, though a stream whose reader is slow may be there for long.
-            if held.left_s > 0
         )
         return self._forecast.drain_s(ahead + self._load + coming - self._capacity, time.monotonic())
 

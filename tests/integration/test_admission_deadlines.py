@@ -1,0 +1,66 @@
+"""Deadlines of requests that wait for their turn, over HTTP around a fake engine."""
+
+import time
+from pathlib import Path
+
+from tests.integration.load import FULL, Gate, answers, loaded
+from tests.integration.trainers import counters
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) -> None:
+    sampler = Gate(delay_s=0.05, max_running=4)
+    async with loaded(tmp_path, sampler, FULL) as server:
+        # Teaches it what a sample takes, and its rate.
+        sampler.open.set()
+        await answers(server.burst(12, k=1))
+        sampler.open.clear()
+        burst = server.burst(200, k=1)
+        await server.until_waiting(196)
+        # 196 samples, 80 a second at best.
+        asked_s = time.monotonic()
+        refused = await server.ask(deadline_s=0.3)
+        assert time.monotonic() - asked_s < 1
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["param"]) == (429, "deadline_unreachable", "deadline_s")
+        after_s = int(refused.headers["retry-after"])
+        assert after_s >= 1
+        sampler.open.set()
+        # Another tenant's turn would come in time.
+        assert (await server.ask("other", deadline_s=60)).status_code == 200
+        await answers(burst)
+        # Nobody waits: the same deadline is taken, whatever is usual.
+        assert (await server.ask(deadline_s=0.3)).status_code != 429
+        assert (await server.ask(deadline_s=0.01)).status_code == 504
+        metrics = await counters(server.client)
+        assert metrics['grm_refused_requests_total{reason="deadline"}'] == 1
+        await server.until_empty()
+
+
+async def test_a_turn_that_does_not_come_before_the_deadline(tmp_path: Path) -> None:
+    sampler = Gate()
+    async with loaded(tmp_path, sampler, FULL) as server:
+        burst = server.burst(4)
+        await server.until_running(4)
+        answer = await server.ask(deadline_s=0.1)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+        assert answer.json()["error"]["details"] == {"finished": 0, "begun": 0}
+        assert len(sampler.calls) == 4
+        sampler.open.set()
+        await answers(burst)
+        await server.until_empty()
+
+
+async def test_the_deadline_counts_from_arrival_and_not_from_the_permit(tmp_path: Path) -> None:
+    sampler = Gate(delay_s=60)
+    async with loaded(tmp_path, sampler, FULL) as server:
+        burst = [server.begin(deadline_s=2, responses=[f"{i}", "B."]) for i in range(4)]
+        await server.until_running(4)
+        began_s = time.monotonic()
+        waits = server.begin(deadline_s=2.5)
+        await server.until_waiting(1)
+        # The first four end after 2 s; then it has its turn, and the rest of its time.
+        sampler.open.set()
+        assert (await waits).status_code == 504
+        assert time.monotonic() - began_s < 3.5
+        await answers(burst)
+        await server.until_empty()
