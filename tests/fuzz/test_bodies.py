@@ -126,7 +126,7 @@ def judged_or_refused(response: httpx.Response, sent: object) -> None:
         ErrorResponse.model_validate_json(response.content)
 
 
-CHEAP = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+CHEAP = settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("url", BODIES)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grm_client.errors import APIError
@@ -59,7 +59,6 @@ def written(named: list[tuple[str, Any]]) -> bytes:
     return asyncio.run(body())
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(TEXT, st.none() | TEXT), max_size=4), CUTS)
 def test_any_text_arrives_as_it_was_written(texts: list[tuple[str, str | None]], cuts: list[int]) -> None:
     named = [("sample", sample(*text)) for text in texts]

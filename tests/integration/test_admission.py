@@ -9,9 +9,10 @@ import pytest
 
 from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from tests.integration.counting import counters
 from tests.integration.judging import LONG
 from tests.integration.load import FULL, ONE, RAW_KEY, Gate, Loaded, answers, loaded
-from tests.integration.trainers import Caller, counters
+from tests.integration.trainers import Caller
 
 
 async def test_one_tenants_burst_does_not_starve_anothers_single_requests(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
+from tests.integration.counting import counters
 from tests.integration.load import FULL, Gate, answers, loaded
-from tests.integration.trainers import counters
 
 
 async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) -> None:

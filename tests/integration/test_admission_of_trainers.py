@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from grm_server.engine.fake import FakeSampler
+from tests.integration.counting import counters
 from tests.integration.load import FULL, Gate, answers, key, loaded
-from tests.integration.trainers import counters, slime
+from tests.integration.trainers import slime
 
 
 async def test_a_group_waits_for_its_turn_though_it_may_come_too_late(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from benchmarks.attacks import Attack, corpus, is_text
 from grm_server.engine.fake import FakeSampler
 from tests.integration.conftest import Serve
 from tests.integration.judging import favours
-from tests.integration.test_trainers_nemo import genrm, response, rollout
+from tests.integration.nemo import genrm, response, rollout
 from tests.integration.trainers import FAST
 
 GOOD = "Rayleigh scattering, marked 7b1f."

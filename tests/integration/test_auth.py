@@ -10,9 +10,10 @@ from grm_server.app import create_app
 from grm_server.engine.fake import FakeSampler
 from grm_server.settings import SettingsError, load_settings
 from tests.integration.conftest import Serve
+from tests.integration.counting import counters
 from tests.integration.judging import PAIR, post
 from tests.integration.keys import A, B, basic, bearer, keys_file
-from tests.integration.trainers import FAST, all_at_once, counters, slime
+from tests.integration.trainers import FAST, all_at_once, slime
 
 WORK = ["/v1/rewards", "/get_reward", "/reward", "/v1/score/evaluation", "/verify", "/compare", "/rerank", "/v1/score"]
 

@@ -11,8 +11,9 @@ import pytest
 
 from grm_server.engine.fake import FakeSampler
 from tests.integration.conftest import Serve
+from tests.integration.counting import counters
 from tests.integration.judging import PAIR
-from tests.integration.trainers import all_at_once, counters
+from tests.integration.trainers import all_at_once
 
 MIB = 2**20
 JSON = {"Content-Type": "application/json"}

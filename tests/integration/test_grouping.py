@@ -13,9 +13,10 @@ from grm_server.engine.fake import FakeSampler
 from grm_server.errors import EngineDead
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
+from tests.integration.counting import counters
 from tests.integration.judging import Slow
 from tests.integration.keys import A, bearer, keys_file
-from tests.integration.trainers import FAST, PATIENT, Caller, all_at_once, counters, judged_again, post, shuffled, slime
+from tests.integration.trainers import FAST, PATIENT, Caller, all_at_once, judged_again, post, shuffled, slime
 
 N8 = "/reward?shape=object&n=8"
 

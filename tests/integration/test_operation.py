@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 
 from grm_server.app import create_app
@@ -11,14 +10,9 @@ from grm_server.engine.fake import FakeSampler
 from grm_server.errors import GenerationFailed
 from grm_server.settings import Settings, SettingsError, as_markdown, load_settings
 from tests.integration.conftest import Serve
+from tests.integration.counting import counters
 
 ROOT = Path(__file__).parents[2]
-
-
-def metrics(response: httpx.Response) -> dict[str, float]:
-    """Series -> value."""
-    lines = (line.rpartition(" ") for line in response.text.splitlines() if not line.startswith("#"))
-    return {name: float(value) for name, _, value in lines}
 
 
 async def test_metrics_count_requests_samples_failures_tokens_and_time(serve: Serve) -> None:
@@ -26,7 +20,7 @@ async def test_metrics_count_requests_samples_failures_tokens_and_time(serve: Se
     async with serve(FakeSampler(["no", GenerationFailed("x"), "4, 5}", "4, 5}"])) as client:
         await client.post("/v1/rewards", json=body)
         await client.post("/v1/rewards", json=body | {"k": 1000})
-        seen = metrics(await client.get("/metrics"))
+        seen = await counters(client)
     assert seen['grm_requests_total{code="ok"}'] == 1
     assert seen['grm_requests_total{code="limit_exceeded"}'] == 1
     assert seen['grm_samples_total{outcome="valid"}'] == 2

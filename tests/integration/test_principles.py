@@ -12,8 +12,8 @@ from grm_server.engine.fake import FakeMetaRM, FakeSampler
 from grm_server.errors import EngineDead, GenerationFailed
 from grm_server.grm.types import Sample
 from tests.integration.conftest import Serve
+from tests.integration.counting import counters
 from tests.integration.judging import PAIR, post
-from tests.integration.test_operation import metrics
 
 OTHERS = ["C.", "D."]
 ONCE = {"principles_from": "query", "k": 4, "return_samples": True, "max_critique_tokens": 100}
@@ -45,7 +45,7 @@ async def until(met: Callable[[], bool]) -> None:
 
 
 async def outcomes(client: httpx.AsyncClient) -> dict[str, float]:
-    seen = metrics(await client.get("/metrics"))
+    seen = await counters(client)
     return {name.split('"')[1]: count for name, count in seen.items() if name.startswith("grm_principles_total")}
 
 
@@ -183,7 +183,7 @@ async def test_the_drawing_waits_for_its_turn_as_one_sample(serve: Serve) -> Non
         await until(lambda: len(sampler.calls) == 1)
         asked = asyncio.ensure_future(post(client, **ONCE))
         async with asyncio.timeout(10):
-            while not (waiting := metrics(await client.get("/metrics"))["grm_waiting_samples"]):
+            while not (waiting := (await counters(client))["grm_waiting_samples"]):
                 await asyncio.sleep(0.01)
         sampler.go.set()
         await busy

@@ -10,9 +10,9 @@ import pytest
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
 from tests.integration.conftest import Serve
+from tests.integration.counting import counters
 from tests.integration.judging import PAIR, Slow, post
 from tests.integration.keys import A, B, bearer
-from tests.integration.test_operation import metrics
 
 CACHE = "cache.max_mib=1"
 
@@ -56,14 +56,10 @@ async def at_once(client: httpx.AsyncClient, sampler: Held, *changes: dict[str, 
     return [await each for each in asked]
 
 
-async def seen(client: httpx.AsyncClient) -> dict[str, float]:
-    return metrics(await client.get("/metrics"))
-
-
 async def test_identical_requests_in_flight_share_one_judgement(serve: Serve) -> None:
     async with serve(sampler := Held()) as client:
         answers = await at_once(client, sampler, {}, {"return_samples": True}, {"stop": {"rule": "fixed"}})
-        counted = await seen(client)
+        counted = await counters(client)
         again = await post(client)
         kept = (await client.get(f"/v1/judgements/{answers[0]['id']}")).json()["answer"]
     # `return_samples` decides what is told, not what is judged; a default is what it stands for.
@@ -136,7 +132,7 @@ async def test_an_error_is_shared_too(serve: Serve) -> None:
         sampler.dead = EngineDead("gone")
         sampler.go.set()
         assert [(await each).json()["error"]["code"] for each in asked] == ["engine_dead"] * 3
-        assert (await seen(client))['grm_requests_total{code="engine_dead"}'] == 1
+        assert (await counters(client))['grm_requests_total{code="engine_dead"}'] == 1
         sampler.dead = None
         # It is not remembered.
         assert (await post(client))["shared"] is None
@@ -160,7 +156,7 @@ async def test_who_hangs_up_leaves_the_others_theirs_and_the_last_one_aborts(ser
             each.cancel()
         await asyncio.wait(asked)
         await until(lambda: len(service.sharing) == 0)
-        counted = await seen(client)
+        counted = await counters(client)
     assert counted['grm_samples_total{outcome="aborted"}'] == 16
     assert counted["grm_requests_in_flight"] == 0
 
@@ -197,7 +193,7 @@ async def test_a_cache_answers_what_was_asked_before(serve: Serve) -> None:
         second = await post(client, deadline_s=60, return_samples=True)
         # Its judgement had been forgotten, and is there for as long again.
         kept = await client.get(f"/v1/judgements/{second['id']}")
-        counted = await seen(client)
+        counted = await counters(client)
     assert second["shared"] == "cache"
     assert second | {"shared": None, "samples": None} == first
     assert kept.json()["answer"]["id"] == first["id"]

@@ -8,7 +8,8 @@ from grm_server.engine.fake import FakeSampler
 from grm_server.serving.gathering import Close
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
-from tests.integration.trainers import PATIENT, Caller, all_at_once, counters, post, slime
+from tests.integration.counting import counters
+from tests.integration.trainers import PATIENT, Caller, all_at_once, post, slime
 
 
 def slot(index: int, response: str, **more: Any) -> dict[str, Any]:

@@ -9,32 +9,10 @@ import pytest
 from grm_server.engine.fake import FakeSampler
 from grm_server.errors import EngineDead
 from tests.integration.conftest import Serve
+from tests.integration.counting import counters
 from tests.integration.judging import favours
-from tests.integration.trainers import FAST, all_at_once, counters, post
-
-
-def response(text: str) -> dict[str, Any]:
-    content = [{"type": "output_text", "text": text, "annotations": []}]
-    thought = {"id": "t", "type": "reasoning", "summary": [{"type": "summary_text", "text": "SECRET THOUGHT"}]}
-    message = {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": content}
-    return {
-        "id": "resp_1",
-        "created_at": 0,
-        "model": "policy",
-        "object": "response",
-        "output": [thought, message],
-        "parallel_tool_calls": True,
-    }
-
-
-def rollout(text: str, **more: Any) -> dict[str, Any]:
-    asked = {"input": [{"role": "user", "content": "Why?"}], "temperature": 1.0}
-    body = {"responses_create_params": asked, "response": response(text), "principle": None, "dataset": "hs3"}
-    return body | more
-
-
-def member(index: int, text: str, attempt: int = 0, **more: Any) -> dict[str, Any]:
-    return rollout(text, _ng_group_id="g", _ng_group_attempt=attempt, _ng_rollout_index=index) | more
+from tests.integration.nemo import genrm, member, response, rollout
+from tests.integration.trainers import FAST, all_at_once, post
 
 
 async def test_verify_echoes_the_rollout(serve: Serve) -> None:
@@ -145,16 +123,6 @@ async def test_compare(serve: Serve) -> None:
     assert (alone["rewards"], alone["comparison_results"], none["rewards"]) == ([9.0], [], [])
     assert dead.status_code == 503
     assert "Be right." in sampler.calls[0][0].segments[0].lead
-
-
-def genrm(first: str, second: str, **more: Any) -> dict[str, Any]:
-    turns = [
-        {"role": "user", "content": "Why?"},
-        {"role": "principle", "content": "Be right."},
-        {"role": "response_1", "content": first},
-        {"role": "response_2", "content": second},
-    ]
-    return {"model": "genrm", "messages": turns, "max_tokens": 16384, "temperature": 0.6, "top_p": 0.95} | more
 
 
 async def test_two_responses_by_their_roles(serve: Serve) -> None:

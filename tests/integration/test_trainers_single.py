@@ -9,8 +9,9 @@ import pytest
 from grm_server.engine.fake import FakeSampler
 from grm_server.errors import EngineDead
 from tests.integration.conftest import Serve
+from tests.integration.counting import counters
 from tests.integration.judging import favours
-from tests.integration.trainers import FAST, all_at_once, counters, post
+from tests.integration.trainers import FAST, all_at_once, post
 
 CAPTURED = {"query": ["<|user|>hi<|assistant|> r1<eos>"], "prompts": ["<|user|>hi<|assistant|>"], "labels": ["42"]}
 LOGS = {"grm_raw", "grm_se", "grm_k_used", "grm_group_size", "grm_failed"}

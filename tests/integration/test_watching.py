@@ -20,8 +20,8 @@ from grm_server.settings import SettingsError, load_settings
 from grm_server.telemetry.logging import JsonLines
 from grm_server.telemetry.metrics import Metrics
 from tests.integration.conftest import Serve
+from tests.integration.counting import counters, series
 from tests.integration.judging import PAIR, post
-from tests.integration.test_operation import metrics
 
 ROOT = Path(__file__).parents[2]
 SECRET = "xylophone"
@@ -35,7 +35,7 @@ async def test_disagreement_and_tokens_per_reward(serve: Serve) -> None:
     # Half the samples prefer what stands first, half what stands last: with orders in balance, all contradict.
     async with serve(FakeSampler(["9, 1}"] * 4)) as client:
         answer = await post(client, k=4)
-        seen = metrics(await client.get("/metrics"))
+        seen = await counters(client)
     assert seen["grm_disagreement_sum"] == pytest.approx(4 / 6)
     assert seen["grm_disagreement_count"] == 1
     assert seen["grm_tokens_per_reward_sum"] == answer["usage"]["completion_tokens"] / 2
@@ -44,7 +44,7 @@ async def test_disagreement_and_tokens_per_reward(serve: Serve) -> None:
 async def test_a_judge_that_likes_the_first_is_seen(serve: Serve) -> None:
     async with serve(FakeSampler(["9, 1}"] * 4)) as client:
         await post(client, k=4)
-        seen = metrics(await client.get("/metrics"))
+        seen = await counters(client)
     assert seen['grm_position_effect_points{position="first"}'] == pytest.approx(4)
     assert seen['grm_position_effect_points{position="last"}'] == pytest.approx(-4)
 
@@ -52,7 +52,7 @@ async def test_a_judge_that_likes_the_first_is_seen(serve: Serve) -> None:
 async def test_one_response_has_neither(serve: Serve) -> None:
     async with serve(FakeSampler()) as client:
         await post(client, k=4, responses=["A."])
-        seen = metrics(await client.get("/metrics"))
+        seen = await counters(client)
     assert seen["grm_disagreement_count"] == 0
     assert seen["grm_tokens_per_reward_count"] == 1
     assert 'grm_position_effect_points{position="first"}' not in seen
@@ -82,7 +82,7 @@ async def test_a_meta_rm_that_rates_against_the_majority_is_seen(
 
     async with serve(Judge(), meta_rm=Rater()) as client:
         answer = await post(client, k=4, aggregate="meta_hinge", return_samples=True)
-        seen = metrics(await client.get("/metrics"))
+        seen = await counters(client)
     prefer = sorted((sample["scores"].index(9), sample["meta_reward"]) for sample in answer["samples"])
     assert prefer == [(0, of_the_majority)] * 3 + [(1, 0.5)], "the test's judges do not do what they say"
     assert seen["grm_meta_consensus_auc_count"] == 1
@@ -99,7 +99,7 @@ async def test_requests_are_counted_by_route_and_status_never_by_path(serve: Ser
         await client.request("BREW", "/v1/rewards")
         await post(client, k=1, query=SECRET, task=SECRET)
         exposed = await client.get("/metrics")
-    seen = metrics(exposed)
+    seen = series(exposed.text)
     assert seen['grm_http_requests_total{route="/v1/rewards",status="200"}'] == 2
     assert seen['grm_http_requests_total{route="/v1/rewards",status="405"}'] == 1
     assert seen['grm_http_requests_total{route="/v1/judgements/{judgement_id}",status="404"}'] == 2
@@ -111,7 +111,7 @@ async def test_requests_are_counted_by_route_and_status_never_by_path(serve: Ser
 async def test_a_refused_body_is_counted(serve: Serve) -> None:
     async with serve(FakeSampler(), "http.max_body_bytes=1024") as client:
         await client.post("/v1/rewards", content=b"x" * 2000)
-        seen = metrics(await client.get("/metrics"))
+        seen = await counters(client)
     assert seen['grm_http_requests_total{route="other",status="413"}'] == 1
 
 
@@ -119,7 +119,7 @@ async def test_saturation_is_of_the_engine_s_seats(serve: Serve) -> None:
     async with serve(FakeSampler(delay_s=30), "engine.max_num_seqs=8") as client:
         asking = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | {"k": 16}))
         async with asyncio.timeout(10):
-            while metrics(await client.get("/metrics"))["grm_engine_saturation"] != 2:
+            while (await counters(client))["grm_engine_saturation"] != 2:
                 await asyncio.sleep(0.01)
         asking.cancel()
 
@@ -129,7 +129,7 @@ async def test_a_loop_that_stands_still_is_seen(serve: Serve) -> None:
         await asyncio.sleep(0.05)
         time.sleep(0.8)  # noqa: ASYNC251
         await asyncio.sleep(0.05)
-        seen = metrics(await client.get("/metrics"))
+        seen = await counters(client)
     late = seen["grm_event_loop_lag_seconds_count"] - seen['grm_event_loop_lag_seconds_bucket{le="0.25"}']
     assert late >= 1
 

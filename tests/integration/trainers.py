@@ -30,13 +30,6 @@ async def post(client: httpx.AsyncClient, body: Any, url: str = "/reward?shape=o
     return answer.json()
 
 
-async def counters(client: httpx.AsyncClient) -> dict[str, float]:
-    """Series -> value."""
-    text = (await client.get("/metrics")).text
-    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
-    return {name: float(value) for name, _, value in lines if name.startswith("grm_")}
-
-
 async def judged_again(client: httpx.AsyncClient, judgement_id: str) -> dict[str, float]:
     """Response -> reward, of the one grouped call that is said to give the same."""
     kept = await client.get(f"/v1/judgements/{judgement_id}")

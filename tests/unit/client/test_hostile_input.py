@@ -64,7 +64,7 @@ def test_an_answer_is_an_object_or_an_error_of_ours(content: bytes, status: int,
 ROW = error_row(1, None, APIError(400, "no", "no"))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.just(ROW)

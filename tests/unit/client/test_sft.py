@@ -11,7 +11,7 @@ import pytest
 
 from grm_client.sft import Format, Turns, dataset_info, is_sft, write_sft
 from grm_client.trajectories import Item, ItemRow, LabelledSample, read_rows
-from tests.unit.client.test_trajectories import HINTED, PARTIAL, RIGHT, TIED, UNREAD, WRONG, row
+from tests.unit.client.labelled import HINTED, PARTIAL, RIGHT, TIED, UNREAD, WRONG, row
 
 
 def render(item: Item, sample: LabelledSample) -> Turns:

@@ -10,39 +10,12 @@ import pytest
 
 from grm_client import APIError
 from grm_client.collect_report import as_lines, summarise
-from grm_client.jsonl import error_row, result_row
+from grm_client.jsonl import error_row
 from grm_client.trajectories import ItemRow, LabelledSample, difficulty, failed, labelled, read_rows
 from grm_client.types import Sample
+from tests.unit.client.labelled import HINTED, PARTIAL, RIGHT, TIED, UNREAD, WRONG, row, trajectory
 
 SampleFields = Callable[..., dict[str, Any]]
-
-PART = {"order": (0, 1), "principles": "P", "critique": "C", "failure": None, "finish_reason": "stop", "seed": 7}
-
-
-def trajectory(scores: tuple[int | None, ...] | None, right: bool | None, *, hinted: bool = False) -> LabelledSample:
-    rest = PART | ({"failure": "no_scores"} if scores is None else {})
-    return LabelledSample(index=0, scores=scores, right=right, hinted=hinted, completion_tokens=10, **rest)
-
-
-RIGHT, WRONG, TIED = trajectory((9, 1), True), trajectory((1, 9), False), trajectory((5, 5), False)
-UNREAD, PARTIAL = trajectory(None, None), trajectory((9, None), None)
-HINTED = trajectory((9, 1), True, hinted=True)
-
-
-def row(line: int, *samples: LabelledSample, responses: tuple[str, ...] = ("a", "b")) -> bytes:
-    fields = {
-        "model": "judge",
-        "query": "q",
-        "responses": responses,
-        "label": 0,
-        "reference": None,
-        "principles": None,
-        "task": "",
-        "difficulty": difficulty(samples),
-        "samples": [sample.model_dump() for sample in samples],
-        "usage": None,
-    }
-    return result_row(line, {"any": ["thing"]}, fields)
 
 
 def test_samples_are_labelled_by_the_rule(sample: SampleFields) -> None:

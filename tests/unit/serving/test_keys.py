@@ -8,7 +8,7 @@ import pytest
 
 from grm_server.errors import RateLimited
 from grm_server.serving.keys import Callers, KeysError, digest, read_keys
-from tests.unit.serving.test_quota import Clock
+from tests.unit.serving.clock import Clock
 
 ONE, TWO = "one-key-of-24-characters", "two-key-of-24-characters"
 

@@ -4,14 +4,7 @@ import pytest
 
 from grm_server.errors import RateLimited
 from grm_server.serving.quota import Bucket, Caller
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.unit.serving.clock import Clock
 
 
 def test_a_bucket_gives_a_minutes_worth_at_once_and_then_its_rate() -> None:

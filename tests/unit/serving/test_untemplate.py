@@ -1,7 +1,6 @@
 """What trainers send, back into a conversation and a response."""
 
 import time
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -9,81 +8,19 @@ from hypothesis import strategies as st
 
 from grm_server.grm.types import Message
 from grm_server.serving.untemplate import chat, part, split, untemplate
-
-Turns = list[tuple[str, str]]
-Write = Callable[[Turns], str]
-"""A chat template as its model's tokenizer has it, with the generation prompt."""
-
-
-def chatml(turns: Turns) -> str:
-    return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + "<|im_start|>assistant\n"
-
-
-def qwen3_without_thinking(turns: Turns) -> str:
-    return chatml(turns) + "<think>\n\n</think>\n\n"
-
-
-def llama3(turns: Turns) -> str:
-    said = [f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in turns]
-    return "<|begin_of_text|>" + "".join(said) + "<|start_header_id|>assistant<|end_header_id|>\n\n"
-
-
-def gemma(turns: Turns) -> str:
-    names = {"assistant": "model"}
-    said = [f"<start_of_turn>{names.get(role, role)}\n{text}<end_of_turn>\n" for role, text in turns]
-    return "<bos>" + "".join(said) + "<start_of_turn>model\n"
-
-
-def llama2(turns: Turns) -> str:
-    said, system = "", ""
-    for role, text in turns:
-        if role == "system":
-            system = f"<<SYS>>\n{text}\n<</SYS>>\n\n"
-        elif role == "user":
-            said, system = f"{said}<s>[INST] {system}{text} [/INST]", ""
-        else:
-            said += f" {text} </s>"
-    return said
-
-
-def mistral(turns: Turns) -> str:
-    forms = {"system": "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]", "user": "[INST]{}[/INST]", "assistant": "{}</s>"}
-    return "<s>" + "".join(forms[role].format(text) for role, text in turns)
-
-
-def deepseek2(turns: Turns) -> str:
-    forms = {"system": "{}\n\n", "user": "User: {}\n\n", "assistant": "Assistant: {}<｜end▁of▁sentence｜>"}
-    return "<｜begin▁of▁sentence｜>" + "".join(forms[role].format(text) for role, text in turns) + "Assistant:"
-
-
-def deepseek3(turns: Turns) -> str:
-    forms = {"system": "{}", "user": "<｜User｜>{}", "assistant": "<｜Assistant｜>{}<｜end▁of▁sentence｜>"}
-    return "<｜begin▁of▁sentence｜>" + "".join(forms[role].format(text) for role, text in turns) + "<｜Assistant｜>"
-
-
-def deepseek_r1(turns: Turns) -> str:
-    return deepseek3(turns) + "<think>\n"
-
-
-def zephyr(turns: Turns) -> str:
-    return "".join(f"<|{role}|>\n{text}</s>\n" for role, text in turns) + "<|assistant|>\n"
-
-
-FORMATS = [
-    *(chatml, qwen3_without_thinking, llama3, gemma, llama2, mistral, deepseek2, deepseek3, deepseek_r1, zephyr),
-]
-
-said = st.text(st.characters(codec="utf-8", exclude_characters="<>[]|｜:", exclude_categories=["Cc"]), min_size=1)
-said = said.map(str.strip).filter(bool)
-
-
-@st.composite
-def conversations(draw: st.DrawFn) -> Turns:
-    """system? (user assistant)* user"""
-    turns = [("system", draw(said))] if draw(st.booleans()) else []
-    for _ in range(draw(st.integers(0, 2))):
-        turns += [("user", draw(said)), ("assistant", draw(said))]
-    return [*turns, ("user", draw(said))]
+from tests.unit.serving.chat_templates import (
+    FORMATS,
+    Turns,
+    Write,
+    chatml,
+    conversations,
+    deepseek3,
+    gemma,
+    llama3,
+    mistral,
+    said,
+    zephyr,
+)
 
 
 @pytest.mark.parametrize("write", FORMATS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from grm_server.grm.types import Message
 from grm_server.serving.chat_formats import ROLES, turns_of
 from grm_server.serving.untemplate import chat, part, plain, response, split, untemplate
-from tests.unit.serving.test_untemplate import FORMATS, Turns, Write, conversations
+from tests.unit.serving.chat_templates import FORMATS, Turns, Write, conversations
 
 MARKS = (
     *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|begin_of_text|>"),
@@ -83,7 +83,7 @@ def test_whatever_the_policy_writes_is_its_response(prompt: str, answer: str) ->
 
 
 @pytest.mark.parametrize("write", FORMATS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(turns=conversations(), answer=ANYTHING)
 def test_a_prompt_cut_at_every_place(write: Write, turns: Turns, answer: str) -> None:
     """Also within a mark. What is found stood there, and the last turn is whole as long as its header is."""

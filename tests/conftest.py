@@ -1,0 +1,6 @@
+"""No test is timed: on a shared machine a slow example is not a wrong one."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
