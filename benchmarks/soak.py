@@ -1,4 +1,4 @@
-"""Half an hour of everything at once: does the server forget what is done?
+"""Half an hour or more of everything at once: does the server forget what is done?
 
     python -m benchmarks.soak --data PATH/TO/LLMBar --minutes 30
     python -m benchmarks.soak --data PATH/TO/LLMBar --minutes 10 --engine fake --lanes 24
