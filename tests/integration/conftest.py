@@ -1,6 +1,6 @@
-"""The real app around a fake engine, in this process, without a network."""
+"""The real app around a fake engine: in this process without a network, and as `grm serve`."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from grm_server.app import create_app
 from grm_server.engine.base import MetaRM
 from grm_server.engine.fake import FakeSampler
 from grm_server.settings import load_settings
+from tests.integration.processes import serving
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
@@ -36,3 +37,10 @@ def serve(tmp_path: Path) -> Serve:
                 yield client
 
     return serving
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a server with the fake engine, in a process of its own."""
+    with serving(tmp_path_factory.mktemp("cache")) as url:
+        yield url

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +15,6 @@ from grm_server.serving.calibration import load_calibration
 from tests.integration.processes import drawn, grm, serving
 
 FIXED = {"k": 2, "stop": {"rule": "fixed"}}
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("cache")) as url:
-        yield url
 
 
 def labelled(number: int, **fields: Any) -> str:

@@ -19,12 +19,6 @@ from tests.integration.processes import GRM, drawn, grm, serving
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("cache")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def first(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run(url, tmp_path_factory.mktemp("first"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,6 @@ from grm_server.grm.prompts import defused
 from grm_server.grm.types import Message, Task
 from grm_server.serving.templates import judge_template
 from tests.integration.collecting import Run, run
-from tests.integration.processes import serving
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("cache")) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

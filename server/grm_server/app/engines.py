@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Awaitable, Callable
 
 from grm_server.app.derived import ships
 from grm_server.engine import bundled, bundled_meta
@@ -18,7 +19,7 @@ from grm_server.engine.warm_up import warmed_up
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.serving.restarts import RestartPolicy
 from grm_server.serving.supervised import SupervisedMetaRM, SupervisedSampler
-from grm_server.serving.supervision import Supervisor
+from grm_server.serving.supervision import E, Supervisor
 from grm_server.settings import Settings, SupervisionSettings
 from grm_server.telemetry.metrics import Metrics
 
@@ -47,15 +48,9 @@ async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Met
             await warmed_up(started, template)
         return started
 
-    supervisor = Supervisor(
-        "engine",
-        start,
-        _restarts(settings.supervision),
-        metrics,
-        pulse=lambda one: (one.running > 0, one.pulse.steps),
-        stall_s=settings.supervision.stall_s or stall_s(),
+    supervisor = await _supervised(
+        "engine", start, lambda one: (one.running > 0, one.pulse.steps), settings.supervision, metrics
     )
-    await supervisor.begin()
     return SupervisedSampler(supervisor, metrics)
 
 
@@ -79,20 +74,25 @@ async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metr
         logger.info("starting the meta RM %s", name)
         return await start_vllm_meta(meta, model_path, name, platt)
 
-    supervisor = Supervisor(
-        "meta_rm",
-        start,
-        _restarts(settings.supervision),
-        metrics,
-        pulse=lambda one: (one.running > 0, one.rated),
-        stall_s=settings.supervision.stall_s or stall_s(),
+    supervisor = await _supervised(
+        "meta_rm", start, lambda one: (one.running > 0, one.rated), settings.supervision, metrics
     )
-    await supervisor.begin()
     return SupervisedMetaRM(supervisor)
 
 
-def _restarts(supervision: SupervisionSettings) -> RestartPolicy:
-    return RestartPolicy(supervision.restarts, supervision.settled_s)
+async def _supervised(
+    name: str,
+    start: Callable[[], Awaitable[E]],
+    pulse: Callable[[E], tuple[bool, int]],
+    supervision: SupervisionSettings,
+    metrics: Metrics,
+) -> Supervisor[E]:
+    """It has begun."""
+    policy = RestartPolicy(supervision.restarts, supervision.settled_s)
+    stalled_s = supervision.stall_s or stall_s()
+    supervisor = Supervisor(name, start, policy, metrics, pulse=pulse, stall_s=stalled_s)
+    await supervisor.begin()
+    return supervisor
 
 
 def capacity(settings: Settings) -> int:
