@@ -9,13 +9,15 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 START_S = 240
+LOG_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Server:
     url: str
     process: subprocess.Popen[str]
     client: httpx.Client
+    log: list[str] = field(repr=False)
+    """What it has said so far, line by line."""
 
 
 def start(*overrides: str) -> Iterator[Server]:
@@ -46,7 +50,7 @@ def start(*overrides: str) -> Iterator[Server]:
         killer.cancel()
         drain.start()
         with httpx.Client(base_url=url, timeout=300) as client:
-            yield Server(url, process, client)
+            yield Server(url, process, client, log)
     finally:
         killer.cancel()
         process.send_signal(signal.SIGINT)
@@ -68,6 +72,17 @@ def _ready_url(process: subprocess.Popen[str], log: list[str]) -> str:
         if ready := re.search(r"ready on (http://\S+)", line):
             return ready[1]
     raise RuntimeError("the server did not start:\n" + "".join(log[-50:]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function, call: pytest.CallInfo[None]) -> Any:
+    """A test that fails shows what its servers said last."""
+    report = yield
+    if report.failed:
+        for server in item.funcargs.values():
+            if isinstance(server, Server):
+                report.sections.append((f"log of {server.url}", "".join(server.log[-LOG_LINES:])))
+    return report
 
 
 @pytest.fixture(scope="session")
