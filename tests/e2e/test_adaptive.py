@@ -71,7 +71,8 @@ def test_a_deadline_cuts_the_second_wave(server: Server) -> None:
     assert answer["stop_reason"] == "deadline"
     assert 4 <= answer["k_used"] < 64
     assert answer["k_used"] == len(answer["samples"])
-    assert answer["timing"]["total_s"] < 1.6 * wave_s + 2
+    # All 64 would be some eleven waves.
+    assert answer["timing"]["total_s"] < 5 * wave_s
     assert left(server) == 0
     response = server.client.post("/v1/rewards", json=SHORT | long | {"deadline_s": 0.05})
     assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")

@@ -81,7 +81,7 @@ def test_a_killed_engine_is_rebuilt_and_no_request_notices(server_to_kill: Serve
         with asked(server, *[body | {"seed": seed} for seed in (1, 2, 3)]) as answers:
             within(60, lambda: running(server) > 0)
             os.kill(killed, signal.SIGKILL)
-            within(5, lambda: not ready(server))
+            within(30, lambda: not ready(server))
             reason = server.client.get("/health/ready").json()["reason"]
             assert server.client.get("/health/live").status_code == 200
             # One that comes while there is no engine waits for it.
@@ -131,7 +131,7 @@ def test_a_rebuilt_engine_holds_no_connection_of_the_server(server_to_kill: Serv
         kept.get("/health/live")
         killed = core(server)
         os.kill(killed, signal.SIGKILL)
-        within(5, lambda: not ready(server))
+        within(30, lambda: not ready(server))
         within(90, lambda: ready(server))
         tcp = {f"socket:[{line.split()[9]}]" for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
         held = sockets(server.process.pid) & tcp
@@ -148,7 +148,8 @@ def test_an_engine_ends_with_its_server(server_to_kill: Server) -> None:
 
 def nothing_is_decoded(server: Server, after: str) -> None:
     """By the engine's own count, soon after the last caller has left."""
-    gone_s = within(1, lambda: running(server) == 0)
+    # A machine may stall; written to their ends the samples would take a minute.
+    gone_s = within(10, lambda: running(server) == 0)
     print(f"{after}: nothing ran {gone_s * 1e3:.0f} ms after the last caller had left")  # noqa: T201
     written = re.compile(r"^vllm:generation_tokens_total\{.*$", re.M)
     before = written.findall(server.client.get("/metrics").text)

@@ -135,9 +135,9 @@ async def test_a_share_of_requests_is_audited(serve: Serve) -> None:
 async def test_an_audit_outlives_the_deadline_of_its_request(serve: Serve) -> None:
     class Judge(favours("B.")):  # type: ignore[misc]
         async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
-            self.delay_s = 0.3 if urgency is Urgency.AUDIT else 0.0
+            self.delay_s = 1.3 if urgency is Urgency.AUDIT else 0.0
             return await super()._write(prepared, seed, urgency)
 
     async with serve(Judge(), "stopping.audit_share=1") as client:
-        await post(client, stop={"rule": "decided"}, deadline_s=0.2)
+        await post(client, stop={"rule": "decided"}, deadline_s=1)
         assert 'grm_audits_total{outcome="agree"} 1.0' in await audits(client)

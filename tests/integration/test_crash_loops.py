@@ -1,7 +1,6 @@
 """Engines that do not start again, around fakes that fail on command."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -30,9 +29,8 @@ async def test_a_crash_loop_backs_off_refuses_and_stays_red_with_the_reason(
         engines.kill()
         await until(lambda: engines.starts == 2)
         await asyncio.sleep(0.2)  # in the pause of 1 s
-        began_s = time.monotonic()
         refused = await client.post("/v1/rewards", json=PAIR)
-        assert time.monotonic() - began_s < 0.2
+        assert engines.starts == 2, "it did not wait for the next"
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "30")
         assert not asked.done()
         waited = await asked

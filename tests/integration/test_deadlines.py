@@ -15,12 +15,12 @@ from tests.integration.judging import LONG, PAIR, Slow, post
 async def test_a_deadline_in_the_second_wave_returns_the_votes_so_far(serve: Serve) -> None:
     sampler = Slow(6, ["5, 6}"] * 16)
     async with serve(sampler) as client:
-        # Long enough that a machine which stalls for a moment still gets the quick samples.
-        answer = await post(client, stop={"rule": "decided"}, deadline_s=0.5, return_samples=True)
+        # Deadlines here are long enough that a machine which stalls for a moment still gets the quick samples.
+        answer = await post(client, stop={"rule": "decided"}, deadline_s=2, return_samples=True)
     assert (answer["stop_reason"], answer["k_used"], answer["k_valid"]) == ("deadline", 6, 6)
     assert len(answer["samples"]) == 6
     assert 0 < answer["risk_full_k"] <= 1
-    assert answer["timing"]["total_s"] < 1
+    assert answer["timing"]["total_s"] < 30, "and not the minute of the others"
     # Nothing keeps running.
     assert sampler.running == 0
     assert (sampler.started, sampler.aborted) == (8, 2)
@@ -29,7 +29,7 @@ async def test_a_deadline_in_the_second_wave_returns_the_votes_so_far(serve: Ser
 async def test_a_deadline_without_enough_votes_says_what_was_done(serve: Serve) -> None:
     sampler = Slow(3, ["no", "5, 6}", "5, 6}"])
     async with serve(sampler) as client:
-        response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 0.1, "min_votes": 3})
+        response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 1, "min_votes": 3})
         metrics = (await client.get("/metrics")).text
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["retryable"]) == (504, "deadline_exceeded", True)
@@ -44,15 +44,15 @@ async def test_a_deadline_counts_from_arrival(serve: Serve, monkeypatch: pytest.
     prepare = sampler.prepare
 
     def slowly(script: Any) -> Any:
-        time.sleep(0.2)
+        time.sleep(1)
         return prepare(script)
 
     monkeypatch.setattr(sampler, "prepare", slowly)
     async with serve(sampler) as client:
-        answer = await post(client, deadline_s=0.6)
+        answer = await post(client, deadline_s=3.5)
     assert answer["stop_reason"] == "deadline"
-    # Two prompts took 0.4 s of it.
-    assert answer["timing"]["total_s"] < 0.75
+    # Two prompts took 2 s of it.
+    assert answer["timing"]["total_s"] < 5.4
 
 
 async def test_a_deadline_before_the_first_sample(serve: Serve) -> None:
@@ -64,7 +64,7 @@ async def test_a_deadline_before_the_first_sample(serve: Serve) -> None:
 async def test_a_deadline_cuts_a_round_of_blocks_in_its_middle(serve: Serve) -> None:
     # Six readings of 20 responses are 18 samples; the first wave is four of them.
     async with serve(Slow(14)) as client:
-        answer = await post(client, responses=LONG, k=6, stop={"rule": "precision", "se": 1e-9}, deadline_s=0.3)
+        answer = await post(client, responses=LONG, k=6, stop={"rule": "precision", "se": 1e-9}, deadline_s=2)
     assert (answer["stop_reason"], answer["k_used"], answer["usage"]["samples"]) == ("deadline", 4, 14)
     assert set(answer["votes"]) == {4, 5}
 
@@ -72,7 +72,7 @@ async def test_a_deadline_cuts_a_round_of_blocks_in_its_middle(serve: Serve) -> 
 async def test_a_first_wave_that_was_cut_teaches_nothing(serve: Serve, tmp_path: Path) -> None:
     where = tmp_path / "learnt.json"
     async with serve(Slow(3), f"stopping.priors={where}") as client:
-        await post(client, stop={"rule": "decided"}, deadline_s=0.1)
+        await post(client, stop={"rule": "decided"}, deadline_s=1)
     assert json.loads(where.read_text())["priors"] == []
 
 

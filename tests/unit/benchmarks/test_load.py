@@ -29,7 +29,7 @@ async def test_a_late_client_does_not_hide_how_long_requests_waited() -> None:
 
     stuck, waited = await open_loop([blocks, quick], [0.0, 0.05])
     assert stuck.latency_s >= 0.2
-    assert waited.done_s - waited.sent_s < 0.1
+    assert waited.sent_s - waited.intended_s >= 0.14
     assert waited.latency_s >= 0.14
 
 
@@ -39,7 +39,7 @@ async def test_an_open_loop_does_not_wait_for_answers() -> None:
         return 1.0
 
     done = await open_loop([slow] * 10, [0.01 * place for place in range(10)])
-    assert max(each.done_s for each in done) < 1.0
+    assert max(each.done_s for each in done) < 2.5, "and not 3 s"
     assert [each.sent_s >= each.intended_s for each in done] == [True] * 10
 
 

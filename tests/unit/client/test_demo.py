@@ -111,10 +111,10 @@ def test_cleaned_text_has_no_control_characters(text: str) -> None:
 
 
 def test_cleaning_takes_linear_time() -> None:
-    start_s = time.perf_counter()
+    start_s = time.process_time()
     clean("\x1b]" * 200_000)
     clean("\x1b[1;" * 200_000)
-    assert time.perf_counter() - start_s < 2.0
+    assert time.process_time() - start_s < 2.0
 
 
 @pytest.mark.parametrize(
