@@ -71,7 +71,7 @@ def _ready_url(process: subprocess.Popen[str], log: list[str]) -> str:
         log.append(line)
         if ready := re.search(r"ready on (http://\S+)", line):
             return ready[1]
-    raise RuntimeError("the server did not start:\n" + "".join(log[-50:]))
+    raise RuntimeError("the server did not start:\n" + "".join(log[-LOG_LINES:]))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.e2e.asking import RESPONSES, SHORT, rewards, running, within
 from tests.e2e.conftest import Server
-from tests.e2e.test_server import RESPONSES, SHORT, rewards, running
 
 pytestmark = pytest.mark.engine
 
@@ -19,16 +19,8 @@ def lines(server: Server, **changes: Any) -> Any:
     return server.client.stream("POST", "/v1/rewards", json=SHORT | changes, headers=headers)
 
 
-def left(server: Server) -> float:
-    """Requests that the engine still works on after a while.
-
-    The while is 600 looks, half a minute, and no time: on a machine that stands still no engine gets on meanwhile.
-    """
-    for _ in range(600):
-        if running(server) == 0:
-            return 0
-        time.sleep(0.05)
-    return running(server)
+def until_idle(server: Server) -> None:
+    within(30, lambda: running(server) == 0)
 
 
 def test_the_default_decides_in_waves(server: Server) -> None:
@@ -38,7 +30,7 @@ def test_the_default_decides_in_waves(server: Server) -> None:
     assert len(answer["samples"]) == answer["k_used"]
     assert sum(answer["p_best"]) == pytest.approx(1)
     assert answer["risk_full_k"] <= 0.2
-    assert left(server) == 0
+    until_idle(server)
 
 
 @pytest.mark.parametrize("n", [48, 64])
@@ -66,17 +58,17 @@ def test_a_deadline_cuts_the_second_wave(server: Server) -> None:
             if line == "event: wave":
                 break
     wave_s = time.monotonic() - started
-    assert left(server) == 0
+    until_idle(server)
     answer = rewards(server, **long, deadline_s=1.6 * wave_s, return_samples=True)
     assert answer["stop_reason"] == "deadline"
     assert 4 <= answer["k_used"] < 64
     assert answer["k_used"] == len(answer["samples"])
     # All 64 would be some eleven waves.
-    assert answer["timing"]["total_s"] < 5 * wave_s
-    assert left(server) == 0
+    assert answer["timing"]["total_s"] < 3 * wave_s
+    until_idle(server)
     response = server.client.post("/v1/rewards", json=SHORT | long | {"deadline_s": 0.05})
     assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
-    assert left(server) == 0
+    until_idle(server)
 
 
 def test_a_stream_tells_as_it_goes_and_ends_with_the_answer(server: Server) -> None:
@@ -104,7 +96,7 @@ def test_a_stream_that_is_dropped_frees_the_engine(server: Server) -> None:
             while not re.search(r"^vllm:num_requests_running\{.*\} [1-9]", other.get("/metrics").text, re.M):
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-    assert left(server) == 0
+    until_idle(server)
 
 
 def test_one_response_is_read_as_its_expectation(server: Server) -> None:

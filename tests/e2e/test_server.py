@@ -13,40 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.asking import QUERY, RESPONSES, SHORT, rewards
 from tests.e2e.conftest import Server
 from tests.hostile import HOSTILE
 
 pytestmark = pytest.mark.engine
-
-QUERY = "Why is the sky blue?"
-RESPONSES = [
-    "Air scatters blue light more than red light.",
-    "Because it is.",
-    "The sky reflects the sea.",
-    "Rayleigh scattering: shorter wavelengths are scattered more.",
-    "I do not know.",
-]
-SHORT: dict[str, Any] = {
-    "query": QUERY,
-    "responses": RESPONSES[:2],
-    "k": 2,
-    "seed": 1,
-    "max_critique_tokens": 16,
-    "stop": {"rule": "fixed"},
-}
-
-
-def rewards(server: Server, **changes: Any) -> dict[str, Any]:
-    response = server.client.post("/v1/rewards", json=SHORT | changes)
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
-
-
-def running(server: Server) -> float:
-    """Requests that the engine is working on, by its own count."""
-    text = server.client.get("/metrics").text
-    return sum(float(value) for value in re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (\S+)$", text, re.M))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])

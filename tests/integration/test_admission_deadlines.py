@@ -16,8 +16,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) 
         sampler.open.clear()
         burst = server.burst(200, k=1)
         await server.until_waiting(196)
-        # 196 samples, 80 a second at best.
-        # Refused, where one that waited would be too late (504).
+        # 196 samples, 80 a second at best. One that waited would be too late (504).
         refused = await server.ask(deadline_s=0.3)
         error = refused.json()["error"]
         assert (refused.status_code, error["code"], error["param"]) == (429, "deadline_unreachable", "deadline_s")

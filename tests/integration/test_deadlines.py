@@ -20,7 +20,7 @@ async def test_a_deadline_in_the_second_wave_returns_the_votes_so_far(serve: Ser
     assert (answer["stop_reason"], answer["k_used"], answer["k_valid"]) == ("deadline", 6, 6)
     assert len(answer["samples"]) == 6
     assert 0 < answer["risk_full_k"] <= 1
-    assert answer["timing"]["total_s"] < 30, "and not the minute of the others"
+    assert answer["timing"]["total_s"] < 4
     # Nothing keeps running.
     assert sampler.running == 0
     assert (sampler.started, sampler.aborted) == (8, 2)

@@ -141,7 +141,7 @@ async def test_what_takes_half_the_deadline_is_not_waited_for(serve: Serve) -> N
         answer = await post(client, **ONCE, deadline_s=4.0)
         counted = await outcomes(client)
     assert (answer["principles_from"], answer["stop_reason"], answer["k_valid"]) == ("sample", "full_k", 4)
-    assert answer["timing"]["total_s"] >= 2.0
+    assert 2.0 <= answer["timing"]["total_s"] < 4.0
     assert counted == {"late": 1}
     assert sampler.running == 0
 

@@ -146,7 +146,7 @@ async def test_the_deadline_holds_while_there_is_no_engine(serve: Serve) -> None
         engines.kill()
         began_s = time.monotonic()
         response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 0.3})
-        assert 0.2 < time.monotonic() - began_s < 30, "and not the minute of the start"
+        assert 0.2 < time.monotonic() - began_s < 2
         assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
         assert sampler.running == 0
 

@@ -1,0 +1,47 @@
+"""What tests of the real server send, and what they see of its engine."""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.e2e.conftest import Server
+
+QUERY = "Why is the sky blue?"
+RESPONSES = [
+    "Air scatters blue light more than red light.",
+    "Because it is.",
+    "The sky reflects the sea.",
+    "Rayleigh scattering: shorter wavelengths are scattered more.",
+    "I do not know.",
+]
+SHORT: dict[str, Any] = {
+    "query": QUERY,
+    "responses": RESPONSES[:2],
+    "k": 2,
+    "seed": 1,
+    "max_critique_tokens": 16,
+    "stop": {"rule": "fixed"},
+}
+
+
+def rewards(server: Server, **changes: Any) -> dict[str, Any]:
+    response = server.client.post("/v1/rewards", json=SHORT | changes)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def running(server: Server) -> float:
+    """Requests that the engine is working on, by its own count."""
+    text = server.client.get("/metrics").text
+    return sum(float(value) for value in re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (\S+)$", text, re.M))
+
+
+def within(seconds: float, true: Callable[[], Any]) -> float:
+    """How long it took."""
+    began_s = time.monotonic()
+    while not true():
+        assert time.monotonic() - began_s < seconds
+        time.sleep(0.01)
+    return time.monotonic() - began_s
