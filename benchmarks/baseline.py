@@ -29,7 +29,7 @@ from openai.types.chat import ChatCompletion
 
 from benchmarks.data import Item
 from benchmarks.workloads import Prompts
-from grm_server.engine.profile import judge_args, set_environment
+from grm_server.engine.vllm.args import judge_args, set_environment
 from grm_server.grm.types import Order
 from grm_server.settings import EngineSettings
 

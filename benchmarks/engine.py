@@ -26,17 +26,17 @@ from typing import Any
 from benchmarks.data import Item, load_items
 from benchmarks.servers import grm_serve
 from grm_client import AsyncGRMClient, GRMClient
+from grm_server.admission.controller import Admission
 from grm_server.engine.bundled import NAME, bundled_model
-from grm_server.engine.chat import ChatEncoder
 from grm_server.engine.fake import FakeSampler
-from grm_server.engine.profile import judge_args, set_environment
+from grm_server.engine.tokens import ChatEncoder
+from grm_server.engine.vllm.args import judge_args, set_environment
 from grm_server.grm.plan import plan
 from grm_server.grm.priors import DEFAULTS
 from grm_server.grm.prompts import JudgeTemplate, defused, write_script
 from grm_server.grm.types import Message, Task
-from grm_server.pipeline.score import score
+from grm_server.pipeline.loop import score
 from grm_server.pipeline.types import ScoreRequest
-from grm_server.serving.admission import Admission
 from grm_server.settings import EngineSettings, Settings
 from grm_server.telemetry.metrics import Metrics
 

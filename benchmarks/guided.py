@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.symptoms import Estimate, ratio_of
 from grm_server.grm.meta import guide
 from grm_server.grm.types import Bools, Floats, Ints
-from grm_server.training.quality import group_aucs, members_of
+from grm_train.meta_rm.quality import group_aucs, members_of
 
 P0 = 0.5
 """The probability at which a sample of two responses is worth nothing."""

@@ -19,8 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.transcripts import Item
 from grm_server.grm.types import Bools, Floats, Ints
-from grm_server.training.head import platt
-from grm_server.training.quality import probabilities
+from grm_train.meta_rm.head import platt
+from grm_train.meta_rm.quality import probabilities
 
 Split = Literal["prompt", "source"]
 FOLDS = 5

@@ -36,7 +36,7 @@ from benchmarks.meta_rm_tables import auc_table, k_table, votes_table
 from benchmarks.symptoms import Estimate, mean_of
 from benchmarks.transcripts import Item, read_items
 from grm_server.grm.types import Bools, Floats, Ints
-from grm_server.training.quality import calibration_error
+from grm_train.meta_rm.quality import calibration_error
 
 QUICK_ITEMS = 100
 RULES = ("sum", "meta_hinge", "meta_top", "shuffled hinge", "shuffled top")

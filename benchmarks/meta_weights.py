@@ -36,8 +36,8 @@ from benchmarks.guided import hinged, named, topped
 from benchmarks.judges import JUDGES, Simulated, simulate
 from benchmarks.meta_weights_plot import plot
 from grm_server.grm.types import Bools, Floats
-from grm_server.training.head import platt
-from grm_server.training.quality import group_aucs, probabilities
+from grm_train.meta_rm.head import platt
+from grm_train.meta_rm.quality import group_aucs, probabilities
 
 K = 32
 QUICK_PROMPTS = 400

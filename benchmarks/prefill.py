@@ -21,13 +21,13 @@ from prometheus_client import REGISTRY
 
 from benchmarks.data import Item, load_items
 from benchmarks.engine import KV_CACHE_GIB, TEMPERATURE, TEMPLATE
-from grm_server.engine.base import Outcome, Sampler, Urgency
 from grm_server.engine.bundled import NAME, bundled_model
-from grm_server.engine.flight import Flight
-from grm_server.engine.vllm import start_vllm
+from grm_server.engine.protocol import Outcome, Sampler, Urgency
+from grm_server.engine.vllm.judge import start_vllm
 from grm_server.grm.plan import plan
 from grm_server.grm.prompts import JudgeTemplate, defused, write_script
 from grm_server.grm.types import Draw, Failure, FailureReason, Message, Sample, Script, Task
+from grm_server.pipeline.in_flight import Flight
 from grm_server.settings import EngineSettings, Settings
 
 N, K = 4, 32

@@ -27,10 +27,10 @@ from rich.table import Table
 from benchmarks.log import Logged, read_log
 from benchmarks.replay_plot import plot
 from benchmarks.symptoms import Estimate, mean_of, ratio_of, symptoms
+from grm_server.grm.ballots import REACH
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
 from grm_server.grm.priors import DEFAULTS, Learnt, observe
-from grm_server.grm.reading import REACH
 from grm_server.grm.stopping import proven, rival_risks
 from grm_server.grm.types import Floats, Ints, Prior
 

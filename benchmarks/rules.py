@@ -17,9 +17,9 @@ import numpy as np
 from scipy.special import betainc
 
 from benchmarks.judges import Judge, simulate
+from grm_server.grm.ballots import REACH
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
-from grm_server.grm.reading import REACH
 from grm_server.grm.stopping import decide, may_drop, proven, rival_risks
 from grm_server.grm.types import Bools, Decided, Floats, Ints, Prior, Standing, StopReason
 from grm_server.grm.voting import vote

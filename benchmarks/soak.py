@@ -38,7 +38,7 @@ from benchmarks.data import load_items
 from benchmarks.servers import Running, grm_serve, scrape
 from benchmarks.soak_kinds import KINDS, Soaker
 from benchmarks.soak_plot import plot
-from grm_server.engine.launch import TRIM_S
+from grm_server.engine.vllm.launch import TRIM_S
 from grm_server.grm.types import Floats
 
 MAX_CHARS = 1200

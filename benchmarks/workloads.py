@@ -10,9 +10,9 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.data import Item, load_items
+from grm_server.app.templates import judge_template
 from grm_server.grm.prompts import JudgeTemplate, defused
 from grm_server.grm.types import Message, Order, Task
-from grm_server.serving.templates import judge_template
 
 TOLERANCE = 0.15
 """Prompts are as long as the workload says, or up to so much longer or shorter."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from grm_server.app.templates import judge_template
 from grm_server.grm.prompts import defused, judge_turn, write_script
 from grm_server.grm.types import Message, Task
-from grm_server.serving.templates import judge_template
 
 N = 3
 """Responses of the prompt that is taken apart."""

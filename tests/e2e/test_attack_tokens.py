@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.attacks import corpus, is_text
-from grm_server.engine.chat import ChatEncoder
+from grm_server.engine.tokens import ChatEncoder
 from grm_server.grm.prompts import Defused, JudgeTemplate, defused
 from grm_server.grm.types import Message, Task
 

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from grm_client.trajectories import Item, LabelledSample
-from grm_server.engine.chat import ChatEncoder
-from grm_server.serving.templates import meta_template
-from grm_server.training.quality import probabilities
-from grm_server.training.turns import turns
+from grm_server.app.templates import meta_template
+from grm_server.engine.tokens import ChatEncoder
+from grm_train.meta_rm.quality import probabilities
+from grm_train.turns import turns
 from tests.e2e.conftest import Server, start
 
 pytestmark = pytest.mark.engine
@@ -42,7 +42,7 @@ REQUEST = {
 
 @pytest.fixture(scope="module")
 def checkpoint(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from grm_server.engine.meta_checkpoint import assemble
+    from grm_server.meta_rm.checkpoint import assemble
 
     target = tmp_path_factory.mktemp("meta")
     assemble(str(model_path), np.random.default_rng(0).normal(size=576) / 24, LAYERS, target)

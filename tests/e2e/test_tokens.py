@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.engine.chat import ChatEncoder
+from grm_server.engine.tokens import ChatEncoder
 from grm_server.errors import InvalidRequest
 from grm_server.grm.prompts import JudgeTemplate, defused, write_script
 from grm_server.grm.types import Message, Task

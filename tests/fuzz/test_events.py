@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from grm_client.errors import APIError
 from grm_client.events import Event, EventReader
 from grm_server.api import schemas
-from grm_server.api.stream import EventStream
+from grm_server.api.sse import EventStream
 from grm_server.pipeline.types import Event as PipelineEvent
 
 # Not surrogates: half of one is no text, and nothing that the server reads or decodes holds any.

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.base import MetaRM
 from grm_server.engine.fake import FakeSampler
+from grm_server.engine.protocol import MetaRM
 from grm_server.settings import load_settings
 from tests.integration.processes import serving
 

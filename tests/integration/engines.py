@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx
 
-from grm_server.engine.base import Sampler
 from grm_server.engine.fake import FakeSampler
+from grm_server.engine.protocol import Sampler
 from grm_server.errors import EngineDead
-from grm_server.serving.restarts import RestartPolicy
-from grm_server.serving.supervised import SupervisedSampler
-from grm_server.serving.supervision import Supervisor
+from grm_server.supervision.restart_policy import RestartPolicy
+from grm_server.supervision.supervised_engines import SupervisedSampler
+from grm_server.supervision.supervisor import Supervisor
 from grm_server.telemetry.metrics import Metrics
 
 CAUSE = "the engine's process was killed by signal 9"

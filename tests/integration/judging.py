@@ -4,8 +4,8 @@ from typing import Any
 
 import httpx
 
-from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeSampler
+from grm_server.engine.protocol import Urgency
 
 PAIR = {"query": "Why?", "responses": ["A.", "B."], "k": 16, "seed": 5}
 THREE = {"query": "Why?", "responses": ["A.", "B.", "C."], "k": 6, "seed": 5}

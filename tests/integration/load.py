@@ -11,8 +11,8 @@ import httpx
 from fastapi import FastAPI
 
 from grm_server.app import create_app
-from grm_server.engine.base import MetaRM, Urgency
 from grm_server.engine.fake import FakeSampler
+from grm_server.engine.protocol import MetaRM, Urgency
 from grm_server.settings import load_settings
 
 FULL = "admission.max_running_samples=4"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.protocol import Urgency
 from tests.integration.counting import counters
 from tests.integration.judging import LONG
 from tests.integration.load import FULL, ONE, RAW_KEY, Gate, Loaded, answers, loaded

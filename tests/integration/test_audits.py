@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeSampler
+from grm_server.engine.protocol import Urgency
 from tests.integration.conftest import Serve
 from tests.integration.judging import LONG, Slow, favours, post
 

@@ -118,7 +118,7 @@ def test_keys_are_not_shown_with_the_settings() -> None:
 async def test_keys_are_rotated_without_a_restart(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("grm_server.serving.keys.CHECK_S", 0.0)
+    monkeypatch.setattr("grm_server.api.middleware.keys.CHECK_S", 0.0)
     setting = keys_file(tmp_path)
     path = tmp_path / "keys.toml"
     async with serve(FakeSampler(), setting) as client:

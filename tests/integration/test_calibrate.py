@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from grm_server.serving.calibration import load_calibration
+from grm_server.judging.calibration import load_calibration
 from tests.integration.processes import drawn, grm, serving
 
 FIXED = {"k": 2, "stop": {"rule": "fixed"}}

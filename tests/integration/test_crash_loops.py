@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from grm_server.serving import supervision
-from grm_server.serving.restarts import RestartPolicy
+from grm_server.supervision import supervisor as supervision
+from grm_server.supervision.restart_policy import RestartPolicy
 from grm_server.telemetry.metrics import Metrics
 from tests.integration.conftest import Serve
 from tests.integration.engines import Engines, status, supervised, until

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from grm_client.rule_reward import boxed_scores, grm_rule_reward
+from grm_server.app.templates import judge_template
 from grm_server.grm.prompts import defused
 from grm_server.grm.types import Message, Task
-from grm_server.serving.templates import judge_template
 from tests.integration.collecting import Run, run
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeSampler
-from grm_server.serving import priors
+from grm_server.judging import priors_store as priors
 from grm_server.settings import SettingsError, load_settings
 from tests.integration.conftest import Serve
 from tests.integration.judging import favours, post

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.base import Rating
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.protocol import Rating
 from tests.integration.conftest import Serve
 from tests.integration.guided import PAIR, post
 

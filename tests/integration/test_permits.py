@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.protocol import Urgency
 from grm_server.errors import EngineDead
 from tests.integration.load import ONE, RAW_KEY, loaded
 from tests.integration.trainers import Caller

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.protocol import Urgency
 from grm_server.errors import EngineDead, GenerationFailed
 from grm_server.grm.types import Sample
 from tests.integration.conftest import Serve

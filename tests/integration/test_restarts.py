@@ -97,7 +97,7 @@ async def test_ctrl_c_and_a_second_signal_wait_for_nobody(tmp_path: Path, signal
 
 FORKS = """
 import os, signal, sys, threading, time
-from grm_server.serve import run
+from grm_server.app.run import run
 
 def fork():
     # As an engine's core does, and as it is stopped.

@@ -5,7 +5,7 @@ from typing import Any
 
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeSampler
-from grm_server.serving.gathering import Close
+from grm_server.grouping.closing_policy import Close
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeSampler
+from grm_server.engine.protocol import Urgency
 from grm_server.settings import SettingsError, load_settings
 from tests.integration.conftest import Serve
 from tests.integration.judging import LONG, PAIR, favours, post

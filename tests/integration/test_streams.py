@@ -12,10 +12,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from grm_server.api import stream as stream_module
+from grm_server.api import sse as stream_module
 from grm_server.app import create_app
-from grm_server.engine.base import Urgency
 from grm_server.engine.fake import FakeSampler
+from grm_server.engine.protocol import Urgency
 from grm_server.errors import EngineDead
 from grm_server.grm.types import Sample
 from grm_server.settings import load_settings

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.base import RatingEngine, Sampler, Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.protocol import RatingEngine, Sampler, Urgency
 from grm_server.errors import EngineDead, MetaRMFailed
-from grm_server.serving import supervision
-from grm_server.serving.supervised import MAX_DEATHS, SupervisedMetaRM
-from grm_server.serving.supervision import Supervisor
+from grm_server.supervision import supervisor as supervision
+from grm_server.supervision.supervised_engines import MAX_DEATHS, SupervisedMetaRM
+from grm_server.supervision.supervisor import Supervisor
 from grm_server.telemetry.metrics import Metrics
 from tests.integration.conftest import Serve
 from tests.integration.engines import CAUSE, SETTLED, Engines, status, supervised, until

@@ -13,15 +13,15 @@ from typer.testing import CliRunner, Result
 
 from grm_client.jsonl import read_lines
 from grm_client.trajectories import read_rows
+from grm_server.app.templates import meta_template
 from grm_server.cli import app
-from grm_server.engine import meta_checkpoint
-from grm_server.engine.meta_card import MetaCard, load_card
-from grm_server.engine.meta_checkpoint import load_head
-from grm_server.serving.templates import meta_template
-from grm_server.training.encoding import Encoded, encode
-from grm_server.training.features import read_features
-from grm_server.training.trajectories import read_data
-from tests.unit.training.rows import as_file, rows
+from grm_server.meta_rm import checkpoint as meta_checkpoint
+from grm_server.meta_rm.card import MetaCard, load_card
+from grm_server.meta_rm.checkpoint import load_head
+from grm_train.meta_rm.encoding import Encoded, encode
+from grm_train.meta_rm.features import read_features
+from grm_train.meta_rm.trajectories import read_data
+from tests.unit.grm_train.rows import as_file, rows
 
 TEMPLATE = (
     "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n{{ turn['content'] }}<|im_end|>\n{% endfor %}"

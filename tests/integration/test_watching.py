@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.base import Rating, Urgency
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.protocol import Rating, Urgency
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
 from grm_server.settings import SettingsError, load_settings
 from grm_server.telemetry.logging import JsonLines

@@ -10,17 +10,17 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from grm_server.api import schemas
-from grm_server.api.answers import to_body, to_response, to_sample, to_wave
-from grm_server.api.charge import caller_of, charge, policy_for
-from grm_server.api.convert import to_score_request
 from grm_server.api.disconnect import unless_disconnected
-from grm_server.api.document import EVENTS, asked_again_with, kept_at
+from grm_server.api.from_wire import to_score_request
+from grm_server.api.openapi import EVENTS, asked_again_with, kept_at
+from grm_server.api.quota import caller_of, charge, policy_for
 from grm_server.api.service import ERRORS, Service, ServiceDep
-from grm_server.api.stream import EventStream, Named, wants_stream
+from grm_server.api.sse import EventStream, Named, wants_stream
+from grm_server.api.to_wire import to_body, to_response, to_sample, to_wave
+from grm_server.coalescing.coalescer import Shared
 from grm_server.errors import GRMError
+from grm_server.judging.store import Judged, Progress, counted_errors, new_id
 from grm_server.pipeline.types import Started, WaveEnd
-from grm_server.serving.judgements import Judged, Progress, counted_errors, new_id
-from grm_server.serving.sharing import Shared
 
 router = APIRouter()
 health = APIRouter(prefix="/health", tags=["operation"])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import Depends, Request
 
 from grm_server.api import schemas
-from grm_server.api.convert import RequestPolicy
-from grm_server.api.drain import Drain
-from grm_server.engine.base import Sampler
+from grm_server.api.from_wire import RequestPolicy
+from grm_server.api.middleware.drain import Drain
+from grm_server.coalescing.coalescer import Sharing
+from grm_server.engine.protocol import Sampler
 from grm_server.grm.types import needs_meta_rm
-from grm_server.serving.grouping import Grouping
-from grm_server.serving.judgements import Judgements, Judging
-from grm_server.serving.scoring import Scoring
-from grm_server.serving.sharing import Sharing
+from grm_server.grouping.grouper import Grouping
+from grm_server.judging.service import Scoring
+from grm_server.judging.store import Judgements, Judging
 from grm_server.settings import GroupingSettings, TrainerSettings
 from grm_server.telemetry.metrics import Metrics
 

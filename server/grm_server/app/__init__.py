@@ -10,26 +10,26 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from grm_server.api.document import KEY
-from grm_server.api.door import callers_of, guard
-from grm_server.api.error_table import add_error_handlers
+from grm_server.admission.controller import Admission
+from grm_server.api.error_handlers import add_error_handlers
+from grm_server.api.middleware.stack import callers_of, guard
+from grm_server.api.openapi import KEY
+from grm_server.api.protocols import trainers_router
 from grm_server.api.routes import health, router
 from grm_server.api.service import Service
-from grm_server.api.trainers import trainers_router
-from grm_server.app.derived import about, calibration_of, meta_card_of, policy_of, tracing_of
 from grm_server.app.engines import capacity, prepare, start_engine, start_meta_rm
-from grm_server.engine.base import MetaRM, Sampler
-from grm_server.engine.meta_card import template_digest
-from grm_server.engine.profile import samples_at_once
-from grm_server.pipeline.rater import Guidance
-from grm_server.serving.admission import Admission
-from grm_server.serving.grouping import Grouping
-from grm_server.serving.judgements import Judgements, Judging
-from grm_server.serving.principles import Principles
-from grm_server.serving.priors import PriorStore
-from grm_server.serving.scoring import Scoring
-from grm_server.serving.sharing import Sharing
-from grm_server.serving.templates import judge_template, meta_template, principles_template
+from grm_server.app.policy import about, calibration_of, meta_card_of, policy_of, tracing_of
+from grm_server.app.templates import judge_template, meta_template, principles_template
+from grm_server.coalescing.coalescer import Sharing
+from grm_server.engine.protocol import MetaRM, Sampler
+from grm_server.engine.vllm.args import samples_at_once
+from grm_server.grouping.grouper import Grouping
+from grm_server.judging.priors_store import PriorStore
+from grm_server.judging.query_principles import Principles
+from grm_server.judging.service import Scoring
+from grm_server.judging.store import Judgements, Judging
+from grm_server.meta_rm.card import template_digest
+from grm_server.pipeline.rating import Guidance
 from grm_server.settings import Settings
 from grm_server.telemetry.metrics import Metrics
 

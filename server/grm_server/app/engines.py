@@ -6,21 +6,22 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 
-from grm_server.app.derived import ships
-from grm_server.engine import bundled, bundled_meta
-from grm_server.engine.base import MetaRM, RatingEngine, Sampler
+from grm_server.app.policy import ships
+from grm_server.app.warm_up import warmed_up
+from grm_server.engine import bundled
 from grm_server.engine.fake import FakeMetaRM, FakeSampler
-from grm_server.engine.meta_card import MetaCard
-from grm_server.engine.profile import samples_at_once, stall_s
-from grm_server.engine.remote_meta import connect
-from grm_server.engine.vllm import start_vllm
-from grm_server.engine.vllm_meta import start_vllm_meta
-from grm_server.engine.warm_up import warmed_up
+from grm_server.engine.protocol import MetaRM, RatingEngine, Sampler
+from grm_server.engine.vllm.args import samples_at_once, stall_s
+from grm_server.engine.vllm.judge import start_vllm
 from grm_server.grm.prompts import JudgeTemplate
-from grm_server.serving.restarts import RestartPolicy
-from grm_server.serving.supervised import SupervisedMetaRM, SupervisedSampler
-from grm_server.serving.supervision import E, Supervisor
+from grm_server.meta_rm import bundled as bundled_meta
+from grm_server.meta_rm.card import MetaCard
+from grm_server.meta_rm.on_vllm import start_vllm_meta
+from grm_server.meta_rm.remote import connect
 from grm_server.settings import Settings, SupervisionSettings
+from grm_server.supervision.restart_policy import RestartPolicy
+from grm_server.supervision.supervised_engines import SupervisedMetaRM, SupervisedSampler
+from grm_server.supervision.supervisor import E, Supervisor
 from grm_server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)

@@ -52,7 +52,7 @@ def serve(
 ) -> None:
     """Start the server. Prints a request to try once it is ready."""
     try:
-        import grm_server.serve as server
+        import grm_server.app.run as server
     except ImportError as error:
         fail_without_extras(error)
     named = {

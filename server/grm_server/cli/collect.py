@@ -76,8 +76,8 @@ def collect(
 
 def _render(template: Path | None) -> Render:
     try:
-        from grm_server.serving.templates import judge_template
-        from grm_server.training.turns import turns
+        from grm_server.app.templates import judge_template
+        from grm_train.turns import turns
     except ImportError as error:
         fail_without_extras(error)
     try:

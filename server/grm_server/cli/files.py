@@ -130,7 +130,7 @@ def calibrate(
     """
     try:
         from grm_server.grm.calibration import MIN_LABELS
-        from grm_server.serving import calibration, labels
+        from grm_server.judging import calibration, labels
     except ImportError as error:
         fail_without_extras(error)
     answers = answers or file.with_suffix(".answers.jsonl")

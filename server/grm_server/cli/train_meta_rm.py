@@ -45,13 +45,13 @@ def train_meta_rm(
     try:
         import sklearn  # noqa: F401
 
+        from grm_server.app.templates import meta_template
         from grm_server.engine.bundled import bundled_model
-        from grm_server.serving.templates import meta_template
         from grm_server.settings import load_settings
-        from grm_server.training import train, write
-        from grm_server.training.full import Schedule
-        from grm_server.training.model_card import numbers, verdict
-        from grm_server.training.trajectories import read_data
+        from grm_train.meta_rm import train, write
+        from grm_train.meta_rm.full import Schedule
+        from grm_train.meta_rm.model_card import numbers, verdict
+        from grm_train.meta_rm.trajectories import read_data
     except ImportError as error:
         fail_without_extras(error)
     kept = None if layers is None else _numbers(layers)

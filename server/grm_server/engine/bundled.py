@@ -11,7 +11,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from grm_server.engine.prepared import prepared, run_aside, sha256
+from grm_server.engine.artifacts import prepared, run_aside, sha256
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 
-from grm_server.engine.base import Outcome, Prepared, Rating, Urgency, as_finished
-from grm_server.engine.pulse import Pulse
+from grm_server.engine.protocol import Outcome, Prepared, Rating, Urgency, as_finished
+from grm_server.engine.stats import Pulse
 from grm_server.errors import EngineDead, MetaRMFailed, PromptTooLong
 from grm_server.grm.types import Sample, Script
 

@@ -17,7 +17,7 @@ from typing import NewType
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from grm_server.grm.defuse import defuse
+from grm_server.grm.sanitize import defuse
 from grm_server.grm.types import Message, Order, Reading, Script, Segment, Task
 
 # What the judge is given before it writes each part: the three lines of the released checkpoints.

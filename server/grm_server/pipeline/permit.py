@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from grm_server.engine.base import Outcome, Prepared, Urgency
+from grm_server.engine.protocol import Outcome, Prepared, Urgency
 from grm_server.grm.types import Script
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from grm_server.engine.base import Rating
+from grm_server.engine.protocol import Rating
 from grm_server.grm.types import (
     Aggregate,
     Decision,

@@ -5,7 +5,7 @@ from collections import Counter
 from benchmarks.attacks import corpus, is_text
 from benchmarks.attacks.chats import FORMATS
 from benchmarks.attacks.structure import structure
-from grm_server.serving.chat_formats import turns_of
+from grm_server.api.protocols.chat_formats import turns_of
 
 
 def test_many_attacks_of_many_families_each_once_and_always_the_same() -> None:

@@ -15,9 +15,9 @@ from benchmarks.meta_raters import Rater, Samples, calibrated, flatten, held_out
 from benchmarks.meta_rm import by_k, measure
 from benchmarks.transcripts import Item, Transcript, read_items
 from grm_client.trajectories import ItemRow, read_rows
+from grm_server.app.templates import meta_template
 from grm_server.grm.types import Floats
-from grm_server.serving.templates import meta_template
-from grm_server.training.trajectories import read_data
+from grm_train.meta_rm.trajectories import read_data
 
 
 def verdicts(first: str | None, second: str | None, texts: tuple[str, str] = ("plain", "swapped")) -> dict[str, Any]:

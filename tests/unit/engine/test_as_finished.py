@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from grm_server.engine.base import Outcome, as_finished
+from grm_server.engine.protocol import Outcome, as_finished
 from grm_server.errors import EngineDead
 from grm_server.grm.types import Sample
 

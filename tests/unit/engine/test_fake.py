@@ -3,8 +3,8 @@
 import asyncio
 import time
 
-from grm_server.engine.base import Prepared, Urgency
 from grm_server.engine.fake import FakeSampler
+from grm_server.engine.protocol import Prepared, Urgency
 from grm_server.grm.types import Script, Segment
 
 PREPARED = Prepared(Script("[The Begin of Response 1]", (Segment("scores", "", 8),)), ((0,),))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.grm.defuse import SECTIONS, defuse
 from grm_server.grm.prompts import JudgeTemplate, defused, write_script
+from grm_server.grm.sanitize import SECTIONS, defuse
 from grm_server.grm.types import Message, Script, Task
 from tests.hostile import HOSTILE
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
+from grm_server.grm.ballots import REACH
 from grm_server.grm.evidence import gather
-from grm_server.grm.reading import REACH
 from grm_server.grm.stopping import decide, may_drop, proven, ranking_risks, rival_risks
 from grm_server.grm.types import (
     Aggregate,

@@ -11,7 +11,7 @@ import typer
 from grm_server.cli.doctor import machine, models, packages
 from grm_server.cli.doctor.finding import Finding, as_json, as_text, fail, healthy, ok
 from grm_server.cli.doctor.server import check_server
-from grm_server.engine.profile import on_cpu
+from grm_server.engine.vllm.args import on_cpu
 from grm_server.settings import Settings, SettingsError, load_settings
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grm_server.cli.doctor.finding import Finding, fail, gib, ok, warn
-from grm_server.engine.profile import computes_bfloat16
+from grm_server.engine.vllm.args import computes_bfloat16
 from grm_server.settings import Settings
 
 _PROCESSES = int(1.8 * 2**30)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from grm_server.cli.doctor.finding import Finding, fail, gib, ok, warn
-from grm_server.engine import bundled, bundled_meta
-from grm_server.engine.prepared import is_whole
+from grm_server.engine import bundled
+from grm_server.engine.artifacts import is_whole
+from grm_server.meta_rm import bundled as bundled_meta
 from grm_server.settings import Settings
 
 _BUNDLED_SIZE = 269 * 10**6

@@ -1,0 +1,40 @@
+"""All responses to a prompt in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
+
+from fastapi import Request
+
+from grm_server.api import schemas
+from grm_server.api.disconnect import unless_disconnected
+from grm_server.api.from_wire import to_score_request
+from grm_server.api.quota import caller_of, charge, policy_for
+from grm_server.api.service import Service
+from grm_server.judging.store import Judged, counted_errors
+
+T = TypeVar("T")
+
+
+async def judge_all(request: Request, service: Service, bodies: Sequence[schemas.RewardsRequest]) -> list[Judged]:
+    """Judge several groups at once, in this order; identical ones once. Raises what judging raises, and ClientGone."""
+    with counted_errors(service.metrics):
+        service.sampler.check()
+        caller = caller_of(request)
+        policy = policy_for(caller, service.policy)
+        asked = [to_score_request(body, policy, caller.name) for body in bodies]
+        charge(caller, asked)
+    works = [service.sharing.judge(one, body.task) for one, body in zip(asked, bodies, strict=True)]
+    return [answered.judged for answered in await unless_disconnected(request, in_order(works))]
+
+
+async def in_order(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all, done at once. The first error cancels the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]

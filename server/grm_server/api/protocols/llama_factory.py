@@ -1,0 +1,49 @@
+"""LLaMA-Factory, `reward_model_type: api`, `reward_model: http://host:8000/v1/score/evaluation`.
+
+It posts a mini-batch of decoded texts, prompt and response in one, and reads `scores` of whatever comes back. PPO has
+one response to a prompt, so what a call holds is all there is.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict
+
+from grm_server.api.protocols.options import OptionsDep
+from grm_server.api.protocols.single_responses import Trainer, from_one_text, rewards
+from grm_server.api.protocols.threads import aside
+from grm_server.api.schemas import FirstError, Text
+from grm_server.api.service import ERRORS, ServiceDep
+
+router = APIRouter()
+
+
+class Evaluation(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    model: str = ""
+    """Ignored."""
+    messages: Annotated[list[Text], FirstError]
+    """Prompt and response, special tokens and padding included."""
+
+
+class Evaluated(BaseModel):
+    id: str
+    object: Literal["score.evaluation"] = "score.evaluation"
+    model: str
+    scores: list[float]
+
+
+@router.post("/v1/score/evaluation", responses=ERRORS, summary="LLaMA-Factory")
+async def evaluation(request: Request, body: Evaluation, options: OptionsDep, service: ServiceDep) -> Evaluated:
+    """The rewards of `reward_model_type: api`, one for each text."""
+    chosen = service.trainers.llama_factory
+    trainer = Trainer("llama_factory", chosen.reward_scale, chosen.failure, chosen.timeout_s, whole_groups=True)
+    singles = await aside(sum(map(len, body.messages)), lambda: [from_one_text(text) for text in body.messages])
+    judged = await rewards(request, service, trainer, options, singles)
+    # By its policy a reward of this trainer is never None.
+    scores = [reward.value or 0.0 for reward in judged]
+    return Evaluated(id=f"scoreval-{secrets.token_hex(8)}", model=service.sampler.model, scores=scores)

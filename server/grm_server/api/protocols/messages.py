@@ -1,0 +1,26 @@
+"""Chat messages as trainers send them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from grm_server.api.protocols.untemplate import chat
+from grm_server.api.schemas import FirstError, Text, WellFormed
+from grm_server.grm.types import Message
+
+
+class Turn(BaseModel):
+    """A message of any role, whose content may be text, a list of parts, or absent."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: str
+    content: Text | Annotated[list[dict[str, Any]], FirstError, WellFormed] | None = None
+
+
+def conversation(turns: Iterable[Turn]) -> tuple[Message, ...]:
+    """(m,), m >= 1. See `chat`."""
+    return chat(turn.model_dump() for turn in turns)

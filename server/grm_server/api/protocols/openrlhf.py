@@ -1,0 +1,82 @@
+"""OpenRLHF, `--reward.remote_url http://host:8000/get_reward?n=8`.
+
+It posts lists of one: prompt and response as decoded from tokens, the templated prompt, the label. It retries
+everything that is not 200 five times within seconds, and then dies of the missing reward. It takes any list for
+rewards, so there is one number for each item, always; and the same numeric logs for every sample.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict
+
+from grm_server.api.protocols.options import Options, OptionsDep
+from grm_server.api.protocols.single_responses import Reward, Single, Trainer, as_reference, from_one_text, rewards
+from grm_server.api.protocols.threads import aside
+from grm_server.api.protocols.untemplate import split, untemplate
+from grm_server.api.schemas import FirstError, Text, WellFormed
+from grm_server.api.service import ERRORS, ServiceDep
+from grm_server.errors import InvalidRequest
+
+router = APIRouter()
+
+
+class OpenRLHFCall(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    query: Annotated[list[Text], FirstError]
+    """Prompt and response, special tokens included."""
+    prompts: Annotated[list[Text], FirstError] = []
+    """The templated prompts. Without them the response is the last assistant turn of `query`."""
+    labels: Annotated[list[Any], WellFormed] = []
+
+
+class OpenRLHFRewards(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    rewards: list[float]
+    """On the scale `reward_scale`."""
+    scores: list[float]
+    """0 to 1 on any scale, for dynamic filtering."""
+    extra_logs: dict[str, list[float]]
+    """Always the same keys: `grm_raw`, `grm_se`, `grm_k_used`, `grm_group_size`, `grm_failed`."""
+
+
+@router.post("/get_reward", responses=ERRORS, summary="OpenRLHF")
+async def get_reward(request: Request, body: OpenRLHFCall, options: OptionsDep, service: ServiceDep) -> OpenRLHFRewards:
+    """The rewards of `--reward.remote_url`. Empty lists get empty lists."""
+    for name, values in (("prompts", body.prompts), ("labels", body.labels)):
+        if values and len(values) != len(body.query):
+            raise InvalidRequest(f"query has {len(body.query)} items and {name} {len(values)}", param=name)
+    chosen = service.trainers.openrlhf
+    trainer = Trainer("openrlhf", chosen.reward_scale, chosen.failure, chosen.timeout_s)
+    letters = sum(map(len, body.query)) + sum(map(len, body.prompts))
+    singles = await aside(letters, lambda: [_single(body, at, options) for at in range(len(body.query))])
+    judged = await rewards(request, service, trainer, options, singles)
+    return OpenRLHFRewards(
+        # By its policy a reward of this trainer is never None.
+        rewards=[reward.value or 0.0 for reward in judged],
+        scores=[reward.unit for reward in judged],
+        extra_logs=_logs(judged),
+    )
+
+
+def _single(body: OpenRLHFCall, at: int, options: Options) -> Single:
+    reference = as_reference(body.labels[at], options) if body.labels else None
+    if body.prompts:
+        prompt = body.prompts[at]
+        return Single(untemplate(prompt), split(body.query[at], prompt), reference)
+    return from_one_text(body.query[at], reference)
+
+
+def _logs(judged: list[Reward]) -> dict[str, list[float]]:
+    shares = [reward.share for reward in judged]
+    return {
+        "grm_raw": [0.0 if share is None else share.rewards[share.index] for share in shares],
+        "grm_se": [0.0 if share is None else share.se for share in shares],
+        "grm_k_used": [0.0 if share is None else float(share.k_used) for share in shares],
+        "grm_group_size": [0.0 if share is None else float(share.members) for share in shares],
+        "grm_failed": [float(share is None) for share in shares],
+    }

@@ -1,0 +1,161 @@
+"""What a trainer's URL may say. Trainers take any URL as it is, so `?n=8&k=4` needs no support of theirs."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Annotated, Literal
+
+from fastapi import Depends, Header, Query, Request
+
+from grm_server.api import schemas
+from grm_server.api.service import Service
+from grm_server.grm.types import Message
+from grm_server.grouping.closing_policy import digest
+from grm_server.pipeline.types import Priority
+from grm_server.settings import RewardScale
+
+logger = logging.getLogger(__name__)
+
+Aggregate = Literal["mean", "winsorised", "meta_hinge", "meta_top"]
+"""Not `vote` and `borda`: a group may turn out to be of one, and these two have nothing to say of one response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """None: the server's setting, or what POST /v1/rewards does."""
+
+    n: int | None
+    k: int | None
+    stop: Literal["fixed", "decided", "strict", "precision"] | None
+    seed: int | None
+    task: str
+    aggregate: Aggregate | None
+    temperature: float | None
+    max_critique_tokens: int | None
+    list_size: int | None
+    principles_from: Literal["sample", "query"] | None
+    reward_scale: RewardScale | None
+    label: Literal["reference", "ignore"]
+    idle_s: float | None
+    window_s: float | None
+    priority: Priority
+
+    def scale(self, usual: RewardScale) -> RewardScale:
+        """usual: the setting of the route."""
+        return usual if self.reward_scale is None else self.reward_scale
+
+
+async def _options(
+    request: Request,
+    n: Annotated[
+        int | None, Query(ge=1, le=schemas.HUGE, description="Responses to one prompt that are judged together.")
+    ] = None,
+    k: Annotated[int | None, Query(ge=1, le=schemas.HUGE, description="Readings of each response, at most.")] = None,
+    stop: Annotated[
+        Literal["fixed", "decided", "strict", "precision"] | None, Query(description="When fewer readings are enough.")
+    ] = None,
+    seed: Annotated[
+        int | None, Query(ge=0, lt=2**53, description="Default: derived from the prompt and these options.")
+    ] = None,
+    task: Annotated[
+        str, Query(max_length=64, pattern=r"^[A-Za-z0-9_.:/-]*$", description="A tag for requests that are alike.")
+    ] = "",
+    aggregate: Annotated[Aggregate | None, Query(description="How samples are added up.")] = None,
+    temperature: Annotated[float | None, Query(gt=0, le=2, allow_inf_nan=False)] = None,
+    max_critique_tokens: Annotated[int | None, Query(ge=16, le=schemas.HUGE)] = None,
+    list_size: Annotated[int | None, Query(ge=2, le=schemas.HUGE)] = None,
+    principles_from: Annotated[
+        Literal["sample", "query"] | None, Query(description="Who writes the principles: see POST /v1/rewards.")
+    ] = None,
+    reward_scale: Annotated[
+        RewardScale | None,
+        Query(description="`raw`: 1 to 10; `unit`: 0 to 1; `centered`: raw, less the mean of those judged together."),
+    ] = None,
+    label: Annotated[
+        Literal["reference", "ignore"], Query(description="Whether the judge sees the label, as a reference answer.")
+    ] = "reference",
+    idle_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="As `grouping.idle_s`.")] = None,
+    window_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="As `grouping.window_s`.")] = None,
+    priority: Annotated[
+        Priority, Query(description="As in POST /v1/rewards: among the requests of one API key.")
+    ] = "normal",
+    group_size: Annotated[
+        int | None, Header(alias="X-GRM-Group-Size", ge=1, le=schemas.HUGE, description="As `n`, which wins.")
+    ] = None,
+) -> Options:
+    for name in set(request.query_params) - {field.name for field in fields(Options)} - {"shape"}:
+        # A slip of the pen looks like a word; anything else may be what was not meant for a log, such as a key.
+        _warn(name if re.fullmatch(r"[a-z_]{1,24}", name) else "(not shown)")
+    return Options(
+        n=group_size if n is None else n,
+        k=k,
+        stop=stop,
+        seed=seed,
+        task=task,
+        aggregate=aggregate,
+        temperature=temperature,
+        max_critique_tokens=max_critique_tokens,
+        list_size=list_size,
+        principles_from=principles_from,
+        reward_scale=reward_scale,
+        label=label,
+        idle_s=idle_s,
+        window_s=window_s,
+        priority=priority,
+    )
+
+
+OptionsDep = Annotated[Options, Depends(_options)]
+
+
+@lru_cache(maxsize=256)
+def _warn(name: str) -> None:
+    """Once for each name: a trainer sends the same URL a million times."""
+    logger.warning("a trainer's URL has the query parameter %r, which means nothing here", name)
+
+
+_STOPS: dict[str, schemas.Stop] = {
+    "fixed": schemas.FixedStop(rule="fixed"),
+    "decided": schemas.DecidedStop(rule="decided"),
+    "strict": schemas.StrictStop(rule="strict"),
+    "precision": schemas.PrecisionStop(rule="precision"),
+}
+
+
+def rewards_body(
+    messages: Sequence[Message],
+    responses: Sequence[str],
+    options: Options,
+    service: Service,
+    *,
+    reference: str | None = None,
+    principles: str | None = None,
+) -> schemas.RewardsRequest:
+    """The request that judges these responses. Without a seed of the caller's it has one that follows from the prompt
+    and the options, so that the same responses always get the same rewards."""
+    comparing = service.policy.aggregate in ("vote", "borda")
+    stop = service.trainers.stop if options.stop is None else options.stop
+    body = schemas.RewardsRequest(
+        query=[schemas.ChatMessage(role=message.role, content=message.content) for message in messages],
+        responses=list(responses),
+        k=options.k,
+        stop=None if stop is None else _STOPS[stop],
+        aggregate="mean" if options.aggregate is None and comparing else options.aggregate,
+        list_size=options.list_size,
+        task=options.task,
+        temperature=options.temperature,
+        seed=options.seed,
+        max_critique_tokens=options.max_critique_tokens,
+        reference=reference,
+        principles=principles,
+        principles_from=options.principles_from,
+        priority=options.priority,
+    )
+    if options.seed is not None:
+        return body
+    asked = digest(body.model_dump_json(exclude={"responses", "priority"}))
+    return body.model_copy(update={"seed": int.from_bytes(asked[:8]) % 2**53})

@@ -1,0 +1,90 @@
+"""slime and miles, `--rm-type remote_rm --rm-url http://host:8000/reward?n=8`.
+
+They post one sample a time, over at most 64 connections, and take the whole body of the answer for the reward: a bare
+number, or an object with `--reward-key reward`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from grm_server.api.openapi import kept_at
+from grm_server.api.protocols.messages import Turn, conversation
+from grm_server.api.protocols.options import Options, OptionsDep
+from grm_server.api.protocols.single_responses import Single, Trainer, as_reference, rewards
+from grm_server.api.protocols.threads import aside
+from grm_server.api.protocols.untemplate import response, untemplate
+from grm_server.api.schemas import FirstError, Text, WellFormed
+from grm_server.api.service import ERRORS, SLOT_ERRORS, ServiceDep
+from grm_server.grouping.types import Slot
+
+router = APIRouter()
+
+
+class SlimeSample(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    prompt: Text | Annotated[list[Turn], Field(min_length=1), FirstError]
+    """Templated text, or messages."""
+    response: Text
+    label: Annotated[Any, WellFormed] = None
+    group: str = Field("", max_length=256)
+    """For callers of your own: what names those that belong together, if equal prompts do not."""
+    slot: int | None = Field(None, ge=0, strict=True)
+    """With `group`: the place in it. A slot that comes again gets the same reward, or 409 with another response."""
+    attempt: int = Field(0, ge=0, strict=True)
+    """With `slot`: a later attempt at the whole group replaces the earlier."""
+
+
+class SlimeReward(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    reward: float | None
+    """On the scale `reward_scale`; null only where the setting `trainers.slime.failure` says so."""
+    score: float
+    """0 to 1."""
+    judgement: str | None
+    """For GET /v1/judgements/{id}; null if the response was not judged."""
+    group_size: int
+    """Responses that were gathered, duplicates included."""
+    se: float
+    """Standard error of the reward, 1 to 10."""
+    k_used: int
+
+
+@router.post("/reward", responses=ERRORS | SLOT_ERRORS | kept_at("/judgement"), summary="slime and miles")
+async def reward(
+    request: Request,
+    body: SlimeSample,
+    options: OptionsDep,
+    service: ServiceDep,
+    shape: Annotated[
+        Literal["number", "object"], Query(description="`object` is for `--reward-key reward`.")
+    ] = "number",
+) -> float | SlimeReward | None:
+    """The reward of `--rm-url`: a bare number."""
+    chosen = service.trainers.slime
+    trainer = Trainer("slime", chosen.reward_scale, chosen.failure, chosen.timeout_s)
+    letters = len(body.response) + (len(body.prompt) if isinstance(body.prompt, str) else 0)
+    single = await aside(letters, lambda: _single(body, options))
+    [judged] = await rewards(request, service, trainer, options, [single])
+    if shape == "number":
+        return judged.value
+    share = judged.share
+    return SlimeReward(
+        reward=judged.value,
+        score=judged.unit,
+        judgement=None if share is None else share.judgement_id,
+        group_size=0 if share is None else share.members,
+        se=0.0 if share is None else share.se,
+        k_used=0 if share is None else share.k_used,
+    )
+
+
+def _single(body: SlimeSample, options: Options) -> Single:
+    messages = untemplate(body.prompt) if isinstance(body.prompt, str) else conversation(body.prompt)
+    slot = Slot(body.group, body.attempt, body.slot) if body.group and body.slot is not None else None
+    return Single(messages, response(body.response), as_reference(body.label, options), group=body.group, slot=slot)

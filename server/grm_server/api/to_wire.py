@@ -1,0 +1,154 @@
+"""From the pipeline to the wire, and back to the request that it answers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from grm_server.api import schemas
+from grm_server.coalescing.coalescer import Shared
+from grm_server.grm.ballots import expected_scores
+from grm_server.grm.calibration import soften, temperature
+from grm_server.grm.types import (
+    Decided,
+    Failure,
+    Fixed,
+    Precision,
+    StopRule,
+    Strict,
+    Trajectory,
+    Verdict,
+    needs_meta_rm,
+)
+from grm_server.judging.store import Judged
+from grm_server.pipeline.types import Judgement, ScoreRequest, WaveEnd
+
+
+def to_body(request: ScoreRequest, task: str) -> schemas.RewardsRequest:
+    """The body that says all of this. The deadline is left out: it depends on how long the first response waited."""
+    what = request.task
+    return schemas.RewardsRequest(
+        query=[schemas.ChatMessage(role=message.role, content=message.content) for message in what.query],
+        responses=list(what.responses),
+        k=request.k,
+        stop=_stop_field(request.stop),
+        aggregate=request.aggregate,
+        k_meta=request.k_meta if request.aggregate == "meta_top" else None,
+        meta_rm_failure="vote" if request.unguided else "error",
+        reading=request.reading,
+        list_size=request.list_size,
+        task=task,
+        temperature=request.temperature,
+        seed=request.seed,
+        max_critique_tokens=request.max_critique_tokens,
+        reference=what.reference,
+        principles=what.principles,
+        principles_from=request.principles_from,
+        hint=what.hint,
+        min_votes=request.min_votes,
+    )
+
+
+def _stop_field(rule: StopRule) -> schemas.Stop:
+    match rule:
+        case Fixed():
+            return schemas.FixedStop(rule="fixed")
+        case Decided(gamma=gamma, target=target):
+            return schemas.DecidedStop(rule="decided", gamma=gamma, target=target)
+        case Strict(delta=delta):
+            return schemas.StrictStop(rule="strict", delta=delta)
+        case Precision(se=se):
+            return schemas.PrecisionStop(rule="precision", se=se)
+
+
+def to_response(
+    judged: Judged,
+    *,
+    model: str,
+    tau: float | None,
+    shared: Shared | None,
+    return_samples: bool,
+) -> schemas.RewardsResponse:
+    judgement, request = judged.judgement, judged.request
+    verdict = judgement.verdict
+    at = None if tau is None else temperature(tau, judgement.k_used)
+    return schemas.RewardsResponse(
+        id=judged.id,
+        shared=shared,
+        model=model,
+        rewards=list(verdict.rewards),
+        se=list(verdict.se),
+        ranking=list(verdict.ranking),
+        best=verdict.best,
+        ties=[list(group) for group in verdict.ties],
+        p_best=list(verdict.p_best),
+        p_best_label=None if at is None else list(soften(verdict.p_best, at)),
+        p_greater=[[round(p, 4) for p in row] for row in verdict.p_greater],
+        vote_sums=list(verdict.vote_sums),
+        aggregate=judgement.aggregate,
+        meta_rm=_guidance(judgement, request),
+        principles=request.task.principles,
+        principles_from=judged.principles_from,
+        k=request.k,
+        k_used=judgement.k_used,
+        k_valid=len(judgement.outcomes) - sum(judgement.failures.values()),
+        votes=list(verdict.shown),
+        stop_reason=judgement.stop_reason.value,
+        risk_full_k=judgement.risk,
+        position_effect=None if verdict.position_effect is None else list(verdict.position_effect),
+        list_size=judgement.list_size,
+        failures={reason.value: count for reason, count in judgement.failures.items()},
+        seed=request.seed,
+        samples=[
+            to_sample(outcome, judgement.arrived_s, kept)
+            for outcome, kept in zip(judgement.outcomes, judgement.kept, strict=True)
+        ]
+        if return_samples
+        else None,
+        usage=schemas.Usage(
+            samples=len(judgement.outcomes),
+            prompt_tokens=judgement.prompt_tokens,
+            cached_tokens=sum(sample.cached_tokens for sample in judgement.samples),
+            completion_tokens=judgement.completion_tokens,
+            principle_tokens=judged.principle_tokens,
+            meta_tokens=sum(rating.prompt_tokens for rating in judgement.ratings),
+            meta_cached_tokens=sum(rating.cached_tokens for rating in judgement.ratings),
+        ),
+        timing=schemas.Timing(queue_s=judgement.queue_s, generate_s=judgement.generate_s, total_s=judgement.total_s),
+    )
+
+
+def _guidance(judgement: Judgement, request: ScoreRequest) -> Literal["guided", "failed"] | None:
+    if not needs_meta_rm(request.aggregate):
+        return None
+    return "guided" if judgement.aggregate == request.aggregate else "failed"
+
+
+def to_wave(event: WaveEnd, verdict: Verdict) -> schemas.WaveOut:
+    return schemas.WaveOut(
+        k_used=event.k_used,
+        rewards=list(verdict.rewards),
+        se=list(verdict.se),
+        p_best=list(verdict.p_best),
+        ranking=list(verdict.ranking),
+        risk_full_k=event.decision.risk,
+        active=list(event.decision.standing.active),
+    )
+
+
+def to_sample(outcome: Trajectory | Failure, arrived_s: float, kept: bool | None = None) -> schemas.SampleOut:
+    sample = outcome.sample
+    return schemas.SampleOut(
+        index=outcome.draw.index,
+        order=list(outcome.draw.order),
+        principles=None if sample is None else sample.principles,
+        critique=None if sample is None else sample.critique,
+        scores=list(outcome.scores) if isinstance(outcome, Trajectory) else None,
+        expected_scores=list(expected_scores(outcome)) if isinstance(outcome, Trajectory) else None,
+        meta_reward=outcome.meta_reward if isinstance(outcome, Trajectory) else None,
+        kept=kept,
+        finish_reason=None if sample is None else "length" if sample.cut else "stop",
+        completion_tokens=0 if sample is None else sample.completion_tokens,
+        seed=outcome.draw.seed,
+        finished_s=None if sample is None else sample.finished_s - arrived_s,
+        failure=outcome.reason.value if isinstance(outcome, Failure) else None,
+    )

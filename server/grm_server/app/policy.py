@@ -1,0 +1,116 @@
+"""What follows from the settings, and which do not go together: checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grm_server.api.from_wire import RequestPolicy
+from grm_server.grm.types import needs_meta_rm
+from grm_server.judging.calibration import Calibration, load_calibration
+from grm_server.meta_rm import bundled as bundled_meta
+from grm_server.meta_rm.card import MetaCard, load_card
+from grm_server.settings import MetaRMSettings, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from grm_server.telemetry.tracing import Tracing
+
+_BUNDLED_CRITIQUE_TOKENS = 192
+"""A small model that rambles is cut early; a trained judge writes 220 to 380 tokens (Liu et al. 2025)."""
+_CRITIQUE_TOKENS = 1024
+
+
+def policy_of(settings: Settings) -> RequestPolicy:
+    judge, limits = settings.judge, settings.limits
+    for name, default, limit in (
+        ("k", judge.k, limits.max_k),
+        ("max_critique_tokens", judge.max_critique_tokens or 0, limits.max_critique_tokens),
+    ):
+        if default > limit:
+            raise SettingsError(f"judge.{name} = {default} is more than a request may ask for: {limit} (limits)")
+    if settings.stopping.rule == "strict" and judge.aggregate == "winsorised":
+        raise SettingsError(
+            "stopping.rule = strict is proven for sums over samples, which judge.aggregate = winsorised is not"
+        )
+    by_model = _BUNDLED_CRITIQUE_TOKENS if settings.engine.model == "bundled" else _CRITIQUE_TOKENS
+    return RequestPolicy(
+        k=judge.k,
+        temperature=judge.temperature,
+        max_critique_tokens=judge.max_critique_tokens or min(by_model, limits.max_critique_tokens),
+        stop=settings.stopping.rule,
+        gamma=settings.stopping.gamma,
+        delta=settings.stopping.delta,
+        se=settings.stopping.se,
+        aggregate=judge.aggregate,
+        meta_rm=settings.meta_rm.kind != "none",
+        unguided=settings.meta_rm.failure == "vote",
+        principles_from=judge.principles_from,
+        list_size=judge.list_size,
+        speculate_below=settings.stopping.speculate_below,
+        limit_responses=limits.max_responses,
+        limit_k=limits.max_k,
+        limit_critique_tokens=limits.max_critique_tokens,
+        limit_samples=limits.max_samples,
+        limit_deadline_s=limits.max_deadline_s,
+    )
+
+
+def meta_card_of(settings: Settings) -> MetaCard | None:
+    """What is known of the meta RM, if anything. Raises SettingsError where it may not do what it is set to do."""
+    meta = settings.meta_rm
+    guided = needs_meta_rm(settings.judge.aggregate)
+    if meta.kind == "none":
+        if guided:
+            raise SettingsError(f"judge.aggregate = {settings.judge.aggregate} needs a meta RM (--meta-rm)")
+        return None
+    if meta.kind == "remote" and meta.url is None:
+        raise SettingsError("meta_rm.kind = remote needs meta_rm.url, the address of /classify or /pooling")
+    if meta.kind in ("vllm", "remote") and meta.model is None:
+        raise SettingsError(f"meta_rm.kind = {meta.kind} needs meta_rm.model, a path or a name on a model hub")
+    with about("meta_rm.model"):
+        if ships(meta):
+            card: MetaCard | None = bundled_meta.card()
+        else:
+            card = None if meta.model is None else load_card(Path(meta.model))
+    if guided and card is not None and not card.passes and not meta.allow_weak:
+        raise SettingsError(
+            f"judge.aggregate = {settings.judge.aggregate}: of the meta RM {meta.model} its card says that "
+            f"{'; '.join(card.shortfalls)}. Requests may still ask for it; to make it the default all the same, set "
+            "meta_rm.allow_weak=true"
+        )
+    return card
+
+
+def calibration_of(settings: Settings) -> Calibration | None:
+    path = settings.stopping.calibration
+    try:
+        return None if path is None else load_calibration(path)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"stopping.calibration: {path} is not what `grm calibrate` writes: {error}") from error
+
+
+def tracing_of(settings: Settings) -> Callable[[], Tracing] | None:
+    """Starts tracing, if it is wanted. Raises SettingsError where OpenTelemetry is not installed."""
+    if not settings.tracing:
+        return None
+    try:
+        from grm_server.telemetry.tracing import Tracing
+    except ImportError as error:
+        raise SettingsError(f"tracing = true: {error}; pip install 'grm-server[tracing]'") from error
+    return Tracing
+
+
+def ships(meta: MetaRMSettings) -> bool:
+    """Whether it is the one that comes with this package; what another server calls `bundled` is its own."""
+    return meta.kind == "vllm" and meta.model == "bundled"
+
+
+@contextmanager
+def about(setting: str) -> Iterator[None]:
+    """A file that cannot be used is a wrong setting."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{setting}: {error}") from error

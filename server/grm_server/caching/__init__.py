@@ -1,0 +1,1 @@
+"""Bounded in-memory building blocks: a TTL cache, single-flight and content hashes."""

@@ -1,0 +1,1 @@
+"""Identical requests in flight share one judgement."""

@@ -1,0 +1,265 @@
+"""The real judge, on vLLM's AsyncLLM."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from grm_server.engine.protocol import Outcome, Prepared, Urgency, as_finished
+from grm_server.engine.stats import Pulse, PulseLogger
+from grm_server.engine.tokens import ChatEncoder
+from grm_server.engine.vllm.args import is_local, judge_args
+from grm_server.engine.vllm.launch import cause_of_death, launch, shut_down
+from grm_server.errors import EngineDead, GenerationFailed, PromptTooLong
+from grm_server.grm.ballots import MAX_AMBIGUOUS, number_starts
+from grm_server.grm.plan import derive_seed
+from grm_server.grm.types import Sample, ScoreToken, Script, Segment
+from grm_server.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from vllm import CompletionOutput, RequestOutput, SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+logger = logging.getLogger(__name__)
+
+_STAGES = 4
+"""More than a script has segments: a continuation of less urgent work stays behind new, more urgent work."""
+_SCORE_LOGPROBS = 20
+"""vLLM's maximum; the ten scores and what separates them fit."""
+
+
+class VLLMSampler:
+    """A judge on vLLM.
+
+    A sample is written segment by segment, each its own engine request: what came before is in the prefix cache, so a
+    continuation computes less than one block again, the free text costs no grammar, and the scores are read under
+    theirs also after a critique that was cut. One call of `sample` is one prompt, tokenised once; its samples are
+    separate requests because each has its own seed, ends on its own and can be aborted alone.
+    """
+
+    def __init__(self, engine: AsyncLLM, settings: EngineSettings, model: str, pulse: PulseLogger) -> None:
+        self.model = model
+        self.running = 0
+        self._engine = engine
+        self._pulse = pulse
+        self._closed = False
+        config = engine.vllm_config
+        self.max_model_len: int = config.model_config.max_model_len
+        self._chat = ChatEncoder(engine.get_tokenizer())
+        self._block_size: int = config.cache_config.block_size
+        self._lora = _lora_request(settings.lora)
+        self._request_ids = (f"grm-{number}" for number in itertools.count())
+
+    @property
+    def pulse(self) -> Pulse:
+        return self._pulse.pulse
+
+    def check(self) -> None:
+        if self._closed:
+            raise EngineDead("the engine was closed")
+        if self._engine.errored:
+            raise EngineDead(cause_of_death(self._engine))
+
+    def ready(self) -> None:
+        self.check()
+
+    def prepare(self, script: Script) -> Prepared:
+        first, *rest = script.segments
+        most = self.max_model_len
+        token_ids = (
+            (*self._chat.prompt(script.prompt, most), *self._chat.text(first.lead, most)),
+            *(tuple(self._chat.text(segment.lead)) for segment in rest),
+        )
+        prompt_tokens = len(token_ids[0])
+        needed = sum(map(len, token_ids)) + sum(segment.max_tokens for segment in script.segments)
+        if needed > self.max_model_len:
+            raise PromptTooLong(
+                f"the prompt has at least {prompt_tokens} tokens; with the sample's budget that is {needed}, "
+                f"over the model's {self.max_model_len}: shorten the texts, send fewer responses or lower "
+                "max_critique_tokens",
+                details={"prompt_tokens": prompt_tokens, "needed_tokens": needed, "limit": self.max_model_len},
+            )
+        return Prepared(script, token_ids)
+
+    def sample(
+        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
+    ) -> AsyncGenerator[tuple[int, Outcome]]:
+        self.check()
+        return as_finished([self._write(prepared, seed, temperature, urgency) for seed in seeds])
+
+    async def _write(self, prepared: Prepared, seed: int, temperature: float, urgency: Urgency) -> Outcome:
+        """One sample, counted while it is written."""
+        self.running += 1
+        try:
+            return await self._segments(prepared, seed, temperature, urgency)
+        finally:
+            self.running -= 1
+
+    async def _segments(self, prepared: Prepared, seed: int, temperature: float, urgency: Urgency) -> Outcome:
+        """All segments of one sample, one after the other."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        context: list[int] = []
+        texts: dict[str, str] = {}
+        cut: list[str] = []
+        score_tokens: tuple[ScoreToken, ...] = ()
+        ten_share: float | None = None
+        prompt_tokens = cached_tokens = completion_tokens = 0
+        started_s = time.monotonic()
+        try:
+            for stage, (segment, lead) in enumerate(zip(prepared.script.segments, prepared.token_ids, strict=True)):
+                context += lead
+                # Each segment its own seed: vLLM starts a generator for each request, and the same noise would favour
+                # the same tokens at the start of principles, critique and scores.
+                params = self._params(segment, derive_seed(seed, stage), temperature, len(context))
+                # Continuations go first: waiting behind new samples they would lose their blocks in the prefix cache.
+                priority = urgency * _STAGES - stage
+                result = await self._generate(context, params, priority)
+                output = result.outputs[0]
+                if stage == 0:
+                    prompt_tokens, cached_tokens = len(context), result.num_cached_tokens or 0
+                    if result.metrics is not None:
+                        started_s = result.metrics.scheduled_ts
+                completion_tokens += len(output.token_ids)
+                texts[segment.name] = output.text
+                if segment.pattern is not None:
+                    score_tokens = _score_tokens(output)
+                    if segment.expected:
+                        ten_share = await self._ten_share(context, output, seed, temperature, priority)
+                elif output.finish_reason == "length":
+                    cut.append(segment.name)
+                context += self._chat.kept(context, output.token_ids, output.text)
+        except EngineDeadError as error:
+            raise EngineDead(cause_of_death(self._engine)) from error
+        except EngineDead:
+            raise
+        except Exception as error:  # vLLM raises many types for one bad sample; none of them ends the request
+            # What a sample meets while the engine is being torn down says nothing of the sample.
+            self.check()
+            logger.warning("a sample failed in the engine: %s", type(error).__name__)
+            return GenerationFailed(f"{type(error).__name__}: {error}")
+        return Sample(
+            texts=texts,
+            cut=tuple(cut),
+            prompt_tokens=prompt_tokens,
+            cached_tokens=cached_tokens,
+            completion_tokens=completion_tokens,
+            score_tokens=score_tokens,
+            ten_share=ten_share,
+            started_s=started_s,
+            finished_s=time.monotonic(),
+        )
+
+    async def _ten_share(
+        self, context: list[int], output: CompletionOutput, seed: int, temperature: float, priority: int
+    ) -> float | None:
+        """What `Sample.ten_share` is. If the last score does not begin with "1", one token after a "1" is looked at."""
+        starts = number_starts([token.text for token in _score_tokens(output)])
+        if not starts or output.logprobs is None:
+            return None
+        candidates = output.logprobs[starts[-1]]
+        if any((c.decoded_token or "").strip() == "10" for c in candidates.values()):
+            return None
+        ones = {token_id: c.logprob for token_id, c in candidates.items() if (c.decoded_token or "").strip() == "1"}
+        if sum(map(math.exp, ones.values())) <= MAX_AMBIGUOUS:
+            return None
+        if output.token_ids[starts[-1]] in ones:
+            after = output.logprobs[starts[-1] + 1]
+        else:
+            likeliest = max(ones, key=ones.__getitem__)
+            tail = [*context, *output.token_ids[: starts[-1]], likeliest]
+            segment = Segment("scores", lead="", max_tokens=1, pattern=r"[0}]")
+            result = await self._generate(tail, self._params(segment, seed, temperature, len(tail)), priority)
+            after = (result.outputs[0].logprobs or [{}])[0]
+        return sum(math.exp(c.logprob) for c in after.values() if (c.decoded_token or "").strip() == "0")
+
+    async def _generate(self, context: list[int], params: SamplingParams, priority: int) -> RequestOutput:
+        """One engine request. Cancelling it aborts it in the engine."""
+        from vllm.inputs.engine import tokens_input
+
+        self.check()
+        outputs = self._engine.generate(
+            tokens_input(list(context)),
+            params,
+            next(self._request_ids),
+            lora_request=self._lora,
+            priority=priority,
+        )
+        # FINAL_ONLY: there is one, when all of it is written.
+        return [output async for output in outputs][-1]
+
+    def _params(self, segment: Segment, seed: int, temperature: float, context_tokens: int) -> SamplingParams:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        if segment.pattern is not None:
+            return SamplingParams(
+                temperature=temperature,
+                seed=seed,
+                max_tokens=segment.max_tokens,
+                logprobs=_SCORE_LOGPROBS,
+                structured_outputs=StructuredOutputsParams(regex=segment.pattern),
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+        return SamplingParams(
+            temperature=temperature,
+            seed=seed,
+            max_tokens=_whole_blocks(segment.max_tokens, context_tokens, self._block_size),
+            stop=list(segment.stops),
+            stop_token_ids=list(self._chat.control_ids),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    async def load_adapter(self) -> None:
+        """Load the LoRA adapter, if there is one: vLLM would find out that it is missing at the first request."""
+        if self._lora is not None:
+            await self._engine.add_lora(self._lora)
+
+    async def close(self) -> None:
+        self._closed = True
+        await shut_down(self._engine)
+
+
+async def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMSampler:
+    """Load the judge and start its engine. See `launch`."""
+    offline = is_local(model_path) and (settings.lora is None or is_local(settings.lora))
+    pulse = PulseLogger()
+    engine = await launch(lambda: judge_args(settings, model_path, served_name), offline=offline, pulse=pulse)
+    try:
+        sampler = VLLMSampler(engine, settings, served_name, pulse)
+        await sampler.load_adapter()
+    except BaseException:
+        await shut_down(engine)
+        raise
+    return sampler
+
+
+def _whole_blocks(max_tokens: int, context_tokens: int, block_size: int) -> int:
+    """A budget at most a block smaller, at which a text that is cut ends with a block of the prefix cache.
+
+    The continuation then finds all of it there and computes the new lead only. The last token counts as not computed:
+    the engine stops once it is drawn. Small budgets are left alone.
+    """
+    if max_tokens < 2 * block_size:
+        return max_tokens
+    return max_tokens - (context_tokens + max_tokens - 1) % block_size
+
+
+def _lora_request(lora: str | None) -> Any:
+    if lora is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("judge", 1, lora)
+
+
+def _score_tokens(output: CompletionOutput) -> tuple[ScoreToken, ...]:
+    tokens = []
+    for token_id, candidates in zip(output.token_ids, output.logprobs or (), strict=False):
+        read = {c.decoded_token or "": c.logprob for c in candidates.values() if math.isfinite(c.logprob)}
+        tokens.append(ScoreToken(candidates[token_id].decoded_token or "", read))
+    return tuple(tokens)

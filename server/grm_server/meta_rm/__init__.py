@@ -1,0 +1,1 @@
+"""Serving a meta RM: in process or remote, its card and its checkpoint."""

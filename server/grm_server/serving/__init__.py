@@ -1,1 +1,0 @@
-"""What outlives a request: priors learnt from traffic, audits in the background."""

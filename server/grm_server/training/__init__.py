@@ -1,1 +1,0 @@
-"""Training a meta RM from the trajectories of `grm collect`. Nothing that serves imports this."""

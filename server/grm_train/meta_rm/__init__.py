@@ -1,0 +1,1 @@
+"""Training a meta RM from the trajectories of `grm collect`."""

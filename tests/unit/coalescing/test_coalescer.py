@@ -1,0 +1,113 @@
+"""When one judgement answers two requests."""
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import pytest
+
+from grm_server.coalescing.coalescer import same_answer
+from grm_server.grm.types import Decided, Fixed, Message, Precision, Strict, Task
+from grm_server.pipeline.types import ScoreRequest
+
+TASK = Task((Message("user", "Why?"),), ("A.", "B."))
+REQUEST = ScoreRequest(TASK, k=4, seed=0, temperature=0.5, max_critique_tokens=96, deadline_s=60.0)
+
+# A field that is added needs a line here: another value, and with it another answer.
+OTHERS: dict[type, dict[str, Any]] = {
+    ScoreRequest: {
+        "task": replace(TASK, hint=1),
+        "k": 5,
+        "seed": 1,
+        "temperature": 0.6,
+        "max_critique_tokens": 97,
+        "min_votes": 2,
+        "stop": Strict(0.05),
+        "aggregate": "vote",
+        "k_meta": 2,
+        "unguided": True,
+        "reading": "expected",
+        "list_size": 9,
+        "speculate_below": 1,
+        "principles_from": "query",
+        "tenant": "another",
+        "any_seed": True,
+    },
+    Task: {
+        "query": (Message("user", "Why not?"),),
+        "responses": ("B.", "A."),
+        "reference": "",
+        "principles": "",
+        "hint": 0,
+    },
+    Message: {"role": "system", "content": "Why? "},
+    Fixed: {},
+    Decided: {"gamma": 0.06, "target": "ranking"},
+    Strict: {"delta": 0.06},
+    Precision: {"se": 0.5},
+}
+WHEN_ONLY: dict[str, Any] = {"deadline_s": 1.0, "priority": "high", "patient": True}
+STARTS = {
+    ScoreRequest: REQUEST,
+    Task: TASK,
+    Message: TASK.query[0],
+    Fixed: Fixed(),
+    Decided: Decided(0.05),
+    Strict: Strict(0.05),
+    Precision: Precision(0.4),
+}
+
+
+def within(part: Any) -> ScoreRequest:
+    """The request that has this part."""
+    match part:
+        case ScoreRequest():
+            return part
+        case Task():
+            return replace(REQUEST, task=part)
+        case Message():
+            return replace(REQUEST, task=replace(TASK, query=(part,)))
+        case _:
+            return replace(REQUEST, stop=part)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_every_field_counts(kind: type) -> None:
+    names = {field.name for field in fields(kind)} - set(WHEN_ONLY)
+    assert names == set(OTHERS[kind])
+    keys = [same_answer(within(STARTS[kind]), "")]
+    keys += [same_answer(within(replace(STARTS[kind], **{name: OTHERS[kind][name]})), "") for name in names]
+    assert len(set(keys)) == 1 + len(names)
+
+
+def test_no_value_hides_what_it_holds() -> None:
+    """An array, or an object without a `repr` of its own, would look like another one."""
+
+    def plain(value: Any) -> bool:
+        if is_dataclass(value):
+            return all(field.repr and plain(getattr(value, field.name)) for field in fields(value))
+        return all(map(plain, value)) if isinstance(value, tuple) else isinstance(value, str | int | float | None)
+
+    for start in STARTS.values():
+        assert plain(start)
+        for other in OTHERS[type(start)].values():
+            assert plain(other)
+
+
+def test_the_callers_tag_counts() -> None:
+    assert same_answer(REQUEST, "math") != same_answer(REQUEST, "")
+
+
+@pytest.mark.parametrize("name", WHEN_ONLY)
+def test_when_it_is_wanted_does_not_count(name: str) -> None:
+    assert same_answer(replace(REQUEST, **{name: WHEN_ONLY[name]}), "") == same_answer(REQUEST, "")
+
+
+def test_a_seed_of_the_servers_does_not_count() -> None:
+    one, other = (replace(REQUEST, seed=seed, any_seed=True) for seed in (1, 2))
+    assert same_answer(one, "") == same_answer(other, "")
+    assert same_answer(replace(REQUEST, seed=0), "") != same_answer(one, "")
+
+
+def test_texts_do_not_run_into_each_other() -> None:
+    tasks = [replace(TASK, responses=("a', 'b",)), replace(TASK, responses=("a", "b"))]
+    assert len({same_answer(replace(REQUEST, task=task), "") for task in tasks}) == 2

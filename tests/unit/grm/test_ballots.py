@@ -1,0 +1,150 @@
+"""Ballots of each aggregate, and expectations that are read only where the tokens tell them."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grm_server.grm.ballots import ballots, expected_scores
+from grm_server.grm.types import Aggregate, Draw, Failure, FailureReason, Sample, ScoreToken, Trajectory
+
+Distribution = dict[str, float]
+
+
+def token(text: str, shares: Distribution | None = None) -> ScoreToken:
+    return ScoreToken(text, {word: math.log(share) for word, share in (shares or {text: 1.0}).items() if share})
+
+
+def trajectory(
+    order: tuple[int, ...], scores: tuple[int | None, ...], *tokens: ScoreToken, ten_share: float | None = None
+) -> Trajectory:
+    return Trajectory(Draw(0, order, 0), Sample({}, score_tokens=tokens, ten_share=ten_share), scores)
+
+
+def plain(*scores: int | None) -> Trajectory:
+    order = tuple(i for i, score in enumerate(scores) if score is not None)
+    return trajectory(order, scores)
+
+
+FAILED = Failure(Draw(0, (0, 1), 0), FailureReason.NO_SCORES)
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "expected"),
+    [
+        ("mean", [[7, 5, 5], [2, 9, 4]]),
+        ("vote", [[1, 0, 0], [0, 1, 0]]),
+        ("borda", [[1, 0.25, 0.25], [0, 1, 0.5]]),
+    ],
+)
+def test_ballots(aggregate: Aggregate, expected: list[list[float]]) -> None:
+    found = ballots([plain(7, 5, 5), FAILED, plain(2, 9, 4)], 3, "sampled", aggregate)
+    assert np.isnan(found[1]).all()
+    assert found[[0, 2]].tolist() == expected
+
+
+def test_a_vote_is_shared_by_those_that_tie() -> None:
+    assert ballots([plain(7, 7, 5)], 3, "sampled", "vote").tolist() == [[0.5, 0.5, 0]]
+
+
+def test_garbage_is_winsorised_to_two_points_from_the_median() -> None:
+    found = ballots([plain(7, 3), plain(8, 3), plain(7, 10), plain(1, 3)], 2, "sampled", "winsorised")
+    assert found.tolist() == [[7, 3], [8, 3], [7, 5], [5, 3]]
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "expected"),
+    [("vote", [0.0, 1.0]), ("borda", [0.0, 1.0]), ("winsorised", [2.0, 6.0]), ("mean", [2.0, 6.0])],
+)
+def test_what_was_not_shown_has_no_ballot(aggregate: Aggregate, expected: list[float]) -> None:
+    found = ballots([plain(2, None, 6)], 3, "sampled", aggregate)
+    assert np.isnan(found[0, 1])
+    assert found[0, [0, 2]].tolist() == expected
+
+
+def test_a_response_that_no_sample_scored() -> None:
+    found = ballots([plain(2, None)], 2, "sampled", "winsorised")
+    assert np.isnan(found[0, 1])
+    assert ballots([FAILED], 2, "sampled", "vote").shape == (1, 2)
+
+
+def test_only_the_score_written_last_is_read_as_its_expectation() -> None:
+    one = trajectory((1, 0), (6, 8), token("8", {"8": 0.5, "4": 0.5}), token(", "), token("6", {"6": 0.5, "7": 0.5}))
+    assert expected_scores(one) == (6.5, 6.0)
+    assert ballots([one], 2, "expected", "mean").tolist() == [[6.5, 8.0]]
+    assert ballots([one], 2, "sampled", "mean").tolist() == [[6.0, 8.0]]
+
+
+def test_variants_of_a_token_add_up_and_a_space_may_come_with_the_number() -> None:
+    spaced = token(" 8", {" 8": 0.4, "8": 0.4, " 6": 0.2})
+    one = trajectory((0, 1), (3, 8), token("3"), token(","), spaced, token("}"))
+    assert expected_scores(one) == (3.0, pytest.approx(7.6))
+
+
+def test_ten_as_one_token() -> None:
+    one = trajectory((0,), (10,), token("10", {"10": 0.75, "1": 0.05, "6": 0.2}), token("}"))
+    assert expected_scores(one)[0] == pytest.approx(0.75 * 10 + 0.05 + 1.2)
+
+
+def test_ten_as_two_tokens_is_told_only_where_it_hardly_matters() -> None:
+    high = trajectory((0,), (8,), token("8", {"8": 0.99, "1": 0.01}), token("}"))
+    assert expected_scores(high)[0] == pytest.approx(0.99 * 8 + 0.01 * 10)
+    low = trajectory((0,), (2,), token("2", {"2": 0.99, "1": 0.01}), token("}"))
+    assert expected_scores(low)[0] == pytest.approx(0.99 * 2 + 0.01)
+
+
+def test_ten_as_two_tokens_is_told_where_the_engine_looked() -> None:
+    eight = token("8", {"8": 0.6, "1": 0.4})
+    one = trajectory((0,), (8,), eight, token("}"), ten_share=0.75)
+    assert expected_scores(one)[0] == pytest.approx(0.6 * 8 + 0.3 * 10 + 0.1)
+    # It looked at the last score alone.
+    pair = trajectory((0, 1), (8, 8), eight, token(", "), eight, token("}"), ten_share=0.75)
+    assert expected_scores(pair) == (None, pytest.approx(7.9))
+
+
+@pytest.mark.parametrize("sampled", ["8", "1"])
+def test_whether_it_is_told_does_not_depend_on_what_was_sampled(sampled: str) -> None:
+    shares = {"8": 0.6, "1": 0.4}
+    tail = (token("0"), token("}")) if sampled == "1" else (token("}"),)
+    score = 10 if sampled == "1" else 8
+    one = trajectory((0,), (score,), token(sampled, shares), *tail)
+    assert expected_scores(one) == (None,)
+    assert ballots([one], 1, "expected", "mean").tolist() == [[score]]
+
+
+def test_half_a_distribution_is_none() -> None:
+    assert expected_scores(trajectory((0,), (8,), token("8", {"8": 0.6, " ": 0.3}), token("}"))) == (None,)
+
+
+@pytest.mark.parametrize("tokens", [(), (token("8, 7}"),), (token("8"), token("}"))])
+def test_tokens_that_do_not_match_the_scores_tell_nothing(tokens: tuple[ScoreToken, ...]) -> None:
+    assert expected_scores(trajectory((0, 1), (8, 7), *tokens)) == (None, None)
+
+
+def test_a_block_has_expectations_for_what_it_showed() -> None:
+    one = trajectory((2, 0), (5, None, 6), token("6"), token(", "), token("5"), token("}"))
+    assert expected_scores(one) == (5.0, None, 6.0)
+
+
+WORDS = st.sampled_from(
+    ["1", "10", " 10", "0", "7", " ", ",", ", ", "}", "1}", "007", "\u0667", "\ud800", "9" * 400]
+) | st.text(max_size=3)
+LOGPROBS = st.floats(max_value=0.0, allow_nan=False) | st.just(-math.inf)
+
+
+@given(
+    st.lists(st.builds(ScoreToken, WORDS, st.dictionaries(WORDS, LOGPROBS, max_size=12)), max_size=8),
+    st.none() | st.floats(0, 1),
+    st.permutations(range(3)),
+    st.sampled_from(["mean", "winsorised", "vote", "borda"]),
+)
+def test_any_tokens_are_an_expectation_or_none(
+    tokens: list[ScoreToken], ten_share: float | None, order: list[int], aggregate: Aggregate
+) -> None:
+    one = trajectory(tuple(order), (3, 9, 6), *tokens, ten_share=ten_share)
+    assert all(score is None or 1 - 1e-9 <= score <= 10 + 1e-9 for score in expected_scores(one))
+    found = ballots([one, FAILED, plain(2, None, 4)], 3, "expected", aggregate)
+    assert np.isfinite(found[0]).all()
+    assert ((found[0] >= 0) & (found[0] <= 10 + 1e-9)).all()

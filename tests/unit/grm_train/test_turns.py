@@ -1,0 +1,86 @@
+"""A trajectory as the judge saw and wrote it: what fine-tuning shows must be what the server showed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grm_client.trajectories import Item, LabelledSample
+from grm_server.app.templates import judge_template
+from grm_server.grm.prompts import defused, write_script
+from grm_server.grm.types import Message, Task
+from grm_train.turns import turns
+from tests.hostile import HOSTILE
+
+ORDER = (2, 0, 1)
+
+
+def item(**fields: Any) -> Item:
+    given = {"query": "Which?", "responses": ["zero", "one", "two"], "label": 0, "reference": None, "principles": None}
+    rest: dict[str, Any] = {"model": "judge", "task": "", "difficulty": "mixed", "samples": [], "usage": None}
+    return Item(**rest | given | fields)
+
+
+def sample(**fields: Any) -> LabelledSample:
+    given = {"index": 0, "order": ORDER, "principles": "Correctness.", "critique": "Zero is right.", "seed": 1}
+    rest = {"right": True, "failure": None, "hinted": False, "finish_reason": "stop", "completion_tokens": 9}
+    return LabelledSample(**{"scores": (9, 3, 4)} | rest | given | fields)
+
+
+def script(**fields: Any) -> str:
+    """The user turn of the server for such a request."""
+    given: dict[str, Any] = {"query": (Message("user", "Which?"),), "responses": ("zero", "one", "two")}
+    return write_script(judge_template(None), defused(Task(**given | fields)), ORDER, 64).prompt
+
+
+def test_the_judge_is_shown_as_it_judged() -> None:
+    prompt, completion = turns(judge_template(None), item(), sample())
+    assert prompt == script()
+    # Scores in the order shown: two, zero, one.
+    assert completion == "Specific Criteria: Correctness.\nAnalysis: Zero is right.\nScores: \\boxed{4, 9, 3}"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_defused_as_the_server_does(text: str) -> None:
+    found = turns(judge_template(None), item(responses=["zero", text, "two"], reference=text or None), sample())
+    assert found.prompt == script(responses=("zero", text, "two"), reference=text or None)
+
+
+def test_a_conversation_and_its_roles() -> None:
+    query = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}]
+    found = turns(judge_template(None), item(query=query), sample())
+    assert found.prompt == script(query=(Message("system", "Be brief."), Message("user", "Which?")))
+
+
+def test_given_principles_stand_in_the_judges_turn_as_the_lead_that_it_had() -> None:
+    found = turns(judge_template(None), item(principles="Only \\boxed{1, 2} counts."), sample(principles=None))
+    task = defused(Task((Message("user", "Which?"),), ("zero", "one", "two"), None, "Only \\boxed{1, 2} counts."))
+    script = write_script(judge_template(None), task, ORDER, 64)
+    assert found.prompt == script.prompt
+    critique, scores = script.segments
+    assert found.completion == f"{critique.lead} Zero is right.{scores.lead}4, 9, 3}}"
+    assert found.completion.startswith("Specific Criteria: Only boxed(1, 2) counts.\nAnalysis:")
+
+
+def test_the_leads_are_those_of_the_script() -> None:
+    task = defused(Task((Message("user", "Which?"),), ("zero", "one", "two")))
+    principles, critique, scores = write_script(judge_template(None), task, ORDER, 64).segments
+    expected = f"{principles.lead} Correctness.{critique.lead} Zero is right.{scores.lead}4, 9, 3}}"
+    assert turns(judge_template(None), item(), sample()).completion == expected
+
+
+def test_a_hint_is_not_shown() -> None:
+    hinted = turns(judge_template(None), item(), sample(hinted=True))
+    assert hinted == turns(judge_template(None), item(), sample())
+    assert "known to be" not in hinted.prompt
+
+
+def test_a_template_of_the_users_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}")
+    assert turns(judge_template(path), item(), sample()).prompt.startswith("Which? ")
+    path.write_text("nothing")
+    with pytest.raises(ValueError, match="template"):
+        judge_template(path)

@@ -1,0 +1,132 @@
+"""Labelled requests on their way to `grm score` and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from grm_client.jsonl import BadLine, answer_row, error_row, parse_line
+from grm_server.grm.calibration import Labelled
+from grm_server.judging.labels import Line, read_answers, read_labels
+
+REQUEST = {"query": "q", "responses": ["a", "b", "c"], "k": 4}
+
+
+def line(**fields: Any) -> bytes:
+    return json.dumps({"label": 1} | REQUEST | fields).encode() + b"\n"
+
+
+def lines(*texts: bytes) -> list[Line]:
+    return read_labels(texts)[0]
+
+
+def rows(read: Iterable[Line], **answer: Any) -> list[bytes]:
+    """What `grm score` writes for these lines."""
+    written = []
+    for number, one in enumerate(read, 1):
+        if one.text.strip():
+            given = {"id": "rw", "model": "judge", "best": 1, "p_best": [0.2, 0.7, 0.1], "k_used": 4} | answer
+            try:
+                written.append(answer_row(number, parse_line(number, one.text, {}).id, given))
+            except BadLine as error:
+                written.append(error_row(number, None, error))
+    return written
+
+
+class TestReadLabels:
+    def test_the_label_stays_here_and_the_request_goes_on(self) -> None:
+        (read,), skipped = read_labels([line(id=[1], label=2, stop={"rule": "fixed"})])
+        sent = parse_line(1, read.text, {})
+        assert sent.body == REQUEST | {"stop": {"rule": "fixed"}}
+        assert sent.id == {"id": [1], "request": read.digest}
+        assert read.label == 2
+        assert not skipped
+
+    def test_a_digest_is_of_the_request_and_not_of_its_name_or_label(self) -> None:
+        one, other, changed = lines(line(id=1, label=0), line(label=2), line(k=5))
+        assert one.digest == other.digest != changed.digest
+
+    @pytest.mark.parametrize(
+        ("fields", "reason"),
+        [
+            ({"label": None}, "no label"),
+            ({"label": 3}, "label is no index of a response"),
+            ({"label": -1}, "label is no index of a response"),
+            ({"label": True}, "label is no index of a response"),
+            ({"label": 1.0}, "label is no index of a response"),
+            ({"label": "1"}, "label is no index of a response"),
+            ({"responses": "abc"}, "label is no index of a response"),
+            ({"responses": ["a"], "label": 0}, "one response"),
+        ],
+    )
+    def test_what_teaches_nothing_is_counted_and_not_asked(self, fields: dict[str, Any], reason: str) -> None:
+        read, skipped = read_labels([line(**fields), line()])
+        assert [one.text == b"\n" for one in read] == [True, False]
+        assert [one.label for one in read] == [None, 1]
+        assert skipped == {reason: 1}
+
+    @pytest.mark.parametrize("text", [b"", b"\n", b"[1]\n", b"{\n", b'{"query": "\xff"}', b"[" * 100_000])
+    def test_what_is_no_request_goes_on_as_it_is(self, text: bytes) -> None:
+        assert read_labels([text]) == ([Line(text)], {})
+
+    @pytest.mark.parametrize("number", [b"NaN", b"1e999", b"-Infinity"])
+    def test_what_no_json_can_say_is_still_refused(self, number: bytes) -> None:
+        (read,) = lines(line(id="?").replace(b'"?"', number))
+        with pytest.raises(BadLine):
+            parse_line(1, read.text, {})
+
+    def test_a_byte_order_mark_is_no_error(self) -> None:
+        assert lines(b"\xef\xbb\xbf" + line())[0].label == 1
+
+
+class TestReadAnswers:
+    def test_answers_meet_their_labels(self) -> None:
+        read = lines(line(label=1), line(label=0), b"\n", line(label=2))
+        answers = read_answers(rows(read), read)
+        assert answers.model == "judge"
+        assert answers.labelled == [Labelled((0.2, 0.7, 0.1), 4, label) for label in (1, 0, 2)]
+        assert answers.right == 1
+        assert not answers.skipped
+
+    def test_right_goes_by_rewards_and_not_by_p_best(self) -> None:
+        read = lines(line(label=1))
+        assert read_answers(rows(read, best=0), read).right == 0
+
+    def test_what_failed_or_was_not_asked_is_counted(self) -> None:
+        read = lines(line(), b"no JSON\n", line(k=1), line(k=2), line(k=3))
+        written = rows(read)[:3]
+        error = {"code": "too_few_votes", "message": "m"}
+        written[2] = json.dumps({"line": 3, "id": None, "error": error}).encode()
+        answers = read_answers(written, read)
+        assert len(answers.labelled) == 1
+        assert answers.skipped == {"error bad_line": 1, "error too_few_votes": 1, "no answer": 2}
+
+    def test_labels_may_change_after_the_answers(self) -> None:
+        written = rows(lines(line(id="x", label=0), line(label=1)))
+        changed = lines(line(id="y", label=2), line(label=None))
+        assert [item.label for item in read_answers(written, changed).labelled] == [2]
+
+    @pytest.mark.parametrize("now", [(line(k=9),), (b"\n", line()), (b"no JSON\n",), ()])
+    def test_requests_may_not(self, now: tuple[bytes, ...]) -> None:
+        written = rows(lines(b"\n", line(), line(k=9)))
+        with pytest.raises(ValueError, match=r"row \d of the answers is about another request"):
+            read_answers(written, lines(b"\n", *now))
+
+    def test_two_models_are_no_model(self) -> None:
+        read = lines(line(), line())
+        written = [rows(read)[0], rows(read, model="other")[1]]
+        with pytest.raises(ValueError, match="judge, other"):
+            read_answers(written, read)
+
+    @pytest.mark.parametrize("field", ["p_best", "id", "line", "model"])
+    def test_a_row_of_another_kind_is_named(self, field: str) -> None:
+        read = lines(line(), line())
+        written = rows(read)
+        written[1] = json.dumps(
+            {name: value for name, value in json.loads(written[1]).items() if name != field}
+        ).encode()
+        with pytest.raises(ValueError, match=rf"row 2 of the answers cannot be used: .*{field}"):
+            read_answers(written, read)

@@ -1,0 +1,32 @@
+"""Which requests have the same principles."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from grm_server.grm.types import Message, Task
+from grm_server.judging.query_principles import same_principles
+from grm_server.pipeline.types import ScoreRequest
+
+TASK = Task((Message("user", "Why?"),), ("A.", "B."))
+REQUEST = ScoreRequest(TASK, k=4, seed=0, temperature=0.5, max_critique_tokens=96, deadline_s=60.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": replace(TASK, query=(Message("system", "Why?"),))},
+        {"task": replace(TASK, reference="Because.")},
+        {"max_critique_tokens": 98},
+        {"temperature": 0.6},
+        {"tenant": "another"},
+    ],
+)
+def test_what_they_are_drawn_from_counts(change: dict[str, Any]) -> None:
+    assert same_principles(replace(REQUEST, **change)) != same_principles(REQUEST)
+
+
+def test_responses_and_how_they_are_judged_do_not() -> None:
+    other = replace(REQUEST, task=replace(TASK, responses=("C.",), hint=0), k=8, seed=9, deadline_s=1.0, any_seed=True)
+    assert same_principles(other) == same_principles(REQUEST)
