@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from grm_server.caching.hashing import fingerprint
 from grm_server.caching.single_flight import Flights
 from grm_server.caching.ttl_cache import Kept
 from grm_server.grm.types import FailureReason, StopReason
-from grm_server.grouping.closing_policy import digest
 from grm_server.judging.store import Judged, Judgements, letters, note
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
@@ -72,7 +72,7 @@ class Sharing:
             # By its id it is to be found for as long as it is given out.
             return Answered(self._judgements.keep(known), "cache")
         judged, joined = await self._flights.result(
-            digest(key.hex(), repr((request.deadline_s, request.priority, request.patient))),
+            fingerprint(key.hex(), repr((request.deadline_s, request.priority, request.patient))),
             lambda: self._judged(key, request, task),
             young_s=JOINED_WITHIN * request.deadline_s,
         )
@@ -94,7 +94,7 @@ def same_answer(request: ScoreRequest, task: str) -> bytes:
     All fields count, also those that are yet to come: a `repr` of frozen dataclasses names every one of them.
     """
     seed = 0 if request.any_seed else request.seed
-    return digest(task, repr(replace(request, seed=seed, deadline_s=0.0, priority="normal", patient=False)))
+    return fingerprint(task, repr(replace(request, seed=seed, deadline_s=0.0, priority="normal", patient=False)))
 
 
 def _whole(request: ScoreRequest, judged: Judged) -> bool:

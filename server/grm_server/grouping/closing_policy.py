@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from grm_server.caching.hashing import fingerprint
 
 SAFE = 0.9
 """Share of a client's timeout that is used up before judging must be done, by what judging took of late."""
@@ -74,13 +75,4 @@ def usual_s(took_s: Sequence[float]) -> float:
 
 def judged_order(responses: Iterable[str]) -> tuple[str, ...]:
     """Each response once, in an order that does not depend on which came first."""
-    return tuple(sorted(set(responses), key=lambda text: (digest(text), text)))
-
-
-def digest(*texts: str) -> bytes:
-    """(16,), of texts in this order."""
-    whole = hashlib.blake2b(digest_size=16)
-    for text in texts:
-        said = text.encode("utf-8", "surrogatepass")
-        whole.update(len(said).to_bytes(8) + said)
-    return whole.digest()
+    return tuple(sorted(set(responses), key=lambda text: (fingerprint(text), text)))

@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from grm_server.caching.hashing import fingerprint
 from grm_server.caching.ttl_cache import Kept
 from grm_server.errors import PromptTooLong, SlotConflict, Superseded
 from grm_server.grouping.closing_policy import (
     Close,
     Gathering,
     closing,
-    digest,
     gather_s,
     judged_order,
     left_s,
@@ -259,7 +259,7 @@ class Grouping:
 
 
 def _mark(key: str, response: str) -> bytes:
-    return digest(key, response)
+    return fingerprint(key, response)
 
 
 def _fail(group: Group, error: Exception) -> None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from grm_server.admission.controller import Admission
+from grm_server.caching.hashing import fingerprint
 from grm_server.caching.single_flight import Flights
 from grm_server.caching.ttl_cache import Kept
 from grm_server.errors import DeadlineExceeded
 from grm_server.grm.prompts import PrinciplesTemplate
 from grm_server.grm.types import Fixed, Task
-from grm_server.grouping.closing_policy import digest
 from grm_server.pipeline.query_principles import Drawn, draw_principles
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
@@ -106,7 +106,7 @@ class Principles:
 def same_principles(request: ScoreRequest) -> bytes:
     """(16,), equal where the same principles serve both requests: all that they are drawn from, and for whom."""
     said = (request.task.query, request.task.reference, _budget(request), request.temperature)
-    return digest(request.tenant, repr(said))
+    return fingerprint(request.tenant, repr(said))
 
 
 def _budget(request: ScoreRequest) -> int:

@@ -13,8 +13,8 @@ from fastapi import Depends, Header, Query, Request
 
 from grm_server.api import schemas
 from grm_server.api.service import Service
+from grm_server.caching.hashing import fingerprint
 from grm_server.grm.types import Message
-from grm_server.grouping.closing_policy import digest
 from grm_server.pipeline.types import Priority
 from grm_server.settings import RewardScale
 
@@ -157,5 +157,5 @@ def rewards_body(
     )
     if options.seed is not None:
         return body
-    asked = digest(body.model_dump_json(exclude={"responses", "priority"}))
+    asked = fingerprint(body.model_dump_json(exclude={"responses", "priority"}))
     return body.model_copy(update={"seed": int.from_bytes(asked[:8]) % 2**53})

@@ -23,9 +23,9 @@ from grm_server.api.protocols.untemplate import part
 from grm_server.api.quota import caller_of, policy_for
 from grm_server.api.schemas import ErrorDetail
 from grm_server.api.service import Service
+from grm_server.caching.hashing import fingerprint
 from grm_server.errors import GRMError, SlotConflict, Superseded
 from grm_server.grm.types import Message
-from grm_server.grouping.closing_policy import digest
 from grm_server.grouping.types import Arrival, Share, Slot
 from grm_server.judging.store import counted_errors
 from grm_server.pipeline.types import ScoreRequest
@@ -94,7 +94,7 @@ def from_one_text(text: str, reference: str | None = None) -> Single:
     """Prompt and response in one text. What cannot be told apart is judged as a whole, and with nothing else."""
     parted = part(text)
     if parted is None:
-        return Single((Message("user", UNPARTED),), bare(text), reference, group=digest(text).hex())
+        return Single((Message("user", UNPARTED),), bare(text), reference, group=fingerprint(text).hex())
     return Single(*parted, reference)
 
 
@@ -133,7 +133,7 @@ def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Option
     shared = body.model_dump_json(exclude={"responses", "priority"})
     return Arrival(
         tenant=caller.name,
-        key=digest(caller.name, single.group, attempt, shared).hex(),
+        key=fingerprint(caller.name, single.group, attempt, shared).hex(),
         response=single.response,
         prompt_letters=len(shared),
         ask=ask,
