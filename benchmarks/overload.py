@@ -32,7 +32,7 @@ from benchmarks.arrivals import Job, Timed, closed_loop, open_loop, percentiles,
 from benchmarks.data import Item, load_items
 from benchmarks.overload_plot import plot
 from benchmarks.servers import grm_serve
-from grm_client.exchange import request_body
+from grm_client.transport import request_body
 
 REFUSED_IN_S = 0.05
 GOODPUT = 0.9

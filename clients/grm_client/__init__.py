@@ -11,7 +11,7 @@ answer.p_best  # (n,), how sure the judge is
 from grm_client.client import AsyncGRMClient, GRMClient
 from grm_client.errors import APIError, ConnectionFailed, GRMClientError, TimedOut
 from grm_client.events import Event
-from grm_client.exchange import RewardOptions
+from grm_client.transport import RewardOptions
 from grm_client.types import Rewards, Sample
 
 __all__ = [

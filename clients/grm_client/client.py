@@ -13,8 +13,9 @@ from typing import Any, Self, Unpack
 
 import httpx
 
+from grm_client.batch import Request, Scored, with_tasks, with_threads
 from grm_client.events import MEDIA_TYPE, Event, EventReader, is_stream, opened
-from grm_client.exchange import (
+from grm_client.transport import (
     READY_PATH,
     READY_TIMEOUT_S,
     REWARDS_PATH,
@@ -28,7 +29,6 @@ from grm_client.exchange import (
     request_body,
     retry_delay,
 )
-from grm_client.many import Request, Scored, with_tasks, with_threads
 from grm_client.types import Rewards
 
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from grm_client.errors import APIError, ConnectionFailed
-from grm_client.exchange import Outcome, api_error, bad_answer, beginning, json_object, stated_error, transport_error
+from grm_client.transport import Outcome, api_error, bad_answer, beginning, json_object, stated_error, transport_error
 
 MEDIA_TYPE = "text/event-stream"
 

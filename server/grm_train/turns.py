@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from grm_client.sft import Turns
-from grm_client.trajectories import Item, LabelledSample
+from grm_client.data.sft import Turns
+from grm_client.data.trajectories import Item, LabelledSample
 from grm_server.grm.prompts import JudgeTemplate, defused, judge_turn
 from grm_server.grm.types import Message, Task
 

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from grm_client.trajectories import Item, LabelledSample
+from grm_client.data.trajectories import Item, LabelledSample
 from grm_server.app.templates import meta_template
 from grm_server.engine.tokens import ChatEncoder
 from grm_train.meta_rm.quality import probabilities

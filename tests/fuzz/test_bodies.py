@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from grm_client.exchange import strict_json
+from grm_client.transport import strict_json
 from grm_server.api.schemas import ErrorResponse
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeMetaRM, FakeSampler

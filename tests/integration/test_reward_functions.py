@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from grm_client import APIError, GRMClient
-from grm_client.reward_config import NEUTRAL, RewardConfig
 from grm_client.slime import grm_group_rm
 from grm_client.swift import GRMReward
+from grm_client.trainers.reward_config import NEUTRAL, RewardConfig
 from grm_client.trl import grm_reward, grm_reward_sync, make_grm_reward
 from grm_client.verl import compute_score
 from tests.integration.processes import drawn, serving

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from grm_client.jsonl import read_lines
-from grm_client.trajectories import read_rows
+from grm_client.data.jsonl import read_lines
+from grm_client.data.trajectories import read_rows
 from grm_server.app.templates import meta_template
 from grm_server.cli import app
 from grm_server.meta_rm import checkpoint as meta_checkpoint

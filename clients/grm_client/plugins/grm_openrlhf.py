@@ -12,8 +12,8 @@ from typing import Any
 
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 
-from grm_client.reward_config import config_from
-from grm_client.single_rewards import judge_one
+from grm_client.trainers.reward_config import config_from
+from grm_client.trainers.single_rewards import judge_one
 
 
 class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]

@@ -24,7 +24,7 @@ import typer
 from rich.console import Console
 
 from grm_client import GRMClient, GRMClientError
-from grm_client import demo as demo_page
+from grm_server.cli import demo_page
 from grm_server.cli.collect import collect
 from grm_server.cli.doctor import doctor
 from grm_server.cli.files import calibrate, score

@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from grm_client import AsyncGRMClient
-from grm_client.collect import Survey, collect_file, survey
-from grm_client.collect_report import Summary, as_lines, summarise
-from grm_client.jsonl import NotOurFile, read_lines, resume_point
-from grm_client.sft import Format, Render, Written, dataset_info, is_sft, write_sft
-from grm_client.trajectories import read_rows
-from grm_client.work_file import Progress
+from grm_client.data.collect import Survey, collect_file, survey
+from grm_client.data.collect_report import Summary, as_lines, summarise
+from grm_client.data.jsonl import NotOurFile, read_lines, resume_point
+from grm_client.data.sft import Format, Render, Written, dataset_info, is_sft, write_sft
+from grm_client.data.trajectories import read_rows
+from grm_client.data.work_file import Progress
 from grm_server.cli.files import Concurrency, Seed, failures, under_bar
 from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, reasons, say
 

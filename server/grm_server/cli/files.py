@@ -15,9 +15,9 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from grm_client import AsyncGRMClient, GRMClientError
-from grm_client.jsonl import read_lines, resume_point
-from grm_client.score_file import score_file
-from grm_client.work_file import Progress
+from grm_client.data.jsonl import read_lines, resume_point
+from grm_client.data.score_file import score_file
+from grm_client.data.work_file import Progress
 from grm_server.cli.terminal import DEFAULT_URL, Url, api_key, fail, fail_without_extras, reasons, say
 
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from grm_client.trajectories import read_rows
+from grm_client.data.trajectories import read_rows
 from grm_server.cli.terminal import fail, fail_without_extras, reasons, say
 
 

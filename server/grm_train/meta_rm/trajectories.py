@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from grm_client.trajectories import ErrorRow, Item, ItemRow, LabelledSample
+from grm_client.data.trajectories import ErrorRow, Item, ItemRow, LabelledSample
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Order
 from grm_train.turns import messages_of, turns

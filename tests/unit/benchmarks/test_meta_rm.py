@@ -14,7 +14,7 @@ from benchmarks.guided import auc_within
 from benchmarks.meta_raters import Rater, Samples, calibrated, flatten, held_out, judge_accuracy, raters
 from benchmarks.meta_rm import by_k, measure
 from benchmarks.transcripts import Item, Transcript, read_items
-from grm_client.trajectories import ItemRow, read_rows
+from grm_client.data.trajectories import ItemRow, read_rows
 from grm_server.app.templates import meta_template
 from grm_server.grm.types import Floats
 from grm_train.meta_rm.trajectories import read_data

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks.principles import ARMS, Group, difference, load_groups, summary
-from grm_client.exchange import as_rewards
-from tests.unit.client.conftest import Answer, answer
+from grm_client.transport import as_rewards
+from tests.unit.conftest import Answer, answer
 
 __all__ = ["answer"]
 

@@ -1,7 +1,7 @@
 """Labelled samples, and rows of a file of trajectories."""
 
-from grm_client.jsonl import result_row
-from grm_client.trajectories import LabelledSample, difficulty
+from grm_client.data.jsonl import result_row
+from grm_client.data.trajectories import LabelledSample, difficulty
 
 PART = {"order": (0, 1), "principles": "P", "critique": "C", "failure": None, "finish_reason": "stop", "seed": 7}
 

@@ -5,11 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 
+HEAVY = {"torch", "transformers", "trl", "verl", "swift", "slime", "openrlhf", "typer", "grm_server"}
 
-def test_no_trainer_and_no_torch_is_imported_with_the_adapters() -> None:
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_no_trainer_no_torch_and_no_server_is_imported_with_the_adapters() -> None:
+    adapters = "grm_client, grm_client.trl, grm_client.verl, grm_client.swift, grm_client.slime"
+    assert run(f"import {adapters}, sys; print(*{HEAVY!r} & sys.modules.keys())") == ""
+
+
+def test_a_trainer_needs_no_rich_until_a_bar_is_drawn() -> None:
     code = (
-        "import grm_client, grm_client.trl, grm_client.verl, grm_client.swift, grm_client.slime, sys; "
-        "print(*{'torch', 'transformers', 'trl', 'verl', 'swift', 'slime', 'openrlhf'} & sys.modules.keys())"
+        "import sys; sys.modules['rich'] = None\n"
+        "import grm_client.trl, grm_client.data.collect\n"
+        "client = grm_client.GRMClient('http://127.0.0.1:1')\n"
+        "assert client.score_many([]) == []\n"
+        "try: client.score_many([], progress=True)\n"
+        "except ModuleNotFoundError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    assert "pip install 'grm-client[progress]'" in run(code)

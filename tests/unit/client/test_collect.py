@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from grm_client import AsyncGRMClient
-from grm_client.collect import collect_file, survey, useless
+from grm_client.data.collect import collect_file, survey, useless
+from grm_client.data.trajectories import read_rows
+from grm_client.data.work_file import Progress
 from grm_client.errors import Stopped
-from grm_client.trajectories import read_rows
-from grm_client.work_file import Progress
 
 Answer = Sample = Callable[..., dict[str, Any]]
 Handler = Callable[[dict[str, Any]], Awaitable[httpx.Response]]

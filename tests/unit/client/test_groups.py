@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_client.groups import Group, as_query, as_text, in_flat_order, into_groups
+from grm_client.trainers.groups import Group, as_query, as_text, in_flat_order, into_groups
 
 
 def test_members_that_stand_apart_are_one_group() -> None:

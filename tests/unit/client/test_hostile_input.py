@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from grm_client import APIError
-from grm_client.exchange import as_rewards, read_outcome, retry_delay, stated_error, strict_json
-from grm_client.jsonl import BadLine, NotOurFile, answer_row, error_row, parse_line, read_lines, resume_point
+from grm_client.data.jsonl import BadLine, NotOurFile, answer_row, error_row, parse_line, read_lines, resume_point
+from grm_client.data.trajectories import read_rows
 from grm_client.rule_reward import boxed_scores
-from grm_client.trajectories import read_rows
+from grm_client.transport import as_rewards, read_outcome, retry_delay, stated_error, strict_json
 
 URL = "http://judge:8000"
 TEXT = st.text(st.characters(exclude_categories=()), max_size=8)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm_client import APIError, TimedOut
-from grm_client.jsonl import BadLine, NotOurFile, error_row, parse_line, read_lines, resume_point
+from grm_client.data.jsonl import BadLine, NotOurFile, error_row, parse_line, read_lines, resume_point
 
 
 def row(line: int) -> bytes:
@@ -37,7 +37,7 @@ class TestParseLine:
             parse_line(41, line, {})
 
     def test_a_line_that_is_too_long_is_refused_for_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("grm_client.jsonl.MAX_LINE_BYTES", 12)
+        monkeypatch.setattr("grm_client.data.jsonl.MAX_LINE_BYTES", 12)
         assert parse_line(1, b'{"query":""}', {}).body == {"query": ""}
         with pytest.raises(BadLine, match="longer than 12 bytes"):
             parse_line(1, b'{"query":" "}', {})

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from grm_client.reward_config import PREFIX, RewardConfig, config_from
+from grm_client.trainers.reward_config import PREFIX, RewardConfig, config_from
 from grm_server.settings import Settings, load_settings
 
 EVERYTHING = {

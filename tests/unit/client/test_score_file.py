@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from grm_client import AsyncGRMClient
+from grm_client.data.jsonl import resume_point
+from grm_client.data.score_file import Progress, score_file
 from grm_client.errors import Stopped
-from grm_client.jsonl import resume_point
-from grm_client.score_file import Progress, score_file
 
 Answer = Callable[..., dict[str, Any]]
 Handler = Callable[[dict[str, Any]], Awaitable[httpx.Response]]

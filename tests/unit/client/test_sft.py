@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from grm_client.sft import Format, Turns, dataset_info, is_sft, write_sft
-from grm_client.trajectories import Item, ItemRow, LabelledSample, read_rows
+from grm_client.data.sft import Format, Turns, dataset_info, is_sft, write_sft
+from grm_client.data.trajectories import Item, ItemRow, LabelledSample, read_rows
 from tests.unit.client.labelled import HINTED, PARTIAL, RIGHT, TIED, UNREAD, WRONG, row
 
 

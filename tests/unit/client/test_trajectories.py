@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from grm_client import APIError
-from grm_client.collect_report import as_lines, summarise
-from grm_client.jsonl import error_row
-from grm_client.trajectories import ItemRow, LabelledSample, difficulty, failed, labelled, read_rows
+from grm_client.data.collect_report import as_lines, summarise
+from grm_client.data.jsonl import error_row
+from grm_client.data.trajectories import ItemRow, LabelledSample, difficulty, failed, labelled, read_rows
 from grm_client.types import Sample
 from tests.unit.client.labelled import HINTED, PARTIAL, RIGHT, TIED, UNREAD, WRONG, row, trajectory
 

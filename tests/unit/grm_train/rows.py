@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from grm_client.trajectories import ErrorRow, ItemRow, LabelledSample
+from grm_client.data.trajectories import ErrorRow, ItemRow, LabelledSample
 
 Write = Callable[[random.Random, bool], str]
 """A critique, given whether its scores are right."""

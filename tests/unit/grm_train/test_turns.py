@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grm_client.trajectories import Item, LabelledSample
+from grm_client.data.trajectories import Item, LabelledSample
 from grm_server.app.templates import judge_template
 from grm_server.grm.prompts import defused, write_script
 from grm_server.grm.types import Message, Task

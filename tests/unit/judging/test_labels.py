@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from grm_client.jsonl import BadLine, answer_row, error_row, parse_line
+from grm_client.data.jsonl import BadLine, answer_row, error_row, parse_line
 from grm_server.grm.calibration import Labelled
 from grm_server.judging.labels import Line, read_answers, read_labels
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, NamedTuple
 
+from grm_client.data.jsonl import BadLine, Row, error_row, parse_line
 from grm_client.errors import APIError, GRMClientError, Stopped, TimedOut
-from grm_client.jsonl import BadLine, Row, error_row, parse_line
 
 WINDOW = 4
 """Lines under way or waiting to be written, for each worker."""

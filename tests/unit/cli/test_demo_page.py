@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from grm_client.demo import bar, clean, excerpt, percent, render
-from grm_client.exchange import as_rewards
+from grm_client.transport import as_rewards
+from grm_server.cli.demo_page import bar, clean, excerpt, percent, render
 
 Answer = Sample = Callable[..., dict[str, Any]]
 

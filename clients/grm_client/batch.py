@@ -8,9 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from grm_client.errors import GRMClientError
 from grm_client.types import Rewards
 
@@ -78,8 +75,19 @@ def _workers(concurrency: int, requests: int) -> int:
 
 @contextmanager
 def _bar(total: int, shown: bool) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, and what moves it on by one."""
+    """A bar on standard error, and what moves it on by one. Raises ModuleNotFoundError where rich is missing."""
+    if not shown:
+        yield lambda: None
+        return
+    # Imported here: a trainer's workers draw no bar and should neither need rich nor wait for it.
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "progress=True draws a bar with rich, which is not installed: pip install 'grm-client[progress]'"
+        ) from error
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("scoring", total=total)
         yield lambda: bar.advance(task)

@@ -10,7 +10,7 @@ from typing import Any
 
 from grm_client.client import DEFAULT_URL, AsyncGRMClient
 from grm_client.errors import APIError, GRMClientError
-from grm_client.exchange import TIMEOUT_S
+from grm_client.transport import TIMEOUT_S
 
 NEUTRAL = 5.5
 """The middle of the judge's scale. Given to all members of a group it says nothing: their advantages are 0."""

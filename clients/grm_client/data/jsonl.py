@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from grm_client.errors import APIError, GRMClientError, TimedOut
-from grm_client.exchange import strict_json
+from grm_client.transport import strict_json
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 MAX_LINE_DIGITS = 18

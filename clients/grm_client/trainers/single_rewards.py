@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 
 from grm_client.client import AsyncGRMClient
 from grm_client.errors import APIError, GRMClientError
-from grm_client.groups import Chat, as_query
-from grm_client.reward_config import RewardConfig, is_set_up
+from grm_client.trainers.groups import Chat, as_query
+from grm_client.trainers.reward_config import RewardConfig, is_set_up
 
 logger = logging.getLogger(__name__)
 

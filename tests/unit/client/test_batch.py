@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from grm_client import APIError, AsyncGRMClient, GRMClient, Rewards
-from tests.unit.client.conftest import Answer
+from tests.unit.conftest import Answer
 
 
 class Server:

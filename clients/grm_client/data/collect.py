@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from grm_client.client import AsyncGRMClient
+from grm_client.data.jsonl import BadLine, Row, parse_line, result_row
+from grm_client.data.trajectories import ErrorRow, Item, ItemRow, LabelledSample, difficulty, failed, labelled
+from grm_client.data.work_file import Done, Progress, work_file
 from grm_client.errors import APIError
-from grm_client.exchange import as_rewards
-from grm_client.jsonl import BadLine, Row, parse_line, result_row
 from grm_client.rule_reward import labels_of
-from grm_client.trajectories import ErrorRow, Item, ItemRow, LabelledSample, difficulty, failed, labelled
-from grm_client.work_file import Done, Progress, work_file
+from grm_client.transport import as_rewards
 
 
 class Survey(NamedTuple):

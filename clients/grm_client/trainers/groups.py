@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from grm_client.exchange import Query
+from grm_client.transport import Query
 
 Chat = str | Sequence[Mapping[str, Any]]
 """Text, or chat messages, whose content may be text, a list of parts or None."""

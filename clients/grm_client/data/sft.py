@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from grm_client.trajectories import ErrorRow, Item, ItemRow, LabelledSample
+from grm_client.data.trajectories import ErrorRow, Item, ItemRow, LabelledSample
 
 
 class Format(StrEnum):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import BinaryIO
 
 from grm_client.client import AsyncGRMClient
-from grm_client.exchange import as_rewards
-from grm_client.jsonl import Row, answer_row
-from grm_client.work_file import Done, Progress, work_file
+from grm_client.data.jsonl import Row, answer_row
+from grm_client.data.work_file import Done, Progress, work_file
+from grm_client.transport import as_rewards
 
 
 async def score_file(

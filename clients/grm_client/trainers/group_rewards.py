@@ -7,10 +7,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from grm_client.batch import Scored
 from grm_client.errors import GRMClientError
-from grm_client.groups import Chat, in_flat_order, into_groups
-from grm_client.many import Scored
-from grm_client.reward_config import RewardConfig, is_set_up
+from grm_client.trainers.groups import Chat, in_flat_order, into_groups
+from grm_client.trainers.reward_config import RewardConfig, is_set_up
 from grm_client.types import Rewards
 
 logger = logging.getLogger(__name__)

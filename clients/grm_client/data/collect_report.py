@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from grm_client.data.trajectories import ErrorRow, Item, ItemRow
 from grm_client.rule_reward import is_tied
-from grm_client.trajectories import ErrorRow, Item, ItemRow
 
 
 @dataclass(frozen=True, slots=True)
