@@ -18,8 +18,8 @@ help:
 	@echo "make test         lint, types, import rules and all tests, the real engine among them"
 	@echo "make test-trainers   the reward functions in released trainers, each in .venv-trainers/NAME (test-trainers-trl)"
 	@echo "make fuzz         Schemathesis against the OpenAPI document, other cases each time (ARGS='--examples 500 --seed 7')"
-	@echo "make bench        benchmarks/engine.py: the server against the raw engine"
-	@echo "make baseline     what benchmarks/load.py compares the server with, into .venv-baseline"
+	@echo "make bench        benchmarks/serving/engine.py: the server against the raw engine"
+	@echo "make baseline     what benchmarks/serving/load.py compares the server with, into .venv-baseline"
 	@echo "make openapi      write docs/openapi.json        make lock   write requirements/*.txt"
 
 .venv/.$(ENGINE): requirements/$(ENGINE).txt requirements/install.sh pyproject.toml
@@ -74,7 +74,7 @@ openapi: setup
 	$(GRM) openapi > docs/openapi.json
 
 bench: .venv/.dev
-	.venv/bin/python -m benchmarks.engine $(ARGS)
+	.venv/bin/python -m benchmarks.serving.engine $(ARGS)
 
 # vLLM's own HTTP server, beside the engine of .venv, which both use.
 baseline: .venv-baseline/.installed

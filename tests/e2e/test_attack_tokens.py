@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.attacks import corpus, is_text
 from grm_server.engine.tokens import ChatEncoder
 from grm_server.grm.prompts import Defused, JudgeTemplate, defused
 from grm_server.grm.types import Message, Task
+from tests.attacks import corpus, is_text
 
 pytestmark = pytest.mark.engine
 

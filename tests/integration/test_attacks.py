@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.attacks import Attack, corpus, is_text
 from grm_server.engine.fake import FakeSampler
+from tests.attacks import Attack, corpus, is_text
 from tests.integration.conftest import Serve
 from tests.integration.judging import favours
 from tests.integration.nemo import genrm, response, rollout

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-Answer = Sample = Callable[..., dict[str, Any]]
+Answer = Callable[..., dict[str, Any]]
+Sample = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ DEFAULTS: dict[Aggregate, Prior] = {
     "meta_top": Prior(pair_variance=3.8, gap_variance=3.2, score_variance=2.3),
 }
 """Squared points of the ballot: a judge of whose single samples one in six contradicts the sum of 32, with one sample
-of ten garbage (judge C of benchmarks/judges.py, pairs). A new model or task starts here."""
+of ten garbage (judge C of studies/judges.py, pairs). A new model or task starts here."""
 
 DEFAULT_WEIGHT = 20.0
 """Requests that the defaults count for."""

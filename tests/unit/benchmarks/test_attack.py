@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.attack import SIZES, WHOLE, plan
-from benchmarks.attack_table import effects, table
-from benchmarks.attacks import corpus
-from benchmarks.data import Item
+from benchmarks.lib.data import Item
+from benchmarks.robustness.attack import SIZES, WHOLE, plan
+from benchmarks.robustness.attack_table import effects, table
+from tests.attacks import corpus
 
 ITEMS = [Item(f"Why {i}?", (f"Bad {i}.", f"Good {i}."), (1,), "x") for i in range(3)] + [
     Item(f"Why {i}?", (f"Good {i}.", f"Bad {i}."), (0,), "x") for i in range(3, 6)

@@ -8,9 +8,9 @@ import httpx2
 import pytest
 from openai import AsyncOpenAI
 
-from benchmarks.baseline import Ask, as_flags, mean, n_is_k, read_scores, separate
-from benchmarks.data import Item
-from benchmarks.workloads import Prompts
+from benchmarks.lib.data import Item
+from benchmarks.lib.workloads import Prompts
+from benchmarks.serving.baseline import Ask, as_flags, mean, n_is_k, read_scores, separate
 
 ITEM = Item("Why?", ("apple", "pear", "plum"), (0,), "test")
 WORTH = {"apple": 9, "pear": 5, "plum": 1}

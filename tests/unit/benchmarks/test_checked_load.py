@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.checked_load import problem
+from benchmarks.robustness.checked_load import problem
 
 REQUEST = {"responses": ["A", "B"], "k": 2}
 RIGHT: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import json
 import random
 
-from benchmarks.labelled import hh_rlhf, truthfulqa
+from benchmarks.lib.labelled import hh_rlhf, truthfulqa
 
 FIRST = "\n\nHuman: Hi.\n\nAssistant: Hello.\n\nHuman: Why?\n\nAssistant: "
 

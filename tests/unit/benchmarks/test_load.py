@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.arrivals import Timed, closed_loop, open_loop, percentiles, poisson, rate_between
-from benchmarks.cells import Cells, Key
-from benchmarks.data import Item
-from benchmarks.load import _keys, _parser, _turns
-from benchmarks.load_report import TARGETS, Agreement, agreements, ratio_of, report, verdict
-from benchmarks.load_systems import Got, figures
-from benchmarks.workloads import ALL, HALF, Prompts, Workload, choose, parse_workloads
+from benchmarks.lib.arrivals import Timed, closed_loop, open_loop, percentiles, poisson, rate_between
+from benchmarks.lib.cells import Cells, Key
+from benchmarks.lib.data import Item
+from benchmarks.lib.workloads import ALL, HALF, Prompts, Workload, choose, parse_workloads
+from benchmarks.serving.load import _keys, _parser, _turns
+from benchmarks.serving.load_report import TARGETS, Agreement, agreements, ratio_of, report, verdict
+from benchmarks.serving.load_systems import Got, figures
 
 KEY = Key("fixed", "n2k8p500", 0.0, 0)
 SETTINGS = {"samples": 64}

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.arrivals import Timed
-from benchmarks.overload import Answer, summary, verdicts
-from benchmarks.soak import TABLES, grown_of, growth
+from benchmarks.lib.arrivals import Timed
+from benchmarks.robustness.soak import TABLES, grown_of, growth
+from benchmarks.serving.overload import Answer, summary, verdicts
 
 
 def overload(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.principles import ARMS, Group, difference, load_groups, summary
+from benchmarks.serving.principles import ARMS, Group, difference, load_groups, summary
 from grm_client.transport import as_rewards
 from tests.unit.conftest import Answer, answer
 

@@ -15,7 +15,8 @@ from rich.console import Console
 from grm_client.transport import as_rewards
 from grm_server.cli.demo_page import bar, clean, excerpt, percent, render
 
-Answer = Sample = Callable[..., dict[str, Any]]
+Answer = Callable[..., dict[str, Any]]
+Sample = Callable[..., dict[str, Any]]
 
 
 def show(request: dict[str, Any], answer: dict[str, Any], width: int = 120) -> str:

@@ -17,7 +17,8 @@ from grm_client.data.trajectories import read_rows
 from grm_client.data.work_file import Progress
 from grm_client.errors import Stopped
 
-Answer = Sample = Callable[..., dict[str, Any]]
+Answer = Callable[..., dict[str, Any]]
+Sample = Callable[..., dict[str, Any]]
 Handler = Callable[[dict[str, Any]], Awaitable[httpx.Response]]
 
 PAIR = {"query": "q", "responses": ["a", "b"], "label": 1}

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from grm_client import APIError, ConnectionFailed, GRMClientError, TimedOut
 from grm_client.transport import api_error, as_rewards, read_outcome, request_body, retry_delay
 
-Answer = Sample = Callable[..., dict[str, Any]]
+Answer = Callable[..., dict[str, Any]]
+Sample = Callable[..., dict[str, Any]]
 URL = "http://judge:8000"
 
 

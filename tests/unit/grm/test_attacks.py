@@ -6,11 +6,11 @@ from importlib.resources import files
 
 import pytest
 
-from benchmarks.attacks import Attack, corpus, is_text
 from grm_server.grm.parse import parse
 from grm_server.grm.prompts import JudgeTemplate, defused, judge_turn, write_script
 from grm_server.grm.sanitize import SECTIONS, defuse
 from grm_server.grm.types import Draw, Failure, Message, Sample, Task, Trajectory
+from tests.attacks import Attack, corpus, is_text
 
 TEMPLATES = files("grm_server.grm") / "templates"
 JUDGE = JudgeTemplate((TEMPLATES / "judge.txt").read_text())

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grm_server.caching.hashing import fingerprint
 from grm_server.grouping.closing_policy import (
     Close,
     Gathering,
     closing,
-    digest,
     gather_s,
     judged_order,
     left_s,
@@ -65,4 +65,4 @@ def test_the_order_does_not_depend_on_arrival(responses: list[str], random: Rand
 
 
 def test_a_digest_knows_where_a_text_ends() -> None:
-    assert digest("ab", "c") != digest("a", "bc")
+    assert fingerprint("ab", "c") != fingerprint("a", "bc")

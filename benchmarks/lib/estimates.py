@@ -1,0 +1,37 @@
+"""Means over prompts with bootstrap intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from grm_server.grm.types import Floats
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over prompts, with a 95 % interval from a bootstrap by prompt."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_of(per_prompt: Sequence[float] | Floats) -> Estimate:
+    return ratio_of(per_prompt, np.ones(len(per_prompt)))
+
+
+def ratio_of(above: Sequence[float] | Floats, below: Sequence[float] | Floats) -> Estimate:
+    """Sum of one over sum of the other, which is not negative, resampled together; NaN where that is 0."""
+    a, b = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
+    drawn = np.random.default_rng(0).integers(len(a), size=(RESAMPLES, len(a)))
+    if not b.any():
+        return Estimate(math.nan, math.nan, math.nan)
+    above_drawn, below_drawn = a[drawn].sum(axis=1), b[drawn].sum(axis=1)
+    low, high = np.quantile(above_drawn[below_drawn > 0] / below_drawn[below_drawn > 0], (0.025, 0.975))
+    return Estimate(float(a.sum() / b.sum()), float(low), float(high))

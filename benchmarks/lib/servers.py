@@ -1,0 +1,133 @@
+"""Servers under test, each in a process of its own: `grm serve`, and the `vllm serve` that it is compared with."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+START_S = 600
+STOP_S = 30
+KV_CACHE_GIB = 4
+LABELS = ("source", "code", "outcome", "kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    url: str
+    pid: int
+
+
+@contextmanager
+def grm_serve(
+    *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
+) -> Iterator[Running]:
+    """`grm serve` with these arguments on a free port. Raises RuntimeError if it does not start.
+
+    log: a file for its log; None: standard error.
+    """
+    command = [sys.executable, "-m", "grm_server", "serve", "--port", "0", *arguments]
+    with nullcontext() if log is None else log.open("w") as errors:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+    assert process.stdout is not None
+    url = next((found[1] for line in process.stdout if (found := re.search(r"ready on (http://\S+)", line))), None)
+    if url is None:
+        raise RuntimeError(f"the server did not start: see {log or 'above'}")
+    # Its output must be read on, or a full pipe would stop it.
+    threading.Thread(target=process.stdout.read, daemon=True).start()
+    try:
+        yield Running(url, process.pid)
+    finally:
+        _stop(process)
+
+
+@contextmanager
+def vllm_serve(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[Running]:
+    """vLLM's OpenAI server, which `vllm serve` runs, on a free port. Raises RuntimeError if it does not start.
+
+    The module and not the command, since the command asks for a package `vllm`, which the CPU build does not call
+    itself.
+    """
+    port = str(free_port())
+    module = "vllm.entrypoints.launchers.api_server.entry"
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, "--host", "127.0.0.1", "--port", port, *arguments],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_ready(process, f"{url}/health")
+        yield Running(url, process.pid)
+    finally:
+        _stop(process)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
+    deadline_s = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        try:
+            if httpx.get(address, timeout=5).status_code == 200:
+                return
+        except httpx.RequestError:
+            pass
+        time.sleep(0.2)
+    raise RuntimeError("vllm serve did not start: see above, and `make baseline`")
+
+
+def _stop(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    """The server and what it has started: its session is its own."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def scrape(url: str) -> dict[str, float]:
+    """Its Prometheus metrics: name (with `_total` and the like), and where it has one of LABELS, as `{source=x}`
+    after it; summed over the others."""
+    # The environments of trainers, which import this module too, do not have it.
+    from prometheus_client.parser import text_string_to_metric_families
+
+    text = httpx.get(f"{url}/metrics", timeout=30).text
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            shown = [f"{name}={sample.labels[name]}" for name in LABELS if name in sample.labels]
+            name = sample.name + (f"{{{','.join(shown)}}}" if shown else "")
+            found[name] = found.get(name, 0.0) + sample.value
+    return found
+
+
+@contextmanager
+def running_server(model: str, *overrides: str) -> Iterator[str]:
+    """`grm serve` on a free port; its URL."""
+    with grm_serve("--model", model, *overrides) as server:
+        yield server.url

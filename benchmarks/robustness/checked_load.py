@@ -1,0 +1,98 @@
+"""Callers in a closed loop that never retry and look at every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from benchmarks.lib.data import Item
+
+REQUEST_S = 300.0
+"""A caller gives up after that; its request is lost."""
+
+
+@dataclass
+class Answer:
+    """What a caller got."""
+
+    item: int
+    sent_s: float
+    ended_s: float
+    problem: str | None
+    """Why it counts as lost or wrong; None: it is what was asked for."""
+    scores: list[Any] = field(default_factory=list)
+    """(k,) lists of scores."""
+
+
+def body(item: Item, seed: int, k: int, tokens: int) -> dict[str, Any]:
+    return {
+        "query": item.query,
+        "responses": item.responses,
+        "k": k,
+        "stop": {"rule": "fixed"},
+        "seed": seed,
+        "max_critique_tokens": tokens,
+        "return_samples": True,
+    }
+
+
+def problem(request: dict[str, Any], response: httpx.Response) -> str | None:
+    """What is wrong with an answer."""
+    if response.status_code != 200:
+        return f"{response.status_code} {response.json()['error']['code']}"
+    answer, n = response.json(), len(request["responses"])
+    if not len(answer["rewards"]) == len(answer["vote_sums"]) == n:
+        return "not one reward for each response"
+    if not all(1 <= reward <= 10 for reward in answer["rewards"]):
+        return "a reward that is none"
+    if not answer["k_used"] == answer["k_valid"] == len(answer["samples"]) == request["k"]:
+        return "not all samples"
+    scores = [sample["scores"] for sample in answer["samples"]]
+    if any(sorted(sample["order"]) != list(range(n)) for sample in answer["samples"]):
+        return "an order that is none"
+    if not all(1 <= score <= 10 for row in scores for score in row):
+        return "a score that is none"
+    if any(sum(row[i] for row in scores) != answer["vote_sums"][i] for i in range(n)):
+        return "sums that are none"
+    return None
+
+
+async def ask(client: httpx.AsyncClient, item: int, request: dict[str, Any]) -> Answer:
+    sent_s = time.monotonic()
+    try:
+        response = await client.post("/v1/rewards", json=request)
+    except httpx.HTTPError as error:
+        return Answer(item, sent_s, time.monotonic(), type(error).__name__)
+    ended_s = time.monotonic()
+    wrong = problem(request, response)
+    scores = [] if wrong else [sample["scores"] for sample in response.json()["samples"]]
+    return Answer(item, sent_s, ended_s, wrong, scores)
+
+
+async def load(
+    url: str, requests: list[dict[str, Any]], callers: int, enough: asyncio.Event | None = None
+) -> list[Answer]:
+    """Callers that each send their next request when the last is answered: every request once, or over and over."""
+    answers: list[Answer] = []
+    numbers = iter(range(len(requests) if enough is None else sys.maxsize))
+
+    async def call(client: httpx.AsyncClient) -> None:
+        for number in numbers:
+            if enough is not None and enough.is_set():
+                return
+            item = number % len(requests)
+            answers.append(await ask(client, item, requests[item]))
+
+    limits = httpx.Limits(max_connections=callers)
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=REQUEST_S, limits=limits) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        for _ in range(callers):
+            group.create_task(call(client))
+    return answers

@@ -1,0 +1,197 @@
+"""The engine killed again and again at random moments under load: what was lost, what was wrong, how long it took.
+
+    python -m benchmarks.robustness.kills --data PATH/TO/RM-Bench --kills 20
+
+Starts `grm serve`. Callers that never retry ask it for the same requests over and over (closed loop), first with
+nothing in their way, then while the engine's process gets SIGKILL, or, every `--stop-every`-th time, SIGSTOP, which
+hangs it (then add `-- --set supervision.stall_s=30`: more than any step takes on this machine). Every answer is looked
+at: status, one reward of 1 to 10 for each response, all k samples read. Requests are seeded, so an answer can be
+compared with its undisturbed one: samples depend a little on what else the engine computes in the same step, so that of
+two undisturbed answers not all samples are equal either; both shares are given.
+
+A new engine has an empty prefix cache, so requests that no kill hit take as long as undisturbed ones with an empty one.
+
+Writes what it found to OUT.json, and a picture to OUT.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.lib.data import load_items
+from benchmarks.lib.servers import Running, grm_serve
+from benchmarks.robustness.checked_load import Answer, body, load
+from benchmarks.robustness.kills_plot import plot
+
+
+@dataclass
+class Blow:
+    """What was done to the engine."""
+
+    at_s: float
+    kind: str
+    red_s: float | None = None
+    """When readiness told of it."""
+    green_s: float | None = None
+
+
+def core_of(server: Running) -> int | None:
+    """The process id of the engine's core; None while there is none."""
+    command = ["pgrep", "-P", str(server.pid), "-f", "EngineCore"]
+    found = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    return int(found[0]) if found else None
+
+
+async def strike(server: Running, args: argparse.Namespace, enough: asyncio.Event) -> list[Blow]:
+    """Kill the engine at random moments, also while it is being rebuilt."""
+    rng, blows = random.Random(args.seed), list[Blow]()
+    watch = asyncio.create_task(look(server.url, blows))
+    for number in range(1, args.kills + 1):
+        await asyncio.sleep(rng.uniform(*args.gap))
+        while (core := core_of(server)) is None:
+            await asyncio.sleep(0.01)
+        stopped = bool(args.stop_every) and number % args.stop_every == 0
+        with suppress(ProcessLookupError):
+            os.kill(core, signal.SIGSTOP if stopped else signal.SIGKILL)
+            blows.append(Blow(time.monotonic(), "SIGSTOP" if stopped else "SIGKILL"))
+            print(f"{number:3} {blows[-1].kind}", flush=True)
+    while blows[-1].green_s is None:
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(args.gap[1] / 2)
+    enough.set()
+    watch.cancel()
+    return blows
+
+
+async def look(url: str, blows: list[Blow]) -> None:
+    """Note when readiness turns red, and green again, for the blows before."""
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        while True:
+            asked_s = time.monotonic()
+            green = (await client.get("/health/ready")).status_code == 200
+            for blow in blows:
+                if not green and blow.red_s is None and asked_s > blow.at_s:
+                    blow.red_s = time.monotonic()
+                elif green and blow.red_s is not None and blow.green_s is None:
+                    blow.green_s = time.monotonic()
+            await asyncio.sleep(0.02)
+
+
+def equal_share(answers: list[Answer], undisturbed: dict[int, Answer]) -> float | None:
+    """Share of samples with the scores of the undisturbed answer."""
+    pairs = [
+        (one, other)
+        for answer in answers
+        for one, other in zip(answer.scores, undisturbed[answer.item].scores, strict=False)
+    ]
+    return statistics.fmean(one == other for one, other in pairs) if pairs else None
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    return {
+        "median": statistics.median(ordered),
+        "p95": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+        "max": ordered[-1],
+    }
+
+
+async def measure(args: argparse.Namespace) -> dict[str, Any]:
+    items = load_items(args.data, args.requests, max_chars=args.max_chars)
+    requests = [body(item, seed, args.k, args.tokens) for seed, item in enumerate(items)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        grm_serve(
+            "--set", f"stopping.priors={folder}/priors.json", *args.serve, log=args.out.with_suffix(".log")
+        ) as server,
+    ):
+        first = await load(server.url, requests, args.callers)
+        again = await load(server.url, requests, args.callers)
+        began_s, enough = time.monotonic(), asyncio.Event()
+        under_load = asyncio.create_task(load(server.url, requests, args.callers, enough))
+        blows = await strike(server, args, enough)
+        answers = await under_load
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            metrics = (await client.get("/metrics")).text
+    undisturbed = {answer.item: answer for answer in first}
+    hit = [a for a in answers if any(a.sent_s < b.at_s < a.ended_s for b in blows)]
+    spared = [a for a in answers if a not in hit]
+    problems = [answer.problem for answer in [*first, *again, *answers] if answer.problem]
+    red = [blow.red_s - blow.at_s for blow in blows if blow.red_s is not None]
+    green = [blow.green_s - blow.at_s for blow in blows if blow.green_s is not None]
+    replayed = re.search(r"^grm_samples_replayed_total (\S+)", metrics, re.M)
+    return {
+        "kills": len(blows),
+        "answers": len(answers),
+        "hit_by_a_kill": len(hit),
+        "lost_or_wrong": len(problems),
+        "problems": problems,
+        "samples_replayed": int(float(replayed[1])) if replayed else 0,
+        "until_red_s": spread(red),
+        "until_green_s": spread(green),
+        "latency_s": {
+            "undisturbed, empty prefix cache": spread([a.ended_s - a.sent_s for a in first]),
+            "undisturbed": spread([a.ended_s - a.sent_s for a in again]),
+            "hit": spread([a.ended_s - a.sent_s for a in hit]) if hit else None,
+            "spared": spread([a.ended_s - a.sent_s for a in spared]) if spared else None,
+        },
+        "samples_equal": {
+            "undisturbed": equal_share(again, undisturbed),
+            "hit": equal_share(hit, undisturbed),
+            "spared": equal_share(spared, undisturbed),
+        },
+        "blows": [{name: _since(value, began_s) for name, value in asdict(blow).items()} for blow in blows],
+        "timeline": [
+            {"sent_s": a.sent_s - began_s, "ended_s": a.ended_s - began_s, "hit": a in hit, "problem": a.problem}
+            for a in answers
+        ],
+        "k": args.k,
+        "callers": args.callers,
+        "tokens": args.tokens,
+    }
+
+
+def _since(value: Any, began_s: float) -> Any:
+    return value - began_s if isinstance(value, float) else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of LLMBar or RM-Bench")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--stop-every", type=int, default=0, help="every so many-th time SIGSTOP; 0: never")
+    parser.add_argument("--gap", type=float, nargs=2, default=(15, 45), help="seconds between kills: least and most")
+    parser.add_argument("--callers", type=int, default=4)
+    parser.add_argument("--requests", type=int, default=16, help="distinct ones")
+    parser.add_argument("-k", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=64, help="budget of principles and critique")
+    parser.add_argument("--max-chars", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kills"))
+    parser.add_argument("serve", nargs="*", help="after --: what `grm serve` is started with")
+    args = parser.parse_args()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    run = asyncio.run(measure(args))
+    args.out.with_suffix(".json").write_text(json.dumps(run, indent=1))
+    plot(run, args.out.with_suffix(".png"))
+    print(json.dumps({name: value for name, value in run.items() if name not in ("blows", "timeline")}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""What a user would write today instead of GRM Server: `vllm serve`, the openai client, a regex, and a mean.
+
+    make baseline        what vLLM's own HTTP server needs, once
+
+separate   k calls, each with the responses in a random order
+n = k      one call in one fixed order
+
+Both show the judge the prompt that GRM Server shows it. A fair fight: one client with as many kept-alive connections as
+it wants, prefix caching, and by default the engine's settings that GRM Server uses on this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import random
+import re
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai.types.chat import ChatCompletion
+
+from benchmarks.lib.data import Item
+from benchmarks.lib.workloads import Prompts
+from grm_server.engine.vllm.args import judge_args, set_environment
+from grm_server.grm.types import Order
+from grm_server.settings import EngineSettings
+
+PACKAGES = Path(__file__).parents[2] / ".venv-baseline"
+MODEL = "judge"
+_BOX = re.compile(r"\\boxed\{([\d, ]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How samples are drawn."""
+
+    k: int
+    temperature: float
+    max_tokens: int
+    lengths: tuple[int, ...] = ()
+    """(k,): the tokens of each sample, which the model's end of turn does not end. Else the model ends them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """What the user gets for one request."""
+
+    rewards: tuple[float, ...] | None
+    """(n,); None where no sample could be read."""
+    samples: int
+    parsed: int
+
+
+def connect(url: str) -> AsyncOpenAI:
+    return AsyncOpenAI(
+        base_url=f"{url}/v1",
+        api_key="none",
+        max_retries=0,
+        timeout=3600,
+        http_client=DefaultAsyncHttpxClient(limits=_unlimited(), trust_env=False),
+    )
+
+
+def _unlimited() -> Any:
+    # The openai client brings its own httpx, and with it the class of its limits.
+    import httpx2
+
+    return httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+
+
+async def separate(client: AsyncOpenAI, prompts: Prompts, item: Item, ask: Ask, rng: random.Random) -> Mean:
+    """k calls with random orders."""
+    n = len(item.responses)
+    orders = [tuple(rng.sample(range(n), n)) for _ in range(ask.k)]
+    async with asyncio.TaskGroup() as calls:
+        lengths = ask.lengths or (None,) * ask.k
+        asked = [
+            calls.create_task(_call(client, prompts.render(item, order), ask, 1, length))
+            for order, length in zip(orders, lengths, strict=True)
+        ]
+    said = [call.result().choices[0].message.content for call in asked]
+    return mean([read_scores(text or "", order) for text, order in zip(said, orders, strict=True)])
+
+
+async def n_is_k(client: AsyncOpenAI, prompts: Prompts, item: Item, ask: Ask, rng: random.Random) -> Mean:
+    """One call for k samples in the order given. They cannot be of different lengths: all have the mean."""
+    order = tuple(range(len(item.responses)))
+    length = round(fmean(ask.lengths)) if ask.lengths else None
+    answer = await _call(client, prompts.render(item, order), ask, ask.k, length)
+    return mean([read_scores(choice.message.content or "", order) for choice in answer.choices])
+
+
+async def _call(client: AsyncOpenAI, prompt: str, ask: Ask, n: int, length: int | None) -> ChatCompletion:
+    return await client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": prompt}],
+        n=n,
+        temperature=ask.temperature,
+        max_tokens=length or ask.max_tokens,
+        extra_body={"ignore_eos": True} if length else None,
+    )
+
+
+def read_scores(text: str, order: Order) -> list[int] | None:
+    """Scores in request order, from the last box that holds as many as were shown; None if there is none."""
+    boxes = [[int(number) for number in found.split(",") if number.strip()] for found in _BOX.findall(text)]
+    fitting = [box for box in boxes if len(box) == len(order)]
+    if not fitting:
+        return None
+    scores = [0] * len(order)
+    for place, i in enumerate(order):
+        scores[i] = fitting[-1][place]
+    return scores
+
+
+def mean(samples: Sequence[list[int] | None]) -> Mean:
+    read = [scores for scores in samples if scores is not None]
+    rewards = tuple(fmean(column) for column in zip(*read, strict=True)) if read else None
+    return Mean(rewards, len(samples), len(read))
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineEngine:
+    """How `vllm serve` is started: with the engine's settings of `grm serve`, and with its own."""
+
+    same_flags: tuple[str, ...]
+    same_environment: dict[str, str]
+    default_flags: tuple[str, ...]
+    default_environment: dict[str, str]
+
+
+def baseline_engine(settings: EngineSettings, model_path: str) -> BaselineEngine:
+    """In a process of its own, since what it reads from vLLM changes the environment. Takes seconds."""
+    if not PACKAGES.exists():
+        raise SystemExit("the baseline needs what vLLM's own HTTP server needs: run `make baseline` once")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        same, environment = process.submit(_same_engine, settings, model_path).result()
+    paths = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
+    common = {
+        "PYTHONPATH": paths,
+        # So that caches can be emptied between systems.
+        "VLLM_SERVER_DEV_MODE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "PYTHONWARNINGS": "ignore",
+    }
+    own = as_flags({"served_model_name": MODEL, "max_model_len": 8192}, model_path)
+    cache = {"VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib)}
+    quiet = ("--uvicorn-log-level", "error", "--disable-uvicorn-access-log")
+    return BaselineEngine((*same, *quiet), common | environment, (*own, *quiet), common | cache)
+
+
+def _same_engine(settings: EngineSettings, model_path: str) -> tuple[list[str], dict[str, str]]:
+    """Flags and environment, without scheduling by priority, which a client of this server does not use, and without
+    what only reads scores."""
+    before = dict(os.environ)
+    set_environment(offline=True)
+    environment = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    args = judge_args(settings, model_path, MODEL)
+    defaults = type(args)(model=model_path)
+    ours = {"scheduling_policy", "structured_outputs_config", "logprobs_mode"}
+    chosen = {f.name: getattr(args, f.name) for f in fields(args) if f.init and f.name not in ours}
+    return as_flags({name: v for name, v in chosen.items() if v != getattr(defaults, name)}, model_path), environment
+
+
+def as_flags(args: dict[str, Any], model_path: str) -> list[str]:
+    """Fields of `AsyncEngineArgs` as `vllm serve` takes them."""
+    flags = ["--model", model_path]
+    for name, value in args.items():
+        flag = name.replace("_", "-")
+        if name == "model" or value is None:
+            continue
+        if isinstance(value, bool):
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            flags += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    return flags

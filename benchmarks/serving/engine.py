@@ -1,0 +1,193 @@
+"""What the server costs on top of the engine it runs.
+
+    python -m benchmarks.serving.engine --data PATH/TO/LLMBar
+
+1. Output tokens per second of the server at saturation over the raw engine's: `LLM.generate` on the same prompts, with
+   the same settings, each sample as long as the server's was. They take turns on prompts that neither has seen.
+2. The layer's own cost per request, with the fake engine at n = 4, k = 32, and where it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import json
+import multiprocessing
+import pstats
+import statistics
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from benchmarks.lib.data import Item, load_items
+from benchmarks.lib.servers import KV_CACHE_GIB, running_server
+from benchmarks.lib.workloads import TEMPERATURE, TEMPLATE
+from grm_client import AsyncGRMClient, GRMClient
+from grm_server.admission.controller import Admission
+from grm_server.engine.bundled import NAME, bundled_model
+from grm_server.engine.fake import FakeSampler
+from grm_server.engine.tokens import ChatEncoder
+from grm_server.engine.vllm.args import judge_args, set_environment
+from grm_server.grm.plan import plan
+from grm_server.grm.priors import DEFAULTS
+from grm_server.grm.prompts import JudgeTemplate, defused, write_script
+from grm_server.grm.types import Message, Task
+from grm_server.pipeline.loop import score
+from grm_server.pipeline.types import ScoreRequest
+from grm_server.settings import EngineSettings, Settings
+from grm_server.telemetry.metrics import Metrics
+
+FIXED = {"rule": "fixed"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of LLMBar or RM-Bench (see benchmarks/lib/data.py)"
+    )
+    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--requests", type=int, default=16, help="concurrent requests in a round")
+    parser.add_argument("-k", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=256, help="budget of principles and critique")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--layer-only", action="store_true", help="only the second measurement")
+    args = parser.parse_args()
+    result: dict[str, Any] = {"layer": measure_layer()}
+    if not args.layer_only:
+        items = load_items(args.data, args.requests * (args.rounds + 1))
+        result["throughput"] = measure_throughput(items, args)
+    print(json.dumps(result))
+
+
+def measure_throughput(items: list[Item], args: argparse.Namespace) -> dict[str, Any]:
+    """Rounds of the raw engine and of the server in turn, one round of warm-up each."""
+    rounds = [items[i : i + args.requests] for i in range(0, len(items), args.requests)]
+    settings = EngineSettings(model=args.model, cpu_kv_cache_gib=KV_CACHE_GIB)
+    path = str(bundled_model(Settings().cache_dir)) if args.model == "bundled" else args.model
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    raw = multiprocessing.get_context("spawn").Process(target=raw_engine, args=(theirs, settings, path), daemon=True)
+    raw.start()
+    ours.recv()
+    rows = []
+    with running_server(args.model, "--set", f"engine.cpu_kv_cache_gib={KV_CACHE_GIB}") as url:
+        for number, batch in enumerate(rounds):
+            server_s, lengths = asyncio.run(server_round(url, batch, args.k, args.tokens))
+            ours.send((batch, args.tokens, lengths))
+            raw_s = ours.recv()
+            written = sum(map(sum, lengths))
+            raw_rate, server_rate = written / raw_s, written / server_s
+            kind = "warm-up" if number == 0 else f"round {number}"
+            print(
+                f"{kind:8} raw {raw_rate:6.1f} tokens/s   server {server_rate:6.1f} tokens/s   "
+                f"ratio {server_rate / raw_rate:.3f}",
+                flush=True,
+            )
+            if number:
+                rows.append({"raw": raw_rate, "server": server_rate, "ratio": server_rate / raw_rate})
+    raw.kill()
+    ratio = statistics.median(row["ratio"] for row in rows)
+    print(f"server / raw engine, median of {len(rows)}: {ratio:.3f}")
+    return {"ratio": ratio, "rounds": rows, "k": args.k, "requests": args.requests, "tokens": args.tokens}
+
+
+def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
+    """In a process of its own: vLLM's offline `LLM`, fed what the server would feed it, as one batch."""
+    set_environment(offline=True)
+    from dataclasses import fields
+
+    from vllm import LLM, SamplingParams
+
+    known = judge_args(settings, path, NAME)
+    changed = {f.name: getattr(known, f.name) for f in fields(known) if getattr(known, f.name) != f.default}
+    llm = LLM(**changed)
+    chat = ChatEncoder(llm.get_tokenizer())
+    template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
+    pipe.send("ready")
+    while True:
+        batch, tokens, lengths = pipe.recv()
+        prompts, params = [], []
+        for request, sample_lengths in zip(batch, lengths, strict=True):
+            draws = plan(range(len(request.responses)), len(sample_lengths), seed=0)
+            safe = defused(task(request))
+            scripts = {draw.order: write_script(template, safe, draw.order, tokens) for draw in draws}
+            for draw, length in zip(draws, sample_lengths, strict=True):
+                script = scripts[draw.order]
+                lead = script.segments[0].lead
+                prompts.append({"prompt_token_ids": [*chat.prompt(script.prompt), *chat.text(lead)]})
+                params.append(
+                    SamplingParams(temperature=TEMPERATURE, seed=draw.seed, max_tokens=length, ignore_eos=True)
+                )
+        started = time.perf_counter()
+        llm.generate(prompts, params, use_tqdm=False)
+        pipe.send(time.perf_counter() - started)
+
+
+async def server_round(url: str, batch: list[Item], k: int, tokens: int) -> tuple[float, list[list[int]]]:
+    """Send the requests of a batch at once: seconds, and the output tokens of each sample of each request."""
+    started = time.perf_counter()
+
+    async def one(client: AsyncGRMClient, item: Item) -> list[int]:
+        answer = await client.rewards(
+            item.query,
+            item.responses,
+            k=k,
+            seed=0,
+            temperature=TEMPERATURE,
+            max_critique_tokens=tokens,
+            stop=FIXED,
+            return_samples=True,
+        )
+        return [sample.completion_tokens for sample in answer.samples or ()]
+
+    async with AsyncGRMClient(url, timeout_s=3600) as client, asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(one(client, item)) for item in batch]
+    return time.perf_counter() - started, [task.result() for task in running]
+
+
+def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, float]:
+    """Milliseconds per request of everything but the engine: the pipeline alone, and through HTTP."""
+    responses = tuple(f"Response {i}. " + "It says something of middling length. " * 20 for i in range(n))
+    request = ScoreRequest(Task((Message("user", "Why is the sky blue?"),), responses), k, 0, TEMPERATURE, 256, 600)
+    template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
+
+    async def pipeline(times: int) -> None:
+        sampler, metrics = FakeSampler(), Metrics()
+        admission = Admission(
+            sampler,
+            metrics,
+            capacity=1024,
+            max_waiting_samples=1,
+            max_waiting_prompt_tokens=1,
+            template_letters=len(template.source),
+        )
+        for _ in range(times):
+            async with admission.permit(request, time.monotonic()) as permit:
+                async for _ in score(request, template, permit, metrics, DEFAULTS["mean"]):
+                    pass
+
+    asyncio.run(pipeline(20))
+    started = time.perf_counter()
+    asyncio.run(pipeline(repeats))
+    pipeline_ms = (time.perf_counter() - started) / repeats * 1e3
+    profile = cProfile.Profile()
+    profile.runcall(asyncio.run, pipeline(repeats))
+    with running_server("bundled", "--set", "engine.kind=fake") as url, GRMClient(url) as client:
+        started = time.perf_counter()
+        for number in range(repeats + 20):
+            if number == 20:
+                started = time.perf_counter()
+            client.rewards("Why is the sky blue?", responses, k=k, seed=0, stop=FIXED)
+        http_ms = (time.perf_counter() - started) / repeats * 1e3
+    print(f"layer at n = {n}, k = {k}: {pipeline_ms:.2f} ms a request in the pipeline, {http_ms:.2f} ms with HTTP")
+    pstats.Stats(profile).sort_stats("tottime").print_stats(12)
+    return {"n": n, "k": k, "pipeline_ms": pipeline_ms, "http_ms": http_ms}
+
+
+def task(item: Item) -> Task:
+    return Task((Message("user", item.query),), item.responses)
+
+
+if __name__ == "__main__":
+    main()

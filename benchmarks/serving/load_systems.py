@@ -1,0 +1,175 @@
+"""The systems that `benchmarks.serving.load` compares, asked the same and measured alike."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import httpx
+from openai import AsyncOpenAI
+
+from benchmarks.lib.arrivals import Job, Timed, closed_loop, open_loop, percentiles, poisson
+from benchmarks.lib.data import Item
+from benchmarks.lib.servers import scrape
+from benchmarks.lib.workloads import Prompts, Workload
+from benchmarks.serving.baseline import Ask, connect, n_is_k, separate
+from grm_client import AsyncGRMClient
+
+OURS = ("fixed", "decided")
+BASELINES = {
+    "separate": separate,
+    "n=k": n_is_k,
+    "separate-free": separate,
+    "n=k-free": n_is_k,
+    "separate-default": separate,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """One answered request."""
+
+    item: int
+    samples: int
+    """Drawn."""
+    parsed: int
+    """Of these, with scores."""
+    best: int | None
+    """The first response; None without scores."""
+    lengths: tuple[int, ...] = ()
+    """Tokens of each sample, where the server says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server that is up, and how it is asked."""
+
+    url: str
+    prompts: Prompts
+    tokens: int
+    """Budget of principles and critique."""
+    gamma: float
+    process: str
+
+    async def warm_up(self, items: list[Item], workload: Workload) -> None:
+        """Requests for items that nothing else asks for, all at once."""
+        system = self.process if self.process in OURS else "separate-free"
+        ask = Ask(workload.k, 0.5, self.tokens)
+        async with AsyncExitStack() as stack:
+            asked = await _asker(self, system, ask, 0, stack)
+            await closed_loop([partial(asked, number, item) for number, item in enumerate(items)], len(items))
+
+
+def closed(
+    endpoint: Endpoint, system: str, items: list[Item], ask: Ask, in_flight: int, *, seed: int
+) -> dict[str, Any]:
+    """All items, `in_flight` requests at once."""
+    return _cell(endpoint, system, items, ask, seed, lambda jobs: closed_loop(jobs, in_flight))
+
+
+def opened(endpoint: Endpoint, system: str, items: list[Item], ask: Ask, rate: float, *, seed: int) -> dict[str, Any]:
+    """All items, `rate` of them a second; at the same times for every system."""
+    at_s = poisson(rate, seed, count=len(items))
+    row = _cell(endpoint, system, items, ask, seed, lambda jobs: open_loop(jobs, at_s))
+    return row | {"offered_requests_per_s": rate}
+
+
+def _cell(
+    endpoint: Endpoint,
+    system: str,
+    items: list[Item],
+    ask: Ask,
+    seed: int,
+    run: Callable[[list[Job[Got]]], Awaitable[list[Timed[Got]]]],
+) -> dict[str, Any]:
+    async def measure() -> list[Timed[Got]]:
+        async with AsyncExitStack() as stack:
+            asked = await _asker(endpoint, system, ask, seed, stack)
+            return await run([partial(asked, number, item) for number, item in enumerate(items)])
+
+    if system in BASELINES:
+        _empty_cache(endpoint.url)
+    before = scrape(endpoint.url)
+    timed = asyncio.run(measure())
+    after = scrape(endpoint.url)
+    return figures(timed, {name: after[name] - before.get(name, 0.0) for name in after}, len(items[0].responses))
+
+
+def _empty_cache(url: str) -> None:
+    """Those that share this process would find each other's prompts. Fails while a request still ends."""
+    while not httpx.post(f"{url}/reset_prefix_cache", timeout=30).raise_for_status().json()["success"]:
+        time.sleep(0.1)
+
+
+async def _asker(
+    endpoint: Endpoint, system: str, ask: Ask, seed: int, stack: AsyncExitStack
+) -> Callable[[int, Item], Awaitable[Got]]:
+    if system in OURS:
+        ours = await stack.enter_async_context(AsyncGRMClient(endpoint.url, timeout_s=3600))
+        return partial(_ask_ours, ours, endpoint, system, ask)
+    theirs = await stack.enter_async_context(connect(endpoint.url))
+    return partial(_ask_baseline, theirs, endpoint.prompts, system, ask, random.Random(seed))
+
+
+async def _ask_ours(client: AsyncGRMClient, endpoint: Endpoint, system: str, ask: Ask, number: int, item: Item) -> Got:
+    stop = {"rule": "fixed"} if system == "fixed" else {"rule": "decided", "gamma": endpoint.gamma}
+    answer = await client.rewards(
+        item.query,
+        item.responses,
+        k=ask.k,
+        seed=number,
+        temperature=ask.temperature,
+        max_critique_tokens=endpoint.tokens,
+        stop=stop,
+        return_samples=True,
+    )
+    assert answer.samples is not None
+    lengths = tuple(sample.completion_tokens for sample in answer.samples)
+    return Got(number, answer.usage.samples, answer.k_valid, answer.best, lengths)
+
+
+async def _ask_baseline(
+    client: AsyncOpenAI, prompts: Prompts, system: str, ask: Ask, rng: random.Random, number: int, item: Item
+) -> Got:
+    of_all = itertools.cycle(ask.lengths)
+    lengths = tuple(itertools.islice(of_all, number * ask.k, (number + 1) * ask.k))
+    found = await BASELINES[system](client, prompts, item, replace(ask, lengths=lengths), rng)
+    best = None if found.rewards is None else found.rewards.index(max(found.rewards))
+    return Got(number, found.samples, found.parsed, best)
+
+
+def figures(timed: list[Timed[Got]], counted: dict[str, float], n: int) -> dict[str, Any]:
+    """What a cell says. counted: what the server's metrics have grown by; n: responses of a request."""
+    seconds = max(each.done_s for each in timed)
+    samples = sum(each.result.samples for each in timed)
+    parsed = sum(each.result.parsed for each in timed)
+    written = counted.get("vllm:generation_tokens_total", counted.get("grm_tokens_total{kind=completion}", 0.0))
+    queried = counted.get("vllm:prefix_cache_queries_total", 0.0)
+    computed = counted.get("vllm:prompt_tokens_by_source_total{source=local_compute}", 0.0)
+    return {
+        "seconds": seconds,
+        "requests": len(timed),
+        "requests_per_s": len(timed) / seconds,
+        "samples_per_s": samples / seconds,
+        "scores_per_s": parsed * n / seconds,
+        "tokens_per_s": written / seconds,
+        "tokens_per_sample": written / samples,
+        "tokens_per_reward": written / len(timed),
+        "computed_prompt_tokens_per_reward": computed / len(timed),
+        "cached_share": counted.get("vllm:prefix_cache_hits_total", 0.0) / queried if queried else 0.0,
+        "parsed_share": parsed / samples,
+        "samples_per_request": samples / len(timed),
+        "lengths": [length for each in timed for length in each.result.lengths],
+        **percentiles([each.latency_s for each in timed]),
+        "answers": [
+            {"item": each.result.item, "best": each.result.best, "latency_s": each.latency_s}
+            for each in sorted(timed, key=lambda each: each.result.item)
+        ],
+    }

@@ -1,0 +1,118 @@
+"""Prompt tokens that vLLM computes for one request, by its own count: designed orders against shuffled ones.
+
+    python -m benchmarks.serving.prefill --data PATH/TO/RM-Bench
+
+n = 4 responses, k = 32 samples. Designed orders are the four of a Williams design; shuffled ones are drawn at random
+for each sample, of which about 18 of the 24 that exist come up. Each request has texts that the engine has not seen.
+Prints both counts and their ratio, as JSON last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from prometheus_client import REGISTRY
+
+from benchmarks.lib.data import Item, load_items
+from benchmarks.lib.servers import KV_CACHE_GIB
+from benchmarks.lib.workloads import TEMPERATURE, TEMPLATE
+from grm_server.engine.bundled import NAME, bundled_model
+from grm_server.engine.protocol import Outcome, Sampler, Urgency
+from grm_server.engine.vllm.judge import start_vllm
+from grm_server.grm.plan import plan
+from grm_server.grm.prompts import JudgeTemplate, defused, write_script
+from grm_server.grm.types import Draw, Failure, FailureReason, Message, Sample, Script, Task
+from grm_server.pipeline.in_flight import Flight
+from grm_server.settings import EngineSettings, Settings
+
+N, K = 4, 32
+KINDS = ("designed", "shuffled")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of RM-Bench (see benchmarks/lib/data.py)")
+    parser.add_argument("--items", type=int, default=4, help="requests of each kind")
+    parser.add_argument("--tokens", type=int, default=32, help="budget of principles and critique")
+    args = parser.parse_args()
+    items = [item for item in load_items(args.data, 1000) if len(item.responses) == N][: args.items]
+    rows = asyncio.run(measure(items, args.tokens))
+    total: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    for kind, row in rows:
+        total[kind].update(row)
+    ratios = {name: total["shuffled"][name] / total["designed"][name] for name in total["designed"]}
+    for kind in KINDS:
+        print(f"{kind}: {dict(total[kind])} over {args.items} requests")
+    print(json.dumps({"shuffled / designed": ratios, **{kind: dict(total[kind]) for kind in KINDS}}))
+
+
+async def measure(items: list[Item], tokens: int) -> list[tuple[str, dict[str, int]]]:
+    """Both kinds of orders in turn. A line before the query keeps them from finding each other's prefix."""
+    settings = EngineSettings(cpu_kv_cache_gib=KV_CACHE_GIB)
+    sampler = await start_vllm(settings, str(bundled_model(Settings().cache_dir)), NAME)
+    template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
+    rows = []
+    try:
+        for number, item in enumerate(items):
+            for kind in KINDS:
+                task = Task((Message("user", f"({kind} {number})\n{item.query}"),), item.responses)
+                scripts = {
+                    draw: write_script(template, defused(task), draw.order, tokens) for draw in draws(kind, number)
+                }
+                rows.append((kind, await request(sampler, scripts)))
+                print(kind, rows[-1][1], flush=True)
+    finally:
+        await sampler.close()
+    return rows
+
+
+def draws(kind: str, seed: int) -> tuple[Draw, ...]:
+    designed = plan(range(N), K, seed)
+    if kind == "designed":
+        return designed
+    rng = random.Random(seed)
+    return tuple(replace(draw, order=tuple(rng.sample(range(N), N))) for draw in designed)
+
+
+async def request(sampler: Sampler, scripts: dict[Draw, Script]) -> dict[str, int]:
+    """Draw all samples at once and count."""
+    before = computed()
+    prepared = {draw.order: sampler.prepare(script) for draw, script in scripts.items()}
+    samples: list[Sample] = []
+
+    def keep(draw: Draw, outcome: Outcome) -> Failure:
+        assert isinstance(outcome, Sample)
+        samples.append(outcome)
+        return Failure(draw, FailureReason.NO_SCORES, outcome)
+
+    async with Flight(sampler.sample, TEMPERATURE, 3600, keep) as flight:
+        for order in prepared:
+            flight.start([draw for draw in scripts if draw.order == order], prepared[order], Urgency.NEW)
+        for _ in scripts:
+            await flight.next()
+    return {
+        "distinct_prompts": len(prepared),
+        "prompt_tokens": sum(sample.prompt_tokens for sample in samples),
+        # Of the prompts alone, and of everything: continuations compute the end of their context again.
+        "computed_of_prompts": sum(sample.prompt_tokens - sample.cached_tokens for sample in samples),
+        "computed_in_all": computed() - before,
+    }
+
+
+def computed() -> int:
+    """vLLM's counter of prompt tokens that it did not find in its prefix cache."""
+    for metric in REGISTRY.collect():
+        for sample in metric.samples:
+            if sample.name == "vllm:prompt_tokens_by_source_total" and sample.labels["source"] == "local_compute":
+                return int(sample.value)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""What a meta RM is worth on real critiques: ranking right from wrong ones, and the votes that it guides.
+
+    python -m studies.meta_rm.study --data PATH/TO/LLMBar [--quick] [--split prompt|source] [--out DIR]
+    python -m studies.meta_rm.study --data PATH/TO/LLMBar --export rows.jsonl    # for a meta RM of yours, then
+    python -m studies.meta_rm.study --data PATH/TO/LLMBar --scores scores.jsonl  # {"id": sample, "logit": ...} a line
+
+Samples are what six judges said of each pair in both orders (studies/meta_rm/transcripts.py). A sample is right if it
+prefers the response that the label prefers. Every p is held out: trained and calibrated (Platt) on other prompts, or,
+with `--split source`, on the other parts of the set. The votes are the server's own code, k_meta is half of k.
+
+A meta RM that only recognises who writes well would look good here and be worth nothing to a server with one judge. So
+AUC is also between samples of the same judge, votes are also of one judge's samples alone, and beside the meta RM stand
+raters that do not read (studies/meta_rm/raters.py). `shuffled` is `meta_hinge` and `meta_top` with the p of a prompt
+dealt out anew among its samples, which must be no better than the sum.
+
+Intervals are 95 %, from a bootstrap by prompt. A tie at the top counts in parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.lib.estimates import Estimate, mean_of
+from grm_server.grm.types import Bools, Floats, Ints
+from grm_train.meta_rm.quality import calibration_error
+from studies.meta_rm.guided import auc_within, hinged, named, topped
+from studies.meta_rm.plot import plot
+from studies.meta_rm.raters import Samples, calibrated, fits, flatten, held_out, judge_accuracy, raters
+from studies.meta_rm.tables import auc_table, k_table, votes_table
+from studies.meta_rm.transcripts import Item, read_items
+
+QUICK_ITEMS = 100
+RULES = ("sum", "meta_hinge", "meta_top", "shuffled hinge", "shuffled top")
+KS = (1, 2, 4, 8, 12)
+DRAWS = 20
+"""Random subsets of an item's samples, for each k; and ways to deal p out anew."""
+
+Votes = dict[str, Floats]
+"""Rule -> (items,): whether it names the better response."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of LLMBar with the judges' results")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ITEMS} items")
+    parser.add_argument("--split", choices=("prompt", "source"), default="prompt", help="what is held out together")
+    parser.add_argument("--scores", type=Path, help="logits of a meta RM, measured like the others")
+    parser.add_argument("--export", type=Path, help="write the samples as rows of `grm collect` and stop")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the JSON and the plot")
+    args = parser.parse_args()
+    items, left_out = read_items(args.data)
+    if args.quick:
+        items = sorted(items, key=lambda item: item.group)[:QUICK_ITEMS]
+    if args.export:
+        rows = [json.dumps(item.row(line)) + "\n" for line, item in enumerate(items, 1)]
+        args.export.write_text("".join(rows), "utf-8")
+        return
+    console = Console(width=165)
+    samples = flatten(items, args.split)
+    console.print(f"{len(items)} items, {len(samples.right)} samples; left out: {left_out}")
+
+    ps = {"scores": _from_file(args.scores, items, samples)} if args.scores else {}
+    ps |= _trained(items, samples, console)
+    best = np.array([item.best for item in items])
+    scores = np.concatenate([item.scores for item in items])
+    everyone = np.full(len(samples.right), True)
+    found = {name: measure(samples, everyone, p, scores, best) for name, p in ps.items()}
+    # Details are those of one meta RM: the user's own, or else the one that reads.
+    name, p = next(iter(ps.items()))
+    source = np.array([items[place].source for place in samples.item])
+    groups = {s: source == s for s in sorted(set(source))}
+    groups |= {f"{judge} alone": samples.judge == number for number, judge in enumerate(samples.judges)}
+    parts = {group: measure(samples, own, p, scores, best) for group, own in groups.items()}
+    ks = by_k(samples, p, scores, best)
+    console.print(auc_table(found, "AUC of right against wrong samples of a prompt"))
+    console.print(votes_table(found, "label accuracy in %, all samples"))
+    console.print(auc_table(parts, f"the same of {name}, by part of the set and by judge"))
+    console.print(votes_table(parts, "label accuracy in %"))
+    console.print(k_table(ks, name))
+
+    result = {
+        "items": len(items),
+        "samples": len(samples.right),
+        "left_out": left_out,
+        "split": args.split,
+        "judge_from_words": judge_accuracy(samples),
+        "raters": found,
+        "details_of": name,
+        "parts": parts,
+        "by_k": ks,
+    }
+    console.print(f"share of samples whose judge the words give away: {result['judge_from_words']:.3f}")
+    stem = "meta_rm" if args.split == "prompt" else "meta_rm_by_source"
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / f"{stem}.json").write_text(json.dumps(result, indent=2, default=asdict) + "\n", "utf-8")
+    plot(found, ks, name, args.out / f"{stem}.png")
+    print(json.dumps({name: _headline(f) for name, f in found.items()}))
+
+
+def _trained(items: Sequence[Item], samples: Samples, console: Console) -> dict[str, Floats]:
+    found = dict(raters(items, samples))
+    with Progress(console=console) as progress:
+        task = progress.add_task("classifiers", total=len(found) * fits(samples.folds))
+        return {
+            name: held_out(rater, samples.right, samples.folds, lambda: progress.advance(task))
+            for name, rater in found.items()
+        }
+
+
+def _from_file(path: Path, items: Iterable[Item], samples: Samples) -> Floats:
+    """Raises SystemExit unless every sample has a logit."""
+    read = {row["id"]: row["logit"] for row in map(json.loads, path.read_text("utf-8").splitlines())}
+    ids = [sample.id for item in items for sample in item.samples]
+    if missing := [sample for sample in ids if sample not in read]:
+        raise SystemExit(f"{path} has no logit for {len(missing)} samples, the first is {missing[0]}")
+    return calibrated(np.array([read[sample] for sample in ids], dtype=float), samples.right, samples.folds)
+
+
+def measure(samples: Samples, own: Bools, p: Floats, scores: Floats, best: Ints) -> dict[str, Any]:
+    """Of the samples that are `own`: how well p ranks, how well it is calibrated, how often votes with it are right."""
+    item, right = samples.item[own], samples.right[own]
+    return {
+        "auc": auc_within(p[own], right, item, item),
+        "auc_same_judge": auc_within(p[own], right, samples.by_judge[own], item),
+        "calibration_error": calibration_error(p[own], right),
+        "votes": estimates(votes(item, p[own], scores[own], best)),
+    }
+
+
+def votes(item: Ints, p: Floats, scores: Floats, best: Ints) -> Votes:
+    """item: (m,) of each sample; best: of each item. Items without a sample are passed over."""
+    rng = np.random.default_rng(0)
+    cells = []
+    for place in np.unique(item):
+        rows = item == place
+        cells.append(_vote(p[rows], scores[rows], int(best[place]), [rng.permutation(p[rows]) for _ in range(DRAWS)]))
+    return dict(zip(RULES, np.array(cells).T, strict=True))
+
+
+def _vote(p: Floats, scores: Floats, best: int, shuffled: Sequence[Floats]) -> tuple[float, ...]:
+    """(rules,)"""
+    half = -(-len(p) // 2)
+    return (
+        named(scores, best),
+        hinged(scores, p, best),
+        topped(scores, p, best, half),
+        float(np.mean([hinged(scores, other, best) for other in shuffled])),
+        float(np.mean([topped(scores, other, best, half) for other in shuffled])),
+    )
+
+
+def estimates(found: Votes) -> dict[str, Any]:
+    """Rule -> accuracy, and what it is above the sum on the same items."""
+    return {rule: {"accuracy": mean_of(named), "gain": mean_of(named - found["sum"])} for rule, named in found.items()}
+
+
+def by_k(samples: Samples, p: Floats, scores: Floats, best: Ints) -> dict[str, dict[str, Estimate]]:
+    """k -> rule -> accuracy, over random subsets of each item's samples; "all" is what each item has."""
+    rng = np.random.default_rng(0)
+    rows = [np.flatnonzero(samples.item == place) for place in range(len(best))]
+    found = {}
+    for k in KS:
+        cells = np.zeros((len(best), len(RULES)))
+        for place, own in enumerate(rows):
+            for _ in range(DRAWS):
+                drawn = rng.choice(own, min(k, len(own)), replace=False)
+                shuffled = [rng.permutation(p[drawn])]
+                cells[place] += np.array(_vote(p[drawn], scores[drawn], int(best[place]), shuffled)) / DRAWS
+        found[str(k)] = {rule: mean_of(cells[:, c]) for c, rule in enumerate(RULES)}
+    everyone = votes(samples.item, p, scores, best)
+    return found | {"all": {rule: mean_of(named) for rule, named in everyone.items()}}
+
+
+def _headline(found: dict[str, Any]) -> dict[str, float]:
+    ranks = {"auc": found["auc"], "auc_same_judge": found["auc_same_judge"]}
+    accuracies = {rule: cells["accuracy"] for rule, cells in found["votes"].items()}
+    return {name: round(estimate.value, 4) for name, estimate in (ranks | accuracies).items()}
+
+
+if __name__ == "__main__":
+    main()

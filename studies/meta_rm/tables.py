@@ -1,0 +1,54 @@
+"""The tables of `studies.meta_rm.study`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from benchmarks.lib.estimates import Estimate
+
+
+def auc_table(found: dict[str, dict[str, Any]], title: str) -> Table:
+    drawn = Table(title=title)
+    for heading in ("", "all judges", "the same judge", "calibration error of p"):
+        drawn.add_column(heading)
+    for name, cells in found.items():
+        drawn.add_row(name, _plain(cells["auc"]), _plain(cells["auc_same_judge"]), f"{cells['calibration_error']:.3f}")
+    return drawn
+
+
+def votes_table(groups: dict[str, dict[str, Any]], title: str) -> Table:
+    drawn = Table(title=title, caption="points above the sum on the same items stand behind each accuracy")
+    drawn.add_column("")
+    for rule in next(iter(groups.values()))["votes"]:
+        drawn.add_column(rule)
+    for name, cells in groups.items():
+        drawn.add_row(name, *(_cell(rule, **estimates) for rule, estimates in cells["votes"].items()))
+    return drawn
+
+
+def k_table(by_k: dict[str, dict[str, Estimate]], name: str) -> Table:
+    drawn = Table(title=f"label accuracy in % by k, p of {name}")
+    drawn.add_column("k")
+    for rule in by_k["all"]:
+        drawn.add_column(rule)
+    for k, rules in by_k.items():
+        drawn.add_row(k, *(_percent(estimate) for estimate in rules.values()))
+    return drawn
+
+
+def _plain(e: Estimate) -> str:
+    return f"{e.value:.3f} [dim]({e.low:.3f} to {e.high:.3f})[/]"
+
+
+def _percent(e: Estimate) -> str:
+    return f"{100 * e.value:.1f} [dim]({100 * e.low:.1f} to {100 * e.high:.1f})[/]"
+
+
+def _cell(rule: str, accuracy: Estimate, gain: Estimate) -> str:
+    if rule == "sum":
+        return _percent(accuracy)
+    return (
+        f"{100 * accuracy.value:.1f} [dim]{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})[/]"
+    )
