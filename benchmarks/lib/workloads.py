@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.lib.data import Item, load_items
 from grm_server.app.templates import judge_template
-from grm_server.grm.prompts import JudgeTemplate, defused
+from grm_server.grm.prompts import JudgeTemplate, sanitized
 from grm_server.grm.types import Message, Order, Task
 
 TEMPERATURE = 0.5
@@ -53,7 +53,7 @@ class Prompts:
         self._count_tokens = count_tokens
 
     def render(self, item: Item, order: Order) -> str:
-        return self._template.render(defused(Task((Message("user", item.query),), item.responses)), order)
+        return self._template.render(sanitized(Task((Message("user", item.query),), item.responses)), order)
 
     def tokens(self, item: Item) -> int:
         return self._count_tokens(self.render(item, tuple(range(len(item.responses)))))

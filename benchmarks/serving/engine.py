@@ -27,12 +27,12 @@ from benchmarks.lib.workloads import TEMPERATURE, TEMPLATE
 from grm_client import AsyncGRMClient, GRMClient
 from grm_server.admission.controller import Admission
 from grm_server.engine.bundled import NAME, bundled_model
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from grm_server.engine.tokens import ChatEncoder
 from grm_server.engine.vllm.args import judge_args, set_environment
 from grm_server.grm.plan import plan
 from grm_server.grm.priors import DEFAULTS
-from grm_server.grm.prompts import JudgeTemplate, defused, write_script
+from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
 from grm_server.grm.types import Message, Task
 from grm_server.pipeline.loop import score
 from grm_server.pipeline.types import ScoreRequest
@@ -110,7 +110,7 @@ def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
         prompts, params = [], []
         for request, sample_lengths in zip(batch, lengths, strict=True):
             draws = plan(range(len(request.responses)), len(sample_lengths), seed=0)
-            safe = defused(task(request))
+            safe = sanitized(task(request))
             scripts = {draw.order: write_script(template, safe, draw.order, tokens) for draw in draws}
             for draw, length in zip(draws, sample_lengths, strict=True):
                 script = scripts[draw.order]
@@ -153,14 +153,14 @@ def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, floa
     template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
 
     async def pipeline(times: int) -> None:
-        sampler, metrics = FakeSampler(), Metrics()
+        sampler, metrics = FakeEngine(), Metrics()
         admission = Admission(
             sampler,
             metrics,
             capacity=1024,
             max_waiting_samples=1,
             max_waiting_prompt_tokens=1,
-            template_letters=len(template.source),
+            template_chars=len(template.source),
         )
         for _ in range(times):
             async with admission.permit(request, time.monotonic()) as permit:

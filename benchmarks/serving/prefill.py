@@ -23,12 +23,12 @@ from benchmarks.lib.data import Item, load_items
 from benchmarks.lib.servers import KV_CACHE_GIB
 from benchmarks.lib.workloads import TEMPERATURE, TEMPLATE
 from grm_server.engine.bundled import NAME, bundled_model
-from grm_server.engine.protocol import Outcome, Sampler, Urgency
+from grm_server.engine.protocol import JudgeEngine, Outcome, SchedulingClass
 from grm_server.engine.vllm.judge import start_vllm
 from grm_server.grm.plan import plan
-from grm_server.grm.prompts import JudgeTemplate, defused, write_script
+from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
 from grm_server.grm.types import Draw, Failure, FailureReason, Message, Sample, Script, Task
-from grm_server.pipeline.in_flight import Flight
+from grm_server.pipeline.in_flight import InFlightSamples
 from grm_server.settings import EngineSettings, Settings
 
 N, K = 4, 32
@@ -63,7 +63,7 @@ async def measure(items: list[Item], tokens: int) -> list[tuple[str, dict[str, i
             for kind in KINDS:
                 task = Task((Message("user", f"({kind} {number})\n{item.query}"),), item.responses)
                 scripts = {
-                    draw: write_script(template, defused(task), draw.order, tokens) for draw in draws(kind, number)
+                    draw: write_script(template, sanitized(task), draw.order, tokens) for draw in draws(kind, number)
                 }
                 rows.append((kind, await request(sampler, scripts)))
                 print(kind, rows[-1][1], flush=True)
@@ -80,7 +80,7 @@ def draws(kind: str, seed: int) -> tuple[Draw, ...]:
     return tuple(replace(draw, order=tuple(rng.sample(range(N), N))) for draw in designed)
 
 
-async def request(sampler: Sampler, scripts: dict[Draw, Script]) -> dict[str, int]:
+async def request(sampler: JudgeEngine, scripts: dict[Draw, Script]) -> dict[str, int]:
     """Draw all samples at once and count."""
     before = computed()
     prepared = {draw.order: sampler.prepare(script) for draw, script in scripts.items()}
@@ -91,9 +91,9 @@ async def request(sampler: Sampler, scripts: dict[Draw, Script]) -> dict[str, in
         samples.append(outcome)
         return Failure(draw, FailureReason.NO_SCORES, outcome)
 
-    async with Flight(sampler.sample, TEMPERATURE, 3600, keep) as flight:
+    async with InFlightSamples(sampler.sample, TEMPERATURE, 3600, keep) as flight:
         for order in prepared:
-            flight.start([draw for draw in scripts if draw.order == order], prepared[order], Urgency.NEW)
+            flight.start([draw for draw in scripts if draw.order == order], prepared[order], SchedulingClass.NEW)
         for _ in scripts:
             await flight.next()
     return {

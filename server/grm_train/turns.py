@@ -6,7 +6,7 @@ from typing import Any
 
 from grm_client.data.sft import Turns
 from grm_client.data.trajectories import Item, LabelledSample
-from grm_server.grm.prompts import JudgeTemplate, defused, judge_turn
+from grm_server.grm.prompts import JudgeTemplate, judge_turn, sanitized
 from grm_server.grm.types import Message, Task
 
 
@@ -16,7 +16,7 @@ def turns(template: JudgeTemplate, item: Item, sample: LabelledSample) -> Turns:
     Given principles are one of these leads, so they stand in the judge's turn as they stood there when it wrote. With a
     meta RM's template it is what the meta RM reads.
     """
-    task = defused(Task(messages_of(item.query), tuple(item.responses), item.reference, item.principles))
+    task = sanitized(Task(messages_of(item.query), tuple(item.responses), item.reference, item.principles))
     order, scores = sample.order or (), sample.scores or ()
     principles = sample.principles if task.principles is None else task.principles
     completion = judge_turn(principles or "", sample.critique or "", [scores[i] or 0 for i in order])

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.lib.estimates import Estimate, mean_of, ratio_of
-from grm_server.grm.ballots import REACH
+from grm_server.grm.ballots import BALLOT_RANGE
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
 from grm_server.grm.priors import DEFAULTS, Learnt, observe
@@ -132,7 +132,7 @@ def _shuffled_within_orders(row: Logged, rng: np.random.Generator) -> Ints:
 
 
 def _strict(values: Floats, looks: Sequence[int], delta: float) -> int:
-    return next((m for m in looks if proven(values[:m], len(values), REACH["mean"], delta)), len(values))
+    return next((m for m in looks if proven(values[:m], len(values), BALLOT_RANGE["mean"], delta)), len(values))
 
 
 def _stopped(row: Logged, launches: Sequence[Ints], used: Sequence[int]) -> Replayed:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betainc
 
-from grm_server.grm.ballots import REACH
+from grm_server.grm.ballots import BALLOT_RANGE
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
 from grm_server.grm.stopping import decide, may_drop, proven, rival_risks
-from grm_server.grm.types import Bools, Decided, Floats, Ints, Prior, Standing, StopReason
+from grm_server.grm.types import Bools, Contenders, Decided, Floats, Ints, Prior, StopReason
 from grm_server.grm.voting import vote
 from studies.judges import Judge, simulate
 
@@ -110,7 +110,7 @@ def decided(traffic: Traffic, risks: Floats, gamma: float) -> Run:
 
 def strict(traffic: Traffic, delta: float) -> Run:
     def used(values: Floats) -> int:
-        return next((m for m in LOOKS if proven(values[:m], K, REACH["mean"], delta)), K)
+        return next((m for m in LOOKS if proven(values[:m], K, BALLOT_RANGE["mean"], delta)), K)
 
     return _by_sums(traffic, np.array([used(values) for values in traffic.scores]))
 
@@ -145,22 +145,24 @@ def eliminating(traffic: Traffic, gamma: float, *, server_waves: bool) -> tuple[
 def _eliminate(scores: Floats, prior: Prior, gamma: float, server_waves: bool) -> tuple[int, int, float]:
     values = scores.copy()
     orders: list[tuple[int, ...]] = []
-    standing, since, tokens = Standing(tuple(range(scores.shape[1]))), 0, 0.0
+    contenders, since, tokens = Contenders(tuple(range(scores.shape[1]))), 0, 0.0
     while True:
-        drawn, active = len(orders), standing.active
+        drawn, active = len(orders), contenders.active
         end = wave_end(drawn, K, wave_unit(len(active)), since) if server_waves else drawn + 4
         orders += [active] * (end - drawn)
         tokens += (end - drawn) * sample_tokens(len(active))
         evidence = gather(values[:end], orders, prior)
         rule = Decided(gamma)
         droppable = may_drop(rule, scores.shape[1], "mean")
-        decision = decide(rule, evidence, values[:end], end, K, standing, reach=REACH["mean"], droppable=droppable)
+        decision = decide(
+            rule, evidence, values[:end], end, K, contenders, ballot_range=BALLOT_RANGE["mean"], droppable=droppable
+        )
         if decision.stop:
             verdict = vote(evidence, (), None, shrink=decision.stop is StopReason.DECIDED)
             return end, verdict.best, tokens
-        if decision.standing.active != active:
-            standing, since = decision.standing, end
-            values[end:, [i for i in range(scores.shape[1]) if i not in standing.active]] = np.nan
+        if decision.contenders.active != active:
+            contenders, since = decision.contenders, end
+            values[end:, [i for i in range(scores.shape[1]) if i not in contenders.active]] = np.nan
 
 
 def sample_tokens(shown: int) -> float:

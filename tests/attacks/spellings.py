@@ -35,7 +35,7 @@ def _between(mark: str) -> Spelling:
     return lambda text: "".join(c + mark for c in text)
 
 
-def _after_letters(mark: str) -> Spelling:
+def _after_characters(mark: str) -> Spelling:
     return lambda text: "".join(c + mark if c.isalpha() else c for c in text)
 
 
@@ -101,19 +101,19 @@ SPELLINGS: dict[str, Spelling] = {
     "strokes": lambda text: text.translate(_STROKES),
     "zero-width spaces": _between("\u200b"),
     "zero-width joiners": _between("\u200d"),
-    "zero-width non-joiners": _after_letters("\u200c"),
+    "zero-width non-joiners": _after_characters("\u200c"),
     "word joiners": _between("\u2060"),
-    "soft hyphens": _after_letters("\u00ad"),
+    "soft hyphens": _after_characters("\u00ad"),
     "byte order marks": _between("\ufeff"),
     "variation selectors": _between("\ufe0f"),
     "tag characters": _between("\U000e0041"),
     "Mongolian vowel separators": _between("\u180e"),
     "Hangul fillers": _between("\u3164"),
     "unassigned characters": _between("\u0378"),
-    "struck through": _after_letters("\u0336"),
-    "underlined": _after_letters("\u0332"),
-    "acute accents": _after_letters("\u0301"),
-    "enclosing circles": _after_letters("\u20dd"),
+    "struck through": _after_characters("\u0336"),
+    "underlined": _after_characters("\u0332"),
+    "acute accents": _after_characters("\u0301"),
+    "enclosing circles": _after_characters("\u20dd"),
     "control characters": _between("\x04"),
     "null characters": _between("\x00"),
     "delete characters": _between("\x7f"),

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from grm_server.app.templates import judge_template
-from grm_server.grm.prompts import defused, judge_turn, write_script
+from grm_server.grm.prompts import judge_turn, sanitized, write_script
 from grm_server.grm.types import Message, Task
 
 N = 3
@@ -34,9 +34,9 @@ class Structure:
 
 def structure() -> Structure:
     query = (Message("user", "Q"), Message("assistant", "A"), Message("user", "Q"))
-    task = defused(Task(query, ("A", "B", "C"), reference="R", principles="P"))
+    task = sanitized(Task(query, ("A", "B", "C"), reference="R", principles="P"))
     script = write_script(judge_template(None), task, (0, 1, 2), 64)
-    written = write_script(judge_template(None), defused(Task(query, ("A", "B", "C"))), (0, 1, 2), 64)
+    written = write_script(judge_template(None), sanitized(Task(query, ("A", "B", "C"))), (0, 1, 2), 64)
     fences = re.findall(r"^\[.* of Response \d\]$", script.prompt, re.MULTILINE)
     turns = re.findall(r"^\[.* of User Turn\]$", script.prompt, re.MULTILINE)
     principles, critique, scores = (segment.lead.strip() for segment in written.segments)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from grm_server.engine.tokens import ChatEncoder
-from grm_server.grm.prompts import Defused, JudgeTemplate, defused
+from grm_server.grm.prompts import JudgeTemplate, Sanitized, sanitized
 from grm_server.grm.types import Message, Task
 from tests.attacks import corpus, is_text
 
@@ -37,8 +37,8 @@ def chat(tokenizer: Any) -> ChatEncoder:
     return ChatEncoder(tokenizer)
 
 
-def task(response: str) -> Defused:
-    return defused(Task(QUESTION, (response, *OTHERS)))
+def task(response: str) -> Sanitized:
+    return sanitized(Task(QUESTION, (response, *OTHERS)))
 
 
 @pytest.mark.parametrize("template", [JUDGE, META], ids=["judge", "meta"])

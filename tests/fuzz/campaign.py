@@ -25,7 +25,7 @@ from schemathesis.engine import events, from_schema
 from grm_client.events import EventReader
 from grm_server.api.schemas import ErrorResponse, RewardsResponse
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.settings import load_settings
 
 # Nobody comes later whom a group could wait for, and no case is to cost seconds. Schemathesis knows the server by the
@@ -57,7 +57,7 @@ def run(*, seed: int, examples: int, steps: int = 6) -> Report:
     """One campaign. examples: of each operation and kind of data in the random phase, and chains of up to `steps`."""
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings({}, (f"cache_dir={folder}", "stopping.audit_share=0", "meta_rm.kind=fake", *QUICK))
-        app = create_app(settings, FakeSampler(), FakeMetaRM())
+        app = create_app(settings, FakeEngine(), FakeMetaRM())
         config = {
             "seed": seed,
             "continue-on-failure": True,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from grm_client.transport import strict_json
 from grm_server.api.schemas import ErrorResponse
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.settings import load_settings
 from tests.fuzz.campaign import QUICK
 
@@ -98,7 +98,7 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
     """One app for all: what a body leaves behind must not harm the next."""
     folder: Path = tmp_path_factory.mktemp("cache")
     overrides = (f"cache_dir={folder}", "stopping.audit_share=0", "meta_rm.kind=fake", *QUICK)
-    app = create_app(load_settings({}, overrides), FakeSampler(), FakeMetaRM())
+    app = create_app(load_settings({}, overrides), FakeEngine(), FakeMetaRM())
     logging.disable(logging.CRITICAL)
     with asyncio.Runner() as runner:
         lifespan = app.router.lifespan_context(app)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from grm_server.engine.protocol import MetaRM
 from grm_server.settings import load_settings
 from tests.integration.processes import serving
@@ -25,11 +25,11 @@ def serve(tmp_path: Path) -> Serve:
 
     @asynccontextmanager
     async def serving(
-        sampler: FakeSampler, *overrides: str, meta_rm: MetaRM | None = None
+        engine: FakeEngine, *overrides: str, meta_rm: MetaRM | None = None
     ) -> AsyncIterator[httpx.AsyncClient]:
         quiet = (f"cache_dir={tmp_path}", "stopping.rule=fixed", "stopping.audit_share=0", "stopping.speculate_below=0")
         kind = ("meta_rm.kind=fake",) if meta_rm is not None else ()
-        app = create_app(load_settings({}, (*quiet, *kind, *overrides)), sampler, meta_rm)
+        app = create_app(load_settings({}, (*quiet, *kind, *overrides)), engine, meta_rm)
         # ASGITransport does not run the lifespan, in which the engine starts and ends.
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 
-from grm_server.engine.fake import FakeSampler
-from grm_server.engine.protocol import Sampler
+from grm_server.engine.fake import FakeEngine
+from grm_server.engine.protocol import JudgeEngine
 from grm_server.errors import EngineDead
 from grm_server.supervision.restart_policy import RestartPolicy
-from grm_server.supervision.supervised_engines import SupervisedSampler
+from grm_server.supervision.supervised_engines import SupervisedJudgeEngine
 from grm_server.supervision.supervisor import Supervisor
 from grm_server.telemetry.metrics import Metrics
 
@@ -25,23 +25,23 @@ class Engines:
     """Starts fake judges and keeps them. `fails`: of the next starts, in order; None succeeds."""
 
     def __init__(self, *, delay_s: float = 0.05, start_s: float = 0.0) -> None:
-        self.all: list[FakeSampler] = []
+        self.all: list[FakeEngine] = []
         self.delay_s = delay_s
         self.start_s = start_s
         self.fails: list[Exception | None] = []
         self.starts = 0
 
     @property
-    def last(self) -> FakeSampler:
+    def last(self) -> FakeEngine:
         return self.all[-1]
 
-    async def start(self) -> Sampler:
+    async def start(self) -> JudgeEngine:
         self.starts += 1
         if self.starts > 1:
             await asyncio.sleep(self.start_s)
         if self.fails and (failure := self.fails.pop(0)):
             raise failure
-        self.all.append(FakeSampler(delay_s=self.delay_s))
+        self.all.append(FakeEngine(delay_s=self.delay_s))
         return self.last
 
     def kill(self) -> None:
@@ -51,16 +51,16 @@ class Engines:
 @asynccontextmanager
 async def supervised(
     engines: Engines, policy: RestartPolicy = SETTLED, *, stall_s: float = 60, metrics: Metrics | None = None
-) -> AsyncIterator[SupervisedSampler]:
+) -> AsyncIterator[SupervisedJudgeEngine]:
     metrics = metrics or Metrics()
-    pulse: Callable[[Sampler], tuple[bool, int]] = lambda one: (one.running > 0, one.pulse.steps)  # noqa: E731
+    pulse: Callable[[JudgeEngine], tuple[bool, int]] = lambda one: (one.running > 0, one.pulse.steps)  # noqa: E731
     supervisor = Supervisor("engine", engines.start, policy, metrics, pulse=pulse, stall_s=stall_s)
     await supervisor.begin()
-    sampler = SupervisedSampler(supervisor, metrics)
+    engine = SupervisedJudgeEngine(supervisor, metrics)
     try:
-        yield sampler
+        yield engine
     finally:
-        await sampler.close()
+        await engine.close()
 
 
 async def until(true: Callable[[], Any], seconds: float = 5) -> None:

@@ -11,8 +11,8 @@ import httpx
 from fastapi import FastAPI
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeSampler
-from grm_server.engine.protocol import MetaRM, Urgency
+from grm_server.engine.fake import FakeEngine
+from grm_server.engine.protocol import MetaRM, SchedulingClass
 from grm_server.settings import load_settings
 
 FULL = "admission.max_running_samples=4"
@@ -30,29 +30,29 @@ def key(tenant: str) -> dict[str, str]:
 RAW_KEY = [(name.encode(), value.encode()) for name, value in key("anonymous").items()]
 
 
-class Gate(FakeSampler):
+class Gate(FakeEngine):
     """Writes nothing until it is let."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.open = asyncio.Event()
 
-    async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+    async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
         self.started += 1
         try:
             await self.open.wait()
         finally:
             self.started -= 1
-        return await super()._write(prepared, seed, urgency)
+        return await super()._write(prepared, seed, scheduling)
 
 
 class Loaded:
     """An app and a client of it."""
 
-    def __init__(self, app: FastAPI, client: httpx.AsyncClient, sampler: FakeSampler) -> None:
+    def __init__(self, app: FastAPI, client: httpx.AsyncClient, engine: FakeEngine) -> None:
         self.app = app
         self.client = client
-        self.sampler = sampler
+        self.engine = engine
         self._calls: list[asyncio.Task[httpx.Response]] = []
 
     @property
@@ -87,13 +87,13 @@ class Loaded:
 
     async def until_running(self, count: int) -> None:
         async with asyncio.timeout(20):
-            while self.sampler.running < count:
+            while self.engine.running < count:
                 await asyncio.sleep(0.002)
 
     async def until_empty(self) -> None:
         """Nothing may be left of any request."""
         async with asyncio.timeout(5):
-            while self.sampler.running or self.admission.waiting:
+            while self.engine.running or self.admission.waiting:
                 await asyncio.sleep(0.002)
         left = {name: value for name, value in vars(self.admission).items() if name in EMPTY}
         assert left == EMPTY
@@ -105,22 +105,22 @@ async def answers(calls: Sequence[asyncio.Task[httpx.Response]]) -> list[httpx.R
     return [call.result() for call in calls]
 
 
-EMPTY = {"_waiting_samples": 0, "_waiting_letters": 0, "_given": set(), "_running": 0, "_load": 0}
+EMPTY = {"_waiting_samples": 0, "_waiting_chars": 0, "_given": set(), "_running": 0, "_load": 0}
 
 
 @asynccontextmanager
 async def loaded(
-    tmp_path: Path, sampler: FakeSampler, *overrides: str, meta_rm: MetaRM | None = None
+    tmp_path: Path, engine: FakeEngine, *overrides: str, meta_rm: MetaRM | None = None
 ) -> AsyncIterator[Loaded]:
     quiet = (f"cache_dir={tmp_path}", "stopping.rule=fixed", "stopping.audit_share=0", "stopping.speculate_below=0")
     kind = ("meta_rm.kind=fake",) if meta_rm is not None else ()
     keys = json.dumps({tenant: key(tenant)["x-api-key"] for tenant in TENANTS})
-    app = create_app(load_settings({}, (*quiet, f"auth.keys={keys}", *kind, *overrides)), sampler, meta_rm)
+    app = create_app(load_settings({}, (*quiet, f"auth.keys={keys}", *kind, *overrides)), engine, meta_rm)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
         anyone = {"base_url": "http://grm", "headers": key("anonymous"), "timeout": 60}
         async with httpx.AsyncClient(transport=transport, **anyone) as client:
-            server = Loaded(app, client, sampler)
+            server = Loaded(app, client, engine)
             try:
                 yield server
             finally:

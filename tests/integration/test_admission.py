@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
-from grm_server.engine.protocol import Urgency
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.protocol import SchedulingClass
 from tests.integration.counting import counters
 from tests.integration.judging import LONG
 from tests.integration.load import FULL, ONE, RAW_KEY, Gate, Loaded, answers, loaded
@@ -16,11 +16,11 @@ from tests.integration.trainers import Caller
 
 
 async def test_one_tenants_burst_does_not_starve_anothers_single_requests(tmp_path: Path) -> None:
-    sampler = Gate(delay_s=0.01, max_running=4)
-    async with loaded(tmp_path, sampler, FULL) as server:
+    engine = Gate(delay_s=0.01, max_running=4)
+    async with loaded(tmp_path, engine, FULL) as server:
         burst = server.burst(150, "trainer", k=4)
         await server.until_waiting(149)
-        sampler.open.set()
+        engine.open.set()
         for number in range(5):
             answer = await server.ask("other", k=1, responses=[f"{number}.", "B."])
             assert answer.status_code == 200
@@ -31,7 +31,7 @@ async def test_one_tenants_burst_does_not_starve_anothers_single_requests(tmp_pa
 
 
 async def test_priority_decides_within_a_tenant_and_takes_nothing_from_another(tmp_path: Path) -> None:
-    sampler = Gate(max_running=1)
+    engine = Gate(max_running=1)
     order: list[str] = []
 
     async def ask(server: Loaded, tenant: str, priority: str) -> None:
@@ -39,13 +39,13 @@ async def test_priority_decides_within_a_tenant_and_takes_nothing_from_another(t
         assert (await server.ask(tenant, priority=priority, responses=other)).status_code == 200
         order.append(f"{tenant} {priority}")
 
-    async with loaded(tmp_path, sampler, "admission.max_running_samples=1") as server:
+    async with loaded(tmp_path, engine, "admission.max_running_samples=1") as server:
         calls = [server.begin("x")]
         await server.until_running(1)
         for tenant, priority in (("A", "low"), ("A", "normal"), ("B", "low"), ("A", "high"), ("A", "high")):
             calls.append(asyncio.ensure_future(ask(server, tenant, priority)))
             await server.until_waiting(len(calls) - 1)
-        sampler.open.set()
+        engine.open.set()
         await answers(calls)
         await server.until_empty()
     assert [one for one in order if one != "B low"] == ["A high", "A high", "A normal", "A low"]
@@ -53,13 +53,13 @@ async def test_priority_decides_within_a_tenant_and_takes_nothing_from_another(t
 
 
 async def test_too_many_waiting_samples_are_refused_with_the_time_until_there_is_room(tmp_path: Path) -> None:
-    sampler = Gate(delay_s=0.02, max_running=4)
-    async with loaded(tmp_path, sampler, FULL, "admission.max_waiting_samples=400") as server:
+    engine = Gate(delay_s=0.02, max_running=4)
+    async with loaded(tmp_path, engine, FULL, "admission.max_waiting_samples=400") as server:
         burst = server.burst(101, k=4)
         await server.until_waiting(100)
         unknown = await server.ask(k=4)
         assert (unknown.status_code, unknown.headers["retry-after"]) == (429, "5")
-        sampler.open.set()
+        engine.open.set()
         # 4 at once in 0.02 s, or somewhat slower.
         await answers(burst[:30])
         refused = await server.ask(k=64, responses=LONG, list_size=4)
@@ -80,8 +80,8 @@ async def test_too_many_waiting_samples_are_refused_with_the_time_until_there_is
 
 
 async def test_prompts_that_would_fill_memory_are_refused_too(tmp_path: Path) -> None:
-    sampler = Gate()
-    async with loaded(tmp_path, sampler, FULL, "admission.max_waiting_prompt_tokens=9000") as server:
+    engine = Gate()
+    async with loaded(tmp_path, engine, FULL, "admission.max_waiting_prompt_tokens=9000") as server:
         burst = server.burst(4)
         await server.until_running(4)
         burst.append(server.begin(responses=["word " * 2000, "B."]))
@@ -91,61 +91,61 @@ async def test_prompts_that_would_fill_memory_are_refused_too(tmp_path: Path) ->
         assert "prompt tokens" in refused.json()["error"]["message"]
         small = server.begin()
         await server.until_waiting(2)
-        sampler.open.set()
+        engine.open.set()
         assert {answer.status_code for answer in await answers([*burst, small])} == {200}
         await server.until_empty()
 
 
 async def test_a_request_that_is_larger_than_the_queue_waits_where_nobody_else_does(tmp_path: Path) -> None:
-    sampler = Gate()
-    async with loaded(tmp_path, sampler, FULL, "admission.max_waiting_samples=1") as server:
+    engine = Gate()
+    async with loaded(tmp_path, engine, FULL, "admission.max_waiting_samples=1") as server:
         burst = server.burst(4)
         await server.until_running(4)
         large = server.begin(k=8)
         await server.until_waiting(1)
-        sampler.open.set()
+        engine.open.set()
         assert (await large).status_code == 200
         await answers(burst)
 
 
 async def test_a_refusal_is_fast_while_a_thousand_wait(tmp_path: Path) -> None:
-    sampler = Gate()
-    async with loaded(tmp_path, sampler, FULL, "admission.max_waiting_samples=1000") as server:
+    engine = Gate()
+    async with loaded(tmp_path, engine, FULL, "admission.max_waiting_samples=1000") as server:
         burst = server.burst(1004)
         await server.until_waiting(1000)
         began_s = time.monotonic()
         refused = [await server.ask() for _ in range(10)]
         assert (time.monotonic() - began_s) / 10 < 0.5
         assert {answer.status_code for answer in refused} == {429}
-        sampler.open.set()
+        engine.open.set()
         assert {answer.status_code for answer in await answers(burst)} == {200}
         await server.until_empty()
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 async def test_a_caller_who_leaves_while_waiting_is_out_of_the_queue(tmp_path: Path, accept: str) -> None:
-    sampler = Gate()
-    async with loaded(tmp_path, sampler, FULL) as server:
+    engine = Gate()
+    async with loaded(tmp_path, engine, FULL) as server:
         burst = server.burst(4)
         await server.until_running(4)
         caller = Caller(server.app, ONE, "/v1/rewards", b"", [(b"accept", accept.encode()), *RAW_KEY])
         await server.until_waiting(1)
         await caller.hang_up()
         assert server.admission.waiting == 0
-        sampler.open.set()
+        engine.open.set()
         await answers(burst)
-        assert len(sampler.calls) == 4
+        assert len(engine.calls) == 4
         await server.until_empty()
 
 
 async def test_a_waiting_stream_begins_when_its_turn_comes(tmp_path: Path) -> None:
-    sampler = Gate()
-    async with loaded(tmp_path, sampler, FULL) as server:
+    engine = Gate()
+    async with loaded(tmp_path, engine, FULL) as server:
         burst = server.burst(4)
         await server.until_running(4)
         stream = server.begin(stream=True)
         await server.until_waiting(1)
-        sampler.open.set()
+        engine.open.set()
         answer = await stream
         assert (answer.status_code, "event: rewards" in answer.text) == (200, True)
         await answers(burst)
@@ -153,61 +153,61 @@ async def test_a_waiting_stream_begins_when_its_turn_comes(tmp_path: Path) -> No
 
 
 async def test_an_audit_holds_nobody_back(tmp_path: Path) -> None:
-    class Judge(FakeSampler):
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
-            self.delay_s = 60.0 if urgency is Urgency.AUDIT else 0.0
+    class Judge(FakeEngine):
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
+            self.delay_s = 60.0 if scheduling is SchedulingClass.AUDIT else 0.0
             shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
             self.outcomes.append(", ".join("9" if "B." in text else "3" for text in shown) + "}")
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
-    sampler = Judge()
-    async with loaded(tmp_path, sampler, "admission.max_running_samples=1", "stopping.audit_share=1") as server:
+    engine = Judge()
+    async with loaded(tmp_path, engine, "admission.max_running_samples=1", "stopping.audit_share=1") as server:
         for _ in range(2):
             answer = await server.ask(k=16, stop={"rule": "decided"})
             assert (answer.status_code, answer.json()["stop_reason"]) == (200, "decided")
-        assert sampler.running >= 12
+        assert engine.running >= 12
         assert (await counters(server.client))["grm_running_samples"] == 0
 
 
 async def test_what_may_not_be_needed_is_not_begun_while_others_wait(tmp_path: Path) -> None:
-    sampler, stop = Gate(delay_s=0.01), {"rule": "precision", "se": 1e-9}
-    async with loaded(tmp_path, sampler, FULL, "stopping.speculate_below=100") as server:
+    engine, stop = Gate(delay_s=0.01), {"rule": "precision", "se": 1e-9}
+    async with loaded(tmp_path, engine, FULL, "stopping.speculate_below=100") as server:
         first = server.begin(k=4)
         await server.until_running(4)
         burst = server.burst(6, k=16, stop=stop)
         await server.until_waiting(6)
-        sampler.open.set()
+        engine.open.set()
         assert {answer.status_code for answer in await answers([first, *burst])} == {200}
         await server.until_empty()
-    begun = sampler.urgencies
+    begun = engine.schedulings
     # The last one waits for nobody.
-    assert Urgency.SPECULATIVE in begun
-    assert begun[begun.index(Urgency.SPECULATIVE) :].count(Urgency.NEW) <= 4
+    assert SchedulingClass.SPECULATIVE in begun
+    assert begun[begun.index(SchedulingClass.SPECULATIVE) :].count(SchedulingClass.NEW) <= 4
 
 
 async def test_a_slow_meta_rm_is_not_buried(tmp_path: Path) -> None:
-    meta_rm, most = FakeMetaRM(delay_s=0.05), 0
-    async with loaded(tmp_path, FakeSampler(), FULL, meta_rm=meta_rm) as server:
+    meta_rm, max_responses = FakeMetaRM(delay_s=0.05), 0
+    async with loaded(tmp_path, FakeEngine(), FULL, meta_rm=meta_rm) as server:
         burst = server.burst(60, k=1, aggregate="meta_hinge")
         while not all(call.done() for call in burst):
-            most = max(most, meta_rm.running)
+            max_responses = max(max_responses, meta_rm.running)
             await asyncio.sleep(0.002)
         assert {call.result().status_code for call in burst} == {200}
         await server.until_empty()
-    assert most <= 8
+    assert max_responses <= 8
 
 
 async def test_ten_times_more_than_it_can_do(tmp_path: Path) -> None:
     """It goes on doing what it can; the rest is refused; whoever is taken has an answer in time."""
-    sampler = FakeSampler(delay_s=0.4, max_running=16)
+    engine = FakeEngine(delay_s=0.4, max_running=16)
     overrides = ("admission.max_running_samples=20",)
-    async with loaded(tmp_path, sampler, *overrides) as server:
+    async with loaded(tmp_path, engine, *overrides) as server:
         # Half of the time it has little to do, which must not make it seem slow.
         for _ in range(5):
             await server.ask()
-        finished, began_s = sampler.finished, time.monotonic()
+        finished, began_s = engine.finished, time.monotonic()
         await answers(server.burst(50, k=4))
-        peak = (sampler.finished - finished) / (time.monotonic() - began_s)
+        peak = (engine.finished - finished) / (time.monotonic() - began_s)
         # Of 4 samples each, with 3 s of time.
         calls: list[asyncio.Task[Any]] = []
         took: list[tuple[int, float, int]] = []
@@ -218,7 +218,7 @@ async def test_ten_times_more_than_it_can_do(tmp_path: Path) -> None:
             samples = answer.json()["usage"]["samples"] if answer.status_code == 200 else 0
             took.append((answer.status_code, time.monotonic() - asked_s, samples))
 
-        finished, began_s, number = sampler.finished, time.monotonic(), 0
+        finished, began_s, number = engine.finished, time.monotonic(), 0
         while (now_s := time.monotonic()) < began_s + 8:
             while number < (now_s - began_s) * 10 * peak / 4:
                 calls.append(asyncio.ensure_future(one(number)))

@@ -8,12 +8,12 @@ from tests.integration.load import FULL, Gate, answers, loaded
 
 
 async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) -> None:
-    sampler = Gate(delay_s=0.05, max_running=4)
-    async with loaded(tmp_path, sampler, FULL) as server:
+    engine = Gate(delay_s=0.05, max_running=4)
+    async with loaded(tmp_path, engine, FULL) as server:
         # Teaches it what a sample takes, and its rate.
-        sampler.open.set()
+        engine.open.set()
         await answers(server.burst(12, k=1))
-        sampler.open.clear()
+        engine.open.clear()
         burst = server.burst(200, k=1)
         await server.until_waiting(196)
         # 196 samples, 80 a second at best. One that waited would be too late (504).
@@ -22,7 +22,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) 
         assert (refused.status_code, error["code"], error["param"]) == (429, "deadline_unreachable", "deadline_s")
         after_s = int(refused.headers["retry-after"])
         assert after_s >= 1
-        sampler.open.set()
+        engine.open.set()
         # Another tenant's turn would come in time.
         assert (await server.ask("other", deadline_s=60)).status_code == 200
         await answers(burst)
@@ -35,29 +35,29 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) 
 
 
 async def test_a_turn_that_does_not_come_before_the_deadline(tmp_path: Path) -> None:
-    sampler = Gate()
-    async with loaded(tmp_path, sampler, FULL) as server:
+    engine = Gate()
+    async with loaded(tmp_path, engine, FULL) as server:
         burst = server.burst(4)
         await server.until_running(4)
         answer = await server.ask(deadline_s=0.1)
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
         assert answer.json()["error"]["details"] == {"finished": 0, "begun": 0}
-        assert len(sampler.calls) == 4
-        sampler.open.set()
+        assert len(engine.calls) == 4
+        engine.open.set()
         await answers(burst)
         await server.until_empty()
 
 
 async def test_the_deadline_counts_from_arrival_and_not_from_the_permit(tmp_path: Path) -> None:
-    sampler = Gate(delay_s=60)
-    async with loaded(tmp_path, sampler, FULL) as server:
+    engine = Gate(delay_s=60)
+    async with loaded(tmp_path, engine, FULL) as server:
         burst = [server.begin(deadline_s=4, responses=[f"{i}", "B."]) for i in range(4)]
         await server.until_running(4)
         began_s = time.monotonic()
         waits = server.begin(deadline_s=4.5)
         await server.until_waiting(1)
         # The first four end after 4 s; then it has its turn, and the rest of its time.
-        sampler.open.set()
+        engine.open.set()
         assert (await waits).status_code == 504
         assert time.monotonic() - began_s < 8, "and not 4 s and 4.5 s"
         await answers(burst)

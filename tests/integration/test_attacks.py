@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from tests.attacks import Attack, corpus, is_text
 from tests.integration.conftest import Serve
 from tests.integration.judging import favours
@@ -134,7 +134,7 @@ async def test_other_responses_get_their_own_rewards_in_their_own_places(serve: 
 async def test_an_attack_alone_gets_a_reward_or_what_the_policy_of_failure_says(serve: Serve, route: str) -> None:
     url, body, read = SINGLE[route]
     size = 16 if route in MANY else 1
-    async with serve(FakeSampler(), *FAST) as client:
+    async with serve(FakeEngine(), *FAST) as client:
         for attacks in chunks(size):
             answer = await post(client, url, body([attack.response for attack in attacks]))
             names = [f"{attack.family}: {attack.name}" for attack in attacks]
@@ -174,7 +174,7 @@ async def test_attacks_in_all_other_texts(serve: Serve) -> None:
 
 
 async def test_attacks_in_the_other_texts_of_trainers(serve: Serve) -> None:
-    async with serve(FakeSampler(), *FAST) as client:
+    async with serve(FakeEngine(), *FAST) as client:
         for attacks in chunks(16, long=False):
             texts = [attack.response for attack in attacks]
             for url, body in (
@@ -191,15 +191,15 @@ async def test_attacks_in_the_other_texts_of_trainers(serve: Serve) -> None:
 @pytest.mark.parametrize("route", [*GROUPED, *SINGLE])
 async def test_half_a_surrogate_pair_is_refused_by_name(serve: Serve, route: str) -> None:
     url, body, _ = (GROUPED | SINGLE)[route]
-    sampler = FakeSampler()
-    async with serve(sampler, *FAST) as client:
+    engine = FakeEngine()
+    async with serve(engine, *FAST) as client:
         for attack in NO_TEXTS:
             answer = await post(client, url, body([attack.response]))
             assert answer.status_code == 422, (attack.name, answer.text)
             error = answer.json()["error"]
             assert error["code"] == "invalid_body"
             assert "function" not in (error["param"] or "")
-    assert not sampler.calls
+    assert not engine.calls
 
 
 HALF = "\ud800"
@@ -224,7 +224,7 @@ PART = [{"type": "output_text", "text": HALF}]
     ],
 )
 async def test_half_a_surrogate_pair_in_what_has_no_form(serve: Serve, url: str, body: Any) -> None:
-    async with serve(FakeSampler(), *FAST) as client:
+    async with serve(FakeEngine(), *FAST) as client:
         answer = await post(client, url, body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_body"), answer.text
 
@@ -238,7 +238,7 @@ async def test_means_of_what_is_no_task_and_no_number(serve: Serve) -> None:
         {"reward": 10**400},
         {"reward": True},
     ]
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = await post(client, "/aggregate_metrics", {"verify_responses": rows})
     assert answer.json()["group_level_metrics"] == [{"_ng_task_index": {"a": 1}, "mean/reward": 3.0}]
 

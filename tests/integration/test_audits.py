@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_server.engine.fake import FakeSampler
-from grm_server.engine.protocol import Urgency
+from grm_server.engine.fake import FakeEngine
+from grm_server.engine.protocol import SchedulingClass
 from tests.integration.conftest import Serve
 from tests.integration.judging import LONG, Slow, favours, post
 
@@ -25,27 +25,27 @@ async def audits(client: httpx.AsyncClient) -> str:
 
 async def test_an_audit_draws_the_rest_behind_the_answer(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="grm_server")
-    sampler = favours("B.")(delay_s=0.005)
-    async with serve(sampler, "stopping.audit_share=1") as client:
+    engine = favours("B.")(delay_s=0.005)
+    async with serve(engine, "stopping.audit_share=1") as client:
         answer = await post(client, stop={"rule": "decided"})
         assert (answer["stop_reason"], answer["k_used"]) == ("decided", 4)
         text = await audits(client)
     assert 'grm_audits_total{outcome="agree"} 1.0' in text
-    assert sampler.finished == 16
-    assert Counter(sampler.urgencies)[Urgency.AUDIT] == 12
+    assert engine.finished == 16
+    assert Counter(engine.schedulings)[SchedulingClass.AUDIT] == 12
     assert "audit: decided at k=4" in caplog.text
     assert "the best response is the same" in caplog.text
 
 
 async def test_an_audit_that_disagrees_is_counted(serve: Serve) -> None:
-    class Turncoat(FakeSampler):
+    class Turncoat(FakeEngine):
         """Clear for four samples, and clearly the other way from then on."""
 
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
             shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
             best = "B." if self.started < 4 else "A."
             self.outcomes.append(", ".join("9" if best in text else "3" for text in shown) + "}")
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
     async with serve(Turncoat(), "stopping.audit_share=1") as client:
         assert (await post(client, stop={"rule": "decided"}))["best"] == 1
@@ -53,20 +53,20 @@ async def test_an_audit_that_disagrees_is_counted(serve: Serve) -> None:
 
 
 async def test_an_audit_of_a_request_that_dropped_responses_draws_whole_lists(serve: Serve) -> None:
-    class Judge(FakeSampler):
+    class Judge(FakeEngine):
         """Two that are close, six that are far behind."""
 
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
             shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
             points = [str(8 + seed % 2) if "0." in t else str(9 - seed % 2) if "1." in t else "2" for t in shown]
             self.outcomes.append(", ".join(points) + "}")
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
-    sampler = Judge()
-    async with serve(sampler, "stopping.audit_share=1") as client:
+    engine = Judge()
+    async with serve(engine, "stopping.audit_share=1") as client:
         answer = await post(client, responses=LONG[:8], k=24, stop={"rule": "decided", "gamma": 0.02})
         await audits(client)
-    lists = Counter(script.prompt.count("[The Begin of Response ") for script, seeds, _ in sampler.calls for _ in seeds)
+    lists = Counter(script.prompt.count("[The Begin of Response ") for script, seeds, _ in engine.calls for _ in seeds)
     assert lists[2] > 0
     # Whether it was stopped or ran to k: 24 whole lists in the end.
     assert lists[8] == 24
@@ -75,15 +75,15 @@ async def test_an_audit_of_a_request_that_dropped_responses_draws_whole_lists(se
 
 
 async def test_an_audit_of_a_ranking_compares_rankings(serve: Serve) -> None:
-    class Turncoat(FakeSampler):
+    class Turncoat(FakeEngine):
         """The best stays the best; the other two change places after the first wave."""
 
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
             shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
             low = {"B.": "5", "C.": "2"} if self.started < 6 else {"B.": "2", "C.": "5"}
             points = ["9" if "A." in t else low["B."] if "B." in t else low["C."] for t in shown]
             self.outcomes.append(", ".join(points) + "}")
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
     async with serve(Turncoat(), "stopping.audit_share=1") as client:
         stop = {"rule": "decided", "target": "ranking", "gamma": 0.2}
@@ -93,24 +93,24 @@ async def test_an_audit_of_a_ranking_compares_rankings(serve: Serve) -> None:
 
 
 async def test_audits_end_with_the_server_and_failures_are_counted(serve: Serve) -> None:
-    sampler = Slow(4, ["9, 3}", "3, 9}"] * 2)
-    async with serve(sampler, "stopping.audit_share=1") as client:
+    engine = Slow(4, ["9, 3}", "3, 9}"] * 2)
+    async with serve(engine, "stopping.audit_share=1") as client:
         # Equal scores at each position: the order decides, so say it by position and let the design balance.
         await post(client, stop={"rule": "decided", "gamma": 0.99})
         await asyncio.sleep(0.02)
-        assert sampler.running == 12
-    assert sampler.running == 0
+        assert engine.running == 12
+    assert engine.running == 0
 
 
 async def test_no_more_than_a_few_audits_at_once(serve: Serve) -> None:
-    class Stuck(FakeSampler):
+    class Stuck(FakeEngine):
         """Audits never end."""
 
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
-            self.delay_s = 60.0 if urgency is Urgency.AUDIT else 0.0
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
+            self.delay_s = 60.0 if scheduling is SchedulingClass.AUDIT else 0.0
             shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
             self.outcomes.append(", ".join("9" if "B." in text else "3" for text in shown) + "}")
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
     async with serve(Stuck(), "stopping.audit_share=1") as client:
         for seed in range(6):
@@ -134,9 +134,9 @@ async def test_a_share_of_requests_is_audited(serve: Serve) -> None:
 
 async def test_an_audit_outlives_the_deadline_of_its_request(serve: Serve) -> None:
     class Judge(favours("B.")):  # type: ignore[misc]
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
-            self.delay_s = 1.3 if urgency is Urgency.AUDIT else 0.0
-            return await super()._write(prepared, seed, urgency)
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
+            self.delay_s = 1.3 if scheduling is SchedulingClass.AUDIT else 0.0
+            return await super()._write(prepared, seed, scheduling)
 
     async with serve(Judge(), "stopping.audit_share=1") as client:
         await post(client, stop={"rule": "decided"}, deadline_s=1)

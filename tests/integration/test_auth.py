@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from grm_server.settings import SettingsError, load_settings
 from tests.integration.conftest import Serve
 from tests.integration.judging import PAIR, post
@@ -19,8 +19,8 @@ WORK = ["/v1/rewards", "/get_reward", "/reward", "/v1/score/evaluation", "/verif
 
 @pytest.mark.parametrize("path", WORK)
 async def test_nothing_is_judged_or_parsed_without_a_key(serve: Serve, tmp_path: Path, path: str) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler, keys_file(tmp_path)) as client:
+    engine = FakeEngine()
+    async with serve(engine, keys_file(tmp_path)) as client:
         for headers in (
             {},
             bearer("wrong"),
@@ -36,7 +36,7 @@ async def test_nothing_is_judged_or_parsed_without_a_key(serve: Serve, tmp_path:
         assert (await client.get("/metrics")).status_code == 401, "metrics need a key too"
         answer = await client.get("/metrics", headers=bearer(A))
         assert 'grm_door_refusals_total{code="unauthenticated"} 7.0' in answer.text
-    assert sampler.calls == []
+    assert engine.calls == []
 
 
 async def test_every_way_to_send_a_key(serve: Serve, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ async def test_every_way_to_send_a_key(serve: Serve, tmp_path: Path) -> None:
         basic(A, ""),
         {"Authorization": "Digest x", "X-API-Key": A},
     )
-    async with serve(FakeSampler(), keys_file(tmp_path)) as client:
+    async with serve(FakeEngine(), keys_file(tmp_path)) as client:
         for headers in ways:
             assert (await client.post("/v1/rewards", json=PAIR, headers=headers)).status_code == 200, headers
         # A trainer that takes nothing but a URL.
@@ -57,7 +57,7 @@ async def test_every_way_to_send_a_key(serve: Serve, tmp_path: Path) -> None:
 
 
 async def test_what_needs_no_key(serve: Serve, tmp_path: Path) -> None:
-    async with serve(FakeSampler(), keys_file(tmp_path)) as client:
+    async with serve(FakeEngine(), keys_file(tmp_path)) as client:
         for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
             assert (await client.get(path)).status_code == 200
         for path in (
@@ -72,7 +72,7 @@ async def test_what_needs_no_key(serve: Serve, tmp_path: Path) -> None:
 
 
 async def test_the_document_says_which_routes_need_a_key(serve: Serve, tmp_path: Path) -> None:
-    async with serve(FakeSampler(), keys_file(tmp_path)) as client:
+    async with serve(FakeEngine(), keys_file(tmp_path)) as client:
         document = (await client.get("/openapi.json")).json()
         schemes = document["components"]["securitySchemes"]
         assert {(s["type"], s.get("scheme"), s.get("name")) for s in schemes.values()} == {
@@ -83,15 +83,15 @@ async def test_the_document_says_which_routes_need_a_key(serve: Serve, tmp_path:
             for method, operation in item.items():
                 asked = (await client.request(method, path)).status_code == 401
                 assert (operation.get("security") == [{name: []} for name in schemes]) is asked, path
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         assert "security" not in (await client.get("/openapi.json")).text
 
 
 async def test_keys_of_the_environment(serve: Serve) -> None:
-    async with serve(FakeSampler(), f"auth.keys={A}") as client:
+    async with serve(FakeEngine(), f"auth.keys={A}") as client:
         assert (await client.get("/metrics", headers=bearer(A))).status_code == 200
         assert (await client.get("/metrics", headers=bearer(B))).status_code == 401
-    async with serve(FakeSampler(), f'auth.keys={{"a": "{A}", "b": "{B}"}}') as client:
+    async with serve(FakeEngine(), f'auth.keys={{"a": "{A}", "b": "{B}"}}') as client:
         for key in (A, B):
             assert (await client.get("/metrics", headers=bearer(key))).status_code == 200
 
@@ -121,7 +121,7 @@ async def test_keys_are_rotated_without_a_restart(
     monkeypatch.setattr("grm_server.api.middleware.keys.CHECK_S", 0.0)
     setting = keys_file(tmp_path)
     path = tmp_path / "keys.toml"
-    async with serve(FakeSampler(), setting) as client:
+    async with serve(FakeEngine(), setting) as client:
 
         async def status(key: str) -> int:
             return (await client.post("/v1/rewards", json=PAIR, headers=bearer(key))).status_code
@@ -138,7 +138,7 @@ async def test_keys_are_rotated_without_a_restart(
 
 
 async def test_requests_of_a_minute(serve: Serve, tmp_path: Path) -> None:
-    async with serve(FakeSampler(), keys_file(tmp_path, a="requests_per_minute = 2")) as client:
+    async with serve(FakeEngine(), keys_file(tmp_path, a="requests_per_minute = 2")) as client:
         answers = [await client.post("/v1/rewards", json=PAIR, headers=bearer(A)) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         error = answers[2].json()["error"]
@@ -149,8 +149,8 @@ async def test_requests_of_a_minute(serve: Serve, tmp_path: Path) -> None:
 
 
 async def test_samples_of_a_minute_are_those_asked_for(serve: Serve, tmp_path: Path) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler, keys_file(tmp_path, a="samples_per_minute = 60")) as client:
+    engine = FakeEngine()
+    async with serve(engine, keys_file(tmp_path, a="samples_per_minute = 60")) as client:
         # 3 blocks of at most 8, 8 readings each.
         body = {"query": "Q", "responses": [f"Answer {i}" for i in range(20)], "k": 8}
         answers = [await client.post("/v1/rewards", json=body, headers=bearer(A)) for _ in range(4)]
@@ -162,12 +162,12 @@ async def test_samples_of_a_minute_are_those_asked_for(serve: Serve, tmp_path: P
             ("/get_reward", {"query": ["A"]}),
         ):
             assert (await client.post(path, json=other, headers=bearer(A))).status_code == 429
-    assert sampler.started == 72
+    assert engine.started == 72
 
 
 async def test_a_group_of_single_responses_pays_once(serve: Serve, tmp_path: Path) -> None:
     limits = keys_file(tmp_path, a="samples_per_minute = 8")
-    async with serve(FakeSampler(), limits, "grouping.idle_s=5", "judge.k=4") as client:
+    async with serve(FakeEngine(), limits, "grouping.idle_s=5", "judge.k=4") as client:
 
         def group(prompt: str) -> list[httpx.Response]:
             return [client.post("/reward?n=4", json=slime(prompt, f"A{i}"), headers=bearer(A)) for i in range(4)]  # type: ignore[misc]
@@ -177,7 +177,7 @@ async def test_a_group_of_single_responses_pays_once(serve: Serve, tmp_path: Pat
 
 
 async def test_the_k_of_a_key(serve: Serve, tmp_path: Path) -> None:
-    async with serve(FakeSampler(), keys_file(tmp_path, a="max_k = 4")) as client:
+    async with serve(FakeEngine(), keys_file(tmp_path, a="max_k = 4")) as client:
         client.headers.update(bearer(A))
         refused = await client.post("/v1/rewards", json=PAIR | {"k": 5})
         assert refused.status_code == 422
@@ -191,7 +191,7 @@ async def test_the_k_of_a_key(serve: Serve, tmp_path: Path) -> None:
 
 
 async def test_callers_share_no_group_and_no_slot(serve: Serve, tmp_path: Path) -> None:
-    async with serve(FakeSampler(), keys_file(tmp_path), *FAST) as client:
+    async with serve(FakeEngine(), keys_file(tmp_path), *FAST) as client:
         answers = await all_at_once(
             [
                 client.post("/reward?shape=object", json=slime("P", f"A{i}"), headers=bearer(key))
@@ -207,6 +207,6 @@ async def test_callers_share_no_group_and_no_slot(serve: Serve, tmp_path: Path) 
 
 
 async def test_without_keys_everyone_may_ask(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         for headers in ({}, bearer("whatever"), {"Authorization": "Basic %%"}):
             assert (await client.post("/v1/rewards", json=PAIR, headers=headers)).status_code == 200

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeSampler
-from grm_server.engine.protocol import Urgency
+from grm_server.engine.fake import FakeEngine
+from grm_server.engine.protocol import SchedulingClass
 from tests.integration.conftest import Serve
 from tests.integration.judging import LONG, PAIR, favours, post
 
 
 async def test_a_long_list_is_judged_in_blocks(serve: Serve) -> None:
-    sampler = favours("number 7.")()
-    async with serve(sampler) as client:
+    engine = favours("number 7.")()
+    async with serve(engine) as client:
         answer = await post(client, responses=LONG, k=4, return_samples=True)
     assert (answer["best"], answer["list_size"], answer["k_used"]) == (7, 8, 4)
     assert answer["usage"]["samples"] == 12
@@ -27,14 +27,14 @@ async def test_a_long_list_is_judged_in_blocks(serve: Serve) -> None:
 
 
 async def test_a_lenient_sample_does_not_favour_its_block(serve: Serve) -> None:
-    class Moody(FakeSampler):
+    class Moody(FakeEngine):
         """Response i is worth i / 4 + 2; each sample adds what it feels like."""
 
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
             numbers = re.findall(r"Response number (\d+)\.", prepared.script.prompt)
             points = [2 + int(number) // 4 + seed % 4 for number in numbers]
             self.outcomes.append(", ".join(map(str, points)) + "}")
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
     async with serve(Moody()) as client:
         answer = await post(client, responses=LONG, k=4)
@@ -44,16 +44,16 @@ async def test_a_lenient_sample_does_not_favour_its_block(serve: Serve) -> None:
 async def test_blocks_that_cannot_fit_are_found_before_anything_is_generated(serve: Serve) -> None:
     # Few bytes and many tokens against many bytes and few tokens; a token is a word here.
     responses = ["w " * 250] * 3 + ["long" * 400] * 9
-    sampler = FakeSampler(max_model_len=1000)
-    async with serve(sampler) as client:
+    engine = FakeEngine(max_model_len=1000)
+    async with serve(engine) as client:
         for seed in range(6):
             answer = await post(client, responses=responses, k=2, seed=seed, max_critique_tokens=100)
             assert answer["votes"] == [2] * 12
 
 
 async def test_a_list_that_does_not_fit_the_context_is_judged_in_blocks(serve: Serve) -> None:
-    sampler = FakeSampler(max_model_len=1000)
-    async with serve(sampler) as client:
+    engine = FakeEngine(max_model_len=1000)
+    async with serve(engine) as client:
         answer = await post(client, responses=["word " * 200] * 6, k=2, max_critique_tokens=100)
         too_long = await client.post("/v1/rewards", json=PAIR | {"responses": ["word " * 900, "B.", "C."]})
         strict = await client.post(
@@ -61,22 +61,22 @@ async def test_a_list_that_does_not_fit_the_context_is_judged_in_blocks(serve: S
         )
     assert answer["list_size"] < 6
     assert answer["votes"] == [2] * 6
-    assert all(len(script.prompt.split()) < 900 for script, *_ in sampler.calls)
+    assert all(len(script.prompt.split()) < 900 for script, *_ in engine.calls)
     assert (too_long.status_code, too_long.json()["error"]["code"]) == (400, "prompt_too_long")
     assert strict.json()["error"]["code"] == "prompt_too_long"
 
 
 async def test_losers_are_dropped_and_keep_their_reward(serve: Serve) -> None:
-    class Judge(FakeSampler):
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+    class Judge(FakeEngine):
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
             shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
             close = seed % 2
             points = ["9" if "0." in t else str(8 + close) if "1." in t else "2" for t in shown]
             self.outcomes.append(", ".join(points) + "}")
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
-    sampler = Judge()
-    async with serve(sampler) as client:
+    engine = Judge()
+    async with serve(engine) as client:
         stop = {"rule": "decided", "gamma": 0.01}
         answer = await post(client, responses=LONG[:8], k=32, stop=stop, return_samples=True)
     shown = Counter(len(sample["order"]) for sample in answer["samples"])
@@ -89,16 +89,16 @@ async def test_losers_are_dropped_and_keep_their_reward(serve: Serve) -> None:
 
 async def test_a_prompt_that_is_too_long_is_found_out_at_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each try tokenises as much as the context holds."""
-    sampler, tried = FakeSampler(max_model_len=500), 0
-    prepare = sampler.prepare
+    engine, tried = FakeEngine(max_model_len=500), 0
+    prepare = engine.prepare
 
     def counted(script: Any) -> Any:
         nonlocal tried
         tried += 1
         return prepare(script)
 
-    monkeypatch.setattr(sampler, "prepare", counted)
-    async with serve(sampler) as client:
+    monkeypatch.setattr(engine, "prepare", counted)
+    async with serve(engine) as client:
         for n in (2, 8, 64):
             tried = 0
             body = PAIR | {"query": "word " * 600, "responses": [f"{i}" for i in range(n)], "k": 2}

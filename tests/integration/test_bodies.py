@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters
 from tests.integration.judging import PAIR
@@ -54,8 +54,8 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 async def test_a_broken_body_is_an_error_of_the_caller(serve: Serve, name: str) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler) as client:
+    engine = FakeEngine()
+    async with serve(engine) as client:
         # CPU time: the machine may be busy.
         began_s = time.thread_time()
         answer = await client.post("/v1/rewards", content=BROKEN[name], headers=JSON)
@@ -65,13 +65,13 @@ async def test_a_broken_body_is_an_error_of_the_caller(serve: Serve, name: str) 
     assert error["code"] in ("invalid_body", "limit_exceeded")
     assert len(answer.content) < 1000, "what a caller sent is not sent back"
     assert took_s < 1, "nobody else is served meanwhile"
-    assert sampler.calls == []
+    assert engine.calls == []
 
 
 @pytest.mark.parametrize("path", ["/verify", "/reward", "/get_reward", "/rerank", "/compare", "/aggregate_metrics"])
 @pytest.mark.parametrize("name", ["deep in an unknown field", "many wrong items", "NaN", "19000 unknown keys"])
 async def test_the_routes_of_trainers_do_not_break_either(serve: Serve, path: str, name: str) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = await client.post(path, content=BROKEN[name], headers=JSON)
     assert 400 <= answer.status_code < 500, answer.text[:500]
 
@@ -83,7 +83,7 @@ async def test_fields_that_come_back_may_hold_anything(serve: Serve) -> None:
         "response": {"output": [{"type": "message", "content": "A"}], "token_ids": list(range(100_000))},
         "deep": json.loads('{"y":' * 60 + "1" + "}" * 60),
     }
-    async with serve(FakeSampler(), "grouping.idle_s=0.05", "judge.k=2") as client:
+    async with serve(FakeEngine(), "grouping.idle_s=0.05", "judge.k=2") as client:
         answer = await client.post("/verify", json=body)
         assert answer.status_code == 200, answer.text[:300]
         assert answer.json()["deep"] == body["deep"]
@@ -95,7 +95,7 @@ async def test_fields_that_come_back_may_hold_anything(serve: Serve) -> None:
 
 
 async def test_the_last_of_two_equal_keys_counts(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         content = b'{"query":"Q","responses":["A"],"k":3,"k":2}'
         assert (await client.post("/v1/rewards", content=content, headers=JSON)).json()["k"] == 2
 
@@ -112,16 +112,16 @@ async def test_the_last_of_two_equal_keys_counts(serve: Serve) -> None:
 )
 async def test_a_body_must_be_called_json(serve: Serve, headers: dict[str, str]) -> None:
     """A page of another site may send all but the last without asking."""
-    sampler = FakeSampler()
-    async with serve(sampler) as client:
+    engine = FakeEngine()
+    async with serve(engine) as client:
         answer = await client.post("/v1/rewards", content=json.dumps(PAIR), headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "wrong_media_type")
-    assert sampler.calls == []
+    assert engine.calls == []
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"])
 async def test_what_is_called_json(serve: Serve, kind: str) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = await client.post("/v1/rewards", content=json.dumps(PAIR), headers={"Content-Type": kind})
     assert answer.status_code == 200
 
@@ -133,7 +133,7 @@ async def drip(pause_s: float, chunk: bytes = b" ") -> AsyncIterator[bytes]:
 
 
 async def test_a_body_that_drips_in_is_not_waited_for(serve: Serve) -> None:
-    async with serve(FakeSampler(), "http.body_timeout_s=0.3") as client:
+    async with serve(FakeEngine(), "http.body_timeout_s=0.3") as client:
         answer = await client.post("/v1/rewards", content=drip(0.05), headers=JSON)
         assert (answer.status_code, answer.json()["error"]["code"]) == (408, "body_timeout")
         assert answer.headers["connection"] == "close"
@@ -143,7 +143,7 @@ async def test_a_body_that_drips_in_is_not_waited_for(serve: Serve) -> None:
 async def test_bodies_on_their_way_in_are_bounded_together(serve: Serve) -> None:
     """Each is below its own limit; together they would fill the memory."""
     settings = ("http.max_reading_bytes=2097152", "http.max_body_bytes=1048576", "http.body_timeout_s=1")
-    async with serve(FakeSampler(), *settings) as client:
+    async with serve(FakeEngine(), *settings) as client:
 
         def slow() -> Any:
             return client.post("/v1/rewards", content=drip(5, b" " * 1_000_000), headers=JSON)
@@ -160,7 +160,7 @@ async def test_bodies_on_their_way_in_are_bounded_together(serve: Serve) -> None
 
 @pytest.mark.parametrize("length", ["9" * 5000, "9" * 18, "-1", "1e3", "\u00b2"])
 async def test_a_declared_length_may_be_anything(serve: Serve, length: str) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         headers = [("Content-Type", "application/json"), ("Content-Length", length.encode("latin-1"))]
         answer = await client.post("/v1/rewards", content=json.dumps(PAIR), headers=headers)
     assert answer.status_code == (413 if length.startswith("9") else 200)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from tests.integration.conftest import Serve
 from tests.integration.judging import PAIR
 from tests.integration.keys import bearer, keys_file
@@ -13,7 +13,7 @@ EVIL = {"Origin": "https://evil.example"}
 
 
 async def test_every_answer_has_the_headers(serve: Serve, tmp_path: Path) -> None:
-    class Broken(FakeSampler):
+    class Broken(FakeEngine):
         def prepare(self, script: object) -> object:  # type: ignore[override]
             raise ZeroDivisionError
 
@@ -39,14 +39,14 @@ async def test_every_answer_has_the_headers(serve: Serve, tmp_path: Path) -> Non
 
 
 async def test_a_stream_has_them_too(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = await client.post("/v1/rewards", json=PAIR, headers={"Accept": "text/event-stream"})
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
 
 
 async def test_the_page_of_the_api_may_load_what_it_needs(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         page = await client.get("/docs")
     policy = page.headers["content-security-policy"]
     for host in ("https://cdn.jsdelivr.net", "https://fastapi.tiangolo.com"):
@@ -58,7 +58,7 @@ async def test_the_page_of_the_api_may_load_what_it_needs(serve: Serve) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "HEAD"])
 async def test_no_other_site_may_read_anything(serve: Serve, method: str) -> None:
     asks = EVIL | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         for path in ("/v1/rewards", "/metrics", "/health/live", "/nothing"):
             answer = await client.request(method, path, headers=asks, json=PAIR if method == "POST" else None)
             assert not [name for name in answer.headers if name.startswith("access-control-")]
@@ -84,7 +84,7 @@ async def test_no_other_site_may_read_anything(serve: Serve, method: str) -> Non
     ],
 )
 async def test_a_name_that_was_pointed_at_loopback_reaches_nothing(serve: Serve, host: str, ours: bool) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = await client.post("/v1/rewards", json=PAIR, headers={"Host": host})
         assert answer.status_code == (200 if ours else 421)
         if not ours:
@@ -93,10 +93,10 @@ async def test_a_name_that_was_pointed_at_loopback_reaches_nothing(serve: Serve,
 
 
 async def test_names_of_the_operators_own(serve: Serve, tmp_path: Path) -> None:
-    async with serve(FakeSampler(), 'http.allowed_hosts=["grm.internal"]') as client:
+    async with serve(FakeEngine(), 'http.allowed_hosts=["grm.internal"]') as client:
         for host, status in (("grm.internal:80", 200), ("GRM.internal", 200), ("other.internal", 421)):
             assert (await client.get("/health/live", headers={"Host": host})).status_code == status
     # Behind keys, or where the operator opened the server, any name will do.
     for settings in ((keys_file(tmp_path),), ("http.host=0.0.0.0", "auth.open=true")):
-        async with serve(FakeSampler(), *settings) as client:
+        async with serve(FakeEngine(), *settings) as client:
             assert (await client.get("/health/live", headers={"Host": "other"})).status_code == 200

@@ -23,7 +23,7 @@ async def test_a_crash_loop_backs_off_refuses_and_stays_red_with_the_reason(
     monkeypatch.setattr(supervision, "PATIENCE_S", 0.5)
     engines, metrics = Engines(), Metrics()
     engines.fails = [None, *[RuntimeError("no memory left")] * 10]
-    async with supervised(engines, RestartPolicy(3, 10), metrics=metrics) as sampler, serve(sampler) as client:
+    async with supervised(engines, RestartPolicy(3, 10), metrics=metrics) as engine, serve(engine) as client:
         asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
         await until(lambda: engines.last.running)
         engines.kill()
@@ -50,7 +50,7 @@ async def test_a_crash_loop_backs_off_refuses_and_stays_red_with_the_reason(
 async def test_a_start_that_works_in_the_end_brings_everything_back(serve: Serve) -> None:
     engines = Engines()
     engines.fails = [None, OSError("busy")]
-    async with supervised(engines, RestartPolicy(3, 10)) as sampler, serve(sampler) as client:
+    async with supervised(engines, RestartPolicy(3, 10)) as engine, serve(engine) as client:
         engines.kill()
         assert (await post(client))["k_valid"] == 16
         assert await status(client) == (200, "")
@@ -59,7 +59,7 @@ async def test_a_start_that_works_in_the_end_brings_everything_back(serve: Serve
 
 async def test_restarts_can_be_left_to_others(serve: Serve) -> None:
     engines = Engines()
-    async with supervised(engines, RestartPolicy(0, 10)) as sampler, serve(sampler) as client:
+    async with supervised(engines, RestartPolicy(0, 10)) as engine, serve(engine) as client:
         engines.kill()
         response = await client.post("/v1/rewards", json=PAIR)
         assert (response.status_code, (await status(client))[0]) == (503, 503)
@@ -69,7 +69,7 @@ async def test_restarts_can_be_left_to_others(serve: Serve) -> None:
 async def test_a_start_that_hangs_is_given_up_and_tried_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "_LEAST_LIMIT_S", 0.2)
     engines = Engines(start_s=60)
-    async with supervised(engines, RestartPolicy(3, 10)) as sampler, serve(sampler) as client:
+    async with supervised(engines, RestartPolicy(3, 10)) as engine, serve(engine) as client:
         engines.kill()
         await until(lambda: engines.starts == 2)
         engines.start_s = 0

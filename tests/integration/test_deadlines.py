@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from tests.integration.conftest import Serve
 from tests.integration.judging import LONG, PAIR, Slow, post
 
 
 async def test_a_deadline_in_the_second_wave_returns_the_votes_so_far(serve: Serve) -> None:
-    sampler = Slow(6, ["5, 6}"] * 16)
-    async with serve(sampler) as client:
+    engine = Slow(6, ["5, 6}"] * 16)
+    async with serve(engine) as client:
         # Deadlines here are long enough that a machine which stalls for a moment still gets the quick samples.
         answer = await post(client, stop={"rule": "decided"}, deadline_s=2, return_samples=True)
     assert (answer["stop_reason"], answer["k_used"], answer["k_valid"]) == ("deadline", 6, 6)
@@ -22,33 +22,33 @@ async def test_a_deadline_in_the_second_wave_returns_the_votes_so_far(serve: Ser
     assert 0 < answer["risk_full_k"] <= 1
     assert answer["timing"]["total_s"] < 4
     # Nothing keeps running.
-    assert sampler.running == 0
-    assert (sampler.started, sampler.aborted) == (8, 2)
+    assert engine.running == 0
+    assert (engine.started, engine.aborted) == (8, 2)
 
 
 async def test_a_deadline_without_enough_votes_says_what_was_done(serve: Serve) -> None:
-    sampler = Slow(3, ["no", "5, 6}", "5, 6}"])
-    async with serve(sampler) as client:
+    engine = Slow(3, ["no", "5, 6}", "5, 6}"])
+    async with serve(engine) as client:
         response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 1, "min_votes": 3})
         metrics = (await client.get("/metrics")).text
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["retryable"]) == (504, "deadline_exceeded", True)
     assert error["details"] == {"finished": 3, "begun": 16, "no_scores": 1}
-    assert sampler.running == 0
+    assert engine.running == 0
     assert 'grm_samples_total{outcome="aborted"} 13.0' in metrics
     assert 'grm_requests_total{code="deadline_exceeded"} 1.0' in metrics
 
 
 async def test_a_deadline_counts_from_arrival(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler = Slow(4, ["5, 6}"] * 4)
-    prepare = sampler.prepare
+    engine = Slow(4, ["5, 6}"] * 4)
+    prepare = engine.prepare
 
     def slowly(script: Any) -> Any:
         time.sleep(1)
         return prepare(script)
 
-    monkeypatch.setattr(sampler, "prepare", slowly)
-    async with serve(sampler) as client:
+    monkeypatch.setattr(engine, "prepare", slowly)
+    async with serve(engine) as client:
         answer = await post(client, deadline_s=3.5)
     assert answer["stop_reason"] == "deadline"
     # Two prompts took 2 s of it.
@@ -56,7 +56,7 @@ async def test_a_deadline_counts_from_arrival(serve: Serve, monkeypatch: pytest.
 
 
 async def test_a_deadline_before_the_first_sample(serve: Serve) -> None:
-    async with serve(FakeSampler(delay_s=60)) as client:
+    async with serve(FakeEngine(delay_s=60)) as client:
         response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 0.05})
     assert (response.status_code, response.json()["error"]["details"]["finished"]) == (504, 0)
 
@@ -77,8 +77,8 @@ async def test_a_first_wave_that_was_cut_teaches_nothing(serve: Serve, tmp_path:
 
 
 async def test_a_deadline_while_prompts_are_tokenised(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler, prepared = FakeSampler(), 0
-    prepare = sampler.prepare
+    engine, prepared = FakeEngine(), 0
+    prepare = engine.prepare
 
     def slowly(script: Any) -> Any:
         nonlocal prepared
@@ -86,12 +86,12 @@ async def test_a_deadline_while_prompts_are_tokenised(serve: Serve, monkeypatch:
         time.sleep(0.05)
         return prepare(script)
 
-    monkeypatch.setattr(sampler, "prepare", slowly)
-    async with serve(sampler) as client:
+    monkeypatch.setattr(engine, "prepare", slowly)
+    async with serve(engine) as client:
         # Eight responses have eight orders.
         body = PAIR | {"responses": [f"{i}." for i in range(8)], "stop": {"rule": "fixed"}, "deadline_s": 0.2}
         response = await client.post("/v1/rewards", json=body)
     assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
     assert response.json()["error"]["details"] == {"finished": 0, "begun": 0}
     assert prepared < 8
-    assert sampler.started == 0
+    assert engine.started == 0

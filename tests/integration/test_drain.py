@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from grm_server.api.service import Service
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from tests.integration.conftest import Serve
 from tests.integration.judging import PAIR
 from tests.integration.trainers import slime
@@ -27,7 +27,7 @@ async def under_way(service: Service, count: int) -> None:
 
 
 async def test_no_new_work_and_the_truth_about_it(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         assert (await client.get("/health/ready")).status_code == 200
         service_of(client).drain.begin()
         ready = await client.get("/health/ready")
@@ -43,7 +43,7 @@ async def test_no_new_work_and_the_truth_about_it(serve: Serve) -> None:
 
 
 async def test_what_is_under_way_is_finished_and_its_connection_closed(serve: Serve) -> None:
-    async with serve(FakeSampler(delay_s=0.3)) as client:
+    async with serve(FakeEngine(delay_s=0.3)) as client:
         service = service_of(client)
         call = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR))
         await under_way(service, 1)
@@ -56,8 +56,8 @@ async def test_what_is_under_way_is_finished_and_its_connection_closed(serve: Se
 
 
 async def test_what_is_not_done_in_time_is_handed_back(serve: Serve) -> None:
-    sampler = FakeSampler(delay_s=60)
-    async with serve(sampler, "grouping.idle_s=30") as client:
+    engine = FakeEngine(delay_s=60)
+    async with serve(engine, "grouping.idle_s=30") as client:
         service = service_of(client)
         plain, stream, single, rerank = (
             asyncio.ensure_future(client.post(path, json=body, headers=headers))
@@ -70,7 +70,7 @@ async def test_what_is_not_done_in_time_is_handed_back(serve: Serve) -> None:
         )
         await under_way(service, 4)
         async with asyncio.timeout(10):
-            while sampler.running < 16 + 16 + 16:
+            while engine.running < 16 + 16 + 16:
                 await asyncio.sleep(0.01)
         service.drain.begin()
         service.grouping.drain()
@@ -88,13 +88,13 @@ async def test_what_is_not_done_in_time_is_handed_back(serve: Serve) -> None:
         await service.drain.idle()
         # The group of the single response is judged on for its retry, until the server is closed.
         async with asyncio.timeout(10):
-            while sampler.running > 16:
+            while engine.running > 16:
                 await asyncio.sleep(0.01)
-    assert sampler.running == 0
+    assert engine.running == 0
 
 
 async def test_groups_are_not_waited_for(serve: Serve) -> None:
-    async with serve(FakeSampler(), "grouping.idle_s=30", "judge.k=2") as client:
+    async with serve(FakeEngine(), "grouping.idle_s=30", "judge.k=2") as client:
         service = service_of(client)
         calls = [asyncio.ensure_future(client.post("/reward?n=8", json=slime("Q", f"A{i}"))) for i in range(3)]
         await under_way(service, 3)
@@ -108,7 +108,7 @@ async def test_groups_are_not_waited_for(serve: Serve) -> None:
 
 
 async def test_a_response_that_was_on_its_way_in_is_not_kept_waiting_either(serve: Serve) -> None:
-    async with serve(FakeSampler(), "grouping.idle_s=30", "judge.k=2") as client:
+    async with serve(FakeEngine(), "grouping.idle_s=30", "judge.k=2") as client:
         service = service_of(client)
         sent = asyncio.Event()
 

@@ -10,7 +10,7 @@ import pytest
 
 from grm_client.rule_reward import boxed_scores, grm_rule_reward
 from grm_server.app.templates import judge_template
-from grm_server.grm.prompts import defused
+from grm_server.grm.prompts import sanitized
 from grm_server.grm.types import Message, Task
 from tests.integration.collecting import Run, run
 
@@ -23,7 +23,7 @@ def first(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def prompt_of(row: dict[str, Any], sample: dict[str, Any]) -> str:
     """The user turn of the judge, without a hint."""
     task = Task((Message("user", row["query"]),), tuple(row["responses"]))
-    return judge_template(None).render(defused(task), tuple(sample["order"]))
+    return judge_template(None).render(sanitized(task), tuple(sample["order"]))
 
 
 def accepted(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from grm_server.errors import EngineDead
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
@@ -34,7 +34,7 @@ async def check(client: httpx.AsyncClient, bodies: list[dict[str, Any]], answers
 
 async def test_32_prompts_of_8_in_any_order_over_64_connections(serve: Serve) -> None:
     bodies, pool = shuffled(samples()), asyncio.Semaphore(64)
-    async with serve(FakeSampler(delay_s=0.001), *FAST) as client:
+    async with serve(FakeEngine(delay_s=0.001), *FAST) as client:
 
         async def call(body: dict[str, Any]) -> Any:
             async with pool:
@@ -56,7 +56,7 @@ async def test_256_posts_with_jitter_duplicates_and_retries_get_the_rewards_of_g
         bodies[at]["response"] = bodies[at ^ 1]["response"]
     late = bodies[:32]
     random = Random(3)
-    async with serve(FakeSampler(), "judge.k=4", "grouping.idle_s=5") as client:
+    async with serve(FakeEngine(), "judge.k=4", "grouping.idle_s=5") as client:
 
         async def call(body: dict[str, Any]) -> Any:
             await asyncio.sleep(random.random() * 0.2)
@@ -82,7 +82,7 @@ async def test_the_order_of_arrival_changes_nothing(tmp_path: Any, serve: Serve)
     bodies = samples(4)
     rewards = []
     for seed in range(2):
-        async with serve(FakeSampler(), "judge.k=4") as client:
+        async with serve(FakeEngine(), "judge.k=4") as client:
             order = shuffled(bodies, seed)
             answers = await all_at_once([post(client, body, N8) for body in order])
             rewards.append({body["response"]: answer["reward"] for body, answer in zip(order, answers, strict=True)})
@@ -90,7 +90,7 @@ async def test_the_order_of_arrival_changes_nothing(tmp_path: Any, serve: Serve)
 
 
 async def test_a_group_closes_when_all_are_there(serve: Serve) -> None:
-    async with serve(FakeSampler(), "grouping.idle_s=60") as client:
+    async with serve(FakeEngine(), "grouping.idle_s=60") as client:
         async with asyncio.timeout(5):
             answers = await all_at_once(
                 [post(client, slime("Q", f"A{i}"), "/reward?shape=object&n=3") for i in range(3)]
@@ -101,7 +101,7 @@ async def test_a_group_closes_when_all_are_there(serve: Serve) -> None:
 
 
 async def test_what_a_group_may_not_mix(serve: Serve) -> None:
-    async with serve(FakeSampler(), *PATIENT) as client:
+    async with serve(FakeEngine(), *PATIENT) as client:
         bodies = [
             (slime("Q", "A"), ""),
             (slime(" Q\n", "B"), ""),
@@ -116,7 +116,7 @@ async def test_what_a_group_may_not_mix(serve: Serve) -> None:
 
 
 async def test_a_deadline_before_the_trainer_gives_up(serve: Serve) -> None:
-    async with serve(FakeSampler(), "grouping.idle_s=60", "trainers.slime.timeout_s=0.5") as client:
+    async with serve(FakeEngine(), "grouping.idle_s=60", "trainers.slime.timeout_s=0.5") as client:
         async with asyncio.timeout(5):
             answer = await post(client, slime("Q", "A"), N8)
         seen = await counters(client)
@@ -132,7 +132,7 @@ async def test_a_slow_judge_answers_with_what_it_has_before_the_trainer_gives_up
 
 
 async def test_too_many_that_wait(serve: Serve) -> None:
-    async with serve(FakeSampler(), "grouping.idle_s=1", "grouping.max_waiting=4", "judge.k=1") as client:
+    async with serve(FakeEngine(), "grouping.idle_s=1", "grouping.max_waiting=4", "judge.k=1") as client:
         answers = await all_at_once([post(client, slime(f"Q{i}", "A"), N8) for i in range(12)])
         seen = await counters(client)
     assert len(answers) == 12
@@ -141,29 +141,29 @@ async def test_too_many_that_wait(serve: Serve) -> None:
 
 
 async def test_more_than_one_request_may_hold(serve: Serve) -> None:
-    async with serve(FakeSampler(), "limits.max_responses=4", *PATIENT) as client:
+    async with serve(FakeEngine(), "limits.max_responses=4", *PATIENT) as client:
         answers = await all_at_once([post(client, slime("Q", f"A{i}"), N8) for i in range(8)])
     assert [answer["group_size"] for answer in answers] == [4] * 8
     assert len({answer["judgement"] for answer in answers}) == 2
 
 
 async def test_one_that_comes_while_its_like_is_judged(serve: Serve) -> None:
-    sampler = FakeSampler(delay_s=0.2)
-    async with serve(sampler, "judge.k=2") as client:
+    engine = FakeEngine(delay_s=0.2)
+    async with serve(engine, "judge.k=2") as client:
         first = asyncio.create_task(post(client, slime("Q", "A"), "/reward?shape=object&n=1"))
-        while not sampler.started:
+        while not engine.started:
             await asyncio.sleep(0.001)
         second = await post(client, slime("Q", "A"), "/reward?shape=object&n=1")
         assert await first == second
         seen = await counters(client)
-    assert sampler.started == 2
+    assert engine.started == 2
     assert seen['grm_shared_judgements_total{kind="in_flight"}'] == 1
 
 
 async def test_a_caller_who_hangs_up_is_not_waited_for_and_not_counted(tmp_path: Any) -> None:
-    sampler = FakeSampler()
+    engine = FakeEngine()
     settings = load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed", "judge.k=2", "grouping.idle_s=60"])
-    app = create_app(settings, sampler)
+    app = create_app(settings, engine)
     async with app.router.lifespan_context(app):
         gone = Caller(app, slime("Q", "A"), query=b"shape=object&n=2")
         await asyncio.sleep(0.01)
@@ -172,30 +172,30 @@ async def test_a_caller_who_hangs_up_is_not_waited_for_and_not_counted(tmp_path:
         # Its retry is the first of the group again, and the group waits for the other one.
         retry = Caller(app, slime("Q", "A"), query=b"shape=object&n=2")
         await asyncio.sleep(0.01)
-        assert not sampler.started
+        assert not engine.started
         other = Caller(app, slime("Q", "B"), query=b"shape=object&n=2")
         answers = [await retry.answer(), await other.answer()]
     assert [answer["group_size"] for answer in answers] == [2, 2]
 
 
 async def test_a_judgement_that_all_have_left_is_there_for_their_retries(tmp_path: Any) -> None:
-    sampler = FakeSampler(delay_s=0.1)
-    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed", "judge.k=2"]), sampler)
+    engine = FakeEngine(delay_s=0.1)
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed", "judge.k=2"]), engine)
     async with app.router.lifespan_context(app):
         gone = Caller(app, slime("Q", "A"), query=b"shape=object&n=1")
-        while not sampler.started:
+        while not engine.started:
             await asyncio.sleep(0.001)
         await gone.hang_up()
-        assert sampler.aborted == 0
+        assert engine.aborted == 0
         retry = await Caller(app, slime("Q", "A"), query=b"shape=object&n=1").answer()
         later = await Caller(app, slime("Q", "A"), query=b"shape=object&n=1").answer()
     assert retry == later
-    assert sampler.started == sampler.finished == 2
+    assert engine.started == engine.finished == 2
 
 
 async def test_what_failed_is_judged_anew(serve: Serve) -> None:
-    sampler = FakeSampler(["no"] * 2)
-    async with serve(sampler, *FAST) as client:
+    engine = FakeEngine(["no"] * 2)
+    async with serve(engine, *FAST) as client:
         failed = await post(client, slime("Q", "A"))
         again = await post(client, slime("Q", "A"))
     assert (failed["reward"], failed["judgement"]) == (5.5, None)
@@ -203,25 +203,25 @@ async def test_what_failed_is_judged_anew(serve: Serve) -> None:
 
 
 async def test_a_server_that_stops_leaves_nothing_running(tmp_path: Any) -> None:
-    sampler = FakeSampler(delay_s=60)
-    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "judge.k=2"]), sampler)
+    engine = FakeEngine(delay_s=60)
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "judge.k=2"]), engine)
     async with app.router.lifespan_context(app):
         judged = Caller(app, slime("Q", "A"), query=b"n=1")
         waiting = Caller(app, slime("R", "A"), query=b"n=2")
-        while not (sampler.started and app.state.service.grouping._open):
+        while not (engine.started and app.state.service.grouping._open):
             await asyncio.sleep(0.001)
-    assert sampler.running == 0
+    assert engine.running == 0
     for caller in (judged, waiting):
         with pytest.raises(asyncio.CancelledError):
             await caller.answer()
 
 
 async def test_a_dead_engine_is_not_remembered(serve: Serve) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler, *FAST, "trainers.slime.failure=error") as client:
-        sampler.dead = EngineDead("the engine's process has died")
+    engine = FakeEngine()
+    async with serve(engine, *FAST, "trainers.slime.failure=error") as client:
+        engine.dead = EngineDead("the engine's process has died")
         dead = await client.post("/reward", json=slime("Q", "A"))
-        sampler.dead = None
+        engine.dead = None
         alive = await client.post("/reward", json=slime("Q", "A"))
     assert (dead.status_code, dead.headers["Retry-After"], alive.status_code) == (503, "30", 200)
 
@@ -229,7 +229,7 @@ async def test_a_dead_engine_is_not_remembered(serve: Serve) -> None:
 async def test_one_that_fits_no_prompt_is_paid_for_once(serve: Serve, tmp_path: Any) -> None:
     limits = keys_file(tmp_path, a="samples_per_minute = 16")
     settings = (limits, "grouping.idle_s=60", "judge.k=4")
-    async with serve(FakeSampler(max_model_len=2500), *settings) as client:
+    async with serve(FakeEngine(max_model_len=2500), *settings) as client:
         client.headers.update(bearer(A))
         sent = [client.post("/reward?n=4", json=slime("Q", text)) for text in ("A", "B", "C", "word " * 3000)]
         assert [answer.status_code for answer in await all_at_once(sent)] == [200] * 4
@@ -239,14 +239,14 @@ async def test_one_that_fits_no_prompt_is_paid_for_once(serve: Serve, tmp_path: 
 
 
 async def test_a_wait_beyond_any_request_is_refused(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = await client.post("/reward?n=2&idle_s=1e9", json=slime("Q", "A"))
         error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (422, "limit_exceeded", "idle_s")
 
 
 async def test_long_texts_that_wait_are_bounded_together(serve: Serve) -> None:
-    async with serve(FakeSampler(), "grouping.idle_s=60", "grouping.max_waiting_mib=1", "judge.k=1") as client:
+    async with serve(FakeEngine(), "grouping.idle_s=60", "grouping.max_waiting_mib=1", "judge.k=1") as client:
         waiting = asyncio.ensure_future(post(client, slime("short", "A"), N8))
         long = [post(client, slime(f"Q{i}", "word" * 2**16), "/reward?shape=object&n=2") for i in range(5)]
         calls = [asyncio.ensure_future(call) for call in long]

@@ -4,19 +4,19 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from tests.integration.conftest import Serve
 
 
 async def test_a_judgement_that_nobody_knows(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = await client.get("/v1/judgements/rw-0")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "judgement_not_kept")
 
 
 async def test_a_judgement_of_a_grouped_call(serve: Serve) -> None:
     body = {"query": "Why?", "responses": ["A.", "B."], "k": 4, "seed": 5, "task": "t", "reference": "R."}
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = (await client.post("/v1/rewards", json=body)).json()
         kept = (await client.get(f"/v1/judgements/{answer['id']}")).json()
         again = (await client.post("/v1/rewards", json=kept["request"])).json()
@@ -39,7 +39,7 @@ async def test_a_judgement_of_a_grouped_call(serve: Serve) -> None:
 )
 async def test_the_request_of_a_judgement_says_all(serve: Serve, options: dict[str, Any]) -> None:
     body = {"query": "Why?", "responses": ["A.", "B.", "C."], "k": 4, "seed": 5} | options
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = (await client.post("/v1/rewards", json=body)).json()
         request = (await client.get(f"/v1/judgements/{answer['id']}")).json()["request"]
     said = {name: value for name, value in request.items() if name in body and name != "query"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from grm_server.judging import priors_store as priors
 from grm_server.settings import SettingsError, load_settings
 from tests.integration.conftest import Serve
@@ -17,7 +17,7 @@ from tests.integration.judging import favours, post
 async def test_what_traffic_teaches_survives_a_restart(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "learnt.json"
     where = f"stopping.priors={path}"
-    async with serve(FakeSampler(), where) as client:
+    async with serve(FakeEngine(), where) as client:
         for seed in range(30):
             await post(client, seed=seed, k=4, task="maths")
     first = json.loads(path.read_text())["priors"]
@@ -26,7 +26,7 @@ async def test_what_traffic_teaches_survives_a_restart(serve: Serve, tmp_path: P
     # A judge of random scores has a large variance and no true gaps.
     assert first[0]["pair_variance"] > 6
     assert first[0]["gap_variance"] < 3
-    async with serve(FakeSampler(), where) as client:
+    async with serve(FakeEngine(), where) as client:
         await post(client, k=4, task="maths")
         await post(client, k=4, aggregate="vote")
     second = json.loads(path.read_text())["priors"]
@@ -38,7 +38,7 @@ async def test_what_traffic_teaches_survives_a_restart(serve: Serve, tmp_path: P
 async def test_priors_that_cannot_be_read_are_set_aside(serve: Serve, tmp_path: Path, content: str) -> None:
     path = tmp_path / "learnt.json"
     path.write_text(content)
-    async with serve(FakeSampler(), f"stopping.priors={path}") as client:
+    async with serve(FakeEngine(), f"stopping.priors={path}") as client:
         await post(client, k=4)
     assert path.with_suffix(".bad").read_text() == content
     assert json.loads(path.read_text())["priors"]
@@ -48,7 +48,7 @@ async def test_a_disk_that_cannot_be_written_is_named_at_the_start_and_fails_no_
     serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    async with serve(FakeSampler(), f"stopping.priors={tmp_path / 'file' / 'priors.json'}") as client:
+    async with serve(FakeEngine(), f"stopping.priors={tmp_path / 'file' / 'priors.json'}") as client:
         assert "priors.json cannot be written" in caplog.text
         assert (await post(client, k=4))["k_used"] == 4
 
@@ -80,7 +80,7 @@ def test_a_new_tag_starts_from_untagged_traffic_and_learns_as_fast_as_a_new_serv
 
 async def test_each_aggregate_learns_for_itself(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "learnt.json"
-    async with serve(FakeSampler(), f"stopping.priors={path}") as client:
+    async with serve(FakeEngine(), f"stopping.priors={path}") as client:
         for seed in range(20):
             await post(client, k=4, seed=seed)
             await post(client, k=4, seed=seed, aggregate="vote")
@@ -93,8 +93,8 @@ async def test_the_first_wave_teaches_whatever_comes_after_it(serve: Serve, tmp_
     taught = []
     for name, rest in (("one", ["5, 5}"] * 12), ("other", ["9, 1}"] * 12)):
         path = tmp_path / f"{name}.json"
-        sampler = FakeSampler(["9, 2}", "2, 9}", "9, 2}", "2, 9}", *rest])
-        async with serve(sampler, f"stopping.priors={path}") as client:
+        engine = FakeEngine(["9, 2}", "2, 9}", "9, 2}", "2, 9}", *rest])
+        async with serve(engine, f"stopping.priors={path}") as client:
             await post(client, stop={"rule": "precision", "se": 1e-9}, aggregate="winsorised")
         taught.append(json.loads(path.read_text()))
     assert taught[0] == taught[1]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.engine.protocol import Rating
 from tests.integration.conftest import Serve
 from tests.integration.guided import PAIR, post
@@ -33,7 +33,7 @@ BELIEF = {"1, 5": 0.9, "5, 6": 0.2, "4, 8": 0.8, "7, 6": 0.1}
 
 async def test_the_k_meta_best_vote(serve: Serve) -> None:
     meta_rm = Connoisseur(BELIEF)
-    async with serve(FakeSampler(VERDICTS), meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(VERDICTS), meta_rm=meta_rm) as client:
         answer = await post(client, aggregate="meta_top", k_meta=2)
     samples = answer["samples"]
     assert (answer["aggregate"], answer["meta_rm"], answer["votes"], answer["k_valid"]) == (
@@ -50,7 +50,7 @@ async def test_the_k_meta_best_vote(serve: Serve) -> None:
 
 
 async def test_the_hinge_weighs(serve: Serve) -> None:
-    async with serve(FakeSampler(VERDICTS), meta_rm=Connoisseur(BELIEF)) as client:
+    async with serve(FakeEngine(VERDICTS), meta_rm=Connoisseur(BELIEF)) as client:
         answer = await post(client, aggregate="meta_hinge")
     weights = {0.9: 0.8, 0.8: 0.6}
     kept = [sample for sample in answer["samples"] if sample["kept"]]
@@ -60,7 +60,7 @@ async def test_the_hinge_weighs(serve: Serve) -> None:
 
 
 async def test_half_of_k_votes_by_default(serve: Serve) -> None:
-    async with serve(FakeSampler(), meta_rm=FakeMetaRM()) as client:
+    async with serve(FakeEngine(), meta_rm=FakeMetaRM()) as client:
         answer = await post(client, aggregate="meta_top", k=9)
     assert sum(sample["kept"] for sample in answer["samples"]) == 4
 
@@ -70,7 +70,7 @@ async def test_what_the_meta_rm_reads(serve: Serve) -> None:
     meta_rm, shown = FakeMetaRM(), []
     prepare = meta_rm.prepare
     meta_rm.prepare = lambda prompt: shown.append(prompt) or prepare(prompt)  # type: ignore[method-assign, func-returns-value]
-    async with serve(FakeSampler(VERDICTS), meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(VERDICTS), meta_rm=meta_rm) as client:
         await post(client, aggregate="meta_hinge", reference="Because.")
         # Two orders, each tokenised once.
         assert len(shown) == 2
@@ -86,22 +86,22 @@ async def test_what_the_meta_rm_reads(serve: Serve) -> None:
 
 
 async def test_a_sample_is_rated_while_others_are_written(serve: Serve) -> None:
-    class Slow(FakeSampler):
-        async def _write(self, prepared: Any, seed: int, urgency: Any) -> Any:
+    class Slow(FakeEngine):
+        async def _write(self, prepared: Any, seed: int, scheduling: Any) -> Any:
             self.delay_s = 0.0 if self.started == 0 else 0.3
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
-    sampler, meta_rm = Slow(), FakeMetaRM()
-    async with serve(sampler, meta_rm=meta_rm) as client:
+    engine, meta_rm = Slow(), FakeMetaRM()
+    async with serve(engine, meta_rm=meta_rm) as client:
         request = asyncio.create_task(post(client, aggregate="meta_hinge"))
         await asyncio.sleep(0.15)
-        assert (len(meta_rm.answers), sampler.running) == (1, 3)
+        assert (len(meta_rm.answers), engine.running) == (1, 3)
         await request
 
 
 async def test_a_failed_sample_is_not_rated(serve: Serve) -> None:
     meta_rm = FakeMetaRM()
-    async with serve(FakeSampler(["no scores", "5, 6}", "4, 8}", "7, 6}"]), meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(["no scores", "5, 6}", "4, 8}", "7, 6}"]), meta_rm=meta_rm) as client:
         answer = await post(client, aggregate="meta_hinge")
     assert len(meta_rm.answers) == 3
     failed = [sample for sample in answer["samples"] if sample["failure"]]
@@ -110,11 +110,11 @@ async def test_a_failed_sample_is_not_rated(serve: Serve) -> None:
 
 @pytest.mark.parametrize("stop", [{"rule": "decided"}, {"rule": "strict"}, {"rule": "precision", "se": 1.0}])
 async def test_every_rule_stops_on_weighted_votes(serve: Serve, stop: dict[str, Any]) -> None:
-    class Judge(FakeSampler):
-        async def _write(self, prepared: Any, seed: int, urgency: Any) -> Any:
+    class Judge(FakeEngine):
+        async def _write(self, prepared: Any, seed: int, scheduling: Any) -> Any:
             first = prepared.script.prompt.split("[The Begin of Response ")[1]
             self.outcomes.append("2, 9}" if "A." in first else "9, 2}")
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
     async with serve(Judge(), meta_rm=FakeMetaRM([0.8] * 32)) as client:
         answer = await post(client, aggregate="meta_hinge", stop=stop, k=32)
@@ -137,14 +137,14 @@ async def test_every_rule_stops_on_weighted_votes(serve: Serve, stop: dict[str, 
     ],
 )
 async def test_what_does_not_go_together(serve: Serve, changes: dict[str, Any], param: str) -> None:
-    async with serve(FakeSampler(), meta_rm=FakeMetaRM()) as client:
+    async with serve(FakeEngine(), meta_rm=FakeMetaRM()) as client:
         response = await client.post("/v1/rewards", json=PAIR | changes)
     assert response.status_code in (400, 422)
     assert response.json()["error"]["param"] == param
 
 
 async def test_a_server_without_one_says_so(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         error = (await post(client, 400, aggregate="meta_hinge"))["error"]
         plain = await post(client)
     assert error["param"] == "aggregate"
@@ -154,7 +154,7 @@ async def test_a_server_without_one_says_so(serve: Serve) -> None:
 
 async def test_nobody_is_rated_who_did_not_ask(serve: Serve) -> None:
     meta_rm = FakeMetaRM()
-    async with serve(FakeSampler(), meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(), meta_rm=meta_rm) as client:
         answer = await post(client)
     assert meta_rm.answers == []
     assert [(sample["meta_reward"], sample["kept"]) for sample in answer["samples"]] == [(None, True)] * 4
@@ -162,8 +162,8 @@ async def test_nobody_is_rated_who_did_not_ask(serve: Serve) -> None:
 
 @pytest.mark.parametrize("aggregate", ["meta_hinge", "meta_top"])
 async def test_the_defaults_of_the_server_give_way(serve: Serve, aggregate: str) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler, f"judge.aggregate={aggregate}", "stopping.rule=decided", meta_rm=FakeMetaRM()) as client:
+    engine = FakeEngine()
+    async with serve(engine, f"judge.aggregate={aggregate}", "stopping.rule=decided", meta_rm=FakeMetaRM()) as client:
         plain = await post(client)
         stopping = await post(client, stop={"rule": "decided"})
         one = await post(client, responses=["A."])
@@ -172,7 +172,7 @@ async def test_the_defaults_of_the_server_give_way(serve: Serve, aggregate: str)
 
 
 async def test_a_stream_shows_the_ratings(serve: Serve) -> None:
-    async with serve(FakeSampler(VERDICTS), meta_rm=Connoisseur(BELIEF)) as client:
+    async with serve(FakeEngine(VERDICTS), meta_rm=Connoisseur(BELIEF)) as client:
         response = await client.post(
             "/v1/rewards", json=PAIR | {"aggregate": "meta_top"}, headers={"Accept": "text/event-stream"}
         )
@@ -184,7 +184,7 @@ async def test_a_stream_shows_the_ratings(serve: Serve) -> None:
 
 
 async def test_many_responses_in_blocks(serve: Serve) -> None:
-    async with serve(FakeSampler(), meta_rm=FakeMetaRM()) as client:
+    async with serve(FakeEngine(), meta_rm=FakeMetaRM()) as client:
         hinge = await post(client, aggregate="meta_hinge", responses=[f"{i}." for i in range(12)], list_size=4, k=4)
         top = await post(client, aggregate="meta_top", responses=[f"{i}." for i in range(12)], list_size=4, k=8)
     assert len(hinge["rewards"]) == 12
@@ -195,7 +195,7 @@ async def test_many_responses_in_blocks(serve: Serve) -> None:
 async def test_no_block_is_left_without_a_vote(serve: Serve) -> None:
     """The best samples may all be of one block, and a response without a vote has no reward."""
     for seed in range(8):
-        async with serve(FakeSampler(), meta_rm=FakeMetaRM()) as client:
+        async with serve(FakeEngine(), meta_rm=FakeMetaRM()) as client:
             answer = await post(
                 client, aggregate="meta_top", responses=[f"{i}." for i in range(9)], list_size=5, k=2, seed=seed
             )
@@ -203,11 +203,11 @@ async def test_no_block_is_left_without_a_vote(serve: Serve) -> None:
 
 
 async def test_an_audit_goes_on_under_guidance(serve: Serve) -> None:
-    class Judge(FakeSampler):
-        async def _write(self, prepared: Any, seed: int, urgency: Any) -> Any:
+    class Judge(FakeEngine):
+        async def _write(self, prepared: Any, seed: int, scheduling: Any) -> Any:
             first = prepared.script.prompt.split("[The Begin of Response ")[1]
             self.outcomes.append("2, 9}" if "A." in first else "9, 2}")
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
     meta_rm = FakeMetaRM([0.9] * 16)
     async with serve(Judge(), "stopping.audit_share=1", meta_rm=meta_rm) as client:
@@ -220,23 +220,23 @@ async def test_an_audit_goes_on_under_guidance(serve: Serve) -> None:
 
 
 async def test_both_models_are_listed(serve: Serve) -> None:
-    async with serve(FakeSampler(), meta_rm=FakeMetaRM()) as client:
+    async with serve(FakeEngine(), meta_rm=FakeMetaRM()) as client:
         models = (await client.get("/v1/models")).json()["data"]
     assert [(model["id"], model["role"]) for model in models] == [("fake", "judge"), ("fake-meta", "meta_rm")]
 
 
 async def test_a_hint_is_for_the_judge_alone(serve: Serve) -> None:
-    sampler, meta_rm, shown = FakeSampler(), FakeMetaRM(), []
+    engine, meta_rm, shown = FakeEngine(), FakeMetaRM(), []
     prepare = meta_rm.prepare
     meta_rm.prepare = lambda prompt: shown.append(prompt) or prepare(prompt)  # type: ignore[method-assign, func-returns-value]
-    async with serve(sampler, meta_rm=meta_rm) as client:
+    async with serve(engine, meta_rm=meta_rm) as client:
         await post(client, hint=1, aggregate="meta_hinge")
-        for script, _, _ in sampler.calls:
+        for script, _, _ in engine.calls:
             position = re.search(r"Response (\d)\]\nB\.", script.prompt)
             assert position is not None
             assert script.prompt.endswith(f"Hint: Response {position[1]} is known to be the best.")
         assert not any("Hint" in prompt for prompt in shown)
         await post(client, hint=0, responses=["A."])
-        assert sampler.calls[-1][0].prompt.endswith("Hint: the response is known to be bad.")
+        assert engine.calls[-1][0].prompt.endswith("Hint: the response is known to be bad.")
         assert (await post(client, 400, hint=2))["error"]["param"] == "hint"
         assert (await post(client, 400, hint=2, responses=["A."]))["error"]["param"] == "hint"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.errors import MetaRMFailed
 from tests.integration.conftest import Serve
 from tests.integration.guided import PAIR, post
@@ -13,14 +13,14 @@ FAILED = MetaRMFailed("gone")
 
 
 async def test_a_failure_is_an_error(serve: Serve) -> None:
-    sampler = FakeSampler(delay_s=0.01)
-    async with serve(sampler, meta_rm=FakeMetaRM([0.5, FAILED])) as client:
+    engine = FakeEngine(delay_s=0.01)
+    async with serve(engine, meta_rm=FakeMetaRM([0.5, FAILED])) as client:
         response = await client.post("/v1/rewards", json=PAIR | {"aggregate": "meta_hinge"})
         metrics = (await client.get("/metrics")).text
     assert response.status_code == 503
     assert response.headers["retry-after"] == "5"
     assert response.json()["error"]["code"] == "meta_rm_failed"
-    assert sampler.running == 0
+    assert engine.running == 0
     assert 'grm_meta_ratings_total{outcome="failed"} 1.0' in metrics
     assert 'grm_requests_total{code="meta_rm_failed"} 1.0' in metrics
 
@@ -30,7 +30,7 @@ async def test_a_failure_is_an_error(serve: Serve) -> None:
 async def test_or_the_plain_vote_of_all_samples_said_aloud(
     serve: Serve, aggregate: str, ratings: list[float | MetaRMFailed]
 ) -> None:
-    async with serve(FakeSampler(), meta_rm=FakeMetaRM(ratings)) as client:
+    async with serve(FakeEngine(), meta_rm=FakeMetaRM(ratings)) as client:
         answer = await post(client, aggregate=aggregate, meta_rm_failure="vote")
         plain = await post(client)
         metrics = (await client.get("/metrics")).text
@@ -42,11 +42,11 @@ async def test_or_the_plain_vote_of_all_samples_said_aloud(
 
 
 async def test_a_meta_rm_that_is_known_to_be_gone_costs_no_sample(serve: Serve) -> None:
-    sampler, meta_rm = FakeSampler(), FakeMetaRM()
+    engine, meta_rm = FakeEngine(), FakeMetaRM()
     meta_rm.dead = FAILED
-    async with serve(sampler, "meta_rm.failure=vote", meta_rm=meta_rm) as client:
+    async with serve(engine, "meta_rm.failure=vote", meta_rm=meta_rm) as client:
         await post(client, 503, aggregate="meta_hinge", meta_rm_failure="error")
-        assert sampler.started == 0
+        assert engine.started == 0
         answer = await post(client, aggregate="meta_hinge")
     assert answer["meta_rm"] == "failed"
     assert meta_rm.answers == []
@@ -54,8 +54,8 @@ async def test_a_meta_rm_that_is_known_to_be_gone_costs_no_sample(serve: Serve) 
 
 async def test_it_fails_in_a_later_wave(serve: Serve) -> None:
     """What was drawn stays, and the rule goes on with the plain vote."""
-    sampler = FakeSampler(["5, 5}"] * 16)
-    async with serve(sampler, meta_rm=FakeMetaRM([0.9] * 5 + [FAILED])) as client:
+    engine = FakeEngine(["5, 5}"] * 16)
+    async with serve(engine, meta_rm=FakeMetaRM([0.9] * 5 + [FAILED])) as client:
         answer = await post(
             client, aggregate="meta_hinge", meta_rm_failure="vote", k=16, stop={"rule": "decided", "gamma": 1e-9}
         )
@@ -73,7 +73,7 @@ async def test_a_dead_meta_rm_is_not_ready_where_requests_need_it(
 ) -> None:
     meta_rm = FakeMetaRM()
     defaults = (f"judge.aggregate={aggregate}", f"meta_rm.failure={failure}")
-    async with serve(FakeSampler(), *defaults, meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(), *defaults, meta_rm=meta_rm) as client:
         assert (await client.get("/health/ready")).status_code == 200
         meta_rm.dead = FAILED
         ready = await client.get("/health/ready")
@@ -82,7 +82,7 @@ async def test_a_dead_meta_rm_is_not_ready_where_requests_need_it(
 
 async def test_at_the_deadline_only_rated_samples_vote(serve: Serve) -> None:
     meta_rm = FakeMetaRM(delay_s=5)
-    async with serve(FakeSampler(), meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(), meta_rm=meta_rm) as client:
         error = (await post(client, 504, aggregate="meta_hinge", deadline_s=0.2))["error"]
     assert error["code"] == "deadline_exceeded"
     assert meta_rm.running == 0
@@ -90,7 +90,7 @@ async def test_at_the_deadline_only_rated_samples_vote(serve: Serve) -> None:
 
 async def test_a_caller_who_hangs_up_takes_the_ratings_along(serve: Serve) -> None:
     meta_rm = FakeMetaRM(delay_s=5)
-    async with serve(FakeSampler(), meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(), meta_rm=meta_rm) as client:
         request = asyncio.create_task(post(client, aggregate="meta_hinge"))
         await asyncio.sleep(0.1)
         assert meta_rm.running == 4

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from grm_server.errors import GenerationFailed
 from grm_server.settings import Settings, SettingsError, as_markdown, load_settings
 from tests.integration.conftest import Serve
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 async def test_metrics_count_requests_samples_failures_tokens_and_time(serve: Serve) -> None:
     body = {"query": "Q", "responses": ["A.", "B."], "k": 4}
-    async with serve(FakeSampler(["no", GenerationFailed("x"), "4, 5}", "4, 5}"])) as client:
+    async with serve(FakeEngine(["no", GenerationFailed("x"), "4, 5}", "4, 5}"])) as client:
         await client.post("/v1/rewards", json=body)
         await client.post("/v1/rewards", json=body | {"k": 1000})
         seen = await counters(client)
@@ -35,14 +35,14 @@ async def test_metrics_count_requests_samples_failures_tokens_and_time(serve: Se
 
 
 async def test_models(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         card = (await client.get("/v1/models")).json()["data"][0]
     assert (card["id"], card["object"], card["max_model_len"]) == ("fake", "model", 8192)
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("GET", "/v1/rewards", 405)])
 async def test_errors_of_the_framework_have_the_same_shape(serve: Serve, method: str, path: str, status: int) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         response = await client.request(method, path)
     assert response.status_code == status
     assert set(response.json()["error"]) == {"code", "message", "param", "retryable", "details"}
@@ -56,10 +56,10 @@ def test_the_committed_openapi_document_is_the_served_one() -> None:
 async def test_a_template_of_the_users_own(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("MINE {{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}")
-    sampler = FakeSampler()
-    async with serve(sampler, f"judge.template={path}") as client:
+    engine = FakeEngine()
+    async with serve(engine, f"judge.template={path}") as client:
         await client.post("/v1/rewards", json={"query": "Q", "responses": ["A."]})
-    assert sampler.calls[0][0].prompt.startswith("MINE Q ")
+    assert engine.calls[0][0].prompt.startswith("MINE Q ")
 
 
 @pytest.mark.parametrize("content", [None, "{{ conversation }}", "{% if"])

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
-from grm_server.engine.protocol import Urgency
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.protocol import SchedulingClass
 from grm_server.errors import EngineDead
 from tests.integration.load import ONE, RAW_KEY, loaded
 from tests.integration.trainers import Caller
@@ -16,25 +16,25 @@ from tests.integration.trainers import Caller
 class TestThePermitIsGivenBack:
     """However a request ends, the next one has its place: with room for one sample there is none to lose."""
 
-    async def ended(self, tmp_path: Path, sampler: FakeSampler, status: int, code: str, **changes: Any) -> None:
-        async with loaded(tmp_path, sampler, "admission.max_running_samples=1") as server:
+    async def ended(self, tmp_path: Path, engine: FakeEngine, status: int, code: str, **changes: Any) -> None:
+        async with loaded(tmp_path, engine, "admission.max_running_samples=1") as server:
             for _ in range(3):
                 answer = await server.ask(**changes)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
                 await server.until_empty()
 
     async def test_after_a_deadline(self, tmp_path: Path) -> None:
-        await self.ended(tmp_path, FakeSampler(delay_s=60), 504, "deadline_exceeded", deadline_s=0.05)
+        await self.ended(tmp_path, FakeEngine(delay_s=60), 504, "deadline_exceeded", deadline_s=0.05)
 
     async def test_after_too_few_votes(self, tmp_path: Path) -> None:
-        await self.ended(tmp_path, FakeSampler(["no"] * 12), 502, "too_few_votes", k=4)
+        await self.ended(tmp_path, FakeEngine(["no"] * 12), 502, "too_few_votes", k=4)
 
     async def test_after_a_prompt_that_is_too_long(self, tmp_path: Path) -> None:
-        await self.ended(tmp_path, FakeSampler(max_model_len=300), 400, "prompt_too_long", responses=["w " * 600, "B."])
+        await self.ended(tmp_path, FakeEngine(max_model_len=300), 400, "prompt_too_long", responses=["w " * 600, "B."])
 
     async def test_after_the_engines_death(self, tmp_path: Path) -> None:
-        class Dying(FakeSampler):
-            async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+        class Dying(FakeEngine):
+            async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
                 self.started += 1
                 self.aborted += 1
                 raise EngineDead("died")
@@ -42,30 +42,30 @@ class TestThePermitIsGivenBack:
         await self.ended(tmp_path, Dying(), 503, "engine_dead", k=4)
 
     async def test_after_an_error_that_nobody_foresaw(self, tmp_path: Path) -> None:
-        class Broken(FakeSampler):
-            async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+        class Broken(FakeEngine):
+            async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
                 raise RuntimeError("broken")
 
         await self.ended(tmp_path, Broken(), 500, "internal_error", k=4)
 
     @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
     async def test_after_a_caller_who_left(self, tmp_path: Path, accept: str) -> None:
-        sampler = FakeSampler(delay_s=60)
-        async with loaded(tmp_path, sampler, "admission.max_running_samples=1") as server:
+        engine = FakeEngine(delay_s=60)
+        async with loaded(tmp_path, engine, "admission.max_running_samples=1") as server:
             for _ in range(3):
                 caller = Caller(
                     server.app, ONE | {"k": 4}, "/v1/rewards", b"", [(b"accept", accept.encode()), *RAW_KEY]
                 )
                 async with asyncio.timeout(5):
-                    while not sampler.running:
+                    while not engine.running:
                         await asyncio.sleep(0.002)
                 await caller.hang_up()
                 await server.until_empty()
 
     async def test_after_an_early_stop_and_its_audit(self, tmp_path: Path) -> None:
-        sampler = FakeSampler(["9, 2}", "2, 9}"] * 40, delay_s=0.02)
+        engine = FakeEngine(["9, 2}", "2, 9}"] * 40, delay_s=0.02)
         overrides = ("admission.max_running_samples=1", "stopping.audit_share=1")
-        async with loaded(tmp_path, sampler, *overrides) as server:
+        async with loaded(tmp_path, engine, *overrides) as server:
             for _ in range(3):
                 answer = await server.ask(k=16, seed=5, stop={"rule": "decided"})
                 assert answer.status_code == 200
@@ -74,7 +74,7 @@ class TestThePermitIsGivenBack:
     async def test_after_a_meta_rms_failure(self, tmp_path: Path) -> None:
         meta_rm = FakeMetaRM()
         await meta_rm.close()
-        async with loaded(tmp_path, FakeSampler(), "admission.max_running_samples=1", meta_rm=meta_rm) as server:
+        async with loaded(tmp_path, FakeEngine(), "admission.max_running_samples=1", meta_rm=meta_rm) as server:
             for _ in range(2):
                 assert (await server.ask(aggregate="meta_hinge", k=4)).status_code == 503
                 await server.until_empty()

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
-from grm_server.engine.protocol import Urgency
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.protocol import SchedulingClass
 from grm_server.errors import EngineDead, GenerationFailed
 from grm_server.grm.types import Sample
 from tests.integration.conftest import Serve
@@ -19,7 +19,7 @@ OTHERS = ["C.", "D."]
 ONCE = {"principles_from": "query", "k": 4, "return_samples": True, "max_critique_tokens": 100}
 
 
-class Judge(FakeSampler):
+class Judge(FakeEngine):
     """Writes these principles for a query; counts how often it was asked to."""
 
     def __init__(self, text: Any = " Be right.", *, draw_s: float = 0.0) -> None:
@@ -28,14 +28,14 @@ class Judge(FakeSampler):
         self.draw_s = draw_s
         self.drawn = 0
 
-    async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+    async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
         self.delay_s = 0.0
         if len(prepared.script.segments) == 1:
             self.drawn += 1
             self.delay_s = self.draw_s
             said = Sample({"principles": self.text}, completion_tokens=7) if isinstance(self.text, str) else self.text
             self.outcomes.append(said)
-        return await super()._write(prepared, seed, urgency)
+        return await super()._write(prepared, seed, scheduling)
 
 
 async def until(met: Callable[[], bool]) -> None:
@@ -50,17 +50,17 @@ async def outcomes(client: httpx.AsyncClient) -> dict[str, float]:
 
 
 async def test_they_are_drawn_once_and_all_samples_judge_under_them(serve: Serve) -> None:
-    async with serve(sampler := Judge()) as client:
+    async with serve(engine := Judge()) as client:
         first = await post(client, **ONCE)
         second = await post(client, **ONCE, responses=OTHERS)
         counted = await outcomes(client)
-    assert sampler.drawn == 1
+    assert engine.drawn == 1
     assert [answer["principles"] for answer in (first, second)] == ["Be right.", "Be right."]
     assert [answer["principles_from"] for answer in (first, second)] == ["query", "cache"]
     assert [answer["usage"]["principle_tokens"] for answer in (first, second)] == [7, 0]
     assert all(sample["principles"] is None for sample in first["samples"])
     assert counted == {"drawn": 1, "cached": 1}
-    drawing, *judging = [script for script, _, _ in sampler.calls]
+    drawing, *judging = [script for script, _, _ in engine.calls]
     assert drawing.segments[0].max_tokens == 50
     for script in judging:
         assert "#### Principles ####\nJudge under these principles:\nBe right." in script.prompt
@@ -70,25 +70,25 @@ async def test_they_are_drawn_once_and_all_samples_judge_under_them(serve: Serve
 
 
 async def test_groups_that_come_at_once_wait_for_one_drawing(serve: Serve) -> None:
-    async with serve(sampler := Judge(draw_s=0.1)) as client:
+    async with serve(engine := Judge(draw_s=0.1)) as client:
         asked = [asyncio.ensure_future(post(client, **ONCE, responses=[f"{i}", "x"])) for i in range(5)]
         answers = [await each for each in asked]
         assert len(client._transport.app.state.service.judging.principles) == 0  # type: ignore[attr-defined]
-    assert sampler.drawn == 1
+    assert engine.drawn == 1
     assert sorted(answer["principles_from"] for answer in answers) == ["cache"] * 4 + ["query"]
     assert sum(answer["usage"]["principle_tokens"] for answer in answers) == 7
     assert all(answer["timing"]["total_s"] >= 0.1 for answer in answers)
 
 
 async def test_another_query_has_others(serve: Serve) -> None:
-    async with serve(sampler := Judge()) as client:
+    async with serve(engine := Judge()) as client:
         for change in ({}, {"query": "Why not?"}, {"reference": "Because."}):
             assert (await post(client, **ONCE, **change))["principles_from"] == "query"
-    assert sampler.drawn == 3
+    assert engine.drawn == 3
 
 
 async def test_the_judgement_can_be_made_again(serve: Serve) -> None:
-    async with serve(sampler := Judge()) as client:
+    async with serve(engine := Judge()) as client:
         answer = await post(client, **ONCE)
         kept = (await client.get(f"/v1/judgements/{answer['id']}")).json()
         again = (await client.post("/v1/rewards", json=kept["request"] | {"return_samples": True})).json()
@@ -96,19 +96,19 @@ async def test_the_judgement_can_be_made_again(serve: Serve) -> None:
     assert again["principles_from"] == "request"
     for sample, same in zip(answer["samples"], again["samples"], strict=True):
         assert same == sample | {"finished_s": same["finished_s"]}
-    assert sampler.drawn == 1
+    assert engine.drawn == 1
 
 
 async def test_the_callers_own_win(serve: Serve) -> None:
-    async with serve(sampler := Judge()) as client:
+    async with serve(engine := Judge()) as client:
         answer = await post(client, **ONCE, principles="Be kind.")
-    assert (answer["principles"], answer["principles_from"], sampler.drawn) == ("Be kind.", "request", 0)
+    assert (answer["principles"], answer["principles_from"], engine.drawn) == ("Be kind.", "request", 0)
 
 
 async def test_by_default_each_sample_writes_its_own(serve: Serve) -> None:
-    async with serve(sampler := Judge()) as client:
+    async with serve(engine := Judge()) as client:
         answer = await post(client, return_samples=True)
-    assert (answer["principles"], answer["principles_from"], sampler.drawn) == (None, "sample", 0)
+    assert (answer["principles"], answer["principles_from"], engine.drawn) == (None, "sample", 0)
     assert answer["samples"][0]["principles"] == "Correctness (weight 1)."
 
 
@@ -124,9 +124,9 @@ async def test_a_server_may_draw_them_unless_a_request_says_otherwise(serve: Ser
     ids=["empty", "cut", "failed"],
 )
 async def test_where_there_are_none_each_sample_writes_its_own(serve: Serve, nothing: Any) -> None:
-    async with serve(sampler := Judge(nothing), "cache.max_mib=1") as client:
+    async with serve(engine := Judge(nothing), "cache.max_mib=1") as client:
         first = await post(client, **ONCE)
-        sampler.text = " Be right."
+        engine.text = " Be right."
         # Neither the failure nor the answer that had to do without is remembered.
         second = await post(client, **ONCE)
         counted = await outcomes(client)
@@ -137,26 +137,26 @@ async def test_where_there_are_none_each_sample_writes_its_own(serve: Serve, not
 
 
 async def test_what_takes_half_the_deadline_is_not_waited_for(serve: Serve) -> None:
-    async with serve(sampler := Judge(draw_s=60)) as client:
+    async with serve(engine := Judge(draw_s=60)) as client:
         answer = await post(client, **ONCE, deadline_s=4.0)
         counted = await outcomes(client)
     assert (answer["principles_from"], answer["stop_reason"], answer["k_valid"]) == ("sample", "full_k", 4)
     assert 2.0 <= answer["timing"]["total_s"] < 4.0
     assert counted == {"late": 1}
-    assert sampler.running == 0
+    assert engine.running == 0
 
 
 async def test_the_drawing_counts_into_the_deadline(serve: Serve) -> None:
-    sampler = Judge(draw_s=2.3)
-    write = sampler._write
+    engine = Judge(draw_s=2.3)
+    write = engine._write
 
     async def slowly(prepared: Any, *args: Any) -> Any:
         if len(prepared.script.segments) > 1:
             await asyncio.sleep(60)
         return await write(prepared, *args)
 
-    sampler._write = slowly  # type: ignore[method-assign]
-    async with serve(sampler) as client:
+    engine._write = slowly  # type: ignore[method-assign]
+    async with serve(engine) as client:
         started_s = asyncio.get_running_loop().time()
         response = await client.post("/v1/rewards", json=PAIR | ONCE | {"deadline_s": 5})
         took_s = asyncio.get_running_loop().time() - started_s
@@ -171,49 +171,49 @@ class Busy(Judge):
         super().__init__()
         self.go = asyncio.Event()
 
-    async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+    async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
         if len(prepared.script.segments) > 1:
             await self.go.wait()
-        return await super()._write(prepared, seed, urgency)
+        return await super()._write(prepared, seed, scheduling)
 
 
 async def test_the_drawing_waits_for_its_turn_as_one_sample(serve: Serve) -> None:
-    async with serve(sampler := Busy(), "admission.max_running_samples=1") as client:
+    async with serve(engine := Busy(), "admission.max_running_samples=1") as client:
         busy = asyncio.ensure_future(post(client, query="Another.", k=1))
-        await until(lambda: len(sampler.calls) == 1)
+        await until(lambda: len(engine.calls) == 1)
         asked = asyncio.ensure_future(post(client, **ONCE))
         async with asyncio.timeout(10):
             while not (waiting := (await counters(client))["grm_waiting_samples"]):
                 await asyncio.sleep(0.01)
-        sampler.go.set()
+        engine.go.set()
         await busy
         assert (waiting, (await asked)["principles_from"]) == (1, "query")
 
 
 async def test_who_has_more_time_than_the_first_does_not_fail_with_it(serve: Serve) -> None:
-    async with serve(sampler := Busy(), "admission.max_running_samples=1") as client:
+    async with serve(engine := Busy(), "admission.max_running_samples=1") as client:
         busy = asyncio.ensure_future(post(client, query="Another.", k=1))
-        await until(lambda: len(sampler.calls) == 1)
+        await until(lambda: len(engine.calls) == 1)
         first = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | ONCE | {"deadline_s": 1.0}))
         await until(lambda: len(client._transport.app.state.service.judging.principles) == 1)  # type: ignore[attr-defined]
         second = asyncio.ensure_future(post(client, **ONCE, responses=OTHERS))
         assert (await first).json()["error"]["code"] == "deadline_exceeded"
-        sampler.go.set()
+        engine.go.set()
         await busy
         assert (await second)["principles_from"] == "sample"
-    assert sampler.drawn == 0
+    assert engine.drawn == 0
 
 
 async def test_an_engine_that_dies_meanwhile_fails_all_who_wait(serve: Serve) -> None:
-    async with serve(sampler := Judge(draw_s=0.2)) as client:
+    async with serve(engine := Judge(draw_s=0.2)) as client:
         asked = [
             asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | ONCE | {"responses": [f"{i}", "x"]}))
             for i in range(3)
         ]
         await asyncio.sleep(0.1)
-        sampler.dead = EngineDead("gone")
+        engine.dead = EngineDead("gone")
         assert [(await each).status_code for each in asked] == [503] * 3
-        sampler.dead = None
+        engine.dead = None
         assert (await post(client, **ONCE))["principles_from"] == "query"
 
 
@@ -232,12 +232,12 @@ async def test_the_meta_rm_reads_them(serve: Serve) -> None:
 
 async def test_a_trainers_url_may_ask_for_them(serve: Serve) -> None:
     call = {"query": ["Q?\n\nAssistant: A."], "prompts": ["Q?\n\nAssistant:"]}
-    async with serve(sampler := Judge()) as client:
+    async with serve(engine := Judge()) as client:
         for n in range(2):
             body = call | {"query": [f"{call['query'][0]}{n}"]}
             await client.post("/get_reward?n=1&k=2&principles_from=query", json=body)
         counted = await outcomes(client)
-    assert (sampler.drawn, counted) == (1, {"drawn": 1, "cached": 1})
+    assert (engine.drawn, counted) == (1, {"drawn": 1, "cached": 1})
 
 
 async def test_a_stream_says_them(serve: Serve) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from tests.integration.conftest import Serve
 from tests.integration.judging import THREE, respond
 
@@ -40,19 +40,19 @@ from tests.integration.judging import THREE, respond
     ],
 )
 async def test_a_wrong_field_is_named(serve: Serve, change: dict[str, Any], param: str) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler) as client:
+    engine = FakeEngine()
+    async with serve(engine) as client:
         content = json.dumps(THREE | change)
         response = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == 422
     error = response.json()["error"]
     assert (error["code"], error["param"], error["retryable"]) == ("invalid_body", param, False)
-    assert not sampler.calls
+    assert not engine.calls
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '"x"', '{"query": NaN}', "\xff", '{"a":' * 2000])
 async def test_a_body_that_is_no_request(serve: Serve, content: str) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         response = await client.post(
             "/v1/rewards", content=content.encode("latin-1"), headers={"Content-Type": "application/json"}
         )
@@ -63,13 +63,13 @@ async def test_a_body_that_is_no_request(serve: Serve, content: str) -> None:
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 async def test_no_infinite_temperature(serve: Serve, number: str) -> None:
     content = json.dumps(THREE)[:-1] + f', "temperature": {number}}}'
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         response = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == 422
 
 
 async def test_the_answer_does_not_repeat_what_was_sent(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         response = await respond(client, k="SECRET-VALUE", responses=[{"SECRET-KEY": 1}])
     assert "SECRET" not in response.text
 
@@ -85,7 +85,7 @@ async def test_the_answer_does_not_repeat_what_was_sent(serve: Serve) -> None:
 )
 async def test_a_limit_is_named(serve: Serve, change: dict[str, Any], param: str, setting: str) -> None:
     limits = ("limits.max_responses=4", "judge.k=8", "limits.max_k=8", "limits.max_critique_tokens=300")
-    async with serve(FakeSampler(), *limits) as client:
+    async with serve(FakeEngine(), *limits) as client:
         response = await respond(client, **change)
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["param"]) == (422, "limit_exceeded", param)
@@ -98,7 +98,7 @@ async def test_a_body_that_is_too_large(serve: Serve, declared: bool) -> None:
         for _ in range(8):
             yield b" " * 1024
 
-    async with serve(FakeSampler(), "http.max_body_bytes=4096") as client:
+    async with serve(FakeEngine(), "http.max_body_bytes=4096") as client:
         response = await client.post("/v1/rewards", content=b" " * 8192 if declared else chunks())
         small = await respond(client)
     assert response.status_code == 413
@@ -108,11 +108,11 @@ async def test_a_body_that_is_too_large(serve: Serve, declared: bool) -> None:
 
 
 async def test_a_prompt_that_is_too_long_generates_nothing(serve: Serve) -> None:
-    sampler = FakeSampler(max_model_len=500)
-    async with serve(sampler) as client:
+    engine = FakeEngine(max_model_len=500)
+    async with serve(engine) as client:
         response = await respond(client, responses=["word " * 600, "B."])
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["retryable"]) == (400, "prompt_too_long", False)
     assert error["details"]["limit"] == 500
     assert error["details"]["needed_tokens"] > error["details"]["prompt_tokens"] > 600
-    assert not sampler.calls
+    assert not engine.calls

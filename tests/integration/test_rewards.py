@@ -9,7 +9,7 @@ import pytest
 
 from grm_server.api.routes import Service
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from grm_server.errors import EngineDead, GenerationFailed
 from grm_server.grm.plan import plan, request_seed
 from grm_server.grm.types import Message, Task
@@ -19,8 +19,8 @@ from tests.integration.judging import THREE, respond
 
 
 async def test_answer(serve: Serve) -> None:
-    sampler = FakeSampler(["1, 5, 9}"] * 6)
-    async with serve(sampler) as client:
+    engine = FakeEngine(["1, 5, 9}"] * 6)
+    async with serve(engine) as client:
         answer = (await respond(client, return_samples=True)).json()
     task = Task((Message("user", "Why?"),), ("A.", "B.", "C."))
     orders = [draw.order for draw in plan(range(3), 6, request_seed(5, task))]
@@ -43,19 +43,19 @@ async def test_answer(serve: Serve) -> None:
 
 
 async def test_one_engine_call_for_each_distinct_order(serve: Serve) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler) as client:
+    engine = FakeEngine()
+    async with serve(engine) as client:
         await respond(client, responses=["A.", "B.", "C.", "D."], k=32)
-    assert len(sampler.calls) == 4
-    assert [len(seeds) for _, seeds, _ in sampler.calls] == [8, 8, 8, 8]
-    assert len({seed for _, seeds, _ in sampler.calls for seed in seeds}) == 32
+    assert len(engine.calls) == 4
+    assert [len(seeds) for _, seeds, _ in engine.calls] == [8, 8, 8, 8]
+    assert len({seed for _, seeds, _ in engine.calls for seed in seeds}) == 32
 
 
 async def test_defaults_come_from_the_settings(serve: Serve) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler, "judge.k=3", "judge.temperature=0.7", "judge.max_critique_tokens=100") as client:
+    engine = FakeEngine()
+    async with serve(engine, "judge.k=3", "judge.temperature=0.7", "judge.max_critique_tokens=100") as client:
         answer = (await client.post("/v1/rewards", json={"query": "Q", "responses": ["A."]})).json()
-    (script, seeds, temperature), *_ = sampler.calls
+    (script, seeds, temperature), *_ = engine.calls
     assert answer["k"] == len(seeds) == 3
     assert temperature == 0.7
     assert sum(segment.max_tokens for segment in script.segments if segment.pattern is None) == 100
@@ -63,7 +63,7 @@ async def test_defaults_come_from_the_settings(serve: Serve) -> None:
 
 
 async def test_same_seed_same_answer(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         one, two = (await respond(client)).json(), (await respond(client)).json()
         three = (await respond(client, seed=6)).json()
     assert one["vote_sums"] == two["vote_sums"]
@@ -72,24 +72,24 @@ async def test_same_seed_same_answer(serve: Serve) -> None:
 
 
 async def test_requests_with_one_seed_share_no_luck(serve: Serve) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler) as client:
+    engine = FakeEngine()
+    async with serve(engine) as client:
         for number in range(20):
             await respond(client, query=f"Why {number}?")
-    seeds = [seed for _, seeds, _ in sampler.calls for seed in seeds]
+    seeds = [seed for _, seeds, _ in engine.calls for seed in seeds]
     assert len(set(seeds)) == len(seeds) == 120
 
 
 async def test_a_seed_that_the_server_drew_can_be_used_again(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         drawn = (await respond(client, seed=None)).json()
         again = (await respond(client, seed=drawn["seed"])).json()
     assert again["vote_sums"] == drawn["vote_sums"]
 
 
 async def test_samples_without_scores_are_counted_and_never_vote(serve: Serve) -> None:
-    sampler = FakeSampler(["no", "11, 1, 1}", "1, 2}", GenerationFailed("out of luck"), "4, 4, 4}", "6, 6, 6}"])
-    async with serve(sampler) as client:
+    engine = FakeEngine(["no", "11, 1, 1}", "1, 2}", GenerationFailed("out of luck"), "4, 4, 4}", "6, 6, 6}"])
+    async with serve(engine) as client:
         answer = (await respond(client, return_samples=True)).json()
     assert answer["rewards"] == [5.0, 5.0, 5.0]
     assert answer["k_valid"] == 2
@@ -100,7 +100,7 @@ async def test_samples_without_scores_are_counted_and_never_vote(serve: Serve) -
 
 
 async def test_too_few_votes_is_an_error_with_the_reasons(serve: Serve) -> None:
-    async with serve(FakeSampler(["no"] * 4 + ["5, 5, 5}"] * 2)) as client:
+    async with serve(FakeEngine(["no"] * 4 + ["5, 5, 5}"] * 2)) as client:
         response = await respond(client, min_votes=3)
     assert response.status_code == 502
     error = response.json()["error"]
@@ -108,16 +108,16 @@ async def test_too_few_votes_is_an_error_with_the_reasons(serve: Serve) -> None:
 
 
 async def test_all_samples_failing_in_the_engine_is_too_few_votes(serve: Serve) -> None:
-    async with serve(FakeSampler([GenerationFailed("x")] * 6)) as client:
+    async with serve(FakeEngine([GenerationFailed("x")] * 6)) as client:
         response = await respond(client)
     assert (response.status_code, response.json()["error"]["details"]) == (502, {"engine_error": 6})
 
 
 async def test_a_dead_engine(serve: Serve) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler) as client:
+    engine = FakeEngine()
+    async with serve(engine) as client:
         assert (await client.get("/health/ready")).status_code == 200
-        sampler.dead = EngineDead("the engine's process has died")
+        engine.dead = EngineDead("the engine's process has died")
         response, ready, live = (
             await respond(client),
             await client.get("/health/ready"),
@@ -132,21 +132,21 @@ async def test_a_dead_engine(serve: Serve) -> None:
 
 
 async def test_an_engine_that_dies_in_the_middle_fails_the_request(serve: Serve) -> None:
-    sampler = FakeSampler(delay_s=0.5)
-    async with serve(sampler) as client:
+    engine = FakeEngine(delay_s=0.5)
+    async with serve(engine) as client:
         request = asyncio.create_task(respond(client))
-        while not sampler.running:
+        while not engine.running:
             await asyncio.sleep(0.005)
-        sampler.dead = EngineDead("the engine's process has died")
+        engine.dead = EngineDead("the engine's process has died")
         response = await request
     assert (response.status_code, response.json()["error"]["code"]) == (503, "engine_dead")
-    assert sampler.started == 6
+    assert engine.started == 6
 
 
 @pytest.mark.parametrize("accept", [b"application/json", b"text/event-stream"])
 async def test_a_client_that_hangs_up_aborts_its_samples(tmp_path: Path, accept: bytes) -> None:
-    sampler = FakeSampler(delay_s=60)
-    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), sampler)
+    engine = FakeEngine(delay_s=60)
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), engine)
     service: Service = app.state.service
     body = json.dumps(THREE).encode()
     sent: list[Any] = []
@@ -171,11 +171,11 @@ async def test_a_client_that_hangs_up_aborts_its_samples(tmp_path: Path, accept:
     }
     async with app.router.lifespan_context(app):
         call = asyncio.ensure_future(app(scope, receive, send))
-        while sampler.started < 6:
+        while engine.started < 6:
             await asyncio.sleep(0.001)
         hang_up.set()
         await asyncio.wait_for(call, timeout=1)
-    assert sampler.aborted == 6
+    assert engine.aborted == 6
     assert "grm_requests_in_flight 0.0" in service.metrics.exposition().decode()
 
 
@@ -185,9 +185,9 @@ async def test_an_unexpected_error_says_nothing_of_the_prompt(
     def broken(*_: object) -> None:
         raise RuntimeError("the prompt was SECRET")
 
-    sampler = FakeSampler()
-    monkeypatch.setattr(sampler, "prepare", broken)
-    async with serve(sampler) as client:
+    engine = FakeEngine()
+    monkeypatch.setattr(engine, "prepare", broken)
+    async with serve(engine) as client:
         response = await respond(client)
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
     assert "SECRET" not in response.text + caplog.text
@@ -195,7 +195,7 @@ async def test_an_unexpected_error_says_nothing_of_the_prompt(
 
 
 async def test_judgements_are_forgotten_by_all_that_they_hold(serve: Serve) -> None:
-    async with serve(FakeSampler(), "judgements.max_mib=1") as client:
+    async with serve(FakeEngine(), "judgements.max_mib=1") as client:
         ids = []
         for seed in range(4):
             body = {

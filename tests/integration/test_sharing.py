@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters
@@ -17,7 +17,7 @@ from tests.integration.keys import A, B, bearer
 CACHE = "cache.max_mib=1"
 
 
-class Held(FakeSampler):
+class HeldEngine(FakeEngine):
     """Writes nothing until it is let go."""
 
     def __init__(self, *args: Any) -> None:
@@ -48,17 +48,17 @@ def callers(client: httpx.AsyncClient) -> int:
     return sum(flight.callers for flight in sharing._flights._flights.values())
 
 
-async def at_once(client: httpx.AsyncClient, sampler: Held, *changes: dict[str, Any]) -> list[dict[str, Any]]:
+async def concurrency(client: httpx.AsyncClient, engine: HeldEngine, *changes: dict[str, Any]) -> list[dict[str, Any]]:
     """The answers to several requests, none of which is answered before all have come."""
     asked = [asyncio.ensure_future(post(client, **each)) for each in changes]
     await until(lambda: callers(client) == len(asked))
-    sampler.go.set()
+    engine.go.set()
     return [await each for each in asked]
 
 
 async def test_identical_requests_in_flight_share_one_judgement(serve: Serve) -> None:
-    async with serve(sampler := Held()) as client:
-        answers = await at_once(client, sampler, {}, {"return_samples": True}, {"stop": {"rule": "fixed"}})
+    async with serve(engine := HeldEngine()) as client:
+        answers = await concurrency(client, engine, {}, {"return_samples": True}, {"stop": {"rule": "fixed"}})
         counted = await counters(client)
         again = await post(client)
         kept = (await client.get(f"/v1/judgements/{answers[0]['id']}")).json()["answer"]
@@ -77,20 +77,20 @@ async def test_identical_requests_in_flight_share_one_judgement(serve: Serve) ->
 
 
 async def test_what_one_key_asks_is_no_others_to_share(serve: Serve) -> None:
-    async with serve(sampler := FakeSampler(), CACHE, f'auth.keys={{"a": "{A}", "b": "{B}"}}') as client:
+    async with serve(engine := FakeEngine(), CACHE, f'auth.keys={{"a": "{A}", "b": "{B}"}}') as client:
         said = [
             (await client.post("/v1/rewards", json=PAIR | {"principles_from": "query"}, headers=bearer(key))).json()
             for key in (A, B, A)
         ]
     assert [answer["shared"] for answer in said] == [None, None, "cache"]
     assert [answer["principles_from"] for answer in said] == ["query"] * 3
-    assert sampler.started == 2 * (16 + 1)
+    assert engine.started == 2 * (16 + 1)
 
 
 async def test_a_seed_is_part_of_the_request_and_none_is_any(serve: Serve) -> None:
-    async with serve(sampler := Held()) as client:
-        one, other, free, free_too = await at_once(
-            client, sampler, {"seed": 1}, {"seed": 2}, {"seed": None}, {"seed": None}
+    async with serve(engine := HeldEngine()) as client:
+        one, other, free, free_too = await concurrency(
+            client, engine, {"seed": 1}, {"seed": 2}, {"seed": None}, {"seed": None}
         )
     assert (one["shared"], other["shared"]) == (None, None)
     assert {free["shared"], free_too["shared"]} == {None, "in_flight"}
@@ -110,48 +110,48 @@ async def test_a_seed_is_part_of_the_request_and_none_is_any(serve: Serve) -> No
     ids=lambda change: next(iter(change)),
 )
 async def test_another_request_is_another_judgement(serve: Serve, change: dict[str, Any]) -> None:
-    async with serve(sampler := Held(), CACHE) as client:
-        one, other = await at_once(client, sampler, {}, change)
+    async with serve(engine := HeldEngine(), CACHE) as client:
+        one, other = await concurrency(client, engine, {}, change)
         assert (one["shared"], other["shared"]) == (None, None)
-    assert sampler.started == one["k"] + other["k"]
+    assert engine.started == one["k"] + other["k"]
 
 
 @pytest.mark.parametrize("change", [{"deadline_s": 599.0}, {"priority": "high"}], ids=str)
 async def test_what_is_wanted_at_another_time_is_not_shared_in_flight(serve: Serve, change: dict[str, Any]) -> None:
-    async with serve(sampler := Held(), CACHE) as client:
-        one, other = await at_once(client, sampler, {}, change)
+    async with serve(engine := HeldEngine(), CACHE) as client:
+        one, other = await concurrency(client, engine, {}, change)
         assert (one["shared"], other["shared"]) == (None, None)
         # Once it is there it answers all.
         assert [(await post(client, **each))["shared"] for each in ({}, change)] == ["cache", "cache"]
 
 
 async def test_an_error_is_shared_too(serve: Serve) -> None:
-    async with serve(sampler := Held(), CACHE) as client:
+    async with serve(engine := HeldEngine(), CACHE) as client:
         asked = [asyncio.ensure_future(client.post("/v1/rewards", json=PAIR)) for _ in range(3)]
         await until(lambda: callers(client) == 3)
-        sampler.dead = EngineDead("gone")
-        sampler.go.set()
+        engine.dead = EngineDead("gone")
+        engine.go.set()
         assert [(await each).json()["error"]["code"] for each in asked] == ["engine_dead"] * 3
         assert (await counters(client))['grm_requests_total{code="engine_dead"}'] == 1
-        sampler.dead = None
+        engine.dead = None
         # It is not remembered.
         assert (await post(client))["shared"] is None
 
 
 async def test_who_hangs_up_leaves_the_others_theirs_and_the_last_one_aborts(serve: Serve) -> None:
-    async with serve(sampler := Held()) as client:
+    async with serve(engine := HeldEngine()) as client:
         service = client._transport.app.state.service  # type: ignore[attr-defined]
         asked = [asyncio.ensure_future(post(client)) for _ in range(3)]
         await until(lambda: callers(client) == 3)
         asked[0].cancel()
         await until(lambda: callers(client) == 2)
-        sampler.go.set()
+        engine.go.set()
         assert len({(await each)["id"] for each in asked[1:]}) == 1
         assert len(service.sharing) == 0
 
-        sampler.go.clear()
+        engine.go.clear()
         asked = [asyncio.ensure_future(post(client, seed=6)) for _ in range(2)]
-        await until(lambda: callers(client) == 2 and sampler.running == 16)
+        await until(lambda: callers(client) == 2 and engine.running == 16)
         for each in asked:
             each.cancel()
         await asyncio.wait(asked)
@@ -172,21 +172,21 @@ async def test_late_in_its_deadline_a_judgement_is_not_joined(serve: Serve) -> N
 
 
 async def test_a_stream_is_judged_anew(serve: Serve) -> None:
-    async with serve(sampler := FakeSampler(), CACHE) as client:
+    async with serve(engine := FakeEngine(), CACHE) as client:
         await post(client)
         answer = await client.post("/v1/rewards", json=PAIR, headers={"accept": "text/event-stream"})
         assert '"shared":null' in answer.text
-    assert sampler.started == 32
+    assert engine.started == 32
 
 
 async def test_without_a_cache_nothing_is_kept(serve: Serve) -> None:
-    async with serve(sampler := FakeSampler()) as client:
+    async with serve(engine := FakeEngine()) as client:
         assert [(await post(client))["shared"] for _ in range(2)] == [None, None]
-    assert sampler.started == 32
+    assert engine.started == 32
 
 
 async def test_a_cache_answers_what_was_asked_before(serve: Serve) -> None:
-    async with serve(sampler := FakeSampler(), CACHE, "judgements.ttl_s=0.2") as client:
+    async with serve(engine := FakeEngine(), CACHE, "judgements.ttl_s=0.2") as client:
         first = await post(client)
         await asyncio.sleep(0.3)
         # Another deadline would have had the same answer.
@@ -197,16 +197,16 @@ async def test_a_cache_answers_what_was_asked_before(serve: Serve) -> None:
     assert second["shared"] == "cache"
     assert second | {"shared": None, "samples": None} == first
     assert kept.json()["answer"]["id"] == first["id"]
-    assert sampler.started == 16
+    assert engine.started == 16
     assert counted['grm_shared_requests_total{kind="cache"}'] == 1
 
 
 async def test_a_cache_forgets(serve: Serve) -> None:
-    async with serve(sampler := FakeSampler(), CACHE, "cache.ttl_s=0.1") as client:
+    async with serve(engine := FakeEngine(), CACHE, "cache.ttl_s=0.1") as client:
         await post(client)
         await asyncio.sleep(0.2)
         assert (await post(client))["shared"] is None
-    assert sampler.started == 32
+    assert engine.started == 32
 
 
 async def test_a_cache_does_not_keep_what_a_deadline_cut(serve: Serve) -> None:
@@ -217,19 +217,19 @@ async def test_a_cache_does_not_keep_what_a_deadline_cut(serve: Serve) -> None:
 
 
 async def test_a_cache_does_not_keep_what_lost_a_sample_to_the_engine(serve: Serve) -> None:
-    async with serve(FakeSampler([GenerationFailed("x")]), CACHE) as client:
+    async with serve(FakeEngine([GenerationFailed("x")]), CACHE) as client:
         assert [(await post(client))["k_valid"] for _ in range(2)] == [15, 16]
 
 
 async def test_a_cache_does_not_keep_what_the_meta_rm_failed(serve: Serve) -> None:
-    async with serve(FakeSampler(), CACHE, meta_rm=FakeMetaRM([MetaRMFailed("x")])) as client:
+    async with serve(FakeEngine(), CACHE, meta_rm=FakeMetaRM([MetaRMFailed("x")])) as client:
         body = {"aggregate": "meta_hinge", "meta_rm_failure": "vote"}
         assert [(await post(client, **body))["meta_rm"] for _ in range(3)] == ["failed", "guided", "guided"]
 
 
 async def test_groups_of_a_trainer_share_too(serve: Serve) -> None:
     body = {"principle": "Be kind.", "prompt": "Why?", "responses": {"a": "A.", "b": "B."}}
-    async with serve(sampler := FakeSampler()) as client:
+    async with serve(engine := FakeEngine()) as client:
         one, other = (await client.post("/api/rewardanything_batch?k=4", json=[body, body])).json()
     assert one == other
-    assert sampler.started == 4
+    assert engine.started == 4

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from grm_server.grouping.closing_policy import Close
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
@@ -17,7 +17,7 @@ def slot(index: int, response: str, **more: Any) -> dict[str, Any]:
 
 
 async def test_slots(serve: Serve) -> None:
-    async with serve(FakeSampler(), *PATIENT) as client:
+    async with serve(FakeEngine(), *PATIENT) as client:
         url = "/reward?shape=object&n=2"
         first, second = await all_at_once([post(client, slot(i, f"A{i}"), url) for i in range(2)])
         assert first["judgement"] == second["judgement"]
@@ -31,7 +31,7 @@ async def test_slots(serve: Serve) -> None:
 
 
 async def test_a_slot_that_comes_twice_while_its_group_is_open_is_one_member(serve: Serve) -> None:
-    async with serve(FakeSampler(), *PATIENT) as client:
+    async with serve(FakeEngine(), *PATIENT) as client:
         bodies = [slot(0, "A0"), slot(0, "A0"), slot(1, "A1")]
         answers = await all_at_once([post(client, b, "/reward?shape=object&n=3") for b in bodies])
         seen = await counters(client)
@@ -41,7 +41,7 @@ async def test_a_slot_that_comes_twice_while_its_group_is_open_is_one_member(ser
 
 async def test_a_slot_is_kept_when_its_caller_hangs_up(tmp_path: Any) -> None:
     settings = load_settings({}, [f"cache_dir={tmp_path}", "grouping.idle_s=60", "judge.k=2"])
-    app = create_app(settings, FakeSampler())
+    app = create_app(settings, FakeEngine())
     async with app.router.lifespan_context(app):
         gone = Caller(app, slot(0, "A0"), query=b"shape=object&n=2")
         while not app.state.service.grouping._open:
@@ -53,7 +53,7 @@ async def test_a_slot_is_kept_when_its_caller_hangs_up(tmp_path: Any) -> None:
 
 
 async def test_a_later_attempt_retires_an_earlier_one(serve: Serve) -> None:
-    async with serve(FakeSampler(), "grouping.idle_s=60", "judge.k=2") as client:
+    async with serve(FakeEngine(), "grouping.idle_s=60", "judge.k=2") as client:
         url = "/reward?shape=object&n=2"
         old = asyncio.create_task(client.post(url, json=slot(0, "A0")))
         while not (await counters(client))["grm_groups_open"]:
@@ -66,7 +66,7 @@ async def test_a_later_attempt_retires_an_earlier_one(serve: Serve) -> None:
 
 
 async def test_a_judgement_that_is_abandoned_before_it_began_leaves_nothing(tmp_path: Any) -> None:
-    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "grouping.idle_s=60"]), FakeSampler())
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "grouping.idle_s=60"]), FakeEngine())
     async with app.router.lifespan_context(app):
         gone = Caller(app, slot(0, "A0"), query=b"n=2")
         grouping = app.state.service.grouping

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeSampler
-from grm_server.engine.protocol import Urgency
+from grm_server.engine.fake import FakeEngine
+from grm_server.engine.protocol import SchedulingClass
 from grm_server.settings import SettingsError, load_settings
 from tests.integration.conftest import Serve
 from tests.integration.judging import LONG, PAIR, favours, post
 
 
 async def test_a_clear_request_stops_early_and_says_how_sure_it_is(serve: Serve) -> None:
-    sampler = favours("B.")()
-    async with serve(sampler) as client:
+    engine = favours("B.")()
+    async with serve(engine) as client:
         answer = await post(client, stop={"rule": "decided", "gamma": 0.05})
     assert (answer["stop_reason"], answer["k"], answer["k_used"], answer["k_valid"]) == ("decided", 16, 4, 4)
     assert answer["best"] == 1
@@ -26,14 +26,14 @@ async def test_a_clear_request_stops_early_and_says_how_sure_it_is(serve: Serve)
     # The posterior mean: between even and what four samples say.
     assert 3 < answer["rewards"][0] < answer["rewards"][1] < 9
     assert answer["vote_sums"] == [12, 36]
-    assert answer["usage"]["samples"] == sampler.started == 4
+    assert answer["usage"]["samples"] == engine.started == 4
     assert answer["position_effect"] == [0.0, 0.0]
     assert answer["p_best_label"] is None
 
 
 async def test_a_close_request_goes_on_to_k(serve: Serve) -> None:
-    sampler = FakeSampler(["5, 5}"] * 16)
-    async with serve(sampler) as client:
+    engine = FakeEngine(["5, 5}"] * 16)
+    async with serve(engine) as client:
         answer = await post(client, stop={"rule": "decided"})
     assert (answer["stop_reason"], answer["k_used"], answer["risk_full_k"]) == ("full_k", 16, 0)
     assert answer["rewards"] == [5, 5]
@@ -41,7 +41,7 @@ async def test_a_close_request_goes_on_to_k(serve: Serve) -> None:
 
 
 async def test_waves_take_the_same_draws_as_all_at_once(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         waves = await post(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
         fixed = await post(client, stop={"rule": "fixed"}, return_samples=True)
     assert waves["stop_reason"] == fixed["stop_reason"] == "full_k"
@@ -56,10 +56,10 @@ async def test_waves_take_the_same_draws_as_all_at_once(serve: Serve) -> None:
 
 
 async def test_later_waves_do_not_queue_behind_new_requests(serve: Serve) -> None:
-    sampler = FakeSampler(["5, 5}"] * 16)
-    async with serve(sampler) as client:
+    engine = FakeEngine(["5, 5}"] * 16)
+    async with serve(engine) as client:
         await post(client, stop={"rule": "decided"})
-    assert sampler.urgencies == [Urgency.NEW] * 4 + [Urgency.BEGUN] * 12
+    assert engine.schedulings == [SchedulingClass.NEW] * 4 + [SchedulingClass.CONTINUATION] * 12
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ async def test_the_rule_of_the_settings(serve: Serve, rule: str) -> None:
 
 
 async def test_one_response_is_read_to_k(serve: Serve) -> None:
-    async with serve(FakeSampler(["7}"] * 8)) as client:
+    async with serve(FakeEngine(["7}"] * 8)) as client:
         answer = await post(client, responses=["A."], k=8, stop={"rule": "decided"})
     assert (answer["stop_reason"], answer["k_used"], answer["rewards"]) == ("full_k", 8, [7])
     assert answer["p_best"] == [1]
@@ -119,7 +119,7 @@ async def test_votes_that_are_asked_for_are_drawn_before_anything_stops(serve: S
 async def test_defaults_that_do_not_fit_a_request_give_way(
     serve: Serve, settings: tuple[str, ...], change: dict[str, Any]
 ) -> None:
-    async with serve(FakeSampler(), *settings) as client:
+    async with serve(FakeEngine(), *settings) as client:
         answer = await post(client, **change)
     assert all(reward >= 1 for reward in answer["rewards"])
     assert len(answer["rewards"]) == len(change["responses"])
@@ -131,7 +131,7 @@ def test_defaults_that_can_never_work_stop_the_start() -> None:
 
 
 async def test_more_samples_than_the_server_gives(serve: Serve) -> None:
-    async with serve(FakeSampler(), "limits.max_samples=30") as client:
+    async with serve(FakeEngine(), "limits.max_samples=30") as client:
         response = await client.post("/v1/rewards", json=PAIR | {"responses": LONG, "k": 16})
     error = response.json()["error"]
     assert (response.status_code, error["param"], error["details"]) == (422, "k", {"samples": 48, "limit": 30})
@@ -140,7 +140,7 @@ async def test_more_samples_than_the_server_gives(serve: Serve) -> None:
 @pytest.mark.parametrize("field", ["k", "min_votes", "max_critique_tokens", "list_size"])
 async def test_numbers_without_end_are_refused(serve: Serve, field: str) -> None:
     content = json.dumps(PAIR)[:-1] + f', "{field}": 1{"0" * 400}}}'
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         response = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
     assert (response.status_code, response.json()["error"]["param"]) == (422, field)
 
@@ -162,7 +162,7 @@ async def test_numbers_without_end_are_refused(serve: Serve, field: str) -> None
     ],
 )
 async def test_a_wrong_choice_is_named(serve: Serve, change: dict[str, Any], param: str) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         response = await client.post("/v1/rewards", json=PAIR | change)
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["param"]) == (422, "invalid_body", param)
@@ -179,14 +179,14 @@ async def test_a_wrong_choice_is_named(serve: Serve, change: dict[str, Any], par
     ],
 )
 async def test_choices_that_do_not_go_together(serve: Serve, change: dict[str, Any], param: str) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         response = await client.post("/v1/rewards", json=PAIR | change)
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["param"]) == (400, "invalid_request", param)
 
 
 async def test_a_deadline_over_the_servers(serve: Serve) -> None:
-    async with serve(FakeSampler(), "limits.max_deadline_s=5") as client:
+    async with serve(FakeEngine(), "limits.max_deadline_s=5") as client:
         response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 6})
     assert (response.status_code, response.json()["error"]["param"]) == (422, "deadline_s")
 
@@ -204,41 +204,41 @@ async def test_aggregates(serve: Serve, aggregate: str, rewards: list[float]) ->
 
 async def test_an_idle_engine_begins_the_next_wave_early_and_aborts_it(serve: Serve) -> None:
     class Judge(favours("B.")):  # type: ignore[misc]
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
-            self.delay_s = 60 if urgency is Urgency.SPECULATIVE else 0.02
-            return await super()._write(prepared, seed, urgency)
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
+            self.delay_s = 60 if scheduling is SchedulingClass.SPECULATIVE else 0.02
+            return await super()._write(prepared, seed, scheduling)
 
-    sampler = Judge()
-    async with serve(sampler, "stopping.speculate_below=8") as client:
+    engine = Judge()
+    async with serve(engine, "stopping.speculate_below=8") as client:
         answer = await post(client, stop={"rule": "decided"}, return_samples=True)
         metrics = (await client.get("/metrics")).text
     assert (answer["stop_reason"], answer["k_used"]) == ("decided", 4)
-    assert Counter(sampler.urgencies) == {Urgency.NEW: 4, Urgency.SPECULATIVE: 4}
-    assert sampler.running == 0
+    assert Counter(engine.schedulings) == {SchedulingClass.NEW: 4, SchedulingClass.SPECULATIVE: 4}
+    assert engine.running == 0
     assert len(answer["samples"]) == 4
-    assert sampler.aborted == 4
+    assert engine.aborted == 4
     assert 'grm_samples_total{outcome="aborted"} 4.0' in metrics
 
 
 async def test_what_was_begun_early_is_the_wave_that_comes(serve: Serve) -> None:
-    async with serve(FakeSampler(delay_s=0.001), "stopping.speculate_below=6") as client:
+    async with serve(FakeEngine(delay_s=0.001), "stopping.speculate_below=6") as client:
         early = await post(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         plain = await post(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
     assert early["rewards"] == plain["rewards"]
     assert [s["index"] for s in early["samples"]] == list(range(16))
 
 
 async def test_a_busy_engine_begins_nothing_early(serve: Serve) -> None:
-    sampler = favours("B.")(delay_s=0.02)
-    async with serve(sampler, "stopping.speculate_below=1") as client:
+    engine = favours("B.")(delay_s=0.02)
+    async with serve(engine, "stopping.speculate_below=1") as client:
         await post(client, stop={"rule": "decided"})
-    assert sampler.started == 4
+    assert engine.started == 4
 
 
 async def test_failed_samples_in_a_wave_do_not_vote_and_do_not_stop_it(serve: Serve) -> None:
-    sampler = FakeSampler(["no"] * 4 + ["9, 3}", "3, 9}"] * 8)
-    async with serve(sampler) as client:
+    engine = FakeEngine(["no"] * 4 + ["9, 3}", "3, 9}"] * 8)
+    async with serve(engine) as client:
         answer = await post(client, stop={"rule": "decided", "gamma": 0.01})
     assert answer["failures"] == {"no_scores": 4}
     assert answer["k_used"] > 4

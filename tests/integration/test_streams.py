@@ -14,8 +14,8 @@ from fastapi import FastAPI
 
 from grm_server.api import sse as stream_module
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeSampler
-from grm_server.engine.protocol import Urgency
+from grm_server.engine.fake import FakeEngine
+from grm_server.engine.protocol import SchedulingClass
 from grm_server.errors import EngineDead
 from grm_server.grm.types import Sample
 from grm_server.settings import load_settings
@@ -38,9 +38,9 @@ async def events_of(client: httpx.AsyncClient, **changes: Any) -> list[tuple[str
 
 
 async def test_a_stream_ends_with_the_plain_answer(serve: Serve, tmp_path: Path) -> None:
-    async with serve(FakeSampler(), f"stopping.priors={tmp_path / 'one.json'}") as client:
+    async with serve(FakeEngine(), f"stopping.priors={tmp_path / 'one.json'}") as client:
         events = await events_of(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
-    async with serve(FakeSampler(), f"stopping.priors={tmp_path / 'other.json'}") as client:
+    async with serve(FakeEngine(), f"stopping.priors={tmp_path / 'other.json'}") as client:
         plain = await post(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
     names = [name for name, _ in events]
     assert Counter(names) == {"started": 1, "sample": 16, "wave": 3, "rewards": 1}
@@ -63,13 +63,13 @@ async def test_a_stream_ends_with_the_plain_answer(serve: Serve, tmp_path: Path)
 async def test_a_line_separator_in_a_critique_does_not_cut_an_event(serve: Serve) -> None:
     critique = "one\u2028two\u2029three\x85four"
     samples = [Sample({"principles": "", "critique": critique, "scores": "5, 6}"}, finished_s=1.0)] * 4
-    async with serve(FakeSampler(samples)) as client:
+    async with serve(FakeEngine(samples)) as client:
         events = await events_of(client, k=4, return_samples=True)
     assert [data["critique"] for name, data in events if name == "sample"] == [critique] * 4
 
 
 async def test_what_can_be_refused_is_refused_before_the_stream(serve: Serve) -> None:
-    async with serve(FakeSampler(max_model_len=300)) as client:
+    async with serve(FakeEngine(max_model_len=300)) as client:
         for change in ({"k": 0}, {"k": 10**6}, {"responses": ["word " * 600, "B."]}):
             response = await client.post("/v1/rewards", json=PAIR | change, headers={"Accept": "text/event-stream"})
             assert response.status_code in (400, 422)
@@ -79,8 +79,8 @@ async def test_what_can_be_refused_is_refused_before_the_stream(serve: Serve) ->
 async def test_an_error_that_nobody_foresaw_is_an_event_without_its_message(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken(FakeSampler):
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+    class Broken(FakeEngine):
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
             raise RuntimeError("the prompt was SECRET")
 
     async with serve(Broken()) as client:
@@ -125,34 +125,34 @@ async def stalled(app: FastAPI, body: dict[str, Any]) -> AsyncIterator[Callable[
 
 
 async def test_a_caller_that_leaves_while_a_write_is_blocked(tmp_path: Path) -> None:
-    sampler = Slow(3, ["5, 6}"] * 16)
-    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), sampler)
+    engine = Slow(3, ["5, 6}"] * 16)
+    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), engine)
     async with app.router.lifespan_context(app), stalled(app, PAIR) as hang_up:
-        assert sampler.running == 16 - 3
+        assert engine.running == 16 - 3
         await hang_up()
-        assert sampler.running == 0
+        assert engine.running == 0
 
 
 async def test_a_caller_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
-    sampler = FakeSampler(delay_s=0.01)
+    engine = FakeEngine(delay_s=0.01)
     settings = [f"cache_dir={tmp_path}", "stopping.rule=fixed", "admission.max_running_samples=16"]
-    app = create_app(load_settings({}, settings), sampler)
+    app = create_app(load_settings({}, settings), engine)
     async with app.router.lifespan_context(app), stalled(app, PAIR) as hang_up:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             # The engine is full of the stalled one's samples; they end, and leave it to others.
             await post(client, k=16, seed=6)
             metrics = (await client.get("/metrics")).text
-        assert sampler.finished == 32
+        assert engine.finished == 32
         assert "grm_running_samples 0.0" in metrics
         assert "grm_requests_in_flight 0.0" in metrics
         await hang_up()
 
 
 async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(serve: Serve) -> None:
-    class Dying(FakeSampler):
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+    class Dying(FakeEngine):
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
             self.dead = EngineDead("died")
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
     async with serve(Dying()) as client:
         events = await events_of(client)
@@ -165,7 +165,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(serve: Serve
 
 async def test_a_silent_stream_has_heartbeats(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "HEARTBEAT_S", 0.01)
-    async with serve(FakeSampler(delay_s=0.1)) as client:
+    async with serve(FakeEngine(delay_s=0.1)) as client:
         response = await client.post("/v1/rewards", json=PAIR, headers={"Accept": "text/event-stream"})
     assert response.text.count(": ping\n\n") >= 3
     assert "event: rewards" in response.text

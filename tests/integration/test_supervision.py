@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
-from grm_server.engine.protocol import RatingEngine, Sampler, Urgency
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.protocol import JudgeEngine, RatingEngine, SchedulingClass
 from grm_server.errors import EngineDead, MetaRMFailed
 from grm_server.supervision import supervisor as supervision
 from grm_server.supervision.supervised_engines import MAX_DEATHS, SupervisedMetaRM
@@ -25,10 +25,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_request_whose_engine_dies_gets_the_answer_that_it_would_have_got(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         undisturbed = await post(client, return_samples=True)
     engines, metrics = Engines(start_s=0.05), Metrics()
-    async with supervised(engines, metrics=metrics) as sampler, serve(sampler) as client:
+    async with supervised(engines, metrics=metrics) as engine, serve(engine) as client:
         asked = asyncio.create_task(post(client, return_samples=True))
         await until(lambda: engines.last.running)
         engines.kill()
@@ -44,20 +44,20 @@ async def test_a_request_whose_engine_dies_gets_the_answer_that_it_would_have_go
 
 
 async def test_only_what_is_missing_is_written_again(serve: Serve) -> None:
-    class Half(FakeSampler):
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+    class Half(FakeEngine):
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
             self.delay_s = 0.0 if self.started < 10 else 60.0
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
     engines, metrics = Engines(delay_s=0), Metrics()
     start = engines.start
     first = Half()
 
-    async def half_first() -> Sampler:
+    async def half_first() -> JudgeEngine:
         return first if not engines.starts and not first.started else await start()
 
     engines.start = half_first  # type: ignore[method-assign]
-    async with supervised(engines, metrics=metrics) as sampler, serve(sampler) as client:
+    async with supervised(engines, metrics=metrics) as engine, serve(engine) as client:
         asked = asyncio.create_task(post(client))
         await until(lambda: first.finished == 10)
         first.dead = EngineDead(CAUSE)
@@ -68,7 +68,7 @@ async def test_only_what_is_missing_is_written_again(serve: Serve) -> None:
 
 async def test_readiness_tells_the_truth_and_new_requests_wait(serve: Serve) -> None:
     engines = Engines(start_s=0.3)
-    async with supervised(engines) as sampler, serve(sampler) as client:
+    async with supervised(engines) as engine, serve(engine) as client:
         engines.kill()
         code, reason = await status(client)
         assert code == 503
@@ -84,7 +84,7 @@ async def test_readiness_tells_the_truth_and_new_requests_wait(serve: Serve) -> 
 
 async def test_an_engine_that_dies_while_nobody_asks_is_replaced(serve: Serve) -> None:
     engines = Engines()
-    async with supervised(engines) as sampler, serve(sampler) as client:
+    async with supervised(engines) as engine, serve(engine) as client:
         for deaths in range(1, 4):
             engines.kill()
             await until(lambda wanted=deaths + 1: len(engines.all) == wanted)  # type: ignore[misc]
@@ -93,7 +93,7 @@ async def test_an_engine_that_dies_while_nobody_asks_is_replaced(serve: Serve) -
 
 async def test_a_hung_engine_is_treated_as_dead(serve: Serve) -> None:
     engines = Engines(delay_s=60)
-    async with supervised(engines, stall_s=0.2) as sampler, serve(sampler) as client:
+    async with supervised(engines, stall_s=0.2) as engine, serve(engine) as client:
         await asyncio.sleep(0.4)
         assert len(engines.all) == 1, "an idle engine is not hung"
         asked = asyncio.create_task(post(client))
@@ -107,12 +107,12 @@ async def test_a_hung_engine_is_treated_as_dead(serve: Serve) -> None:
 
 async def test_a_slow_engine_is_not_hung(serve: Serve) -> None:
     engines = Engines()
-    async with supervised(engines, stall_s=0.2) as sampler, serve(sampler) as client:
+    async with supervised(engines, stall_s=0.2) as engine, serve(engine) as client:
 
-        async def steady(prepared: Any, seed: int, urgency: Urgency) -> Any:
+        async def steady(prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
             """One sample every 0.05 s, for much longer than `stall_s` in all."""
             engines.last.delay_s = 0.05 * (1 + engines.last.started)
-            return await FakeSampler._write(engines.last, prepared, seed, urgency)
+            return await FakeEngine._write(engines.last, prepared, seed, scheduling)
 
         engines.last._write = steady  # type: ignore[method-assign]
         assert (await post(client))["k_valid"] == 16
@@ -120,20 +120,20 @@ async def test_a_slow_engine_is_not_hung(serve: Serve) -> None:
 
 
 async def test_a_request_that_kills_every_engine_ends_before_the_server_does(serve: Serve) -> None:
-    class Poisoned(FakeSampler):
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+    class Poisoned(FakeEngine):
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
             if "poison" in prepared.script.prompt:
                 self.dead = EngineDead(CAUSE)
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
     engines = Engines()
 
-    async def start() -> Sampler:
+    async def start() -> JudgeEngine:
         engines.starts += 1
         return Poisoned()
 
     engines.start = start  # type: ignore[method-assign]
-    async with supervised(engines) as sampler, serve(sampler) as client:
+    async with supervised(engines) as engine, serve(engine) as client:
         poison = await client.post("/v1/rewards", json=PAIR | {"query": "poison"})
         assert (poison.status_code, poison.json()["error"]["code"]) == (503, "engine_dead")
         assert (await post(client))["k_valid"] == 16
@@ -142,37 +142,37 @@ async def test_a_request_that_kills_every_engine_ends_before_the_server_does(ser
 
 async def test_the_deadline_holds_while_there_is_no_engine(serve: Serve) -> None:
     engines = Engines(start_s=60)
-    async with supervised(engines) as sampler, serve(sampler) as client:
+    async with supervised(engines) as engine, serve(engine) as client:
         engines.kill()
         began_s = time.monotonic()
         response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 0.3})
         assert 0.2 < time.monotonic() - began_s < 2
         assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
-        assert sampler.running == 0
+        assert engine.running == 0
 
 
 async def test_a_caller_may_leave_while_there_is_no_engine(serve: Serve) -> None:
     engines, metrics = Engines(start_s=0.2), Metrics()
-    async with supervised(engines, metrics=metrics) as sampler, serve(sampler) as client:
+    async with supervised(engines, metrics=metrics) as engine, serve(engine) as client:
         asked = asyncio.create_task(post(client))
         await until(lambda: engines.last.running)
         engines.kill()
         await until(lambda: engines.starts == 2)
-        await until(lambda: sampler.running)
+        await until(lambda: engine.running)
         asked.cancel()
         await asyncio.wait([asked])
-        await until(lambda: sampler.running == 0, 0.15)
+        await until(lambda: engine.running == 0, 0.15)
         await until(lambda: len(engines.all) == 2)
     assert engines.last.started == 0
 
 
 async def test_closing_the_server_frees_who_waits_and_ends_the_start(serve: Serve) -> None:
     engines = Engines(start_s=60)
-    async with supervised(engines) as sampler, serve(sampler) as client:
+    async with supervised(engines) as engine, serve(engine) as client:
         engines.kill()
         asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
-        await until(lambda: sampler.running)
-        await sampler.close()
+        await until(lambda: engine.running)
+        await engine.close()
         assert (await asked).status_code == 503
     assert len(asyncio.all_tasks()) == 1
 
@@ -190,7 +190,7 @@ async def test_a_meta_rm_that_dies_fails_requests_by_their_policy_and_comes_back
     supervisor = Supervisor("meta_rm", start, SETTLED, Metrics())
     await supervisor.begin()
     meta_rm = SupervisedMetaRM(supervisor)
-    async with serve(FakeSampler(), "judge.aggregate=meta_hinge", meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(), "judge.aggregate=meta_hinge", meta_rm=meta_rm) as client:
         raters[0].dead = MetaRMFailed("the meta RM is gone")
         failed = await client.post("/v1/rewards", json=PAIR)
         assert (failed.status_code, failed.json()["error"]["code"]) == (503, "meta_rm_failed")
@@ -214,7 +214,7 @@ async def test_a_meta_rm_that_hangs_is_replaced(serve: Serve) -> None:
     supervisor = Supervisor("meta_rm", start, SETTLED, Metrics(), pulse=pulse, stall_s=0.2)
     await supervisor.begin()
     meta_rm = SupervisedMetaRM(supervisor)
-    async with serve(FakeSampler(), "judge.aggregate=meta_hinge", meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(), "judge.aggregate=meta_hinge", meta_rm=meta_rm) as client:
         await asyncio.sleep(0.4)
         assert len(raters) == 1, "a meta RM that nobody asks is not hung"
         asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))

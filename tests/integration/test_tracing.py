@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.errors import EngineDead, GenerationFailed
 from grm_server.telemetry.logging import JsonLines
 from grm_server.telemetry.tracing import Tracing
@@ -58,7 +58,7 @@ def attributes(span: ReadableSpan) -> Mapping[str, Any]:
 
 
 async def test_request_wave_sample_meta(serve: Serve, spans: InMemorySpanExporter) -> None:
-    async with serve(FakeSampler(), "tracing=true", meta_rm=FakeMetaRM(delay_s=0.02)) as client:
+    async with serve(FakeEngine(), "tracing=true", meta_rm=FakeMetaRM(delay_s=0.02)) as client:
         response = await client.post("/v1/rewards", json=PAIR | {"k": 2, "aggregate": "meta_hinge"}, headers=PARENT)
     rated = {"meta_rm": [{}]}
     assert tree(spans) == {"/v1/rewards": [{"judgement": [{"wave": [{"sample": [rated, rated]}]}]}]}
@@ -94,7 +94,7 @@ async def test_a_decided_request_has_a_span_for_each_wave(serve: Serve, spans: I
 
 async def test_several_waves(serve: Serve, spans: InMemorySpanExporter) -> None:
     tails = ["9, 1}", "1, 9}", "1, 9}", "9, 1}"] * 8
-    async with serve(FakeSampler(tails), "tracing=true", "stopping.rule=decided") as client:
+    async with serve(FakeEngine(tails), "tracing=true", "stopping.rule=decided") as client:
         answer = await post(client, k=16)
     waves = named(spans, "wave")
     assert len(waves) > 1
@@ -102,8 +102,8 @@ async def test_several_waves(serve: Serve, spans: InMemorySpanExporter) -> None:
 
 
 async def test_failures_are_marked(serve: Serve, spans: InMemorySpanExporter) -> None:
-    sampler = FakeSampler([GenerationFailed("x"), "no"])
-    async with serve(sampler, "tracing=true") as client:
+    engine = FakeEngine([GenerationFailed("x"), "no"])
+    async with serve(engine, "tracing=true") as client:
         response = await client.post("/v1/rewards", json=PAIR | {"k": 2})
     assert response.status_code == 502
     assert {attributes(span)["grm.outcome"] for span in named(spans, "sample")} == {"engine_error", "no_scores"}
@@ -119,19 +119,19 @@ async def test_a_deadline_ends_every_span(serve: Serve, spans: InMemorySpanExpor
 
 
 async def test_an_engine_that_dies_under_a_request(serve: Serve, spans: InMemorySpanExporter) -> None:
-    sampler = FakeSampler(delay_s=1)
-    async with serve(sampler, "tracing=true") as client:
+    engine = FakeEngine(delay_s=1)
+    async with serve(engine, "tracing=true") as client:
         asking = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | {"k": 2}))
         async with asyncio.timeout(10):
-            while sampler.running < 2:
+            while engine.running < 2:
                 await asyncio.sleep(0.01)
-        sampler.dead = EngineDead("gone")
+        engine.dead = EngineDead("gone")
         assert (await asking).status_code == 503
     assert attributes(named(spans, "judgement")[0])["error.type"] == "engine_dead"
 
 
 async def test_no_text_is_in_a_span(serve: Serve, spans: InMemorySpanExporter) -> None:
-    async with serve(FakeSampler(), "tracing=true") as client:
+    async with serve(FakeEngine(), "tracing=true") as client:
         await post(client, k=2, query=SECRET, responses=[SECRET, "B."], task=SECRET, principles=SECRET)
         await client.get(f"/{SECRET}?{SECRET}={SECRET}", headers={"X-Request-ID": SECRET})
     assert SECRET not in "".join(span.to_json() for span in spans.get_finished_spans())
@@ -147,7 +147,7 @@ def test_an_error_s_words_are_in_no_span(spans: InMemorySpanExporter) -> None:
 
 
 async def test_a_stream_is_traced_too(serve: Serve, spans: InMemorySpanExporter) -> None:
-    async with serve(FakeSampler(), "tracing=true") as client:
+    async with serve(FakeEngine(), "tracing=true") as client:
         await client.post("/v1/rewards", json=PAIR | {"k": 2}, headers={"Accept": "text/event-stream"})
     assert tree(spans) == {"/v1/rewards": [{"judgement": [{"wave": [{"sample": [{}, {}]}]}]}]}
     (request,), (judgement,) = named(spans, "/v1/rewards"), named(spans, "judgement")
@@ -157,7 +157,7 @@ async def test_a_stream_is_traced_too(serve: Serve, spans: InMemorySpanExporter)
 
 
 async def test_a_response_of_its_own_is_in_the_trace_of_its_group(serve: Serve, spans: InMemorySpanExporter) -> None:
-    async with serve(FakeSampler(), "tracing=true") as client:
+    async with serve(FakeEngine(), "tracing=true") as client:
         await client.post("/reward?n=1&k=2", json={"prompt": "Q", "response": "A"})
     assert list(tree(spans)) == ["/reward"]
 
@@ -168,10 +168,10 @@ async def test_the_trace_is_named_in_the_log(serve: Serve, spans: InMemorySpanEx
     handler.setFormatter(JsonLines())
     logger = logging.getLogger("grm_server.api.access")
     logger.addHandler(handler)
-    sampler = FakeSampler()
+    engine = FakeEngine()
     try:
-        async with serve(sampler, "tracing=true") as client:
-            sampler.dead = EngineDead("gone")
+        async with serve(engine, "tracing=true") as client:
+            engine.dead = EngineDead("gone")
             await client.post("/v1/rewards", json=PAIR, headers=PARENT)
     finally:
         logger.removeHandler(handler)
@@ -179,14 +179,14 @@ async def test_the_trace_is_named_in_the_log(serve: Serve, spans: InMemorySpanEx
 
 
 async def test_probes_are_not_traced(serve: Serve, spans: InMemorySpanExporter) -> None:
-    async with serve(FakeSampler(), "tracing=true") as client:
+    async with serve(FakeEngine(), "tracing=true") as client:
         for path in ("/health/live", "/health/ready", "/metrics"):
             assert (await client.get(path)).status_code == 200
     assert spans.get_finished_spans() == ()
 
 
 async def test_a_caller_s_decision_not_to_sample_is_kept(serve: Serve, spans: InMemorySpanExporter) -> None:
-    async with serve(FakeSampler(), "tracing=true") as client:
+    async with serve(FakeEngine(), "tracing=true") as client:
         unsampled = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"}
         assert (await client.post("/v1/rewards", json=PAIR | {"k": 2}, headers=unsampled)).status_code == 200
     assert spans.get_finished_spans() == ()

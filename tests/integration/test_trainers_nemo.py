@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from grm_server.errors import EngineDead
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters
@@ -17,14 +17,14 @@ from tests.integration.trainers import FAST, all_at_once, post
 
 async def test_verify_echoes_the_rollout(serve: Serve) -> None:
     body = rollout("A.", _ng_task_index=3, _ng_rollout_index=0, prompt_id=None)
-    sampler = FakeSampler(["7}"] * 2)
-    async with serve(sampler, *FAST) as client:
+    engine = FakeEngine(["7}"] * 2)
+    async with serve(engine, *FAST) as client:
         answer = await post(client, body, "/verify")
     added = {name: answer.pop(name) for name in list(answer) if name not in body}
     assert answer == body
     assert set(added) == {"reward", "grm_judgement", "grm_group_size", "grm_se", "grm_k_used"}
     assert added["reward"] == 7.0
-    assert "SECRET THOUGHT" not in sampler.calls[0][0].prompt
+    assert "SECRET THOUGHT" not in engine.calls[0][0].prompt
 
 
 async def test_a_cohort(serve: Serve) -> None:
@@ -41,7 +41,7 @@ async def test_a_cohort(serve: Serve) -> None:
 
 
 async def test_a_later_attempt(serve: Serve) -> None:
-    async with serve(FakeSampler(), "grouping.n=2", "grouping.idle_s=60", "judge.k=2") as client:
+    async with serve(FakeEngine(), "grouping.n=2", "grouping.idle_s=60", "judge.k=2") as client:
         old = asyncio.create_task(client.post("/verify", json=member(0, "A")))
         while not (await counters(client))["grm_groups_open"]:
             await asyncio.sleep(0.001)
@@ -65,14 +65,14 @@ async def test_a_later_attempt(serve: Serve) -> None:
     ],
 )
 async def test_coordinates_that_cannot_be(serve: Serve, body: Any) -> None:
-    async with serve(FakeSampler(), "grouping.n=2") as client:
+    async with serve(FakeEngine(), "grouping.n=2") as client:
         assert (await client.post("/verify", json=body)).status_code in (400, 422)
 
 
 async def test_what_cannot_be_judged_is_masked(serve: Serve) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler, *FAST) as client:
-        sampler.dead = EngineDead("the engine's process has died")
+    engine = FakeEngine()
+    async with serve(engine, *FAST) as client:
+        engine.dead = EngineDead("the engine's process has died")
         body = rollout("A", instance_config={"x": 1})
         answer = await post(client, body, "/verify")
         means = await post(client, {"verify_responses": [answer]}, "/aggregate_metrics")
@@ -86,7 +86,7 @@ async def test_what_cannot_be_judged_is_masked(serve: Serve) -> None:
 
 async def test_the_other_routes_of_a_resources_server(serve: Serve) -> None:
     rows = [{"_ng_task_index": 0, "reward": 2.0}, {"_ng_task_index": 0, "reward": 4.0}, {"reward": 6.0}]
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         assert await post(client, {}, "/seed_session") == {}
         assert (await client.get("/reverify_mode")).json() == "unsupported"
         means = await post(client, {"verify_responses": rows}, "/aggregate_metrics")
@@ -102,12 +102,12 @@ async def test_compare(serve: Serve) -> None:
         "response_objs": [response(text) for text in ("Bad.", "Good.", "Worse.")],
         "principle": "Be right.",
     }
-    sampler = favours("Good")()
-    async with serve(sampler, "judge.k=8") as client:
+    engine = favours("Good")()
+    async with serve(engine, "judge.k=8") as client:
         answer = await post(client, body, "/compare")
         alone = await post(client, body | {"response_objs": [response("Good.")]}, "/compare")
         none = await post(client, body | {"response_objs": []}, "/compare")
-        sampler.dead = EngineDead("the engine's process has died")
+        engine.dead = EngineDead("the engine's process has died")
         dead = await client.post("/compare", json=body)
     assert answer["rewards"] == [3.0, 9.0, 3.0]
     assert [(pair["response_i"], pair["response_j"]) for pair in answer["comparison_results"]] == [
@@ -122,12 +122,12 @@ async def test_compare(serve: Serve) -> None:
     assert all(isinstance(value, float) for value in answer["metrics"].values())
     assert (alone["rewards"], alone["comparison_results"], none["rewards"]) == ([9.0], [], [])
     assert dead.status_code == 503
-    assert "Be right." in sampler.calls[0][0].segments[0].lead
+    assert "Be right." in engine.calls[0][0].segments[0].lead
 
 
 async def test_two_responses_by_their_roles(serve: Serve) -> None:
-    sampler = favours("Good")()
-    async with serve(sampler, "judge.k=8") as client:
+    engine = favours("Good")()
+    async with serve(engine, "judge.k=8") as client:
         answer = await post(client, genrm("Good.", "Bad."), "/v1/chat/completions")
         turned = await post(client, genrm("Bad.", "Good."), "/v1/chat/completions")
     said = json.loads(answer["choices"][0]["message"]["content"])
@@ -136,14 +136,14 @@ async def test_two_responses_by_their_roles(serve: Serve) -> None:
     assert 1 <= said["ranking"] < 2
     assert json.loads(turned["choices"][0]["message"]["content"])["ranking"] > 5
     assert answer["usage"]["total_tokens"] > 0
-    assert "Be right." in sampler.calls[0][0].segments[0].lead
+    assert "Be right." in engine.calls[0][0].segments[0].lead
 
 
 async def test_a_reward_as_a_chat_completion(serve: Serve) -> None:
     turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
     body = {"model": "nvidia/a-reward", "messages": turns}
-    sampler = FakeSampler(["7}"] * 2)
-    async with serve(sampler, "judge.k=2", "grouping.idle_s=60") as client:
+    engine = FakeEngine(["7}"] * 2)
+    async with serve(engine, "judge.k=2", "grouping.idle_s=60") as client:
         async with asyncio.timeout(5):
             answer = await post(client, body, "/v1/chat/completions")
         kept = await client.get(f"/v1/judgements/{answer['id']}")
@@ -163,24 +163,24 @@ async def test_a_reward_as_a_chat_completion(serve: Serve) -> None:
     ],
 )
 async def test_chats_that_are_none(serve: Serve, body: Any, param: str) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = await client.post("/v1/chat/completions", json=body)
     assert answer.status_code in (400, 422)
     assert answer.json()["error"]["param"] == param
 
 
 async def test_a_chat_that_cannot_be_judged_is_an_error(serve: Serve) -> None:
-    sampler = FakeSampler()
+    engine = FakeEngine()
     turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
-    async with serve(sampler) as client:
-        sampler.dead = EngineDead("the engine's process has died")
+    async with serve(engine) as client:
+        engine.dead = EngineDead("the engine's process has died")
         answer = await client.post("/v1/chat/completions", json={"messages": turns})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_dead")
 
 
 async def test_the_official_client_of_openai(serve: Serve) -> None:
     openai = pytest.importorskip("openai")
-    async with serve(FakeSampler(["7}"] * 2), "judge.k=2") as client:
+    async with serve(FakeEngine(["7}"] * 2), "judge.k=2") as client:
         official = openai.AsyncOpenAI(base_url="http://localhost/v1", api_key="none", http_client=client)
         turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
         answer = await official.chat.completions.create(model="judge", messages=turns)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from tests.integration.conftest import Serve
 from tests.integration.judging import favours
 from tests.integration.trainers import post
@@ -36,18 +36,18 @@ async def test_the_best_documents(serve: Serve, top_n: int | None, count: int) -
 
 @pytest.mark.parametrize("change", [{"documents": []}, {"documents": [3]}, {"query": None}, {"top_n": -1}])
 async def test_what_cannot_be_reranked(serve: Serve, change: dict[str, Any]) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         assert (await client.post("/v2/rerank", json=BODY | change)).status_code == 422
 
 
 async def test_more_documents_than_a_request_may_hold(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = await client.post("/v2/rerank", json=BODY | {"documents": ["A."] * 65})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "limit_exceeded")
 
 
 async def test_the_same_documents_get_the_same_scores(serve: Serve) -> None:
-    async with serve(FakeSampler(), "judge.k=4") as client:
+    async with serve(FakeEngine(), "judge.k=4") as client:
         one, two = await post(client, BODY, "/v2/rerank"), await post(client, BODY, "/v2/rerank")
     assert one["results"] == two["results"]
 
@@ -62,13 +62,13 @@ async def test_the_same_documents_get_the_same_scores(serve: Serve) -> None:
 )
 @pytest.mark.parametrize("path", ["/score", "/v1/score"])
 async def test_one_query_and_many_documents(serve: Serve, path: str, body: Any) -> None:
-    sampler = favours("Good")()
-    async with serve(sampler, "judge.k=2") as client:
+    engine = favours("Good")()
+    async with serve(engine, "judge.k=2") as client:
         answer = await post(client, body, path)
     assert {"id", "object", "created", "model", "data", "usage"} == set(answer)
     assert [(item["index"], item["object"]) for item in answer["data"]] == [(0, "score"), (1, "score")]
     assert [item["score"] for item in answer["data"]] == pytest.approx([2 / 9, 8 / 9])
-    assert "Response 2" in sampler.calls[0][0].prompt
+    assert "Response 2" in engine.calls[0][0].prompt
 
 
 async def test_pairs_of_query_and_document(serve: Serve) -> None:
@@ -90,13 +90,13 @@ NAMED = {
 
 
 async def test_reward_anything(serve: Serve) -> None:
-    sampler = favours("Good")()
-    async with serve(sampler, "judge.k=2") as client:
+    engine = favours("Good")()
+    async with serve(engine, "judge.k=2") as client:
         answer = await post(client, NAMED, "/api/rewardanything")
     assert answer["results"] == {"scores": {"model-a": 3.0, "model-b": 9.0}, "best-to-worst": ["model-b", "model-a"]}
     assert "Reading " in answer["thoughts"]
     assert "is model-b" in answer["thoughts"]
-    prompt = sampler.calls[0][0]
+    prompt = engine.calls[0][0]
     assert "model-b" not in prompt.prompt
     assert "Be right." in prompt.segments[0].lead
 

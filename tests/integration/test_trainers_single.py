@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeSampler
+from grm_server.engine.fake import FakeEngine
 from grm_server.errors import EngineDead
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters
@@ -34,13 +34,13 @@ def assert_rewards(answer: Any, count: int) -> None:
 
 @pytest.mark.parametrize("url", ["/get_reward", "/get_reward?n=1", "/get_reward?token=x&n=1&anything"])
 async def test_what_openrlhf_posts(serve: Serve, url: str) -> None:
-    sampler = FakeSampler(["7}"] * 2)
-    async with serve(sampler, *FAST) as client:
+    engine = FakeEngine(["7}"] * 2)
+    async with serve(engine, *FAST) as client:
         answer = await post(client, CAPTURED, url)
     assert_rewards(answer, 1)
     assert answer["rewards"] == [7.0]
     assert answer["scores"] == [pytest.approx(6 / 9)]
-    prompt = sampler.calls[0][0].prompt
+    prompt = engine.calls[0][0].prompt
     assert "\nhi\n" in prompt
     assert "[The Begin of Response 1]\n r1\n[The End of Response 1]" in prompt
     assert "42" in prompt
@@ -49,13 +49,13 @@ async def test_what_openrlhf_posts(serve: Serve, url: str) -> None:
 
 
 async def test_empty_lists(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         assert_rewards(await post(client, {"query": [], "prompts": [], "labels": []}, "/get_reward"), 0)
 
 
 async def test_the_responses_to_a_prompt_are_judged_together(serve: Serve) -> None:
-    sampler = favours("Good")()
-    async with serve(sampler, "grouping.idle_s=60", "judge.k=2") as client:
+    engine = favours("Good")()
+    async with serve(engine, "grouping.idle_s=60", "judge.k=2") as client:
         bodies = [chatml("Why?", text) for text in ("Good.", "Bad.", "Worse.")]
         url = "/get_reward?n=3&reward_scale=centered"
         answers = await all_at_once([post(client, body, url) for body in bodies])
@@ -68,7 +68,7 @@ async def test_a_whole_batch_in_one_call(serve: Serve) -> None:
     """As before 0.9.1."""
     one, other = chatml("Why?", "A."), chatml("How?", "B.")
     body = {name: [*one[name], *other[name], *one[name]] for name in one}
-    async with serve(FakeSampler(), *FAST) as client:
+    async with serve(FakeEngine(), *FAST) as client:
         answer = await post(client, body, "/get_reward")
     assert_rewards(answer, 3)
     assert answer["rewards"][0] == answer["rewards"][2]
@@ -76,19 +76,19 @@ async def test_a_whole_batch_in_one_call(serve: Serve) -> None:
 
 
 async def test_without_prompts_the_response_is_the_last_turn(serve: Serve) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler, *FAST) as client:
+    engine = FakeEngine()
+    async with serve(engine, *FAST) as client:
         assert_rewards(await post(client, {"query": chatml("Why?", "Because.")["query"]}, "/get_reward"), 1)
-    assert "[The Begin of Response 1]\nBecause.\n" in sampler.calls[0][0].prompt
+    assert "[The Begin of Response 1]\nBecause.\n" in engine.calls[0][0].prompt
 
 
 @pytest.mark.parametrize("label", [None, "", " ", 42, {"answer": 42}])
 async def test_labels(serve: Serve, label: Any) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler, *FAST) as client:
+    engine = FakeEngine()
+    async with serve(engine, *FAST) as client:
         assert_rewards(await post(client, CAPTURED | {"labels": [label]}, "/get_reward"), 1)
         assert_rewards(await post(client, CAPTURED | {"labels": [label]}, "/get_reward?label=ignore"), 1)
-    shown, ignored = sampler.calls[0][0].prompt, sampler.calls[-1][0].prompt
+    shown, ignored = engine.calls[0][0].prompt, engine.calls[-1][0].prompt
     assert ("42" in shown, "42" in ignored) == (label in (42, {"answer": 42}), False)
 
 
@@ -102,7 +102,7 @@ async def test_labels(serve: Serve, label: Any) -> None:
     ],
 )
 async def test_what_is_not_the_protocol_is_refused(serve: Serve, body: Any, status: int) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         answer = await client.post("/get_reward", json=body)
     assert answer.status_code == status
     assert set(answer.json()["error"]) == {"code", "message", "param", "retryable", "details"}
@@ -110,20 +110,20 @@ async def test_what_is_not_the_protocol_is_refused(serve: Serve, body: Any, stat
 
 @pytest.mark.parametrize("query", ["n=0", "k=x", "reward_scale=best", "k=1000", "aggregate=vote"])
 async def test_an_option_that_cannot_be(serve: Serve, query: str) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler) as client:
+    engine = FakeEngine()
+    async with serve(engine) as client:
         answer = await client.post(f"/get_reward?{query}", json=CAPTURED)
     assert (answer.status_code, answer.json()["error"]["param"]) == (422, query.partition("=")[0])
-    assert not sampler.started
+    assert not engine.started
 
 
 @pytest.mark.parametrize(("scale", "neutral"), [("raw", 5.5), ("unit", 0.5), ("centered", 0.0)])
 async def test_what_cannot_be_judged_is_neutral(
     serve: Serve, scale: str, neutral: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler, *FAST, f"trainers.openrlhf.reward_scale={scale}") as client:
-        sampler.dead = EngineDead("the engine's process has died")
+    engine = FakeEngine()
+    async with serve(engine, *FAST, f"trainers.openrlhf.reward_scale={scale}") as client:
+        engine.dead = EngineDead("the engine's process has died")
         answer = await post(client, CAPTURED, "/get_reward")
         seen = await counters(client)
     assert_rewards(answer, 1)
@@ -135,15 +135,15 @@ async def test_what_cannot_be_judged_is_neutral(
 
 
 async def test_an_engine_that_dies_while_a_group_is_judged(serve: Serve) -> None:
-    sampler = FakeSampler(delay_s=0.05)
-    async with serve(sampler, *FAST) as client:
+    engine = FakeEngine(delay_s=0.05)
+    async with serve(engine, *FAST) as client:
         bodies = [chatml("Why?", text) for text in "ABC"]
         calls = asyncio.ensure_future(all_at_once([post(client, body, "/get_reward?n=3") for body in bodies]))
-        while not sampler.started:
+        while not engine.started:
             await asyncio.sleep(0.001)
-        sampler.dead = EngineDead("the engine's process has died")
+        engine.dead = EngineDead("the engine's process has died")
         answers = await calls
-        sampler.dead = None
+        engine.dead = None
         again = await post(client, bodies[0], "/get_reward?n=1")
     assert [answer["rewards"] for answer in answers] == [[5.5]] * 3
     assert again["extra_logs"]["grm_failed"] == [0.0]
@@ -153,15 +153,15 @@ async def test_an_error_nobody_foresaw_is_neutral_too(serve: Serve, monkeypatch:
     def broken(*_: object) -> None:
         raise RuntimeError("the prompt was SECRET")
 
-    sampler = FakeSampler()
-    monkeypatch.setattr(sampler, "prepare", broken)
-    async with serve(sampler, *FAST) as client:
+    engine = FakeEngine()
+    monkeypatch.setattr(engine, "prepare", broken)
+    async with serve(engine, *FAST) as client:
         answer = await post(client, CAPTURED, "/get_reward")
     assert answer["rewards"] == [5.5]
 
 
 async def test_a_prompt_that_is_too_long_is_neutral(serve: Serve) -> None:
-    async with serve(FakeSampler(max_model_len=500), *FAST) as client:
+    async with serve(FakeEngine(max_model_len=500), *FAST) as client:
         answer = await post(client, chatml("word " * 600, "A."), "/get_reward")
     assert answer["rewards"] == [5.5]
 
@@ -180,15 +180,15 @@ async def test_one_that_runs_on_does_not_cost_the_others_their_rewards(serve: Se
 
 
 async def test_a_policy_of_errors(serve: Serve) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler, *FAST, "trainers.openrlhf.failure=error") as client:
-        sampler.dead = EngineDead("the engine's process has died")
+    engine = FakeEngine()
+    async with serve(engine, *FAST, "trainers.openrlhf.failure=error") as client:
+        engine.dead = EngineDead("the engine's process has died")
         answer = await client.post("/get_reward", json=CAPTURED)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_dead")
 
 
 async def test_a_group_of_one_cannot_be_centered(serve: Serve) -> None:
-    async with serve(FakeSampler(), *FAST) as client:
+    async with serve(FakeEngine(), *FAST) as client:
         answer = await post(client, CAPTURED, "/get_reward?reward_scale=centered")
         seen = await counters(client)
     assert answer["rewards"] == [0.0]
@@ -203,20 +203,20 @@ SLIME = [
 
 @pytest.mark.parametrize("body", SLIME)
 async def test_what_slime_posts(serve: Serve, body: Any) -> None:
-    sampler = FakeSampler(["7}"] * 2)
-    async with serve(sampler, *FAST) as client:
+    engine = FakeEngine(["7}"] * 2)
+    async with serve(engine, *FAST) as client:
         assert await post(client, body, "/reward") == 7.0
         answer = await post(client, body, "/reward?shape=object")
         kept = await client.get(f"/v1/judgements/{answer['judgement']}")
     assert set(answer) == {"reward", "score", "judgement", "group_size", "se", "k_used"}
     assert (answer["reward"], answer["score"], answer["k_used"]) == (7.0, pytest.approx(6 / 9), 2)
     assert kept.json()["answer"]["samples"][0]["critique"]
-    assert "\nhi\n" in sampler.calls[0][0].prompt
+    assert "\nhi\n" in engine.calls[0][0].prompt
 
 
 @pytest.mark.parametrize(("failure", "number"), [("neutral", 5.5), ("none", None)])
 async def test_what_slime_gets_when_judging_fails(serve: Serve, failure: str, number: float | None) -> None:
-    async with serve(FakeSampler(["no"] * 4), *FAST, f"trainers.slime.failure={failure}") as client:
+    async with serve(FakeEngine(["no"] * 4), *FAST, f"trainers.slime.failure={failure}") as client:
         bare = await post(client, SLIME[0], "/reward")
         answer = await post(client, SLIME[0], "/reward?shape=object")
     assert bare == number
@@ -225,39 +225,39 @@ async def test_what_slime_gets_when_judging_fails(serve: Serve, failure: str, nu
 
 @pytest.mark.parametrize("body", [{"prompt": [], "response": "r"}, {"prompt": "p"}, {"prompt": 3, "response": "r"}])
 async def test_what_slime_never_posts(serve: Serve, body: Any) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         assert (await client.post("/reward", json=body)).status_code == 422
 
 
 async def test_what_llama_factory_posts(serve: Serve) -> None:
     body = {"model": "model", "messages": ["<s>q1 r1</s>", "<s>q2 r2</s>"]}
-    sampler = FakeSampler()
-    async with serve(sampler, "judge.k=2", "grouping.idle_s=60") as client:
+    engine = FakeEngine()
+    async with serve(engine, "judge.k=2", "grouping.idle_s=60") as client:
         async with asyncio.timeout(5):
             answer = await post(client, body, "/v1/score/evaluation")
     assert set(answer) == {"id", "object", "model", "scores"}
     assert answer["object"] == "score.evaluation"
     assert len(answer["scores"]) == 2
     # They cannot be parted, and are not compared with each other.
-    assert len(sampler.calls) == 2
-    assert all("Response 2" not in script.prompt for script, _, _ in sampler.calls)
+    assert len(engine.calls) == 2
+    assert all("Response 2" not in script.prompt for script, _, _ in engine.calls)
 
 
 async def test_templated_texts_with_padding(serve: Serve) -> None:
     text = "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>"
     text += "<|start_header_id|>assistant<|end_header_id|>\n\n{}<|eot_id|>" + "<|end_of_text|>" * 9
-    sampler = favours("Good")()
-    async with serve(sampler, "judge.k=2", "grouping.idle_s=60") as client:
+    engine = favours("Good")()
+    async with serve(engine, "judge.k=2", "grouping.idle_s=60") as client:
         body = {"model": "model", "messages": [text.format("Good."), text.format("Bad.")]}
         answer = await post(client, body, "/v1/score/evaluation?reward_scale=unit")
     # Both are of one prompt and in one call: they are judged together.
     assert answer["scores"] == [pytest.approx(8 / 9), pytest.approx(2 / 9)]
-    assert "]\nGood.\n[The End" in sampler.calls[0][0].prompt
+    assert "]\nGood.\n[The End" in engine.calls[0][0].prompt
 
 
 async def test_llama_factory_always_gets_scores(serve: Serve) -> None:
-    sampler = FakeSampler()
-    async with serve(sampler) as client:
-        sampler.dead = EngineDead("the engine's process has died")
+    engine = FakeEngine()
+    async with serve(engine) as client:
+        engine.dead = EngineDead("the engine's process has died")
         answer = await post(client, {"model": "model", "messages": ["a", "b"]}, "/v1/score/evaluation")
     assert answer["scores"] == [5.5, 5.5]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
-from grm_server.engine.protocol import Rating, Urgency
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.protocol import Rating, SchedulingClass
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
 from grm_server.settings import SettingsError, load_settings
 from grm_server.telemetry.logging import JsonLines
@@ -33,7 +33,7 @@ def access_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
 
 async def test_disagreement_and_tokens_per_reward(serve: Serve) -> None:
     # Half the samples prefer what stands first, half what stands last: with orders in balance, all contradict.
-    async with serve(FakeSampler(["9, 1}"] * 4)) as client:
+    async with serve(FakeEngine(["9, 1}"] * 4)) as client:
         answer = await post(client, k=4)
         seen = await counters(client)
     assert seen["grm_disagreement_sum"] == pytest.approx(4 / 6)
@@ -42,7 +42,7 @@ async def test_disagreement_and_tokens_per_reward(serve: Serve) -> None:
 
 
 async def test_a_judge_that_likes_the_first_is_seen(serve: Serve) -> None:
-    async with serve(FakeSampler(["9, 1}"] * 4)) as client:
+    async with serve(FakeEngine(["9, 1}"] * 4)) as client:
         await post(client, k=4)
         seen = await counters(client)
     assert seen['grm_position_effect_points{position="first"}'] == pytest.approx(4)
@@ -50,7 +50,7 @@ async def test_a_judge_that_likes_the_first_is_seen(serve: Serve) -> None:
 
 
 async def test_one_response_has_neither(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         await post(client, k=4, responses=["A."])
         seen = await counters(client)
     assert seen["grm_disagreement_count"] == 0
@@ -62,15 +62,15 @@ async def test_one_response_has_neither(serve: Serve) -> None:
 async def test_a_meta_rm_that_rates_against_the_majority_is_seen(
     serve: Serve, of_the_majority: float, auc: float
 ) -> None:
-    class Judge(FakeSampler):
+    class Judge(FakeEngine):
         """The fourth sample contradicts the first three."""
 
-        async def _write(self, prepared: Any, seed: int, urgency: Urgency) -> Any:
+        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
             first, second = (
                 (9, 1) if ("A." in prepared.script.prompt.split("Response ")[1]) == (self.started < 3) else (1, 9)
             )
             self.outcomes.append(f"{first}, {second}}}")
-            return await super()._write(prepared, seed, urgency)
+            return await super()._write(prepared, seed, scheduling)
 
     class Rater(FakeMetaRM):
         def prepare(self, prompt: str) -> tuple[int, ...]:
@@ -90,7 +90,7 @@ async def test_a_meta_rm_that_rates_against_the_majority_is_seen(
 
 
 async def test_requests_are_counted_by_route_and_status_never_by_path(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         await post(client, k=1)
         await client.get("/v1/judgements/rw-1")
         await client.get("/v1/judgements/rw-2")
@@ -109,14 +109,14 @@ async def test_requests_are_counted_by_route_and_status_never_by_path(serve: Ser
 
 
 async def test_a_refused_body_is_counted(serve: Serve) -> None:
-    async with serve(FakeSampler(), "http.max_body_bytes=1024") as client:
+    async with serve(FakeEngine(), "http.max_body_bytes=1024") as client:
         await client.post("/v1/rewards", content=b"x" * 2000)
         seen = await counters(client)
     assert seen['grm_http_requests_total{route="other",status="413"}'] == 1
 
 
 async def test_saturation_is_of_the_engine_s_seats(serve: Serve) -> None:
-    async with serve(FakeSampler(delay_s=30), "engine.max_num_seqs=8") as client:
+    async with serve(FakeEngine(delay_s=30), "engine.max_num_seqs=8") as client:
         asking = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | {"k": 16}))
         async with asyncio.timeout(10):
             while (await counters(client))["grm_engine_saturation"] != 2:
@@ -125,7 +125,7 @@ async def test_saturation_is_of_the_engine_s_seats(serve: Serve) -> None:
 
 
 async def test_a_loop_that_stands_still_is_seen(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         await asyncio.sleep(0.05)
         time.sleep(0.8)  # noqa: ASYNC251
         await asyncio.sleep(0.05)
@@ -144,7 +144,7 @@ def test_every_metric_is_explained_and_every_explanation_has_its_metric() -> Non
 
 
 async def test_a_request_keeps_its_id_and_gets_one_otherwise(serve: Serve) -> None:
-    async with serve(FakeSampler()) as client:
+    async with serve(FakeEngine()) as client:
         kept = await client.get("/health/live", headers={"X-Request-ID": "Root=1-abc.DEF:2"})
         made = await client.get("/health/live")
         refused = await client.get("/nothing", headers={"X-Request-ID": "a b"})
@@ -157,7 +157,7 @@ async def test_a_request_keeps_its_id_and_gets_one_otherwise(serve: Serve) -> No
 
 async def test_the_line_of_a_request_says_what_it_came_to(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    async with serve(FakeSampler(), "log_requests=all") as client:
+    async with serve(FakeEngine(), "log_requests=all") as client:
         answer = await post(client, k=4, query=SECRET, responses=[SECRET, "B."], task=SECRET)
         await client.get("/health/ready")
     line = access_lines(caplog)[0]
@@ -183,7 +183,7 @@ async def test_lines_within_a_request_know_it(serve: Serve) -> None:
     logger = logging.getLogger("grm_server")
     logger.addHandler(handler)
     try:
-        async with serve(FakeSampler(), "meta_rm.failure=vote", meta_rm=FakeMetaRM([MetaRMFailed("gone")])) as client:
+        async with serve(FakeEngine(), "meta_rm.failure=vote", meta_rm=FakeMetaRM([MetaRMFailed("gone")])) as client:
             await client.post("/v1/rewards", json=PAIR | {"aggregate": "meta_hinge"}, headers={"X-Request-ID": "me"})
     finally:
         logger.removeHandler(handler)
@@ -196,10 +196,10 @@ async def test_which_requests_are_told(
     serve: Serve, caplog: pytest.LogCaptureFixture, mode: str, expected: list[int]
 ) -> None:
     caplog.set_level("INFO")
-    sampler = FakeSampler()
-    async with serve(sampler, f"log_requests={mode}") as client:
+    engine = FakeEngine()
+    async with serve(engine, f"log_requests={mode}") as client:
         await client.post("/v1/rewards", json={})
-        sampler.dead = EngineDead("gone")
+        engine.dead = EngineDead("gone")
         await client.post("/v1/rewards", json=PAIR)
     assert [line["status"] for line in access_lines(caplog)] == expected
 
@@ -207,14 +207,14 @@ async def test_which_requests_are_told(
 async def test_an_error_in_a_stream_is_told_though_its_status_was_200(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serve(FakeSampler([GenerationFailed("x")] * 2)) as client:
+    async with serve(FakeEngine([GenerationFailed("x")] * 2)) as client:
         await client.post("/v1/rewards", json=PAIR | {"k": 2}, headers={"Accept": "text/event-stream"})
     assert [(line["status"], line["error"]) for line in access_lines(caplog)] == [(200, "too_few_votes")]
 
 
 async def test_a_grouped_reward_names_its_judgement(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    async with serve(FakeSampler(), "log_requests=all") as client:
+    async with serve(FakeEngine(), "log_requests=all") as client:
         ask = [client.post("/reward?n=2&k=2", json={"prompt": "Q", "response": text}) for text in ("A", "B")]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in ask]
@@ -227,7 +227,7 @@ async def test_a_grouped_reward_names_its_judgement(serve: Serve, caplog: pytest
 
 async def test_requests_that_share_a_judgement_name_it(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    async with serve(FakeSampler(delay_s=0.2), "log_requests=all") as client, asyncio.TaskGroup() as group:
+    async with serve(FakeEngine(delay_s=0.2), "log_requests=all") as client, asyncio.TaskGroup() as group:
         for _ in range(2):
             group.create_task(client.post("/v1/rewards", json=PAIR | {"k": 2}))
     one, two = access_lines(caplog)

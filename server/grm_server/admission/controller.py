@@ -19,8 +19,8 @@ from contextlib import asynccontextmanager
 from grm_server.admission.cost import Cost, cost_of
 from grm_server.admission.fair_queue import FairQueue
 from grm_server.admission.forecast import Forecast
-from grm_server.admission.permit import Held
-from grm_server.engine.protocol import Outcome, Sampler
+from grm_server.admission.permit import AdmissionPermit
+from grm_server.engine.protocol import JudgeEngine, Outcome
 from grm_server.errors import DeadlineExceeded, DeadlineUnreachable, Overloaded
 from grm_server.grm.types import Sample
 from grm_server.pipeline.types import Priority, ScoreRequest
@@ -38,24 +38,24 @@ class Admission:
 
     def __init__(
         self,
-        sampler: Sampler,
+        engine: JudgeEngine,
         metrics: Metrics,
         *,
         capacity: int,
         max_waiting_samples: int,
         max_waiting_prompt_tokens: int,
-        template_letters: int,
+        template_chars: int,
     ) -> None:
         """capacity: samples in the engine from which on requests wait. template_letters: see `cost_of`."""
-        self._sampler = sampler
+        self._engine = engine
         self._metrics = metrics.admission
         self._capacity = capacity
         self._max_samples = max_waiting_samples
         self._max_tokens = max_waiting_prompt_tokens
-        self._template_letters = template_letters
-        self._line: FairQueue[Held] = FairQueue()
-        self._waiting_samples = self._waiting_letters = 0
-        self._given: set[Held] = set()
+        self._template_chars = template_chars
+        self._line: FairQueue[AdmissionPermit] = FairQueue()
+        self._waiting_samples = self._waiting_chars = 0
+        self._given: set[AdmissionPermit] = set()
         """Permits of requests that are not answered."""
         self._running = 0
         """Samples in the engine."""
@@ -64,7 +64,7 @@ class Admission:
         self._forecast = Forecast(capacity)
         self._metrics.waiting_requests.set_function(lambda: len(self._line))
         self._metrics.waiting_samples.set_function(lambda: self._waiting_samples)
-        self._metrics.waiting_prompt_tokens.set_function(lambda: self._forecast.tokens(self._waiting_letters))
+        self._metrics.waiting_prompt_tokens.set_function(lambda: self._forecast.tokens(self._waiting_chars))
         self._metrics.running_samples.set_function(lambda: self._running)
         self._metrics.drain_rate.set_function(lambda: self._forecast.per_s(time.monotonic()) or 0.0)
 
@@ -74,7 +74,7 @@ class Admission:
         return len(self._line)
 
     @asynccontextmanager
-    async def permit(self, request: ScoreRequest, arrived_s: float) -> AsyncGenerator[Held]:
+    async def permit(self, request: ScoreRequest, arrived_s: float) -> AsyncGenerator[AdmissionPermit]:
         """A permit, when it is this request's turn.
 
         arrived_s: on `time.monotonic`; its deadline counts from then.
@@ -82,7 +82,7 @@ class Admission:
         Raises Overloaded and DeadlineUnreachable at once, and DeadlineExceeded where the turn does not come in time;
         nothing was generated then.
         """
-        held = Held(self, self._sampler, request, cost_of(request, self._template_letters), arrived_s)
+        held = AdmissionPermit(self, self._engine, request, cost_of(request, self._template_chars), arrived_s)
         try:
             if self._line or self._load >= self._capacity:
                 await self._wait(held)
@@ -97,17 +97,17 @@ class Admission:
             if held.given_s is not None:
                 self._take_back(held)
 
-    async def _wait(self, held: Held) -> None:
+    async def _wait(self, held: AdmissionPermit) -> None:
         request, cost = held.request, held.cost
         self._check_room(cost)
         held.thought_s = self._drain_s(self._line.ahead(request.tenant, _RANKS[request.priority]))
-        if held.thought_s is not None and not request.patient:
+        if held.thought_s is not None and not request.wait_until_deadline:
             self._check_deadline(held, held.thought_s)
         held.turn = asyncio.get_running_loop().create_future()
         samples = self._forecast.samples(request, cost)
         place = self._line.push(held, request.tenant, _RANKS[request.priority], samples)
         self._waiting_samples += cost.samples
-        self._waiting_letters += cost.letters
+        self._waiting_chars += cost.chars
         self._forecast.busy(held.asked_s)
         try:
             # When there is no time left even for one sample, its turn would be wasted on it.
@@ -125,26 +125,26 @@ class Admission:
                 self._line.remove(place)
                 self._left(held)
 
-    def _left(self, held: Held) -> None:
+    def _left(self, held: AdmissionPermit) -> None:
         """It is in the line no longer."""
         self._waiting_samples -= held.cost.samples
-        self._waiting_letters -= held.cost.letters
+        self._waiting_chars -= held.cost.chars
         if not self._line:
             self._forecast.idle(time.monotonic())
 
-    def _give(self, held: Held) -> None:
+    def _give(self, held: AdmissionPermit) -> None:
         held.given_s = time.monotonic()
         held.promised = held.cost.first
         self._load += held.promised
         self._given.add(held)
         self._waited(held, held.given_s)
 
-    def _waited(self, held: Held, now_s: float) -> None:
+    def _waited(self, held: AdmissionPermit, now_s: float) -> None:
         self._metrics.wait_s.observe(now_s - held.asked_s)
-        if held.thought_s is not None and not held.request.patient:
+        if held.thought_s is not None and not held.request.wait_until_deadline:
             self._forecast.turned(held.thought_s, now_s - held.asked_s)
 
-    def _take_back(self, held: Held) -> None:
+    def _take_back(self, held: AdmissionPermit) -> None:
         self._given.discard(held)
         held.promised, unused = 0, held.promised
         self.load(-unused)
@@ -161,7 +161,7 @@ class Admission:
             if not held.turn.done():
                 held.turn.set_result(None)
 
-    def begin(self, held: Held, count: int) -> None:
+    def begin(self, held: AdmissionPermit, count: int) -> None:
         """Samples go to the engine."""
         kept = min(count, held.promised)
         held.promised -= kept
@@ -169,7 +169,7 @@ class Admission:
         held.begun += count
         self._running += count
 
-    def finish(self, held: Held, outcome: Outcome) -> None:
+    def finish(self, held: AdmissionPermit, outcome: Outcome) -> None:
         """The engine has written one."""
         if isinstance(outcome, Sample):
             # By the engine's clock: a sample that waited for a restart says nothing of how long samples take.
@@ -182,7 +182,7 @@ class Admission:
         self._running -= count
         self.load(-count)
 
-    def learn(self, held: Held, *, in_time: bool) -> None:
+    def learn(self, held: AdmissionPermit, *, in_time: bool) -> None:
         """What a request took, which begins no more samples but for an audit."""
         assert held.given_s is not None
         self._given.discard(held)
@@ -193,10 +193,10 @@ class Admission:
             self._forecast.cut(held.request.stop, seconds)
 
     def _check_room(self, cost: Cost) -> None:
-        samples, letters = self._waiting_samples, self._waiting_letters
+        samples, chars = self._waiting_samples, self._waiting_chars
         for what, waiting, more, most in (
             ("samples", samples, cost.samples, self._max_samples),
-            ("prompt_tokens", self._forecast.tokens(letters), self._forecast.tokens(cost.letters), self._max_tokens),
+            ("prompt_tokens", self._forecast.tokens(chars), self._forecast.tokens(cost.chars), self._max_tokens),
         ):
             if self._line and waiting + more > most:
                 self._metrics.refused.labels(what).inc()
@@ -210,7 +210,7 @@ class Admission:
                     details={"waiting": waiting, "asked": more, "limit": most},
                 )
 
-    def _check_deadline(self, held: Held, thought_s: float) -> None:
+    def _check_deadline(self, held: AdmissionPermit, thought_s: float) -> None:
         turn_s, judging_s = self._forecast.turn_s(thought_s), self._forecast.judging_s(held.request)
         late_s = turn_s + judging_s - held.left_s
         if late_s > 0:

@@ -17,18 +17,18 @@ class Cost:
     """Those of its first wave, which begin together."""
     prompts: int
     """Distinct ones; the prompt of equal orders is computed once."""
-    letters: int
+    chars: int
     """Of all distinct prompts."""
 
 
-def cost_of(request: ScoreRequest, template_letters: int) -> Cost:
+def cost_of(request: ScoreRequest, template_chars: int) -> Cost:
     """template_letters: those of a prompt that are in all of them.
 
     A list that turns out not to fit the model's context makes more samples than this, of shorter prompts.
     """
     task, n = request.task, len(request.task.responses)
     blocks = request.samples // request.k
-    told = template_letters + task.shared_letters
+    told = template_chars + task.shared_chars
     # As many orders as `plan.latin_squares` has; blocks are dealt anew in every round.
     rounds = request.k if blocks > 1 else min(request.k, 1 if n == 1 else n + n % 2 * n)
     unit = reading_unit(n, request.list_size, exchangeable=isinstance(request.stop, Strict))
@@ -36,5 +36,5 @@ def cost_of(request: ScoreRequest, template_letters: int) -> Cost:
         samples=request.samples,
         first=wave_end(0, request.k, unit) * blocks if request.in_waves else request.samples,
         prompts=rounds * blocks,
-        letters=rounds * (blocks * told + sum(map(len, task.responses))),
+        chars=rounds * (blocks * told + sum(map(len, task.responses))),
     )

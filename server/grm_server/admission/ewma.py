@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Usual:
+class Ewma:
     """As TCP tells a late answer from a lost one (Jacobson 1988)."""
 
     def __init__(self, weight: float = 0.05) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 
 from grm_server.admission.cost import Cost
-from grm_server.admission.ewma import Usual
-from grm_server.admission.throughput import DrainRate
+from grm_server.admission.ewma import Ewma
+from grm_server.admission.throughput import Throughput
 from grm_server.grm.types import StopRule
 from grm_server.pipeline.types import ScoreRequest
 
-TOKENS_PER_LETTER = 0.3
+TOKENS_PER_CHAR = 0.3
 """Of prompts, before any was tokenised. English has a token for every three or four letters, other languages more."""
 
 
@@ -18,9 +18,9 @@ class _Usage:
     """What requests with one stop rule turn out to take."""
 
     def __init__(self) -> None:
-        self.share = Usual()
+        self.share = Ewma()
         """Of the samples that they ask for."""
-        self.seconds = Usual()
+        self.seconds = Ewma()
         """From permit to answer."""
 
 
@@ -30,11 +30,11 @@ class Forecast:
     def __init__(self, capacity: int) -> None:
         """capacity: samples that the engine has while requests wait."""
         self._capacity = capacity
-        self._rate = DrainRate(capacity)
-        self._sample_s = Usual()
-        self._late = Usual()
+        self._rate = Throughput(capacity)
+        self._sample_s = Ewma()
+        self._late = Ewma()
         """By how much turns come later than was thought, of the time that was thought."""
-        self._tokens_per_letter = Usual()
+        self._tokens_per_char = Ewma()
         self._usage: defaultdict[type[StopRule], _Usage] = defaultdict(_Usage)
 
     def busy(self, now_s: float) -> None:
@@ -52,7 +52,7 @@ class Forecast:
     def written(self, cost: Cost, prompt_tokens: int, seconds: float) -> None:
         """It has written a sample of a request with this cost, in so many seconds."""
         self._sample_s.observe(seconds)
-        self._tokens_per_letter.observe(prompt_tokens * cost.prompts / cost.letters)
+        self._tokens_per_char.observe(prompt_tokens * cost.prompts / cost.chars)
 
     def answered(self, rule: StopRule, share: float, seconds: float) -> None:
         """A request with this rule had its answer so many seconds after its permit, by a share of its samples."""
@@ -88,9 +88,9 @@ class Forecast:
         share = self._usage[type(request.stop)].share.mean
         return cost.samples * (1.0 if share is None else share)
 
-    def tokens(self, letters: int) -> int:
+    def tokens(self, chars: int) -> int:
         """Of prompts."""
-        return round(letters * (self._tokens_per_letter.mean or TOKENS_PER_LETTER))
+        return round(chars * (self._tokens_per_char.mean or TOKENS_PER_CHAR))
 
     def judging_s(self, request: ScoreRequest) -> float:
         """Seconds that must be left when its turn comes. A request that allows less than is usual wants what votes

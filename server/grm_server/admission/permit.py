@@ -9,7 +9,7 @@ from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING
 
 from grm_server.admission.cost import Cost
-from grm_server.engine.protocol import Outcome, Prepared, Sampler, Urgency
+from grm_server.engine.protocol import JudgeEngine, Outcome, SchedulingClass, TokenizedScript
 from grm_server.grm.types import Script
 from grm_server.pipeline.types import ScoreRequest
 
@@ -20,11 +20,11 @@ ANSWER_S, ANSWER_SHARE = 0.1, 0.02
 """Of a deadline kept for adding up and sending: so many seconds, or a share of it where that is less."""
 
 
-class Held:
+class AdmissionPermit:
     """A permit that was given, or is waited for. See `pipeline.permit`."""
 
     def __init__(
-        self, admission: Admission, sampler: Sampler, request: ScoreRequest, cost: Cost, arrived_s: float
+        self, admission: Admission, engine: JudgeEngine, request: ScoreRequest, cost: Cost, arrived_s: float
     ) -> None:
         self.arrived_s = arrived_s
         self.asked_s = time.monotonic()
@@ -38,7 +38,7 @@ class Held:
         self.turn: asyncio.Future[None] | None = None
         """Where it has to wait."""
         self._admission = admission
-        self._sampler = sampler
+        self._engine = engine
 
     @property
     def left_s(self) -> float:
@@ -48,23 +48,23 @@ class Held:
 
     @property
     def running(self) -> int:
-        return self._sampler.running
+        return self._engine.running
 
     @property
     def contended(self) -> bool:
         return self._admission.waiting > 0
 
-    def prepare(self, script: Script) -> Prepared:
-        return self._sampler.prepare(script)
+    def prepare(self, script: Script) -> TokenizedScript:
+        return self._engine.prepare(script)
 
     async def sample(
-        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
+        self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
-        counted, left = urgency is not Urgency.AUDIT, len(seeds)
+        counted, left = scheduling is not SchedulingClass.AUDIT, len(seeds)
         if counted:
             self._admission.begin(self, left)
         try:
-            async with aclosing(self._sampler.sample(prepared, seeds, temperature, urgency)) as written:
+            async with aclosing(self._engine.sample(prepared, seeds, temperature, scheduling)) as written:
                 async for place, outcome in written:
                     left -= 1
                     if counted:

@@ -6,7 +6,7 @@ KEPT_TURNS = 8
 """Of the engine: what was seen 5.5 turns ago counts half."""
 
 
-class DrainRate:
+class Throughput:
     """Counted only while requests wait. An engine that has little to do finishes little, which says nothing of what it
     could do; and it is slow no more than it is fast while it is idle.
 

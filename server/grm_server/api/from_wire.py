@@ -36,7 +36,7 @@ class RequestPolicy:
     aggregate: Aggregate
     meta_rm: bool
     """Whether there is one."""
-    unguided: bool
+    fallback_to_plain_vote: bool
     principles_from: Literal["sample", "query"]
     list_size: int
     speculate_below: int
@@ -76,13 +76,15 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant
         stop=stop,
         aggregate=aggregate,
         k_meta=_or(body.k_meta, max(1, k // 2)),
-        unguided=policy.unguided if body.meta_rm_failure is None else body.meta_rm_failure == "vote",
+        fallback_to_plain_vote=policy.fallback_to_plain_vote
+        if body.meta_rm_failure is None
+        else body.meta_rm_failure == "vote",
         reading=_or(body.reading, "expected" if n == 1 and not strict else "sampled"),
         list_size=_or(body.list_size, max(policy.list_size, n) if strict else policy.list_size),
         speculate_below=policy.speculate_below,
         principles_from=_or(body.principles_from, policy.principles_from),
         tenant=tenant,
-        any_seed=body.seed is None,
+        seed_is_free=body.seed is None,
         priority=body.priority,
     )
     _limit("responses", n, policy.limit_responses, "limits.max_responses")

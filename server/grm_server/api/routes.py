@@ -44,7 +44,7 @@ async def rewards(
     `wave` after each wave, and `rewards`, the plain answer; or `error`, in the shape of every error. A stream is always
     judged anew, where plain requests that are identical share one judgement: see `shared`."""
     with counted_errors(service.metrics):
-        service.sampler.check()
+        service.engine.raise_if_unavailable()
         caller = caller_of(request)
         score_request = to_score_request(body, policy_for(caller, service.policy), caller.name)
         charge(caller, [score_request])
@@ -58,7 +58,7 @@ async def rewards(
     def name(event: Progress) -> Named:
         match event:
             case Started(list_size=list_size):
-                model, seed = service.sampler.model, score_request.seed
+                model, seed = service.engine.model, score_request.seed
                 k = score_request.k
                 return "started", schemas.StartedOut(id=request_id, model=model, k=k, seed=seed, list_size=list_size)
             case WaveEnd(verdict=verdict):
@@ -107,7 +107,7 @@ def _answer(
 ) -> schemas.RewardsResponse:
     return to_response(
         judged,
-        model=service.sampler.model,
+        model=service.engine.model,
         tau=service.scoring.tau,
         shared=shared,
         return_samples=return_samples,
@@ -124,7 +124,7 @@ async def live() -> schemas.Health:
 async def ready(service: ServiceDep, response: Response) -> schemas.Health:
     """The engine takes requests, and the meta RM too where a request that says nothing could not do without."""
     try:
-        service.check()
+        service.raise_if_not_ready()
     except GRMError as error:
         response.status_code = 503
         return schemas.Health(status="not_ready", reason=error.message)
@@ -134,8 +134,8 @@ async def ready(service: ServiceDep, response: Response) -> schemas.Health:
 @router.get("/v1/models", tags=["operation"])
 async def models(service: ServiceDep) -> schemas.ModelList:
     """The judge that this server runs, and its meta RM if it has one."""
-    sampler, meta_rm = service.sampler, service.scoring.meta_rm
-    cards = [schemas.ModelCard(id=sampler.model, max_model_len=sampler.max_model_len)]
+    engine, meta_rm = service.engine, service.scoring.meta_rm
+    cards = [schemas.ModelCard(id=engine.model, max_model_len=engine.max_model_len)]
     if meta_rm is not None:
         cards.append(schemas.ModelCard(id=meta_rm.model, role="meta_rm"))
     return schemas.ModelList(data=cards)

@@ -10,10 +10,10 @@ from fastapi import Depends, Request
 from grm_server.api import schemas
 from grm_server.api.from_wire import RequestPolicy
 from grm_server.api.middleware.drain import Drain
-from grm_server.coalescing.coalescer import Sharing
-from grm_server.engine.protocol import Sampler
+from grm_server.coalescing.coalescer import Coalescer
+from grm_server.engine.protocol import JudgeEngine
 from grm_server.grm.types import needs_meta_rm
-from grm_server.grouping.grouper import Grouping
+from grm_server.grouping.grouper import Grouper
 from grm_server.judging.service import Scoring
 from grm_server.judging.store import Judgements, Judging
 from grm_server.settings import GroupingSettings, TrainerSettings
@@ -34,8 +34,8 @@ class Service:
     gathering: GroupingSettings
     drain: Drain = field(default_factory=Drain)
     judging: Judging = field(init=False)
-    sharing: Sharing = field(init=False)
-    grouping: Grouping = field(init=False)
+    sharing: Coalescer = field(init=False)
+    grouping: Grouper = field(init=False)
     tracing: Tracing | None = None
 
     @property
@@ -43,16 +43,20 @@ class Service:
         return self.judging.scoring
 
     @property
-    def sampler(self) -> Sampler:
-        return self.scoring.sampler
+    def engine(self) -> JudgeEngine:
+        return self.scoring.engine
 
-    def check(self) -> None:
+    def raise_if_not_ready(self) -> None:
         """Raises EngineError or ShuttingDown where requests that leave all to the server would fail, or wait for an
         engine."""
-        self.drain.check()
-        self.sampler.ready()
-        if self.scoring.meta_rm is not None and needs_meta_rm(self.policy.aggregate) and not self.policy.unguided:
-            self.scoring.meta_rm.check()
+        self.drain.raise_if_draining()
+        self.engine.raise_if_not_ready()
+        if (
+            self.scoring.meta_rm is not None
+            and needs_meta_rm(self.policy.aggregate)
+            and not self.policy.fallback_to_plain_vote
+        ):
+            self.scoring.meta_rm.raise_if_unavailable()
 
 
 async def _service(request: Request) -> Service:

@@ -33,7 +33,7 @@ def to_body(request: ScoreRequest, task: str) -> schemas.RewardsRequest:
         stop=_stop_field(request.stop),
         aggregate=request.aggregate,
         k_meta=request.k_meta if request.aggregate == "meta_top" else None,
-        meta_rm_failure="vote" if request.unguided else "error",
+        meta_rm_failure="vote" if request.fallback_to_plain_vote else "error",
         reading=request.reading,
         list_size=request.list_size,
         task=task,
@@ -131,7 +131,7 @@ def to_wave(event: WaveEnd, verdict: Verdict) -> schemas.WaveOut:
         p_best=list(verdict.p_best),
         ranking=list(verdict.ranking),
         risk_full_k=event.decision.risk,
-        active=list(event.decision.standing.active),
+        active=list(event.decision.contenders.active),
     )
 
 

@@ -12,18 +12,18 @@ from fastapi import FastAPI
 
 from grm_server.admission.controller import Admission
 from grm_server.api.error_handlers import add_error_handlers
-from grm_server.api.middleware.stack import callers_of, guard
+from grm_server.api.middleware.stack import add_middleware_stack, load_callers
 from grm_server.api.openapi import KEY
 from grm_server.api.protocols import trainers_router
 from grm_server.api.routes import health, router
 from grm_server.api.service import Service
 from grm_server.app.engines import capacity, prepare, start_engine, start_meta_rm
-from grm_server.app.policy import about, calibration_of, meta_card_of, policy_of, tracing_of
+from grm_server.app.policy import calibration_of, meta_card_of, policy_of, setting_errors, tracing_of
 from grm_server.app.templates import judge_template, meta_template, principles_template
-from grm_server.coalescing.coalescer import Sharing
-from grm_server.engine.protocol import MetaRM, Sampler
-from grm_server.engine.vllm.args import samples_at_once
-from grm_server.grouping.grouper import Grouping
+from grm_server.coalescing.coalescer import Coalescer
+from grm_server.engine.protocol import JudgeEngine, MetaRM
+from grm_server.engine.vllm.args import max_concurrent_samples
+from grm_server.grouping.grouper import Grouper
 from grm_server.judging.priors_store import PriorStore
 from grm_server.judging.query_principles import Principles
 from grm_server.judging.service import Scoring
@@ -38,17 +38,17 @@ __all__ = ["create_app", "prepare"]
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: MetaRM | None = None) -> FastAPI:
+def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: MetaRM | None = None) -> FastAPI:
     """The HTTP service. Its engines start with the app's lifespan, unless they are given.
 
     Raises SettingsError for a template that cannot be read or does not show what it must.
     """
-    with about("judge.template"):
+    with setting_errors("judge.template"):
         template = judge_template(settings.judge.template)
-    with about("meta_rm.template"):
+    with setting_errors("meta_rm.template"):
         rater_template = meta_template(settings.meta_rm.template)
-    with about("auth.keys_file"):
-        callers = callers_of(settings.auth)
+    with setting_errors("auth.keys_file"):
+        callers = load_callers(settings.auth)
     calibration, card, start_tracing = calibration_of(settings), meta_card_of(settings), tracing_of(settings)
     if card is not None and card.template_sha256 != template_digest(rater_template.source):
         logger.warning("the meta RM was trained with another template: its probabilities are not to be relied on")
@@ -63,7 +63,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            engine = sampler or await start_engine(settings, template, service.metrics)
+            judge = engine or await start_engine(settings, template, service.metrics)
             rater = meta_rm or await start_meta_rm(settings, card, service.metrics)
         except Exception as error:
             # The log gets the whole traceback; `grm serve` ends with this as its last line.
@@ -71,14 +71,14 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
             raise
         scoring = Scoring(
             template,
-            engine,
+            judge,
             Admission(
-                engine,
+                judge,
                 service.metrics,
                 capacity=capacity(settings),
                 max_waiting_samples=settings.admission.max_waiting_samples,
                 max_waiting_prompt_tokens=settings.admission.max_waiting_prompt_tokens,
-                template_letters=len(template.source),
+                template_chars=len(template.source),
             ),
             service.metrics,
             PriorStore((settings.stopping.priors or settings.cache_dir / "priors.json").expanduser()),
@@ -88,8 +88,8 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
         )
         # After the engines: it has a thread, and a process that has threads should not fork.
         service.tracing = None if start_tracing is None else start_tracing()
-        at_once = samples_at_once(settings.engine)
-        service.metrics.admission.saturation.set_function(lambda: engine.running / at_once)
+        concurrency = max_concurrent_samples(settings.engine)
+        service.metrics.admission.saturation.set_function(lambda: judge.running / concurrency)
         principles = Principles(
             principles_template(),
             scoring.admission,
@@ -98,18 +98,18 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
             ttl_s=settings.principles.ttl_s,
         )
         service.judging = Judging(scoring, principles, service.judgements, service.metrics, service.tracing)
-        service.sharing = Sharing(
+        service.sharing = Coalescer(
             service.judging.judge,
             service.judgements,
             service.metrics,
             max_mib=settings.cache.max_mib,
             ttl_s=settings.cache.ttl_s,
         )
-        service.grouping = Grouping(
+        service.grouping = Grouper(
             service.judging.judge,
             service.metrics,
             max_waiting=settings.grouping.max_waiting,
-            max_letters=settings.grouping.max_waiting_mib * 2**20,
+            max_chars=settings.grouping.max_waiting_mib * 2**20,
             max_judged=settings.grouping.max_judged,
             ttl_s=settings.grouping.ttl_s,
         )
@@ -119,7 +119,7 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
         await scoring.close()
         if rater is not None:
             await rater.close()
-        await engine.close()
+        await judge.close()
         if service.tracing is not None:
             await asyncio.to_thread(service.tracing.close)
 
@@ -135,6 +135,6 @@ def create_app(settings: Settings, sampler: Sampler | None = None, meta_rm: Meta
     app.include_router(router, dependencies=key)
     app.include_router(trainers_router(), dependencies=key)
     app.include_router(health)
-    guard(app, settings.http, callers, service, log_requests=settings.log_requests)
+    add_middleware_stack(app, settings.http, callers, service, log_requests=settings.log_requests)
     add_error_handlers(app)
     return app

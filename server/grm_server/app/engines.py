@@ -6,12 +6,12 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 
-from grm_server.app.policy import ships
+from grm_server.app.policy import is_bundled
 from grm_server.app.warm_up import warmed_up
 from grm_server.engine import bundled
-from grm_server.engine.fake import FakeMetaRM, FakeSampler
-from grm_server.engine.protocol import MetaRM, RatingEngine, Sampler
-from grm_server.engine.vllm.args import samples_at_once, stall_s
+from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.protocol import JudgeEngine, MetaRM, RatingEngine
+from grm_server.engine.vllm.args import max_concurrent_samples, stall_s
 from grm_server.engine.vllm.judge import start_vllm
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.meta_rm import bundled as bundled_meta
@@ -20,7 +20,7 @@ from grm_server.meta_rm.on_vllm import start_vllm_meta
 from grm_server.meta_rm.remote import connect
 from grm_server.settings import Settings, SupervisionSettings
 from grm_server.supervision.restart_policy import RestartPolicy
-from grm_server.supervision.supervised_engines import SupervisedMetaRM, SupervisedSampler
+from grm_server.supervision.supervised_engines import SupervisedJudgeEngine, SupervisedMetaRM
 from grm_server.supervision.supervisor import E, Supervisor
 from grm_server.telemetry.metrics import Metrics
 
@@ -28,21 +28,21 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings) -> None:
-    """Make the bundled models ready, if they are asked for. Raises NotPrepared and OSError, which say what to do."""
+    """Put the bundled models into the cache, if the settings ask for them. Raises ArtifactNotCached and OSError."""
     if settings.engine.kind == "vllm" and settings.engine.model == "bundled":
         bundled.bundled_model(settings.cache_dir)
-    if ships(settings.meta_rm):
+    if is_bundled(settings.meta_rm):
         bundled_meta.bundled_meta_rm(settings.cache_dir)
 
 
-async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Metrics) -> Sampler:
+async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Metrics) -> JudgeEngine:
     engine = settings.engine
     if engine.kind == "fake":
-        return FakeSampler(delay_s=engine.fake_sample_s, max_running=samples_at_once(engine), recording=False)
+        return FakeEngine(delay_s=engine.fake_sample_s, max_running=max_concurrent_samples(engine), recording=False)
     model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
     name = engine.served_name or (bundled.NAME if engine.model == "bundled" else _last_part(engine.model))
 
-    async def start() -> Sampler:
+    async def start() -> JudgeEngine:
         logger.info("starting the engine with %s", name)
         started = await start_vllm(engine, model_path, name)
         if engine.warm_up:
@@ -52,7 +52,7 @@ async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Met
     supervisor = await _supervised(
         "engine", start, lambda one: (one.running > 0, one.pulse.steps), settings.supervision, metrics
     )
-    return SupervisedSampler(supervisor, metrics)
+    return SupervisedJudgeEngine(supervisor, metrics)
 
 
 async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metrics) -> MetaRM | None:
@@ -64,7 +64,7 @@ async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metr
     if meta.kind == "fake":
         return FakeMetaRM()
     assert meta.model is not None
-    shipped = ships(meta)
+    shipped = is_bundled(meta)
     name = meta.served_name or (bundled_meta.NAME if shipped else _last_part(meta.model))
     if meta.kind == "remote":
         assert meta.url is not None
@@ -98,7 +98,7 @@ async def _supervised(
 
 def capacity(settings: Settings) -> int:
     """Samples in the engine from which on requests wait."""
-    return settings.admission.max_running_samples or math.ceil(1.25 * samples_at_once(settings.engine))
+    return settings.admission.max_running_samples or math.ceil(1.25 * max_concurrent_samples(settings.engine))
 
 
 def _last_part(model: str) -> str:

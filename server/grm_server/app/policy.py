@@ -45,7 +45,7 @@ def policy_of(settings: Settings) -> RequestPolicy:
         se=settings.stopping.se,
         aggregate=judge.aggregate,
         meta_rm=settings.meta_rm.kind != "none",
-        unguided=settings.meta_rm.failure == "vote",
+        fallback_to_plain_vote=settings.meta_rm.failure == "vote",
         principles_from=judge.principles_from,
         list_size=judge.list_size,
         speculate_below=settings.stopping.speculate_below,
@@ -69,8 +69,8 @@ def meta_card_of(settings: Settings) -> MetaCard | None:
         raise SettingsError("meta_rm.kind = remote needs meta_rm.url, the address of /classify or /pooling")
     if meta.kind in ("vllm", "remote") and meta.model is None:
         raise SettingsError(f"meta_rm.kind = {meta.kind} needs meta_rm.model, a path or a name on a model hub")
-    with about("meta_rm.model"):
-        if ships(meta):
+    with setting_errors("meta_rm.model"):
+        if is_bundled(meta):
             card: MetaCard | None = bundled_meta.card()
         else:
             card = None if meta.model is None else load_card(Path(meta.model))
@@ -102,13 +102,13 @@ def tracing_of(settings: Settings) -> Callable[[], Tracing] | None:
     return Tracing
 
 
-def ships(meta: MetaRMSettings) -> bool:
+def is_bundled(meta: MetaRMSettings) -> bool:
     """Whether it is the one that comes with this package; what another server calls `bundled` is its own."""
     return meta.kind == "vllm" and meta.model == "bundled"
 
 
 @contextmanager
-def about(setting: str) -> Iterator[None]:
+def setting_errors(setting: str) -> Iterator[None]:
     """A file that cannot be used is a wrong setting."""
     try:
         yield

@@ -13,10 +13,10 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from grm_server.api.middleware.slow_headers import guarded
+from grm_server.api.middleware.slow_headers import header_timeout_protocol
 from grm_server.api.service import Service
 from grm_server.app import create_app, prepare
-from grm_server.engine.artifacts import NotPrepared
+from grm_server.engine.artifacts import ArtifactNotCached
 from grm_server.settings import HTTPSettings, Settings, SettingsError, load_settings
 from grm_server.telemetry.logging import set_up_logging
 
@@ -59,7 +59,7 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     _check_exposure(settings)
     try:
         prepare(settings)
-    except (NotPrepared, OSError) as error:
+    except (ArtifactNotCached, OSError) as error:
         raise StartupError(str(error)) from error
     app = create_app(settings)
     config = uvicorn.Config(
@@ -71,7 +71,7 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
         lifespan="on",
-        http=guarded(settings.http),
+        http=header_timeout_protocol(settings.http),
         ws="none",
     )
     server = uvicorn.Server(config)

@@ -6,9 +6,9 @@ import logging
 import time
 from contextlib import aclosing
 
-from grm_server.engine.protocol import Sampler, Urgency
+from grm_server.engine.protocol import JudgeEngine, SchedulingClass
 from grm_server.errors import PromptTooLong
-from grm_server.grm.prompts import JudgeTemplate, defused, write_script
+from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
 from grm_server.grm.types import Message, Sample, Task
 
 logger = logging.getLogger(__name__)
@@ -26,29 +26,29 @@ _TASK = Task(
 )
 
 
-async def warmed_up(sampler: Sampler, template: JudgeTemplate) -> None:
+async def warmed_up(engine: JudgeEngine, template: JudgeTemplate) -> None:
     """Draw samples of a small request that nobody has sent, and forget them.
 
     Raises EngineDead; where it does, or is cancelled, the sampler is closed. Samples that fail otherwise, or do not fit
     a small model, are no reason not to serve.
     """
     try:
-        await _warm_up(sampler, template)
+        await _warm_up(engine, template)
     except BaseException:
-        await sampler.close()
+        await engine.close()
         raise
 
 
-async def _warm_up(sampler: Sampler, template: JudgeTemplate) -> None:
+async def _warm_up(engine: JudgeEngine, template: JudgeTemplate) -> None:
     began_s = time.monotonic()
     try:
-        script = write_script(template, defused(_TASK), (0, 1), _TOKENS)
-        prepared = sampler.prepare(script)
+        script = write_script(template, sanitized(_TASK), (0, 1), _TOKENS)
+        prepared = engine.prepare(script)
     except PromptTooLong as error:
         logger.warning("the engine was not warmed up: %s", error)
         return
     failed = 0
-    async with aclosing(sampler.sample(prepared, range(SAMPLES), 1.0, Urgency.NEW)) as finished:
+    async with aclosing(engine.sample(prepared, range(SAMPLES), 1.0, SchedulingClass.NEW)) as finished:
         async for _, outcome in finished:
             failed += not isinstance(outcome, Sample)
     if failed:

@@ -20,7 +20,7 @@ class _Flight(Generic[V]):
     """Those that are still there."""
 
 
-class Flights(Generic[K, V]):
+class SingleFlight(Generic[K, V]):
     """What is under way, by key. Empty when nobody waits."""
 
     def __init__(self) -> None:

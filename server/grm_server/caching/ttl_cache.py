@@ -10,7 +10,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Kept(Generic[K, V]):
+class TTLCache(Generic[K, V]):
     """At most `most` by weight, each for at most `ttl_s` seconds."""
 
     def __init__(self, most: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from grm_server.caching.hashing import fingerprint
-from grm_server.caching.single_flight import Flights
-from grm_server.caching.ttl_cache import Kept
+from grm_server.caching.single_flight import SingleFlight
+from grm_server.caching.ttl_cache import TTLCache
 from grm_server.grm.types import FailureReason, StopReason
-from grm_server.judging.store import Judged, Judgements, letters, note
+from grm_server.judging.store import Judged, Judgements, chars, note
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
@@ -34,7 +34,7 @@ class Answered:
     """None: made for this request."""
 
 
-class Sharing:
+class Coalescer:
     """What one server is judging for /v1/rewards and for trainers' whole groups, and what it has judged of late.
 
     Its tables live as long as the engine that it is made for: model, templates, meta RM and calibration are in no key.
@@ -53,8 +53,8 @@ class Sharing:
         self._judge = judge
         self._judgements = judgements
         self._metrics = metrics
-        self._flights: Flights[bytes, Judged] = Flights()
-        self._known: Kept[bytes, Judged] = Kept(max_mib * 2**20, ttl_s)
+        self._flights: SingleFlight[bytes, Judged] = SingleFlight()
+        self._known: TTLCache[bytes, Judged] = TTLCache(max_mib * 2**20, ttl_s)
 
     def __len__(self) -> int:
         """Judgements under way."""
@@ -72,7 +72,7 @@ class Sharing:
             # By its id it is to be found for as long as it is given out.
             return Answered(self._judgements.keep(known), "cache")
         judged, joined = await self._flights.result(
-            fingerprint(key.hex(), repr((request.deadline_s, request.priority, request.patient))),
+            fingerprint(key.hex(), repr((request.deadline_s, request.priority, request.wait_until_deadline))),
             lambda: self._judged(key, request, task),
             young_s=JOINED_WITHIN * request.deadline_s,
         )
@@ -84,7 +84,7 @@ class Sharing:
     async def _judged(self, key: bytes, request: ScoreRequest, task: str) -> Judged:
         judged = await self._judge(request, task)
         if _whole(request, judged):
-            self._known.put(key, judged, letters(judged))
+            self._known.put(key, judged, chars(judged))
         return judged
 
 
@@ -93,8 +93,10 @@ def same_answer(request: ScoreRequest, task: str) -> bytes:
 
     All fields count, also those that are yet to come: a `repr` of frozen dataclasses names every one of them.
     """
-    seed = 0 if request.any_seed else request.seed
-    return fingerprint(task, repr(replace(request, seed=seed, deadline_s=0.0, priority="normal", patient=False)))
+    seed = 0 if request.seed_is_free else request.seed
+    return fingerprint(
+        task, repr(replace(request, seed=seed, deadline_s=0.0, priority="normal", wait_until_deadline=False))
+    )
 
 
 def _whole(request: ScoreRequest, judged: Judged) -> bool:

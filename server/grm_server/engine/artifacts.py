@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 _MANIFEST = "manifest.json"
 
 
-class NotPrepared(RuntimeError):
+class ArtifactNotCached(RuntimeError):
     """The cache cannot hold what is to be made; the message says why and what to do."""
 
 
@@ -24,8 +24,8 @@ def prepared(cache_dir: Path, name: str, source: str, make: Callable[[Path], Non
     make: fills an empty folder.
 
     A run that is killed leaves nothing that counts: the folder is written beside its place and moved there whole, with
-    the checksum of every file. Two processes at once do the work once. Raises what `make` raises, and NotPrepared when
-    the cache cannot be written.
+    the checksum of every file. Two processes at once do the work once. Raises what `make` raises, and ArtifactNotCached
+    when the cache cannot be written.
     """
     from filelock import FileLock
 
@@ -42,12 +42,12 @@ def prepared(cache_dir: Path, name: str, source: str, make: Callable[[Path], Non
     except OSError as error:
         if error.errno is None:  # not the system's, but of `make`
             raise
-        raise NotPrepared(_not_prepared(place, error.strerror or str(error))) from error
+        raise ArtifactNotCached(_not_prepared(place, error.strerror or str(error))) from error
     return place
 
 
 def run_aside(command: Sequence[str], target: Path) -> None:
-    """Run what fills the folder `target` in a process of its own. Raises NotPrepared with the last thing it said."""
+    """Run a command that fills the folder `target`. Raises ArtifactNotCached with the last line that it printed."""
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         said = [line for line in (done.stderr or "").splitlines() if line.strip()]
@@ -58,7 +58,7 @@ def run_aside(command: Sequence[str], target: Path) -> None:
             if said
             else "it did not say why"
         )
-        raise NotPrepared(_not_prepared(target.parent / target.name.partition(".partial-")[0], why))
+        raise ArtifactNotCached(_not_prepared(target.parent / target.name.partition(".partial-")[0], why))
 
 
 def _not_prepared(place: Path, why: str) -> str:

@@ -24,7 +24,7 @@ SOURCE = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 def bundled_model(cache_dir: Path) -> Path:
     """The folder of the ready model, prepared first if it is not there or not whole. See `prepared`.
 
-    Raises FileNotFoundError when the package is missing and NotPrepared when the cache cannot be written.
+    Raises FileNotFoundError when the package is missing and ArtifactNotCached when the cache cannot be written.
     """
     return prepared(cache_dir, NAME, SOURCE, _prepare)
 

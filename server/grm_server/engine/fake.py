@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 
-from grm_server.engine.protocol import Outcome, Prepared, Rating, Urgency, as_finished
-from grm_server.engine.stats import Pulse
+from grm_server.engine.protocol import Outcome, Rating, SchedulingClass, TokenizedScript, as_finished
+from grm_server.engine.stats import EngineStats
 from grm_server.errors import EngineDead, MetaRMFailed, PromptTooLong
 from grm_server.grm.types import Sample, Script
 
 
-class FakeSampler:
+class FakeEngine:
     """See the module. Tokens are words."""
 
     model = "fake"
@@ -46,7 +46,7 @@ class FakeSampler:
         self.dead: EngineDead | None = None
         self.calls: list[tuple[Script, tuple[int, ...], float]] = []
         """(script, seeds, temperature) of every call of `sample`."""
-        self.urgencies: list[Urgency] = []
+        self.schedulings: list[SchedulingClass] = []
         """Of every sample asked for."""
         self.started = self.finished = self.aborted = 0
         self._closed = asyncio.Event()
@@ -56,18 +56,18 @@ class FakeSampler:
         return self.started - self.finished - self.aborted
 
     @property
-    def pulse(self) -> Pulse:
+    def pulse(self) -> EngineStats:
         """A sample is one step."""
-        return Pulse(steps=self.finished, running=self.running)
+        return EngineStats(steps=self.finished, running=self.running)
 
-    def check(self) -> None:
+    def raise_if_unavailable(self) -> None:
         if self.dead:
             raise self.dead
 
-    def ready(self) -> None:
-        self.check()
+    def raise_if_not_ready(self) -> None:
+        self.raise_if_unavailable()
 
-    def prepare(self, script: Script) -> Prepared:
+    def prepare(self, script: Script) -> TokenizedScript:
         words = len(script.prompt.split())
         needed = words + sum(segment.max_tokens for segment in script.segments)
         if needed > self.max_model_len:
@@ -75,25 +75,25 @@ class FakeSampler:
                 f"the prompt has {words} tokens; with the sample's budget that is {needed}, over {self.max_model_len}",
                 details={"prompt_tokens": words, "needed_tokens": needed, "limit": self.max_model_len},
             )
-        return Prepared(script, ((0,) * words, *((0,) for _ in script.segments[1:])))
+        return TokenizedScript(script, ((0,) * words, *((0,) for _ in script.segments[1:])))
 
     def sample(
-        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
+        self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
-        self.check()
+        self.raise_if_unavailable()
         if self._recording:
             self.calls.append((prepared.script, tuple(seeds), temperature))
-            self.urgencies += [urgency] * len(seeds)
-        return as_finished([self._write(prepared, seed, urgency) for seed in seeds])
+            self.schedulings += [scheduling] * len(seeds)
+        return as_finished([self._write(prepared, seed, scheduling) for seed in seeds])
 
-    async def _write(self, prepared: Prepared, seed: int, urgency: Urgency) -> Outcome:
+    async def _write(self, prepared: TokenizedScript, seed: int, scheduling: SchedulingClass) -> Outcome:
         self.started += 1
         scripted = self.outcomes.popleft() if self.outcomes else None
         try:
-            async with nullcontext() if self._slots is None else self._slots.slot(urgency):
+            async with nullcontext() if self._slots is None else self._slots.slot(scheduling):
                 started_s = time.monotonic()
                 await _pass(self.delay_s, self._closed)
-            self.check()
+            self.raise_if_unavailable()
         except BaseException:
             self.aborted += 1
             raise
@@ -132,14 +132,14 @@ class _Slots:
 
     def __init__(self, free: int) -> None:
         self._free = free
-        self._waiting: list[tuple[Urgency, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[SchedulingClass, int, asyncio.Future[None]]] = []
         self._came = 0
 
     @asynccontextmanager
-    async def slot(self, urgency: Urgency) -> AsyncIterator[None]:
+    async def slot(self, scheduling: SchedulingClass) -> AsyncIterator[None]:
         turn = asyncio.get_running_loop().create_future()
         self._came += 1
-        heapq.heappush(self._waiting, (urgency, self._came, turn))
+        heapq.heappush(self._waiting, (scheduling, self._came, turn))
         self._next()
         try:
             await turn
@@ -173,7 +173,7 @@ class FakeMetaRM:
         self.rated = 0
         self._closed = asyncio.Event()
 
-    def check(self) -> None:
+    def raise_if_unavailable(self) -> None:
         if self.dead:
             raise self.dead
 
@@ -181,7 +181,7 @@ class FakeMetaRM:
         return (0,) * len(prompt.split())
 
     async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
-        self.check()
+        self.raise_if_unavailable()
         self.answers.append(answer)
         told = self.ratings.popleft() if self.ratings else None
         self.running += 1
@@ -189,7 +189,7 @@ class FakeMetaRM:
             await _pass(self.delay_s, self._closed)
         finally:
             self.running -= 1
-        self.check()
+        self.raise_if_unavailable()
         if isinstance(told, MetaRMFailed):
             raise told
         self.rated += 1

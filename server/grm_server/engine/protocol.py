@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
 
-from grm_server.engine.stats import Pulse
+from grm_server.engine.stats import EngineStats
 from grm_server.errors import GenerationFailed
 from grm_server.grm.types import Sample, Script
 
@@ -16,10 +16,10 @@ Outcome = Sample | GenerationFailed
 """One sample's failure is data; what fails every sample is raised."""
 
 
-class Urgency(IntEnum):
+class SchedulingClass(IntEnum):
     """Which samples go first when the engine is full."""
 
-    BEGUN = 0
+    CONTINUATION = 0
     """Of a request that has waited its turn once: a later wave."""
     NEW = 1
     SPECULATIVE = 2
@@ -29,7 +29,7 @@ class Urgency(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class TokenizedScript:
     """A script in the model's own tokens, known to fit its context."""
 
     script: Script
@@ -37,7 +37,7 @@ class Prepared:
     """One for each segment: what is put before its text. The first begins with the whole prompt."""
 
 
-class Sampler(Protocol):
+class JudgeEngine(Protocol):
     """A judge that writes samples."""
 
     @property
@@ -53,20 +53,20 @@ class Sampler(Protocol):
         """Samples being written or waiting for it, of all requests."""
 
     @property
-    def pulse(self) -> Pulse:
+    def pulse(self) -> EngineStats:
         """What it last said of itself."""
 
-    def check(self) -> None:
+    def raise_if_unavailable(self) -> None:
         """Raise EngineDead if it would serve no new request."""
 
-    def ready(self) -> None:
+    def raise_if_not_ready(self) -> None:
         """Raise EngineDead if it writes nothing now, be it for a moment."""
 
-    def prepare(self, script: Script) -> Prepared:
+    def prepare(self, script: Script) -> TokenizedScript:
         """Tokenise. Raises PromptTooLong; nothing has been generated then."""
 
     def sample(
-        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
+        self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
         """Write one sample for each seed, all at once; yield (place in `seeds`, sample) as each is finished.
 
@@ -96,7 +96,7 @@ class MetaRM(Protocol):
     def model(self) -> str:
         """Its name in answers."""
 
-    def check(self) -> None:
+    def raise_if_unavailable(self) -> None:
         """Raise MetaRMFailed if it is known to be gone."""
 
     def prepare(self, prompt: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class EngineStats:
     """What an engine last said of itself."""
 
     steps: int = 0
@@ -24,13 +24,13 @@ class Pulse:
     """Prompt tokens looked up in it, of all steps."""
 
 
-class PulseLogger:
+class StepStatLogger:
     """A vLLM stat logger (`StatLoggerBase`), called on the event loop after each step."""
 
     def __init__(self) -> None:
-        self.pulse = Pulse()
+        self.pulse = EngineStats()
 
-    def __call__(self, config: Any, engine_index: int) -> PulseLogger:
+    def __call__(self, config: Any, engine_index: int) -> StepStatLogger:
         """vLLM takes what makes a logger, not a logger."""
         return self
 
@@ -39,7 +39,7 @@ class PulseLogger:
         if stats is None:
             self.pulse = replace(last, steps=last.steps + 1)
             return
-        self.pulse = Pulse(
+        self.pulse = EngineStats(
             steps=last.steps + 1,
             running=stats.num_running_reqs,
             waiting=stats.num_waiting_reqs + stats.num_skipped_waiting_reqs,

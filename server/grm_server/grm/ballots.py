@@ -22,7 +22,7 @@ from grm_server.grm.types import Aggregate, Failure, Floats, Reading, Trajectory
 
 _NUMBER = re.compile(r"[0-9]+")
 
-REACH: dict[Aggregate, float] = {"mean": 9.0, "winsorised": math.inf, "vote": 1.0, "borda": 1.0}
+BALLOT_RANGE: dict[Aggregate, float] = {"mean": 9.0, "winsorised": math.inf, "vote": 1.0, "borda": 1.0}
 """How far two ballots of a sample can be apart; infinite where a later sample may change what is past."""
 WINSOR_POINTS = 2.0
 MIN_MASS = 0.98

@@ -45,7 +45,7 @@ _LETTERS = {
     # SentencePiece writes a space so: in its tokenizers (Llama 2, Gemma) the two are one token.
     " ": "\u2581\u2800",
 }
-_LOOKALIKES = {lookalike: letter for letter, lookalikes in _LETTERS.items() for lookalike in lookalikes}
+_LOOKALIKES = {lookalike: char for char, lookalikes in _LETTERS.items() for lookalike in lookalikes}
 _ALPHABETS = (0x1F150, 0x1F170, 0x1F1E6)
 """Where A to Z begin once more, in white on black or as flags, without a compatibility mapping."""
 

@@ -30,7 +30,7 @@ class Guided:
     times those of its scores, w_j with mean 1."""
     kept: Bools
     """(m,), samples that vote."""
-    reach: float
+    ballot_range: float
     """How far two ballots of a sample can be apart; infinite where a later sample may change what is past."""
 
 

@@ -77,12 +77,12 @@ def wave_unit(n: int) -> int:
 
 
 def reading_unit(n: int, list_size: int, *, exchangeable: bool) -> int:
-    """Readings that a wave of a `course` is a multiple of: blocks and exchangeable orders have no design to fill."""
+    """Readings that a wave of a `make_plan` is a multiple of: blocks and exchangeable orders have no design to fill."""
     return 1 if n > list_size or exchangeable else wave_unit(n)
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class SamplePlan:
     """Draws for the responses that can still win, up to k readings of each."""
 
     draws: tuple[Draw, ...]
@@ -100,7 +100,7 @@ class Course:
         return self.draws[(drawn - self.since) * self.per_reading : (end - self.since) * self.per_reading]
 
 
-def course(
+def make_plan(
     active: Sequence[int],
     k: int,
     seed: int,
@@ -109,7 +109,7 @@ def course(
     since: int = 0,
     first: int = 0,
     exchangeable: bool = False,
-) -> Course:
+) -> SamplePlan:
     """Plan the readings since..k of the active responses, in whole lists if they fit `list_size`, else in blocks.
 
     first: how many draws the request has launched before. exchangeable: draw each order on its own, as `strict` needs;
@@ -118,10 +118,10 @@ def course(
     unit = reading_unit(len(active), list_size, exchangeable=exchangeable)
     if len(active) > list_size:
         blocks = -(-len(active) // list_size)
-        return Course(plan_blocks(active, k - since, list_size, seed, first), since, blocks, unit)
+        return SamplePlan(plan_blocks(active, k - since, list_size, seed, first), since, blocks, unit)
     if exchangeable:
-        return Course(plan_exchangeable(active, k - since, seed, first), since, 1, unit)
-    return Course(plan(active, k - since, seed, first), since, 1, unit)
+        return SamplePlan(plan_exchangeable(active, k - since, seed, first), since, 1, unit)
+    return SamplePlan(plan(active, k - since, seed, first), since, 1, unit)
 
 
 def plan(active: Sequence[int], k: int, seed: int, first: int = 0) -> tuple[Draw, ...]:

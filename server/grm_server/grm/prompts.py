@@ -25,11 +25,11 @@ _PRINCIPLES, _CRITIQUE, _SCORES = "Specific Criteria:", "\nAnalysis:", "\nScores
 
 _END_OF_CRITIQUE = ("\nScores:", "\n**Scores", "\n#### Scores")
 
-Defused = NewType("Defused", Task)
+Sanitized = NewType("Sanitized", Task)
 """A task whose texts can be shown to a judge."""
 
 
-def defused(task: Task) -> Defused:
+def sanitized(task: Task) -> Sanitized:
     """The task with every text of it defused."""
     safe = Task(
         query=tuple(Message(message.role, defuse(message.content)) for message in task.query),
@@ -38,7 +38,7 @@ def defused(task: Task) -> Defused:
         principles=None if task.principles is None else defuse(task.principles),
         hint=task.hint,
     )
-    return Defused(safe)
+    return Sanitized(safe)
 
 
 class JudgeTemplate:
@@ -64,7 +64,7 @@ class JudgeTemplate:
     def _probe(self, n: int, reference: str | None, principles: str | None) -> None:
         responses = tuple(f"PROBE-RESPONSE-{i}." for i in range(n))
         task = Task((Message("user", "PROBE-QUERY"),), responses, reference, principles)
-        prompt = self.render(Defused(task), tuple(range(n)))
+        prompt = self.render(Sanitized(task), tuple(range(n)))
         given = [text for text in ("PROBE-QUERY", reference, principles) if text is not None]
         for text in (*given, *responses):
             if prompt.count(text) != 1:
@@ -74,7 +74,7 @@ class JudgeTemplate:
         if max(map(prompt.index, given)) > prompt.index("PROBE-RESPONSE"):
             raise ValueError("template: the responses must come last, so that all orders share what stands before")
 
-    def render(self, task: Defused, order: tuple[int, ...]) -> str:
+    def render(self, task: Sanitized, order: tuple[int, ...]) -> str:
         """The prompt that shows `task.responses[order[p]]` at position p."""
         return self._template.render(
             conversation=_conversation(task.query),
@@ -95,7 +95,7 @@ class PrinciplesTemplate:
         """Raise TemplateError for one that is not Jinja."""
         self._template = _compiled(source)
 
-    def render(self, task: Defused) -> str:
+    def render(self, task: Sanitized) -> str:
         return self._template.render(conversation=_conversation(task.query), reference=task.reference)
 
 
@@ -116,7 +116,7 @@ def _conversation(query: tuple[Message, ...]) -> str:
 
 
 def write_script(
-    template: JudgeTemplate, task: Defused, order: Order, max_critique_tokens: int, reading: Reading = "sampled"
+    template: JudgeTemplate, task: Sanitized, order: Order, max_critique_tokens: int, reading: Reading = "sampled"
 ) -> Script:
     """What the judge is to write on the responses that the order shows: principles (unless given), critique, scores.
 
@@ -133,7 +133,7 @@ def write_principles_script(template: PrinciplesTemplate, task: Task, max_tokens
 
     Of the task it is shown the query and the reference, defused.
     """
-    asked = defused(Task(task.query, (), task.reference))
+    asked = sanitized(Task(task.query, (), task.reference))
     return Script(template.render(asked), (_principles_segment(max_tokens),))
 
 
@@ -146,7 +146,7 @@ def judge_turn(principles: str, critique: str, shown: Iterable[int]) -> str:
     return f"{_PRINCIPLES} {principles}{_CRITIQUE} {critique}{_SCORES}{scores}}}"
 
 
-def _hint(task: Defused, order: Order) -> str:
+def _hint(task: Sanitized, order: Order) -> str:
     """For an item that the judge never gets right (Liu et al. 2025, section 3.1: hinted sampling)."""
     if task.hint is None:
         return ""

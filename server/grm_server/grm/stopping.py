@@ -17,6 +17,7 @@ from scipy.special import stdtr
 
 from grm_server.grm.types import (
     Aggregate,
+    Contenders,
     Decided,
     Decision,
     Evidence,
@@ -24,7 +25,6 @@ from grm_server.grm.types import (
     Floats,
     Ints,
     Precision,
-    Standing,
     StopReason,
     StopRule,
     Strict,
@@ -45,9 +45,9 @@ def decide(
     values: Floats,
     drawn: float,
     k: int,
-    standing: Standing,
+    contenders: Contenders,
     *,
-    reach: float,
+    ballot_range: float,
     droppable: bool,
     min_votes: int = 1,
 ) -> Decision:
@@ -61,8 +61,8 @@ def decide(
     """
     left = (k - drawn) / drawn
     best = not (isinstance(rule, Decided) and rule.target == "ranking")
-    risks = rival_risks(evidence, left, standing.active) if best else ranking_risks(evidence, left)
-    risk = min(1.0, standing.spent + float(risks.sum()))
+    risks = rival_risks(evidence, left, contenders.active) if best else ranking_risks(evidence, left)
+    risk = min(1.0, contenders.risk_spent + float(risks.sum()))
     stop = None
     if drawn >= k:
         stop = StopReason.FULL_K
@@ -74,12 +74,12 @@ def decide(
         # With one response there is nothing to decide, and its reward is worth all the samples that were asked for.
         pass
     elif isinstance(rule, Strict):
-        stop = StopReason.STRICT if proven(values, k, reach, rule.delta) else None
+        stop = StopReason.STRICT if proven(values, k, ballot_range, rule.delta) else None
     elif risk <= rule.gamma:
         stop = StopReason.DECIDED
     elif droppable:
-        standing = _drop(standing, risks, leader(evidence, standing.active), rule.gamma * DROP_SHARE)
-    return Decision(stop, risk, standing)
+        contenders = _drop(contenders, risks, leader(evidence, contenders.active), rule.gamma * DROP_SHARE)
+    return Decision(stop, risk, contenders)
 
 
 def may_drop(rule: StopRule, n: int, aggregate: Aggregate) -> bool:
@@ -134,19 +134,19 @@ def _overtaking(evidence: Evidence, left: float, ahead: Sequence[int] | Ints, be
     return risks
 
 
-def _drop(standing: Standing, risks: Floats, first: int, limit: float) -> Standing:
+def _drop(contenders: Contenders, risks: Floats, first: int, limit: float) -> Contenders:
     """Without the rivals that are least likely to win, as many as the limit allows; the strongest always stays."""
-    spent, dropped = standing.spent, set[int]()
+    risk_spent, dropped = contenders.risk_spent, set[int]()
     order = np.argsort(risks, kind="stable")
-    rivals = [int(place) for place in order if standing.active[place] != first]
+    rivals = [int(place) for place in order if contenders.active[place] != first]
     for place in rivals[:-1]:
-        if spent + risks[place] > limit:
+        if risk_spent + risks[place] > limit:
             break
-        spent += float(risks[place])
+        risk_spent += float(risks[place])
         dropped.add(place)
-    if len(dropped) < DROP_AT_LEAST * len(standing.active):
-        return standing
-    return Standing(tuple(i for place, i in enumerate(standing.active) if place not in dropped), spent)
+    if len(dropped) < DROP_AT_LEAST * len(contenders.active):
+        return contenders
+    return Contenders(tuple(i for place, i in enumerate(contenders.active) if place not in dropped), risk_spent)
 
 
 def proven(values: Floats, k: int, ballot_range: float, delta: float) -> bool:

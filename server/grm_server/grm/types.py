@@ -53,7 +53,7 @@ class Task:
     """The label, told to the judge to collect training data: index of the best response, or of one response 0 or 1."""
 
     @property
-    def shared_letters(self) -> int:
+    def shared_chars(self) -> int:
         """Of all that is shown beside the responses."""
         told = sum(len(message.content) for message in self.query)
         return told + len(self.reference or "") + len(self.principles or "")
@@ -250,11 +250,11 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Contenders:
     """Who can still win, and what the decision to leave the others behind has cost."""
 
     active: tuple[int, ...]
-    spent: float = 0.0
+    risk_spent: float = 0.0
     """Sum of the predicted probabilities that a response which was dropped would have won."""
 
 
@@ -266,7 +266,7 @@ class Decision:
     """None: draw the next wave."""
     risk: float
     """Predicted probability that all k samples would decide otherwise, 0..1."""
-    standing: Standing
+    contenders: Contenders
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,14 +30,14 @@ class Close(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Gathering:
+class GroupState:
     """What there is of a group. Times are seconds on one clock."""
 
     members: int
     n: int | None
     """Members that are expected; None if nobody said."""
     distinct: int
-    most: int
+    max_responses: int
     """Distinct responses that one request may hold."""
     opened_s: float
     last_s: float
@@ -47,9 +47,9 @@ class Gathering:
     """How long the first one may wait."""
 
 
-def closing(group: Gathering) -> tuple[float, Close]:
+def closing(group: GroupState) -> tuple[float, Close]:
     """When the group closes if nobody else comes, and why."""
-    if group.distinct >= group.most or (group.n is not None and group.members >= group.n):
+    if group.distinct >= group.max_responses or (group.n is not None and group.members >= group.n):
         return group.last_s, Close.FULL
     idle_s, deadline_s = group.last_s + group.idle_s, group.opened_s + group.gather_s
     return (idle_s, Close.IDLE) if idle_s < deadline_s else (deadline_s, Close.DEADLINE)

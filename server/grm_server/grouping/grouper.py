@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from grm_server.caching.hashing import fingerprint
-from grm_server.caching.ttl_cache import Kept
+from grm_server.caching.ttl_cache import TTLCache
 from grm_server.errors import PromptTooLong, SlotConflict, Superseded
 from grm_server.grouping.closing_policy import (
     Close,
-    Gathering,
+    GroupState,
     closing,
     gather_s,
     judged_order,
@@ -25,14 +25,14 @@ from grm_server.grouping.closing_policy import (
     usual_s,
 )
 from grm_server.grouping.open_groups import Group, OpenGroups
-from grm_server.grouping.types import Arrival, Share, Slot
+from grm_server.grouping.types import GroupedReward, PendingResponse, Slot
 from grm_server.judging.store import Judged
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
 
-class Grouping:
-    """The groups of one server. All state is bounded: by `max_waiting`, `max_letters`, `max_judged` and time."""
+class Grouper:
+    """The groups of one server. All state is bounded: by `max_waiting`, `max_chars`, `max_judged` and time."""
 
     def __init__(
         self,
@@ -40,33 +40,33 @@ class Grouping:
         metrics: Metrics,
         *,
         max_waiting: int,
-        max_letters: int,
+        max_chars: int,
         max_judged: int,
         ttl_s: float,
     ) -> None:
         self._judge = judge
         self._metrics = metrics
         self._max_waiting = max_waiting
-        self._open = OpenGroups(max_waiting, max_letters)
+        self._open = OpenGroups(max_waiting, max_chars)
         self._judging: dict[bytes, Group] = {}
-        """By `_mark` of each response."""
+        """By `_fingerprint_of` of each response."""
         self._running: dict[Group, asyncio.Task[None]] = {}
         """Those that are judged and count."""
         self._tasks: set[asyncio.Task[None]] = set()
         """All that are judged, also the abandoned ones that are being aborted."""
-        self._known: Kept[bytes, Share] = Kept(max_judged, ttl_s)
-        self._slots: Kept[Slot, bytes] = Kept(max_judged, ttl_s)
-        self._attempts: Kept[tuple[str, str], int] = Kept(max_judged, ttl_s)
+        self._known: TTLCache[bytes, GroupedReward] = TTLCache(max_judged, ttl_s)
+        self._slots: TTLCache[Slot, bytes] = TTLCache(max_judged, ttl_s)
+        self._attempts: TTLCache[tuple[str, str], int] = TTLCache(max_judged, ttl_s)
         self._took_s: deque[float] = deque(maxlen=64)
         self._draining = False
 
-    async def share(self, arrival: Arrival) -> Share:
+    async def submit(self, arrival: PendingResponse) -> GroupedReward:
         """Wait for the reward of a response. A caller who is cancelled does not wait any longer, and is not counted.
 
         The same response to the same prompt is judged once, whether it comes again as a duplicate in its group, as a
         retry while it is judged, or later. Raises SlotConflict, Superseded, and what judging raises.
         """
-        mark = _mark(arrival.key, arrival.response)
+        mark = _fingerprint_of(arrival.key, arrival.response)
         if arrival.slot is not None:
             self._claim(arrival.slot, mark)
         if (known := self._known.get(mark)) is not None:
@@ -79,10 +79,10 @@ class Grouping:
             group = self._seated(arrival, seat)
         group.waiters += 1
         try:
-            share = (await asyncio.shield(group.answer))[arrival.response]
-            if isinstance(share, PromptTooLong):
-                raise share
-            return share
+            grouped = (await asyncio.shield(group.answer))[arrival.response]
+            if isinstance(grouped, PromptTooLong):
+                raise grouped
+            return grouped
         finally:
             group.waiters -= 1
             self._leave(group, seat)
@@ -125,12 +125,14 @@ class Grouping:
                 self._drop(group)
                 _fail(group, Superseded("this group was replaced by a later attempt"))
 
-    def _seated(self, arrival: Arrival, seat: object) -> Group:
+    def _seated(self, arrival: PendingResponse, seat: object) -> Group:
         now_s = asyncio.get_running_loop().time()
         group = self._open.get(arrival.key)
         if group is None:
             waits_s = gather_s(arrival.window_s, arrival.timeout_s, usual_s(self._took_s))
-            answer: asyncio.Future[dict[str, Share | PromptTooLong]] = asyncio.get_running_loop().create_future()
+            answer: asyncio.Future[dict[str, GroupedReward | PromptTooLong]] = (
+                asyncio.get_running_loop().create_future()
+            )
             group = Group(arrival, now_s, now_s, waits_s, answer)
             self._open.add(group)
             self._metrics.open_groups.inc()
@@ -153,11 +155,11 @@ class Grouping:
         if group.timer is not None:
             group.timer.cancel()
         at_s, reason = closing(
-            Gathering(
+            GroupState(
                 members=len(group.seats),
                 n=group.n,
                 distinct=len(group.responses),
-                most=group.first.most,
+                max_responses=group.first.max_responses,
                 opened_s=group.opened_s,
                 last_s=group.last_s,
                 idle_s=group.first.idle_s,
@@ -194,7 +196,7 @@ class Grouping:
             if abandoned is not None:
                 self._abandon(abandoned)
         responses = judged_order(group.responses)
-        self._judging.update({_mark(group.first.key, response): group for response in responses})
+        self._judging.update({_fingerprint_of(group.first.key, response): group for response in responses})
         task = self._running[group] = asyncio.ensure_future(self._judged(group, responses, reason))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -212,11 +214,11 @@ class Grouping:
         try:
             request = self._request(group, responses)
             first.charge(request.samples)
-            shares, oversized = await self._fitting(group, request, reason)
+            rewards_by_response, oversized = await self._fitting(group, request, reason)
             self._took_s.append(loop.time() - began_s)
-            for response, share in shares.items():
-                self._known.put(_mark(first.key, response), share)
-            group.answer.set_result({**shares, **oversized})
+            for response, grouped in rewards_by_response.items():
+                self._known.put(_fingerprint_of(first.key, response), grouped)
+            group.answer.set_result({**rewards_by_response, **oversized})
         except Exception as error:
             _fail(group, error)
         finally:
@@ -227,7 +229,7 @@ class Grouping:
 
     async def _fitting(
         self, group: Group, request: ScoreRequest, reason: Close
-    ) -> tuple[dict[str, Share], dict[str, PromptTooLong]]:
+    ) -> tuple[dict[str, GroupedReward], dict[str, PromptTooLong]]:
         """Judge those that fit the model's context: one that runs on must not cost the others their rewards."""
         responses = request.task.responses
         try:
@@ -240,8 +242,8 @@ class Grouping:
         rest = self._request(group, tuple(response for response in responses if response not in oversized))
         # It has had its turn, and gave it back unused.
         rest = replace(rest, priority="high")
-        shares, more = await self._fitting(group, rest, reason)
-        return shares, oversized | more
+        rewards_by_response, more = await self._fitting(group, rest, reason)
+        return rewards_by_response, oversized | more
 
     def _request(self, group: Group, responses: tuple[str, ...]) -> ScoreRequest:
         """Due in time for the caller who has waited the longest."""
@@ -253,12 +255,12 @@ class Grouping:
 
     def _forget(self, group: Group) -> None:
         """Whoever comes from now on does not share what is being judged."""
-        for mark in [_mark(group.first.key, response) for response in group.responses]:
+        for mark in [_fingerprint_of(group.first.key, response) for response in group.responses]:
             if self._judging.get(mark) is group:
                 del self._judging[mark]
 
 
-def _mark(key: str, response: str) -> bytes:
+def _fingerprint_of(key: str, response: str) -> bytes:
     return fingerprint(key, response)
 
 
@@ -268,10 +270,10 @@ def _fail(group: Group, error: Exception) -> None:
     group.answer.exception()
 
 
-def _shares(judged: Judged, responses: tuple[str, ...], reason: Close, members: int) -> dict[str, Share]:
+def _shares(judged: Judged, responses: tuple[str, ...], reason: Close, members: int) -> dict[str, GroupedReward]:
     judgement = judged.judgement
     return {
-        response: Share(
+        response: GroupedReward(
             judgement_id=judged.id,
             index=index,
             rewards=judgement.verdict.rewards,

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from grm_server.errors import PromptTooLong
-from grm_server.grouping.types import Arrival, Share
+from grm_server.grouping.types import GroupedReward, PendingResponse
 
 
 @dataclass(eq=False, slots=True)
 class Group:
     """Responses to one prompt."""
 
-    first: Arrival
+    first: PendingResponse
     opened_s: float
     last_s: float
     gather_s: float
-    answer: asyncio.Future[dict[str, Share | PromptTooLong]]
+    answer: asyncio.Future[dict[str, GroupedReward | PromptTooLong]]
     n: int | None = None
     seats: dict[object, tuple[str, float]] = field(default_factory=dict)
     """A slot, or something unique -> response, arrived_s."""
@@ -32,12 +32,12 @@ class Group:
 class OpenGroups:
     """By key, the one that waits the longest first."""
 
-    def __init__(self, max_seats: int, max_letters: int) -> None:
+    def __init__(self, max_seats: int, max_chars: int) -> None:
         self._max_seats = max_seats
-        self._max_letters = max_letters
+        self._max_chars = max_chars
         self._groups: dict[str, Group] = {}
         self._seats: Counter[str] = Counter()
-        self._letters: Counter[str] = Counter()
+        self._chars: Counter[str] = Counter()
         """Of each tenant's responses and their prompts."""
 
     def __len__(self) -> int:
@@ -69,25 +69,25 @@ class OpenGroups:
         if group.timer is not None:
             group.timer.cancel()
         del self._groups[group.first.key]
-        letters = sum(len(response) for response, _ in group.seats.values())
-        self._count(group, -len(group.seats), -letters)
+        chars = sum(len(response) for response, _ in group.seats.values())
+        self._count(group, -len(group.seats), -chars)
 
     def too_many(self) -> Group | None:
         """The one to close where there is no room for all: the oldest of the tenant whose groups hold the most, since
         nobody's should be closed before their time because of another."""
-        if self._seats.total() <= self._max_seats and self._letters.total() <= self._max_letters:
+        if self._seats.total() <= self._max_seats and self._chars.total() <= self._max_chars:
             return None
-        largest = max(self._letters, key=self._share)
+        largest = max(self._chars, key=self._share)
         return next(group for group in self._groups.values() if group.first.tenant == largest)
 
     def _share(self, tenant: str) -> float:
-        return max(self._seats[tenant] / self._max_seats, self._letters[tenant] / self._max_letters)
+        return max(self._seats[tenant] / self._max_seats, self._chars[tenant] / self._max_chars)
 
-    def _count(self, group: Group, seats: int, letters: int) -> None:
+    def _count(self, group: Group, seats: int, chars: int) -> None:
         tenant = group.first.tenant
         # Each caller holds the prompt, as it came.
-        letters += seats * group.first.prompt_letters
-        for counter, change in ((self._seats, seats), (self._letters, letters)):
+        chars += seats * group.first.prompt_chars
+        for counter, change in ((self._seats, seats), (self._chars, chars)):
             counter[tenant] += change
             if not counter[tenant]:
                 del counter[tenant]

@@ -22,7 +22,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class PendingResponse:
     """One response, how it is to be judged, and how long it may wait for others."""
 
     tenant: str
@@ -30,7 +30,7 @@ class Arrival:
     key: str
     """Those with the same key are judged together: it says prompt, options, and the trainer's group if it has one."""
     response: str
-    prompt_letters: int
+    prompt_chars: int
     """Of what all of its group share."""
     ask: Callable[[tuple[str, ...]], ScoreRequest]
     """The request that judges these responses."""
@@ -38,7 +38,7 @@ class Arrival:
     """Takes so many samples from what the tenant may use up."""
     task: str
     n: int | None
-    most: int
+    max_responses: int
     idle_s: float
     window_s: float
     timeout_s: float | None
@@ -46,7 +46,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class GroupedReward:
     """What a response gets of its group's judgement."""
 
     judgement_id: str

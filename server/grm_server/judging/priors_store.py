@@ -79,10 +79,10 @@ class PriorStore:
         except OSError as error:
             logger.warning("%s cannot be read (%s); starting from the default priors", self._path, error.strerror)
         except ValidationError:
-            aside = self._path.with_suffix(".bad")
-            logger.warning("%s is damaged; it is now %s, and priors start from the defaults", self._path, aside)
+            damaged_path = self._path.with_suffix(".bad")
+            logger.warning("%s is damaged; it is now %s, and priors start from the defaults", self._path, damaged_path)
             with contextlib.suppress(OSError):
-                self._path.replace(aside)
+                self._path.replace(damaged_path)
         return []
 
     def prior(self, key: Key) -> Prior:

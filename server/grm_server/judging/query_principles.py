@@ -12,8 +12,8 @@ from typing import Literal
 
 from grm_server.admission.controller import Admission
 from grm_server.caching.hashing import fingerprint
-from grm_server.caching.single_flight import Flights
-from grm_server.caching.ttl_cache import Kept
+from grm_server.caching.single_flight import SingleFlight
+from grm_server.caching.ttl_cache import TTLCache
 from grm_server.errors import DeadlineExceeded
 from grm_server.grm.prompts import PrinciplesTemplate
 from grm_server.grm.types import Fixed, Task
@@ -50,8 +50,8 @@ class Principles:
         self._template = template
         self._admission = admission
         self._metrics = metrics
-        self._flights: Flights[bytes, Drawn] = Flights()
-        self._known: Kept[bytes, str] = Kept(max_mib * 2**20, ttl_s)
+        self._flights: SingleFlight[bytes, Drawn] = SingleFlight()
+        self._known: TTLCache[bytes, str] = TTLCache(max_mib * 2**20, ttl_s)
 
     def __len__(self) -> int:
         """Queries whose principles are being drawn."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from grm_server.admission.controller import Admission
-from grm_server.engine.protocol import Sampler
+from grm_server.engine.protocol import JudgeEngine
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Decided, StopReason, StopRule
 from grm_server.judging.calibration import Calibration
@@ -33,7 +33,7 @@ class Scoring:
     def __init__(
         self,
         template: JudgeTemplate,
-        sampler: Sampler,
+        engine: JudgeEngine,
         admission: Admission,
         metrics: Metrics,
         priors: PriorStore,
@@ -42,9 +42,9 @@ class Scoring:
         audit_share: float,
         calibration: Calibration | None = None,
     ) -> None:
-        self.sampler = sampler
+        self.engine = engine
         self.meta_rm = None if guidance is None else guidance.meta_rm
-        self.tau = calibration.tau if calibration is not None and calibration.model == sampler.model else None
+        self.tau = calibration.tau if calibration is not None and calibration.model == engine.model else None
         """The label temperature's parameter; None without a calibration for this model."""
         self._template = template
         self.admission = admission
@@ -63,7 +63,7 @@ class Scoring:
 
         task: the caller's tag for requests that are alike; they share a prior. arrived_s: see `Admission.permit`.
         """
-        key = Key(self.sampler.model, task, request.aggregate)
+        key = Key(self.engine.model, task, request.aggregate)
         audit = self._chosen(request)
         async with self.admission.permit(request, arrived_s) as permit:
             events = score(

@@ -9,7 +9,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from grm_server.caching.ttl_cache import Kept
+from grm_server.caching.ttl_cache import TTLCache
 from grm_server.errors import GRMError, JudgementNotKept
 from grm_server.grm.types import Failure, Trajectory
 from grm_server.judging.query_principles import Origin, Principles
@@ -53,10 +53,10 @@ class Judgements:
     """See the module."""
 
     def __init__(self, max_mib: int, ttl_s: float) -> None:
-        self._kept: Kept[str, Judged] = Kept(max_mib * 2**20, ttl_s)
+        self._kept: TTLCache[str, Judged] = TTLCache(max_mib * 2**20, ttl_s)
 
     def keep(self, judged: Judged) -> Judged:
-        self._kept.put(judged.id, judged, letters(judged))
+        self._kept.put(judged.id, judged, chars(judged))
         return judged
 
     def get(self, judgement_id: str) -> Judged:
@@ -137,10 +137,10 @@ def note(judged: Judged) -> None:
     )
 
 
-def letters(judged: Judged) -> int:
+def chars(judged: Judged) -> int:
     """What it takes of room. What is no text counts as so many letters as it has bytes, about."""
     task, n = judged.request.task, len(judged.request.task.responses)
-    asked = task.shared_letters + sum(map(len, task.responses)) + MATRIX_BYTES * n * n
+    asked = task.shared_chars + sum(map(len, task.responses)) + MATRIX_BYTES * n * n
     return asked + sum(
         SAMPLE_BYTES + SCORE_TOKEN_BYTES * len(sample.score_tokens) + sum(map(len, sample.texts.values()))
         for sample in judged.judgement.samples

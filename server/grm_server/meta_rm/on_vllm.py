@@ -32,7 +32,7 @@ class VLLMMetaRM:
         self._chat = ChatEncoder(engine.get_tokenizer())
         self._request_ids = (f"meta-{number}" for number in itertools.count())
 
-    def check(self) -> None:
+    def raise_if_unavailable(self) -> None:
         if self._engine.errored:
             raise MetaRMFailed(f"the meta RM is gone: {cause_of_death(self._engine)}")
 
@@ -52,7 +52,7 @@ class VLLMMetaRM:
         from vllm import PoolingParams
         from vllm.inputs.engine import tokens_input
 
-        self.check()
+        self.raise_if_unavailable()
         ids = fitting([*prompt, *self._chat.answered(answer)], self._max_tokens)
         params = PoolingParams(task="classify", use_activation=False)
         outputs = self._engine.encode(tokens_input(list(ids)), params, next(self._request_ids))

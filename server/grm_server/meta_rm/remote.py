@@ -37,7 +37,7 @@ class RemoteMetaRM:
             transport=httpx.AsyncHTTPTransport(retries=1, limits=limits),
         )
 
-    def check(self) -> None:
+    def raise_if_unavailable(self) -> None:
         """Nothing is known before it is asked."""
 
     def prepare(self, prompt: str) -> tuple[int, ...]:

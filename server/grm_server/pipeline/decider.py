@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from grm_server.errors import DeadlineExceeded, GRMError, TooFewVotes
-from grm_server.grm.ballots import REACH, ballots
+from grm_server.grm.ballots import BALLOT_RANGE, ballots
 from grm_server.grm.evidence import gather, position_effect
 from grm_server.grm.meta import guide
 from grm_server.grm.prompts import JudgeTemplate
@@ -18,22 +18,22 @@ from grm_server.grm.stopping import decide, may_drop
 from grm_server.grm.types import (
     Aggregate,
     Bools,
+    Contenders,
     Decision,
     Evidence,
     Failure,
     Floats,
     Prior,
-    Standing,
     StopReason,
     Trajectory,
     Verdict,
     needs_meta_rm,
 )
 from grm_server.grm.voting import vote
-from grm_server.pipeline.in_flight import Flight
+from grm_server.pipeline.in_flight import InFlightSamples
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.rating import Guidance, Rater
-from grm_server.pipeline.sample_draws import Drawing
+from grm_server.pipeline.sample_draws import SampleDraws
 from grm_server.pipeline.types import Judgement, ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
@@ -54,11 +54,13 @@ class Run:
         self._request = request
         self._prior = prior
         self._n = len(request.task.responses)
-        self._drawing = Drawing(request, template, permit, metrics)
+        self._drawing = SampleDraws(request, template, permit, metrics)
         self._rater: Rater | None = None
         if guidance is not None and needs_meta_rm(request.aggregate):
-            self._rater = Rater(guidance, self._drawing.task, metrics, unguided=request.unguided)
-        self.decision = Decision(None, 1.0, Standing(tuple(range(self._n))))
+            self._rater = Rater(
+                guidance, self._drawing.task, metrics, fallback_to_plain_vote=request.fallback_to_plain_vote
+            )
+        self.decision = Decision(None, 1.0, Contenders(tuple(range(self._n))))
         self.evidence: Evidence
         self._values: Floats
         self._kept: Bools
@@ -71,7 +73,7 @@ class Run:
         """Raises PromptTooLong, DeadlineExceeded and MetaRMFailed before anything is generated."""
         await self._drawing.plan()
         if self._rater is not None:
-            self._rater.check()
+            self._rater.raise_if_unavailable()
 
     @property
     def list_size(self) -> int:
@@ -92,31 +94,31 @@ class Run:
     def k_used(self) -> int:
         return int(self._drawing.readings)
 
-    def flight(self) -> Flight:
+    def flight(self) -> InFlightSamples:
         """For the samples of this request, until its deadline."""
         return self._drawing.flight(None if self._rater is None else self._rater.rated)
 
-    def draw_wave(self, flight: Flight) -> AsyncGenerator[Trajectory | Failure]:
+    def draw_wave(self, flight: InFlightSamples) -> AsyncGenerator[Trajectory | Failure]:
         """Launch the next wave and yield its samples as they finish, until the deadline."""
         return self._drawing.wave(flight, certain=not may_drop(self._request.stop, self._n, self.aggregate))
 
-    async def draw_rest(self, flight: Flight) -> None:
+    async def draw_rest(self, flight: InFlightSamples) -> None:
         """What all k samples say that show all responses, while nobody waits."""
         await self._drawing.rest(flight)
-        self.decision = Decision(None, 1.0, Standing(tuple(range(self._n))))
+        self.decision = Decision(None, 1.0, Contenders(tuple(range(self._n))))
         self.decide()
 
     def decide(self) -> None:
         """Read everything so far and let the rule decide."""
         self._verdict = None
         request, drawing, finished, aggregate = self._request, self._drawing, self._drawing.finished(), self.aggregate
-        reach = self._read_ballots([drawing.outcomes[draw] for draw in finished], aggregate)
+        ballot_range = self._read_ballots([drawing.outcomes[draw] for draw in finished], aggregate)
         self._aggregate = aggregate
         if self._first_wave is None and not drawing.late:
             self._first_wave = self._values
         orders = [draw.order for draw in finished]
         self.evidence = gather(self._values, orders, self._prior, blocks=self.list_size < self._n)
-        drawn, before = drawing.readings, self.decision.standing
+        drawn, before = drawing.readings, self.decision.contenders
         if drawn:
             self.decision = decide(
                 request.stop,
@@ -125,14 +127,14 @@ class Run:
                 drawn,
                 request.k,
                 before,
-                reach=reach,
+                ballot_range=ballot_range,
                 droppable=may_drop(request.stop, self._n, aggregate),
                 min_votes=request.min_votes,
             )
         if drawing.late:
             self.decision = replace(self.decision, stop=StopReason.DEADLINE)
-        elif self.decision.standing.active != before.active:
-            drawing.drop_all_but(self.decision.standing.active)
+        elif self.decision.contenders.active != before.active:
+            drawing.drop_all_but(self.decision.contenders.active)
 
     def _read_ballots(self, outcomes: Sequence[Trajectory | Failure], aggregate: Aggregate) -> float:
         """Set the ballots and who votes; returns their reach."""
@@ -140,7 +142,7 @@ class Run:
         if self._rater is None or not needs_meta_rm(aggregate):
             self._values = ballots(outcomes, self._n, request.reading, aggregate)
             self._kept = np.any(~np.isnan(self._values), axis=1)
-            return REACH[aggregate]
+            return BALLOT_RANGE[aggregate]
         rewards = [outcome.meta_reward if isinstance(outcome, Trajectory) else None for outcome in outcomes]
         scores = ballots(outcomes, self._n, request.reading, "mean")
         guided = guide(
@@ -153,7 +155,7 @@ class Run:
             min_votes=request.min_votes,
         )
         self._values, self._kept = guided.ballots, guided.kept
-        return guided.reach
+        return guided.ballot_range
 
     def verdict(self) -> Verdict:
         """What everything read so far adds up to: found once, for the last wave's event and the answer alike."""

@@ -8,21 +8,21 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
-from grm_server.engine.protocol import Outcome, Prepared, Urgency
+from grm_server.engine.protocol import Outcome, SchedulingClass, TokenizedScript
 from grm_server.grm.types import Draw, Failure, Trajectory
 
-Write = Callable[[Prepared, Sequence[int], float, Urgency], AsyncGenerator[tuple[int, Outcome]]]
+Write = Callable[[TokenizedScript, Sequence[int], float, SchedulingClass], AsyncGenerator[tuple[int, Outcome]]]
 Read = Callable[[Draw, Outcome], Trajectory | Failure]
 Rate = Callable[[Trajectory], Coroutine[Any, Any, Trajectory]]
 
 
-class Flight:
+class InFlightSamples:
     """Use it in an `async with` block: what is still being written at its end is aborted, and the abort awaited."""
 
     def __init__(
         self, write: Write, temperature: float, deadline_s: float, read: Read, rate: Rate | None = None
     ) -> None:
-        """`write`: as `Sampler.sample`.
+        """`write`: as `JudgeEngine.sample`.
         `deadline_s`: seconds from now until `next` raises TimeoutError, once.
         `read`: what a sample says. `rate`: what a meta RM says of that; each is asked at once, beside the others.
         """
@@ -35,9 +35,9 @@ class Flight:
         # One timer for all samples: a timeout around each wait would cost more than the wait.
         self._timer = asyncio.get_running_loop().call_later(deadline_s, self._landed.put_nowait, TimeoutError())
 
-    def start(self, draws: Sequence[Draw], prepared: Prepared, urgency: Urgency) -> None:
+    def start(self, draws: Sequence[Draw], prepared: TokenizedScript, scheduling: SchedulingClass) -> None:
         """Begin these samples of one order, in one engine call."""
-        self._calls.add(asyncio.ensure_future(self._call(prepared, draws, urgency)))
+        self._calls.add(asyncio.ensure_future(self._call(prepared, draws, scheduling)))
 
     async def next(self) -> tuple[Draw, Trajectory | Failure]:
         """The sample that is there next. Raises TimeoutError at the deadline, or what engine or meta RM failed with."""
@@ -46,10 +46,10 @@ class Flight:
             raise landed
         return landed
 
-    async def _call(self, prepared: Prepared, draws: Sequence[Draw], urgency: Urgency) -> None:
+    async def _call(self, prepared: TokenizedScript, draws: Sequence[Draw], scheduling: SchedulingClass) -> None:
         seeds = [draw.seed for draw in draws]
         try:
-            async with aclosing(self._write(prepared, seeds, self._temperature, urgency)) as finished:
+            async with aclosing(self._write(prepared, seeds, self._temperature, scheduling)) as finished:
                 async for place, outcome in finished:
                     read = self._read(draws[place], outcome)
                     if self._rate is None or isinstance(read, Failure):

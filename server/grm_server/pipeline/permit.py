@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from grm_server.engine.protocol import Outcome, Prepared, Urgency
+from grm_server.engine.protocol import Outcome, SchedulingClass, TokenizedScript
 from grm_server.grm.types import Script
 
 
@@ -23,19 +23,19 @@ class Permit(Protocol):
 
     @property
     def running(self) -> int:
-        """As `Sampler.running`."""
+        """As `JudgeEngine.running`."""
 
     @property
     def contended(self) -> bool:
         """Whether other requests wait for a permit: what may turn out not to be needed is then not begun."""
 
-    def prepare(self, script: Script) -> Prepared:
-        """As `Sampler.prepare`."""
+    def prepare(self, script: Script) -> TokenizedScript:
+        """As `JudgeEngine.prepare`."""
 
     def sample(
-        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
+        self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
-        """As `Sampler.sample`. Audits hold nobody back and go on after the answer."""
+        """As `JudgeEngine.sample`. Audits hold nobody back and go on after the answer."""
 
     def rating(self) -> AbstractContextManager[None]:
         """While a meta RM rates a sample: a slow one must not be buried under what a fast engine writes."""

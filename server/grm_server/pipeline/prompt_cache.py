@@ -5,32 +5,32 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from grm_server.engine.protocol import Prepared
+from grm_server.engine.protocol import TokenizedScript
 from grm_server.errors import PromptTooLong
-from grm_server.grm.plan import Course, course, request_seed
-from grm_server.grm.prompts import Defused, JudgeTemplate, defused, write_script
+from grm_server.grm.plan import SamplePlan, make_plan, request_seed
+from grm_server.grm.prompts import JudgeTemplate, Sanitized, sanitized, write_script
 from grm_server.grm.types import Order, Strict
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.types import ScoreRequest
 
 
-class Prompter:
+class PromptCache:
     """Tokenising a prompt takes milliseconds, and a request may have hundreds: others get their turn between two."""
 
     def __init__(self, request: ScoreRequest, template: JudgeTemplate, permit: Permit) -> None:
         self._request = request
         self._template = template
         self._permit = permit
-        self.task = defused(request.task)
+        self.task = sanitized(request.task)
         self.seed = request_seed(request.seed, request.task)
-        self._prepared: dict[Order, Prepared | PromptTooLong] = {}
+        self._prepared: dict[Order, TokenizedScript | PromptTooLong] = {}
         self._longest: list[int] = []
 
-    async def prepare(self, order: Order, *, patient: bool = False) -> Prepared:
+    async def prepare(self, order: Order, *, past_deadline: bool = False) -> TokenizedScript:
         """The prompt of this order. Raises PromptTooLong; and TimeoutError when the request's deadline has come, unless
-        it is `patient`."""
+        it is `past_deadline`."""
         if order not in self._prepared:
-            if not patient and self._permit.left_s <= 0:
+            if not past_deadline and self._permit.left_s <= 0:
                 raise TimeoutError
             self._prepared[order] = await self._tokenised(self.task, order)
         prepared = self._prepared[order]
@@ -42,7 +42,7 @@ class Prompter:
         """It does not come again: the tokens of a long prompt take megabytes."""
         del self._prepared[order]
 
-    async def fitting_course(self) -> tuple[Course, int]:
+    async def fitting_course(self) -> tuple[SamplePlan, int]:
         """The plan in whole lists if they fit `list_size` and the model's context, else in blocks that do; and the size
         of list that fits.
 
@@ -53,7 +53,7 @@ class Prompter:
         strict = isinstance(request.stop, Strict)
         size = min(n, request.list_size)
         while True:
-            planned = course(range(n), request.k, self.seed, size, exchangeable=strict)
+            planned = make_plan(range(n), request.k, self.seed, size, exchangeable=strict)
             blocks = size < n
             orders = [tuple((await self._longest_first())[:size])] if blocks else [draw.order for draw in planned.draws]
             try:
@@ -104,12 +104,12 @@ class Prompter:
         return self._longest
 
     async def _check_query(self) -> None:
-        empty = await self._tokenised(defused(replace(self._request.task, responses=("",), hint=None)), (0,))
+        empty = await self._tokenised(sanitized(replace(self._request.task, responses=("",), hint=None)), (0,))
         if isinstance(empty, PromptTooLong):
             empty.oversized = range(len(self._request.task.responses))
             raise empty
 
-    async def _tokenised(self, task: Defused, order: Order) -> Prepared | PromptTooLong:
+    async def _tokenised(self, task: Sanitized, order: Order) -> TokenizedScript | PromptTooLong:
         """A refusal is an answer too: to find it again would take as long."""
         request = self._request
         script = write_script(self._template, task, order, request.max_critique_tokens, request.reading)

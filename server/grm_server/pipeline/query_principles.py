@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from grm_server.engine.protocol import Urgency
+from grm_server.engine.protocol import SchedulingClass
 from grm_server.grm.parse import whole_principles
 from grm_server.grm.prompts import PrinciplesTemplate, write_principles_script
 from grm_server.grm.types import Sample
@@ -32,7 +32,7 @@ async def draw_principles(
     Cancelling it aborts the sample.
     """
     prepared = permit.prepare(write_principles_script(template, request.task, request.max_critique_tokens))
-    async with aclosing(permit.sample(prepared, (seed,), request.temperature, Urgency.NEW)) as finished:
+    async with aclosing(permit.sample(prepared, (seed,), request.temperature, SchedulingClass.NEW)) as finished:
         _, outcome = await anext(finished)
     if not isinstance(outcome, Sample):
         return Drawn(None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from grm_server.engine.protocol import MetaRM, Rating
 from grm_server.errors import GRMError
-from grm_server.grm.prompts import Defused, JudgeTemplate, judge_turn
+from grm_server.grm.prompts import JudgeTemplate, Sanitized, judge_turn
 from grm_server.grm.types import Order, Trajectory
 from grm_server.telemetry.metrics import Metrics
 
@@ -28,28 +28,28 @@ class Guidance:
 class Rater:
     """Rates the samples of one request until the meta RM fails; then it says so and stops."""
 
-    def __init__(self, guidance: Guidance, task: Defused, metrics: Metrics, *, unguided: bool) -> None:
+    def __init__(self, guidance: Guidance, task: Sanitized, metrics: Metrics, *, fallback_to_plain_vote: bool) -> None:
         """unguided: whether the request goes on without the meta RM when that fails."""
         self.p0 = guidance.p0
         self._meta_rm = guidance.meta_rm
         self._template = guidance.template
         self._task = task
         self._metrics = metrics
-        self._unguided = unguided
+        self._fallback_to_plain_vote = fallback_to_plain_vote
         self._prompts: dict[Order, tuple[int, ...]] = {}
         self.failed = False
         """The request goes on without: no rating counts, or some samples would vote with guidance and some without."""
         self.ratings: list[Rating] = []
 
-    def check(self) -> None:
+    def raise_if_unavailable(self) -> None:
         """Find out before anything is generated that the meta RM is gone. Raises MetaRMFailed."""
         try:
-            self._meta_rm.check()
+            self._meta_rm.raise_if_unavailable()
         except GRMError as error:
             self._fail(error)
 
     async def rated(self, trajectory: Trajectory) -> Trajectory:
-        """With its meta reward; without, once the meta RM has failed. Raises what that raised, unless `unguided`."""
+        """With its meta reward; without, once the meta RM has failed and `fallback_to_plain_vote` allows that."""
         if self.failed:
             return trajectory
         started_s = time.monotonic()
@@ -76,7 +76,7 @@ class Rater:
 
     def _fail(self, error: GRMError) -> None:
         self._metrics.unrated()
-        if not self._unguided:
+        if not self._fallback_to_plain_vote:
             raise error
         if not self.failed:
             logger.warning("the meta RM failed, the request goes on with a plain vote: %s", error)

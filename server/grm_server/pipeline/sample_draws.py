@@ -6,29 +6,29 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
-from grm_server.engine.protocol import Outcome, Urgency
+from grm_server.engine.protocol import Outcome, SchedulingClass
 from grm_server.errors import DeadlineExceeded
 from grm_server.grm.parse import parse
-from grm_server.grm.plan import Course, course
-from grm_server.grm.prompts import Defused, JudgeTemplate
+from grm_server.grm.plan import SamplePlan, make_plan
+from grm_server.grm.prompts import JudgeTemplate, Sanitized
 from grm_server.grm.types import Draw, Failure, FailureReason, Order, Sample, Trajectory
-from grm_server.pipeline.in_flight import Flight, Rate
+from grm_server.pipeline.in_flight import InFlightSamples, Rate
 from grm_server.pipeline.permit import Permit
-from grm_server.pipeline.prompt_cache import Prompter
+from grm_server.pipeline.prompt_cache import PromptCache
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
 
-class Drawing:
+class SampleDraws:
     """See the module. `plan` comes first."""
 
     def __init__(self, request: ScoreRequest, template: JudgeTemplate, permit: Permit, metrics: Metrics) -> None:
         self._request = request
         self._permit = permit
         self._metrics = metrics
-        self._prompter = Prompter(request, template, permit)
+        self._prompter = PromptCache(request, template, permit)
         self._n = len(request.task.responses)
-        self._course: Course
+        self._course: SamplePlan
         self.list_size: int
         """Responses that a sample shows at most."""
         self.late = False
@@ -52,7 +52,7 @@ class Drawing:
             ) from None
 
     @property
-    def task(self) -> Defused:
+    def task(self) -> Sanitized:
         return self._prompter.task
 
     @property
@@ -79,29 +79,29 @@ class Drawing:
         """In launch order."""
         return [draw for draw in self._launched if draw in self.outcomes]
 
-    def flight(self, rate: Rate | None) -> Flight:
+    def flight(self, rate: Rate | None) -> InFlightSamples:
         """For the samples of this request, until its deadline."""
         rated = None if rate is None else self._counted(rate)
-        return Flight(self._permit.sample, self._request.temperature, self._permit.left_s, self._read, rated)
+        return InFlightSamples(self._permit.sample, self._request.temperature, self._permit.left_s, self._read, rated)
 
-    async def wave(self, flight: Flight, *, certain: bool) -> AsyncGenerator[Trajectory | Failure]:
+    async def wave(self, flight: InFlightSamples, *, certain: bool) -> AsyncGenerator[Trajectory | Failure]:
         """Launch the next wave and yield its samples as they finish, until the deadline.
 
         certain: the wave after it will show the same responses, and may begin early.
         """
         request = self._request
         wave = self._course.wave(self._drawn, request.k) if request.in_waves else self._course.draws
-        urgency = Urgency.BEGUN if self._launched else Urgency.NEW
+        scheduling = SchedulingClass.CONTINUATION if self._launched else SchedulingClass.NEW
         self._launched += wave
         self._drawn += len(wave) // self._course.per_reading
-        await self._begin(flight, wave, urgency)
+        await self._begin(flight, wave, scheduling)
         for outcome in [self.outcomes[draw] for draw in wave if draw in self.outcomes]:
             yield outcome
         ahead = self._course.wave(self._drawn, request.k) if certain else ()
         missing = {draw for draw in wave if draw not in self.outcomes}
         while missing:
             spare = self._spare
-            await self._begin(flight, ahead[:spare], Urgency.SPECULATIVE)
+            await self._begin(flight, ahead[:spare], SchedulingClass.SPECULATIVE)
             ahead = ahead[spare:]
             try:
                 draw = await self._land(flight)
@@ -112,7 +112,7 @@ class Drawing:
                 missing.remove(draw)
                 yield self.outcomes[draw]
 
-    async def rest(self, flight: Flight) -> None:
+    async def rest(self, flight: InFlightSamples) -> None:
         """All k samples that show all responses, while nobody waits.
 
         Samples of a request that dropped responses do not count from then on: theirs are other lists.
@@ -125,7 +125,7 @@ class Drawing:
         else:
             rest = [draw for draw in self._course.draws if draw not in self._launched]
             self._launched += rest
-        await self._begin(flight, rest, Urgency.AUDIT, patient=True)
+        await self._begin(flight, rest, SchedulingClass.AUDIT, past_deadline=True)
         while not self.outcomes.keys() >= set(rest):
             # Nobody waits, so the deadline, which comes once, means nothing.
             with contextlib.suppress(TimeoutError):
@@ -145,7 +145,7 @@ class Drawing:
         # Those that were begun a moment ago may not be known to the engine yet.
         return max(0, self._request.speculate_below - max(self._permit.running, self.unfinished))
 
-    async def _land(self, flight: Flight) -> Draw:
+    async def _land(self, flight: InFlightSamples) -> Draw:
         """Wait for the next sample and count it, also for a request that fails in the end."""
         draw, read = await flight.next()
         self.outcomes[draw] = read
@@ -171,11 +171,18 @@ class Drawing:
             return parse(draw, outcome, self._n)
         return Failure(draw, FailureReason.ENGINE_ERROR)
 
-    async def _begin(self, flight: Flight, draws: Iterable[Draw], urgency: Urgency, *, patient: bool = False) -> None:
+    async def _begin(
+        self,
+        flight: InFlightSamples,
+        draws: Iterable[Draw],
+        scheduling: SchedulingClass,
+        *,
+        past_deadline: bool = False,
+    ) -> None:
         """Start those that were not, one engine call for each distinct order.
 
-        Once the deadline has come none is started, unless it is `patient`: whoever waits for them hears of it from the
-        flight, after what landed in time.
+        Once the deadline has come none is started, unless it is `past_deadline`: whoever waits for them hears of it
+        from the flight, after what landed in time.
         """
         by_order: dict[Order, list[Draw]] = defaultdict(list)
         for draw in draws:
@@ -183,14 +190,14 @@ class Drawing:
                 by_order[draw.order].append(draw)
         for order, alike in by_order.items():
             try:
-                prepared = await self._prompter.prepare(order, patient=patient)
+                prepared = await self._prompter.prepare(order, past_deadline=past_deadline)
             except TimeoutError:
                 return
-            flight.start(alike, prepared, urgency)
+            flight.start(alike, prepared, scheduling)
             self._begun.update(alike)
             if self._course.per_reading > 1:
                 # Blocks are dealt anew in every round.
                 self._prompter.forget(order)
 
-    def _replanned(self, active: Sequence[int], since: int) -> Course:
-        return course(active, self._request.k, self._prompter.seed, self.list_size, since=since, first=self.begun)
+    def _replanned(self, active: Sequence[int], since: int) -> SamplePlan:
+        return make_plan(active, self._request.k, self._prompter.seed, self.list_size, since=since, first=self.begun)

@@ -44,7 +44,7 @@ class ScoreRequest:
     aggregate: Aggregate = "mean"
     k_meta: int = 0
     """`meta_top`: samples of k that vote."""
-    unguided: bool = False
+    fallback_to_plain_vote: bool = False
     """Vote without the meta RM if it fails, instead of failing too."""
     reading: Reading = "sampled"
     list_size: int = 8
@@ -53,13 +53,13 @@ class ScoreRequest:
     """While the engine has fewer samples than this, the next wave begins early."""
     principles_from: Literal["sample", "query"] = "sample"
     """Without principles in the task: each sample writes its own, or they are drawn once for the query."""
-    any_seed: bool = False
+    seed_is_free: bool = False
     """The caller left the seed to the server: any other would do as well."""
     tenant: str = "anonymous"
     """Who asks: the name of an API key. What one asks is no other's to share."""
     priority: Priority = "normal"
     """Its place among what its tenant asks."""
-    patient: bool = False
+    wait_until_deadline: bool = False
     """It waits for its turn until its deadline, also where that will come too late."""
 
     @property

@@ -28,7 +28,7 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class StallDetector:
     """For how long an engine that had work to do has shown no step. It goes on where there was none in between: callers
     of a hung engine give up and leave it with nothing to do, and come again.
 
@@ -39,8 +39,8 @@ class Silence:
     steps: int = -1
     for_s: float = 0.0
 
-    def after(self, look_s: float, *, busy: bool, steps: int) -> Silence:
+    def after(self, look_s: float, *, busy: bool, steps: int) -> StallDetector:
         """One more look, `look_s` seconds after the last."""
         if steps != self.steps:
-            return Silence(steps)
-        return Silence(steps, self.for_s + look_s) if busy else self
+            return StallDetector(steps)
+        return StallDetector(steps, self.for_s + look_s) if busy else self

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 from grm_server.errors import GRMError
-from grm_server.supervision.restart_policy import RestartPolicy, Silence
+from grm_server.supervision.restart_policy import RestartPolicy, StallDetector
 from grm_server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _LEAST_LIMIT_S = 60.0
 class Restartable(Protocol):
     """An engine that can be replaced by another."""
 
-    def check(self) -> None:
+    def raise_if_unavailable(self) -> None:
         """Raise a GRMError if it is dead."""
 
     async def close(self) -> None:
@@ -121,7 +121,7 @@ class Supervisor(Generic[E]):
 
     async def _death(self) -> str:
         """Wait until the engine is dead or hung; what is known of it."""
-        silence = Silence()
+        silence = StallDetector()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
@@ -131,7 +131,7 @@ class Supervisor(Generic[E]):
                 self._complained.clear()
                 return cause
             try:
-                self.engine.check()
+                self.engine.raise_if_unavailable()
             except GRMError as error:
                 return error.message
             if self._pulse is not None:

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm_server.admission.cost import Cost, cost_of
-from grm_server.admission.ewma import Usual
-from grm_server.admission.forecast import TOKENS_PER_LETTER, Forecast
-from grm_server.admission.throughput import DrainRate
-from grm_server.grm.plan import course
+from grm_server.admission.ewma import Ewma
+from grm_server.admission.forecast import TOKENS_PER_CHAR, Forecast
+from grm_server.admission.throughput import Throughput
+from grm_server.grm.plan import make_plan
 from grm_server.grm.types import Decided, Fixed, Message, Precision, StopRule, Strict, Task
 from grm_server.pipeline.types import ScoreRequest
 
-COST = Cost(samples=16, first=16, prompts=2, letters=2000)
+COST = Cost(samples=16, first=16, prompts=2, chars=2000)
 
 
 FIXED = Fixed()
@@ -36,25 +36,25 @@ class TestCost:
         strict = isinstance(stop, Strict)
         list_size = max(n, list_size) if strict else list_size
         cost = cost_of(asked(n, k, stop, list_size), 0)
-        planned = course(range(n), k, 5, min(n, list_size), exchangeable=strict)
-        at_once = isinstance(stop, Fixed) or (n == 1 and not isinstance(stop, Precision))
+        planned = make_plan(range(n), k, 5, min(n, list_size), exchangeable=strict)
+        concurrency = isinstance(stop, Fixed) or (n == 1 and not isinstance(stop, Precision))
         assert cost.samples == len(planned.draws)
-        assert cost.first == len(planned.draws if at_once else planned.wave(0, k))
+        assert cost.first == len(planned.draws if concurrency else planned.wave(0, k))
         distinct = len({draw.order for draw in planned.draws})
         assert distinct <= cost.prompts
         if not strict and planned.per_reading == 1:
             assert distinct == cost.prompts
 
     def test_counts_the_letters_of_every_distinct_prompt(self) -> None:
-        assert cost_of(asked(n=2, k=16), 1000).letters == 2 * (1000 + 100 + 2 * 50)
+        assert cost_of(asked(n=2, k=16), 1000).chars == 2 * (1000 + 100 + 2 * 50)
         # Blocks: all responses once in each of 4 rounds, and the rest in each of 2 blocks.
-        assert cost_of(asked(n=8, k=4, list_size=4), 1000).letters == 4 * (2 * 1100 + 8 * 50)
+        assert cost_of(asked(n=8, k=4, list_size=4), 1000).chars == 4 * (2 * 1100 + 8 * 50)
 
 
 class TestDrainRate:
     def test_is_what_a_full_engine_does(self) -> None:
         """128 slots, samples of about 2 s: 64 a second."""
-        rng, rate = random.Random(1), DrainRate(128)
+        rng, rate = random.Random(1), Throughput(128)
         rate.busy(0.0)
         ends = sorted(rng.uniform(1, 3) for _ in range(128))
         seen: list[tuple[float, float | None]] = []
@@ -69,7 +69,7 @@ class TestDrainRate:
         assert later[-1] == pytest.approx(64, rel=0.1)
 
     def test_an_idle_engine_is_not_slow(self) -> None:
-        rate = DrainRate(4)
+        rate = Throughput(4)
         for start_s in (0.0, 1000.0):
             rate.busy(start_s)
             for number in range(1, 101):
@@ -81,7 +81,7 @@ class TestDrainRate:
             assert rate.per_s(start_s + 900) == pytest.approx(10, rel=0.02)
 
     def test_a_hung_engine_is(self) -> None:
-        rate = DrainRate(4)
+        rate = Throughput(4)
         rate.busy(0.0)
         for number in range(1, 101):
             rate.finished(number / 10)
@@ -92,7 +92,7 @@ class TestDrainRate:
         assert later < before / 10
 
     def test_follows_a_change_within_a_few_turns(self) -> None:
-        rate = DrainRate(10)
+        rate = Throughput(10)
         rate.busy(0.0)
         now_s = 0.0
         for _ in range(1000):
@@ -106,7 +106,7 @@ class TestDrainRate:
 
 class TestUsual:
     def test_is_a_plain_mean_at_first(self) -> None:
-        usual = Usual()
+        usual = Ewma()
         assert (usual.mean, usual.high, usual.low) == (None, 0.0, 0.0)
         for value in (1.0, 2.0, 3.0):
             usual.observe(value)
@@ -114,7 +114,7 @@ class TestUsual:
         assert usual.low < 2 < usual.high
 
     def test_high_is_seldom_exceeded(self) -> None:
-        rng, usual, exceeded = random.Random(1), Usual(), 0
+        rng, usual, exceeded = random.Random(1), Ewma(), 0
         for number in range(2000):
             value = rng.lognormvariate(1, 0.5)
             exceeded += number > 100 and value > usual.high
@@ -128,7 +128,7 @@ class TestForecast:
         assert forecast.per_s(0.0) is None
         assert (forecast.drain_s(1000, 0.0), forecast.judging_s(asked()), forecast.least_s) == (None, 0.0, 0.0)
         assert forecast.samples(asked(), COST) == 16
-        assert forecast.tokens(1000) == round(1000 * TOKENS_PER_LETTER)
+        assert forecast.tokens(1000) == round(1000 * TOKENS_PER_CHAR)
 
     def test_assumes_the_best_before_a_full_turn_was_seen(self) -> None:
         forecast = Forecast(8)
@@ -149,7 +149,7 @@ class TestForecast:
 
     def test_letters_become_tokens_as_they_did(self) -> None:
         forecast = Forecast(8)
-        assert forecast.tokens(1000) == round(1000 * TOKENS_PER_LETTER)
+        assert forecast.tokens(1000) == round(1000 * TOKENS_PER_CHAR)
         # Two prompts of 1000 letters each.
         forecast.written(COST, 800, 1.0)
         assert forecast.tokens(1000) == 800

@@ -6,35 +6,35 @@ import pytest
 
 from grm_server.app.templates import judge_template
 from grm_server.app.warm_up import SAMPLES, warmed_up
-from grm_server.engine.fake import FakeSampler
-from grm_server.engine.stats import Pulse, PulseLogger
+from grm_server.engine.fake import FakeEngine
+from grm_server.engine.stats import EngineStats, StepStatLogger
 from grm_server.errors import EngineDead, GenerationFailed
 
 
 async def test_samples_of_a_real_prompt_are_drawn() -> None:
-    sampler = FakeSampler()
-    await warmed_up(sampler, judge_template(None))
-    [(script, seeds, _)] = sampler.calls
+    engine = FakeEngine()
+    await warmed_up(engine, judge_template(None))
+    [(script, seeds, _)] = engine.calls
     assert "[The Begin of Response 2]" in script.prompt
-    assert len(seeds) == sampler.finished == SAMPLES
-    assert sampler.dead is None
+    assert len(seeds) == engine.finished == SAMPLES
+    assert engine.dead is None
 
 
 async def test_an_engine_that_dies_of_it_is_freed_and_does_not_count_as_started() -> None:
-    sampler = FakeSampler()
-    sampler.dead = EngineDead("killed")
+    engine = FakeEngine()
+    engine.dead = EngineDead("killed")
     with pytest.raises(EngineDead):
-        await warmed_up(sampler, judge_template(None))
-    assert sampler._closed.is_set()
+        await warmed_up(engine, judge_template(None))
+    assert engine._closed.is_set()
 
 
-@pytest.mark.parametrize("sampler", [FakeSampler(max_model_len=20), FakeSampler([GenerationFailed("x")] * SAMPLES)])
+@pytest.mark.parametrize("engine", [FakeEngine(max_model_len=20), FakeEngine([GenerationFailed("x")] * SAMPLES)])
 async def test_samples_that_fail_are_no_reason_not_to_serve(
-    sampler: FakeSampler, caplog: pytest.LogCaptureFixture
+    engine: FakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await warmed_up(sampler, judge_template(None))
+    await warmed_up(engine, judge_template(None))
     assert "warm" in caplog.text
-    assert sampler.dead is None
+    assert engine.dead is None
 
 
 def test_the_pulse_is_what_the_last_step_said() -> None:
@@ -46,8 +46,8 @@ def test_the_pulse_is_what_the_last_step_said() -> None:
         kv_cache_usage=0.5,
         prefix_cache_stats=cache,
     )
-    logger = PulseLogger()
+    logger = StepStatLogger()
     logger.record(stats, None, mm_cache_stats=None, engine_idx=0)
     logger.record(stats, None)
     logger.record(None, None)
-    assert logger.pulse == Pulse(3, running=3, waiting=3, kv_usage=0.5, cached_tokens=128, prompt_tokens=200)
+    assert logger.pulse == EngineStats(3, running=3, waiting=3, kv_usage=0.5, cached_tokens=128, prompt_tokens=200)

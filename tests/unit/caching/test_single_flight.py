@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grm_server.caching.single_flight import Flights
+from grm_server.caching.single_flight import SingleFlight
 
 
 class Work:
@@ -39,7 +39,7 @@ async def until(met: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def asking(flights: Flights[str, int], work: Work, *keys: str, **options: Any) -> list[asyncio.Task[Any]]:
+async def asking(flights: SingleFlight[str, int], work: Work, *keys: str, **options: Any) -> list[asyncio.Task[Any]]:
     """A caller for each key, all of them waiting."""
     callers = [asyncio.ensure_future(flights.result(key, work, **options)) for key in keys]
     await asyncio.sleep(0.01)
@@ -47,7 +47,7 @@ async def asking(flights: Flights[str, int], work: Work, *keys: str, **options: 
 
 
 async def test_those_who_ask_for_the_same_share_it() -> None:
-    flights, work = Flights[str, int](), Work()
+    flights, work = SingleFlight[str, int](), Work()
     callers = await asking(flights, work, "a", "a", "b", "a")
     assert (work.begun, len(flights)) == (2, 2)
     work.go.set()
@@ -58,7 +58,7 @@ async def test_those_who_ask_for_the_same_share_it() -> None:
 
 
 async def test_an_error_is_shared_too() -> None:
-    flights, work = Flights[str, int](), Work(ValueError("no"))
+    flights, work = SingleFlight[str, int](), Work(ValueError("no"))
     callers = await asking(flights, work, "a", "a", "a")
     work.go.set()
     for caller in callers:
@@ -68,7 +68,7 @@ async def test_an_error_is_shared_too() -> None:
 
 
 async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
-    flights, work = Flights[str, int](), Work()
+    flights, work = SingleFlight[str, int](), Work()
     first, second, third = await asking(flights, work, "a", "a", "a")
     first.cancel()
     third.cancel()
@@ -81,7 +81,7 @@ async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
 
 
 async def test_the_last_one_to_leave_ends_it_and_waits_for_its_end() -> None:
-    flights, work = Flights[str, int](), Work()
+    flights, work = SingleFlight[str, int](), Work()
     callers = await asking(flights, work, "a", "a")
     for caller in callers:
         caller.cancel()
@@ -90,7 +90,7 @@ async def test_the_last_one_to_leave_ends_it_and_waits_for_its_end() -> None:
 
 
 async def test_who_comes_while_it_is_being_ended_does_not_join_it() -> None:
-    flights, work = Flights[str, int](), Work()
+    flights, work = SingleFlight[str, int](), Work()
     (caller,) = await asking(flights, work, "a")
     caller.cancel()
     await asyncio.sleep(0)
@@ -103,7 +103,7 @@ async def test_who_comes_while_it_is_being_ended_does_not_join_it() -> None:
 async def test_an_error_that_nobody_is_left_to_hear_is_not_lost_in_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    flights, work, complaints = Flights[str, int](), Work(ValueError("no")), list[Any]()
+    flights, work, complaints = SingleFlight[str, int](), Work(ValueError("no")), list[Any]()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     (caller,) = await asking(flights, work, "a")
     work.go.set()
@@ -118,7 +118,7 @@ async def test_an_error_that_nobody_is_left_to_hear_is_not_lost_in_the_log(
 
 
 async def test_what_is_too_old_is_not_joined() -> None:
-    flights, work = Flights[str, int](), Work()
+    flights, work = SingleFlight[str, int](), Work()
     (first,) = await asking(flights, work, "a")
     (second,) = await asking(flights, work, "a", young_s=0.0)
     (third,) = await asking(flights, work, "a")

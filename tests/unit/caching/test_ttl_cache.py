@@ -1,6 +1,6 @@
 """What is remembered, and for how long."""
 
-from grm_server.caching.ttl_cache import Kept
+from grm_server.caching.ttl_cache import TTLCache
 
 
 class Clock:
@@ -11,7 +11,7 @@ class Clock:
 
 
 def test_the_oldest_goes_first() -> None:
-    kept: Kept[str, int] = Kept(2, 60)
+    kept: TTLCache[str, int] = TTLCache(2, 60)
     kept.put("a", 1)
     kept.put("b", 2)
     kept.put("a", 3)
@@ -21,7 +21,7 @@ def test_the_oldest_goes_first() -> None:
 
 def test_what_is_old_goes_though_there_is_room() -> None:
     clock = Clock()
-    kept: Kept[str, int] = Kept(100, 60, clock)
+    kept: TTLCache[str, int] = TTLCache(100, 60, clock)
     kept.put("a", 1)
     clock.now_s = 59
     kept.put("b", 2)
@@ -31,7 +31,7 @@ def test_what_is_old_goes_though_there_is_room() -> None:
 
 
 def test_weights() -> None:
-    kept: Kept[str, int] = Kept(10, 60)
+    kept: TTLCache[str, int] = TTLCache(10, 60)
     kept.put("a", 1, weight=6)
     kept.put("b", 2, weight=4)
     kept.put("c", 3, weight=5)

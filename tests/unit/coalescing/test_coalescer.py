@@ -24,13 +24,13 @@ OTHERS: dict[type, dict[str, Any]] = {
         "stop": Strict(0.05),
         "aggregate": "vote",
         "k_meta": 2,
-        "unguided": True,
+        "fallback_to_plain_vote": True,
         "reading": "expected",
         "list_size": 9,
         "speculate_below": 1,
         "principles_from": "query",
         "tenant": "another",
-        "any_seed": True,
+        "seed_is_free": True,
     },
     Task: {
         "query": (Message("user", "Why not?"),),
@@ -45,7 +45,7 @@ OTHERS: dict[type, dict[str, Any]] = {
     Strict: {"delta": 0.06},
     Precision: {"se": 0.5},
 }
-WHEN_ONLY: dict[str, Any] = {"deadline_s": 1.0, "priority": "high", "patient": True}
+WHEN_ONLY: dict[str, Any] = {"deadline_s": 1.0, "priority": "high", "wait_until_deadline": True}
 STARTS = {
     ScoreRequest: REQUEST,
     Task: TASK,
@@ -103,7 +103,7 @@ def test_when_it_is_wanted_does_not_count(name: str) -> None:
 
 
 def test_a_seed_of_the_servers_does_not_count() -> None:
-    one, other = (replace(REQUEST, seed=seed, any_seed=True) for seed in (1, 2))
+    one, other = (replace(REQUEST, seed=seed, seed_is_free=True) for seed in (1, 2))
     assert same_answer(one, "") == same_answer(other, "")
     assert same_answer(replace(REQUEST, seed=0), "") != same_answer(one, "")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from grm_server.engine.artifacts import NotPrepared, prepared, run_aside
+from grm_server.engine.artifacts import ArtifactNotCached, prepared, run_aside
 
 
 def fill(target: Path) -> None:
@@ -15,7 +15,9 @@ def fill(target: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(NotPrepared, match=r"model could not be prepared in .*/file/cache: Not a directory.*cache_dir="):
+    with pytest.raises(
+        ArtifactNotCached, match=r"model could not be prepared in .*/file/cache: Not a directory.*cache_dir="
+    ):
         prepared(tmp_path / "file" / "cache", "model", "s", fill)
 
 
@@ -24,7 +26,7 @@ def test_a_full_disk_is_named_and_not_left_full(tmp_path: Path) -> None:
         fill(target)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(NotPrepared, match=r"No space left on device.*cache_dir="):
+    with pytest.raises(ArtifactNotCached, match=r"No space left on device.*cache_dir="):
         prepared(tmp_path, "model", "s", full)
     assert [path.name for path in tmp_path.iterdir()] == ["model.lock"]
 
@@ -44,7 +46,7 @@ def test_a_process_of_its_own_that_fails_says_why(tmp_path: Path, program: str, 
     def make(target: Path) -> None:
         run_aside([sys.executable, "-c", program], target)
 
-    with pytest.raises(NotPrepared, match=rf"^model could not be prepared in {tmp_path}: .*{why}"):
+    with pytest.raises(ArtifactNotCached, match=rf"^model could not be prepared in {tmp_path}: .*{why}"):
         prepared(tmp_path, "model", "s", make)
     assert not list(tmp_path.glob("*.partial-*"))
 

@@ -27,7 +27,7 @@ def test_nothing_of_the_cpu_profile_on_a_gpu(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("cpu", "settings", "at_once"),
+    ("cpu", "settings", "concurrency"),
     [
         (True, EngineSettings(), 64),
         (False, EngineSettings(), 256),
@@ -35,9 +35,11 @@ def test_nothing_of_the_cpu_profile_on_a_gpu(monkeypatch: pytest.MonkeyPatch) ->
         (False, EngineSettings(max_num_seqs=8, vllm_args={"max_num_seqs": 9}), 9),
     ],
 )
-def test_samples_at_once(monkeypatch: pytest.MonkeyPatch, cpu: bool, settings: EngineSettings, at_once: int) -> None:
+def test_samples_at_once(
+    monkeypatch: pytest.MonkeyPatch, cpu: bool, settings: EngineSettings, concurrency: int
+) -> None:
     monkeypatch.setattr(profile, "on_cpu", lambda: cpu)
-    assert profile.samples_at_once(settings) == at_once
+    assert profile.max_concurrent_samples(settings) == concurrency
 
 
 @pytest.mark.parametrize(

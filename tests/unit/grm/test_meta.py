@@ -32,7 +32,7 @@ def test_of_fewer_samples_the_same_share_is_kept(k_meta: int, kept: int) -> None
     guided = top(scores, np.array([NAN, 0.1, 0.9, NAN]), k_meta, 4)
     assert guided.kept.sum() == kept
     assert not guided.kept[[0, 3]].any()
-    assert np.isinf(guided.reach)
+    assert np.isinf(guided.ballot_range)
 
 
 def test_no_block_is_left_without_a_vote() -> None:
@@ -125,7 +125,7 @@ def test_strict_is_strict_on_weighted_votes() -> None:
         final = hinge(scores, p, 0.5, 9.0).ballots.sum(axis=0)
         for m in range(2, k, 2):
             guided = hinge(scores[:m], p[:m], 0.5, 9.0)
-            if proven(guided.ballots, k, guided.reach, 0.2):
+            if proven(guided.ballots, k, guided.ballot_range, 0.2):
                 stopped += 1
                 wrong += final.argmax() != guided.ballots.sum(axis=0).argmax()
                 break
@@ -134,4 +134,4 @@ def test_strict_is_strict_on_weighted_votes() -> None:
     d = scores[:, [0]] - scores[:, [1]]
     weights = hinge_weights(p, 0.5)[:, None]
     assert np.abs(weights * d).max() <= 9.0
-    assert np.abs(np.diff(hinge(scores, p, 0.5, 9.0).ballots)).max() <= hinge(scores, p, 0.5, 9.0).reach
+    assert np.abs(np.diff(hinge(scores, p, 0.5, 9.0).ballots)).max() <= hinge(scores, p, 0.5, 9.0).ballot_range

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm_server.grm.plan import (
-    course,
     derive_seed,
     latin_squares,
+    make_plan,
     plan,
     plan_blocks,
     plan_exchangeable,
@@ -113,14 +113,14 @@ def test_the_unit_of_a_wave() -> None:
 
 
 def test_the_waves_of_a_course_are_its_draws_in_turn() -> None:
-    planned = course(range(4), 32, seed=1, list_size=8)
+    planned = make_plan(range(4), 32, seed=1, list_size=8)
     waves = [planned.wave(drawn, 32) for drawn in (0, 4, 8, 16, 24)]
     assert [draw for wave in waves for draw in wave] == list(planned.draws) == list(plan(range(4), 32, seed=1))
     assert planned.wave(32, 32) == ()
 
 
 def test_a_course_over_survivors_goes_on_where_the_first_ended() -> None:
-    planned = course([1, 4, 6], 16, seed=1, list_size=8, since=8, first=8)
+    planned = make_plan([1, 4, 6], 16, seed=1, list_size=8, since=8, first=8)
     assert [draw.index for draw in planned.draws] == list(range(8, 16))
     assert all(sorted(draw.order) == [1, 4, 6] for draw in planned.draws)
     assert {draw.seed for draw in planned.draws} == {derive_seed(1, j) for j in range(8, 16)}
@@ -128,7 +128,7 @@ def test_a_course_over_survivors_goes_on_where_the_first_ended() -> None:
 
 
 def test_a_long_list_is_planned_in_blocks() -> None:
-    planned = course(range(20), 16, seed=1, list_size=8)
+    planned = make_plan(range(20), 16, seed=1, list_size=8)
     assert planned.per_reading == 3
     assert len(planned.draws) == 48
     assert len(planned.wave(0, 16)) == 12
@@ -164,8 +164,8 @@ def test_blocks_differ_between_seeds_and_not_between_calls() -> None:
 
 
 def test_a_course_for_strict_draws_each_order_on_its_own() -> None:
-    assert course(range(4), 32, 1, 8, exchangeable=True).draws == plan_exchangeable(range(4), 32, 1)
-    assert course(range(3), 32, 1, 8, exchangeable=True).wave(0, 32)[-1].index == 3
+    assert make_plan(range(4), 32, 1, 8, exchangeable=True).draws == plan_exchangeable(range(4), 32, 1)
+    assert make_plan(range(3), 32, 1, 8, exchangeable=True).wave(0, 32)[-1].index == 3
 
 
 def test_exchangeable_draws_come_from_the_design_in_no_order() -> None:

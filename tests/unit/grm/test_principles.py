@@ -5,7 +5,7 @@ from jinja2 import TemplateError
 
 from grm_server.app.templates import judge_template, principles_template
 from grm_server.grm.parse import whole_principles
-from grm_server.grm.prompts import PrinciplesTemplate, defused, write_principles_script, write_script
+from grm_server.grm.prompts import PrinciplesTemplate, sanitized, write_principles_script, write_script
 from grm_server.grm.types import Message, Sample, Task
 from tests.hostile import HOSTILE
 
@@ -22,7 +22,7 @@ def test_the_judge_sees_the_query_and_the_reference_and_no_response() -> None:
 
 def test_they_are_written_as_those_of_a_sample_are() -> None:
     (alone,) = write_principles_script(principles_template(), TASK, 48).segments
-    first, *_ = write_script(judge_template(None), defused(Task(TASK.query, TASK.responses)), (0, 1), 96).segments
+    first, *_ = write_script(judge_template(None), sanitized(Task(TASK.query, TASK.responses)), (0, 1), 96).segments
     assert alone == first
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.grm.prompts import JudgeTemplate, defused, write_script
+from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
 from grm_server.grm.sanitize import SECTIONS, defuse
 from grm_server.grm.types import Message, Script, Task
 from tests.hostile import HOSTILE
@@ -25,7 +25,7 @@ def prompt(responses: tuple[str, ...], order: tuple[int, ...] | None = None, **p
 
 def script(task: Task, order: tuple[int, ...] | None = None, max_critique_tokens: int = 100) -> Script:
     order = order or tuple(range(len(task.responses)))
-    return write_script(TEMPLATE, defused(task), order, max_critique_tokens)
+    return write_script(TEMPLATE, sanitized(task), order, max_critique_tokens)
 
 
 def fences(text: str) -> list[tuple[str, str]]:

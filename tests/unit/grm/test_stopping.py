@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from grm_server.grm.ballots import REACH
+from grm_server.grm.ballots import BALLOT_RANGE
 from grm_server.grm.evidence import gather
 from grm_server.grm.stopping import decide, may_drop, proven, ranking_risks, rival_risks
 from grm_server.grm.types import (
     Aggregate,
+    Contenders,
     Decided,
     Decision,
     Fixed,
     Floats,
     Precision,
     Prior,
-    Standing,
     StopReason,
     StopRule,
     Strict,
@@ -28,7 +28,7 @@ def decision(
     rule: StopRule,
     scores: object,
     k: int,
-    standing: Standing | None = None,
+    contenders: Contenders | None = None,
     aggregate: Aggregate = "mean",
     min_votes: int = 1,
 ) -> Decision:
@@ -41,8 +41,8 @@ def decision(
         values,
         m,
         k,
-        standing or Standing(tuple(range(n))),
-        reach=REACH[aggregate],
+        contenders or Contenders(tuple(range(n))),
+        ballot_range=BALLOT_RANGE[aggregate],
         droppable=may_drop(rule, n, aggregate),
         min_votes=min_votes,
     )
@@ -121,30 +121,30 @@ def test_losers_are_dropped_from_six_responses_on() -> None:
     scores = [row, [7, 8, 1, 2, 1, 2], [8, 7, 2, 2, 1, 1], [7, 7, 1, 1, 2, 2]] * 2
     after = decision(Decided(0.05), scores, 32)
     assert after.stop is None
-    assert after.standing.active == (0, 1)
-    assert 0 < after.standing.spent <= 0.025
+    assert after.contenders.active == (0, 1)
+    assert 0 < after.contenders.risk_spent <= 0.025
     # The price of dropping stays in the risk.
-    later = decision(Decided(0.05), scores, 32, Standing((0, 1), 0.02))
-    assert later.risk == pytest.approx(decision(Decided(0.05), scores, 32, Standing((0, 1))).risk + 0.02)
+    later = decision(Decided(0.05), scores, 32, Contenders((0, 1), 0.02))
+    assert later.risk == pytest.approx(decision(Decided(0.05), scores, 32, Contenders((0, 1))).risk + 0.02)
     five = decision(Decided(0.05), [r[:5] for r in scores], 32)
-    assert five.standing.active == (0, 1, 2, 3, 4)
+    assert five.contenders.active == (0, 1, 2, 3, 4)
     ranking = decision(Decided(0.05, target="ranking"), scores, 32)
-    assert ranking.standing.active == (0, 1, 2, 3, 4, 5)
+    assert ranking.contenders.active == (0, 1, 2, 3, 4, 5)
     # A vote depends on who else is in the list.
     for aggregate in ("vote", "borda"):
-        assert len(decision(Decided(0.05), scores, 32, aggregate=aggregate).standing.active) == 6
+        assert len(decision(Decided(0.05), scores, 32, aggregate=aggregate).contenders.active) == 6
 
 
 def test_dropping_uses_up_half_of_gamma_at_most() -> None:
     scores = [[8, 7, 4, 4, 4, 4], [7, 8, 4, 5, 4, 4], [8, 7, 3, 4, 5, 4], [7, 7, 4, 4, 4, 5]]
     for gamma in (0.02, 0.05, 0.1, 0.2, 0.4):
         after = decision(Decided(gamma), scores, 32)
-        assert after.standing.spent <= gamma / 2
+        assert after.contenders.risk_spent <= gamma / 2
     evidence = gather(np.array(scores, float), [tuple(range(6))] * 4, PRIOR)
     losers = np.sort(rival_risks(evidence, 7.0, range(6)))[1:5]
     # All four losers fit into gamma, and not into half of it.
     gamma = float(losers.sum()) * 1.2
-    assert len(decision(Decided(gamma), scores, 32).standing.active) > 2
+    assert len(decision(Decided(gamma), scores, 32).contenders.active) > 2
 
 
 def test_the_leader_is_never_dropped() -> None:
@@ -153,9 +153,11 @@ def test_the_leader_is_never_dropped() -> None:
     values = np.full((8, 8), 2.0)
     values[:, 6:] = 9.0
     evidence = gather(values, [tuple(range(8))] * 8, sure)
-    after = decide(Decided(1e-6), evidence, values, 8, 16, Standing(tuple(range(8))), reach=9.0, droppable=True)
-    assert set(after.standing.active) >= {6}
-    assert 0 not in after.standing.active
+    after = decide(
+        Decided(1e-6), evidence, values, 8, 16, Contenders(tuple(range(8))), ballot_range=9.0, droppable=True
+    )
+    assert set(after.contenders.active) >= {6}
+    assert 0 not in after.contenders.active
 
 
 def test_nothing_stops_and_nobody_is_dropped_before_there_are_enough_votes() -> None:
@@ -164,13 +166,13 @@ def test_nothing_stops_and_nobody_is_dropped_before_there_are_enough_votes() -> 
         assert decision(rule, clear, 16, min_votes=4).stop is not None
         assert decision(rule, clear, 16, min_votes=5).stop is None
     row = [8, 8, 2, 1, 2, 1]
-    assert len(decision(Decided(0.05), [row] * 8, 32, min_votes=8).standing.active) == 2
-    assert len(decision(Decided(0.05), [row] * 8, 32, min_votes=9).standing.active) == 6
+    assert len(decision(Decided(0.05), [row] * 8, 32, min_votes=8).contenders.active) == 2
+    assert len(decision(Decided(0.05), [row] * 8, 32, min_votes=9).contenders.active) == 6
 
 
 def test_one_loser_among_many_is_not_worth_new_prompts() -> None:
     scores = [[8, 8, 8, 8, 8, 8, 8, 1], [7, 8, 8, 8, 8, 8, 8, 1]] * 4
-    assert len(decision(Decided(0.05), scores, 32).standing.active) == 8
+    assert len(decision(Decided(0.05), scores, 32).contenders.active) == 8
 
 
 def adversarial(*parts: tuple[int, float]) -> Floats:
@@ -197,7 +199,7 @@ def test_strict_names_another_winner_with_probability_delta_at_most(population: 
     for _ in range(runs):
         drawn = population[rng.permutation(k)]
         for m in range(4, k, 4):
-            if proven(drawn[:m], k, REACH["mean"], delta):
+            if proven(drawn[:m], k, BALLOT_RANGE["mean"], delta):
                 leader = int(np.argmax(drawn[:m].sum(axis=0)))
                 wrong += sums[leader] <= sums[1 - leader]
                 break

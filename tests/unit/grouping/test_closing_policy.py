@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from grm_server.caching.hashing import fingerprint
 from grm_server.grouping.closing_policy import (
     Close,
-    Gathering,
+    GroupState,
     closing,
     gather_s,
     judged_order,
@@ -19,7 +19,9 @@ from grm_server.grouping.closing_policy import (
     usual_s,
 )
 
-GROUP = Gathering(members=3, n=8, distinct=3, most=64, opened_s=100.0, last_s=104.0, idle_s=2.0, gather_s=30.0)
+GROUP = GroupState(
+    members=3, n=8, distinct=3, max_responses=64, opened_s=100.0, last_s=104.0, idle_s=2.0, gather_s=30.0
+)
 
 
 @pytest.mark.parametrize(

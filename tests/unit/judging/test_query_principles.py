@@ -28,5 +28,7 @@ def test_what_they_are_drawn_from_counts(change: dict[str, Any]) -> None:
 
 
 def test_responses_and_how_they_are_judged_do_not() -> None:
-    other = replace(REQUEST, task=replace(TASK, responses=("C.",), hint=0), k=8, seed=9, deadline_s=1.0, any_seed=True)
+    other = replace(
+        REQUEST, task=replace(TASK, responses=("C.",), hint=0), k=8, seed=9, deadline_s=1.0, seed_is_free=True
+    )
     assert same_principles(other) == same_principles(REQUEST)

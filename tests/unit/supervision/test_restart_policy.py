@@ -2,7 +2,7 @@
 
 import pytest
 
-from grm_server.supervision.restart_policy import RestartPolicy, Silence
+from grm_server.supervision.restart_policy import RestartPolicy, StallDetector
 
 POLICY = RestartPolicy(restarts=10, settled_s=10)
 
@@ -39,7 +39,7 @@ def test_engines_that_die_young_add_up_and_one_that_settled_clears_the_count() -
     ],
 )
 def test_silence_is_counted_while_there_is_work_and_no_step(looks: list[tuple[bool, int]], silent_s: float) -> None:
-    silence = Silence()
+    silence = StallDetector()
     for busy, steps in looks:
         silence = silence.after(1, busy=busy, steps=steps)
     assert silence.for_s == silent_s

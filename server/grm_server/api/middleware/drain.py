@@ -28,7 +28,7 @@ class Drain:
         """Requests for work that have no whole answer yet."""
         return len(self._work)
 
-    def check(self) -> None:
+    def raise_if_draining(self) -> None:
         """Raises ShuttingDown once it has begun."""
         if self.began:
             raise ShuttingDown("the server is shutting down: draining")
@@ -48,7 +48,7 @@ class Drain:
     @asynccontextmanager
     async def work(self) -> AsyncIterator[None]:
         """Raises ShuttingDown where the work was given up before its end."""
-        self.check()
+        self.raise_if_draining()
         limit = asyncio.timeout(None)
         try:
             async with limit:

@@ -27,7 +27,7 @@ _QUIET = ("/health/live", "/health/ready", "/metrics")
 """Asked for every few seconds by machines: in the log at DEBUG only, and in no trace."""
 
 
-class Access:
+class RequestContextMiddleware:
     """ASGI middleware, the outermost. A request keeps the id that it comes with if that can do no harm in a log."""
 
     def __init__(self, app: ASGIApp, service: Service, log_requests: LogRequests) -> None:

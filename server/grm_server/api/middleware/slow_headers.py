@@ -13,10 +13,10 @@ MAX_HEAD_BYTES = 64 * 2**10
 """Of request line and headers; beyond what other servers take. One read more may slip through."""
 
 
-def guarded(limits: HTTPSettings) -> type[asyncio.Protocol]:
+def header_timeout_protocol(limits: HTTPSettings) -> type[asyncio.Protocol]:
     """uvicorn's protocol, which closes connections that take up room or time and bring no request."""
 
-    class Guarded(HttpToolsProtocol):
+    class HeaderTimeoutProtocol(HttpToolsProtocol):
         _idle_bytes = 0
         """Received since there last was a whole head or a part of a body."""
         _in_head = True
@@ -67,4 +67,4 @@ def guarded(limits: HTTPSettings) -> type[asyncio.Protocol]:
                 self._timer.cancel()
                 self._timer = None
 
-    return Guarded
+    return HeaderTimeoutProtocol

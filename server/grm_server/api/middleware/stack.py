@@ -13,13 +13,13 @@ from grm_server.api.middleware.drain import Draining
 from grm_server.api.middleware.hosts import Hosts
 from grm_server.api.middleware.keys import Callers
 from grm_server.api.middleware.quota import Caller
-from grm_server.api.middleware.request_context import Access, LogRequests
+from grm_server.api.middleware.request_context import LogRequests, RequestContextMiddleware
 from grm_server.api.middleware.security_headers import SecurityHeaders
 from grm_server.api.service import Service
 from grm_server.settings import AuthSettings, HTTPSettings
 
 
-def callers_of(auth: AuthSettings) -> Callers | None:
+def load_callers(auth: AuthSettings) -> Callers | None:
     """Who holds a key. None: there are no keys. Raises KeysError for a file that cannot be used."""
     if not auth.keys and auth.keys_file is None:
         return None
@@ -27,7 +27,7 @@ def callers_of(auth: AuthSettings) -> Callers | None:
     return Callers(keys, None if auth.keys_file is None else auth.keys_file.expanduser(), time.monotonic)
 
 
-def guard(
+def add_middleware_stack(
     app: FastAPI, http: HTTPSettings, callers: Callers | None, service: Service, *, log_requests: LogRequests
 ) -> None:
     """headers of answers <- its id, counted and logged <- last resort <- drain <- host <- key <- body <- the routes"""
@@ -38,5 +38,5 @@ def guard(
         app.add_middleware(Hosts, names=http.allowed_hosts)
     app.add_middleware(Draining, drain=service.drain)
     app.add_middleware(UnexpectedErrors)
-    app.add_middleware(Access, service=service, log_requests=log_requests)
+    app.add_middleware(RequestContextMiddleware, service=service, log_requests=log_requests)
     app.add_middleware(SecurityHeaders)

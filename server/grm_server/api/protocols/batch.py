@@ -21,7 +21,7 @@ T = TypeVar("T")
 async def judge_all(request: Request, service: Service, bodies: Sequence[schemas.RewardsRequest]) -> list[Judged]:
     """Judge several groups at once, in this order; identical ones once. Raises what judging raises, and ClientGone."""
     with counted_errors(service.metrics):
-        service.sampler.check()
+        service.engine.raise_if_unavailable()
         caller = caller_of(request)
         policy = policy_for(caller, service.policy)
         asked = [to_score_request(body, policy, caller.name) for body in bodies]

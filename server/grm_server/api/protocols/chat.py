@@ -103,11 +103,11 @@ async def completions(request: Request, body: ChatCall, options: OptionsDep, ser
     trainer = Trainer("chat", chosen.reward_scale, "error", chosen.timeout_s, whole_groups=True)
     [judged] = await rewards(request, service, trainer, options, [Single(conversation(before), plain(last.content))])
     # By its policy this is an error, where there is none.
-    assert judged.share is not None
+    assert judged.grouped is not None
     assert judged.value is not None
     value = round(judged.value, 4)
     logprobs = LogprobsOut(content=[TokenOut(token="reward", logprob=value)])
-    return _completion(service, judged.share.judgement_id, f"reward:{value}", logprobs, None)
+    return _completion(service, judged.grouped.judgement_id, f"reward:{value}", logprobs, None)
 
 
 async def _compared(request: Request, body: ChatCall, options: Options, service: Service) -> ChatCompletion:
@@ -132,7 +132,7 @@ def _completion(
     return ChatCompletion(
         id=judgement_id,
         created=int(time.time()),
-        model=service.sampler.model,
+        model=service.engine.model,
         choices=[Choice(message=ChatMessageOut(content=content), logprobs=logprobs)],
         usage=usage,
     )

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from grm_server.api.protocols.options import OptionsDep
 from grm_server.api.protocols.single_responses import Trainer, from_one_text, rewards
-from grm_server.api.protocols.threads import aside
+from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.schemas import FirstError, Text
 from grm_server.api.service import ERRORS, ServiceDep
 
@@ -42,8 +42,10 @@ async def evaluation(request: Request, body: Evaluation, options: OptionsDep, se
     """The rewards of `reward_model_type: api`, one for each text."""
     chosen = service.trainers.llama_factory
     trainer = Trainer("llama_factory", chosen.reward_scale, chosen.failure, chosen.timeout_s, whole_groups=True)
-    singles = await aside(sum(map(len, body.messages)), lambda: [from_one_text(text) for text in body.messages])
+    singles = await run_in_thread_if_large(
+        sum(map(len, body.messages)), lambda: [from_one_text(text) for text in body.messages]
+    )
     judged = await rewards(request, service, trainer, options, singles)
     # By its policy a reward of this trainer is never None.
     scores = [reward.value or 0.0 for reward in judged]
-    return Evaluated(id=f"scoreval-{secrets.token_hex(8)}", model=service.sampler.model, scores=scores)
+    return Evaluated(id=f"scoreval-{secrets.token_hex(8)}", model=service.engine.model, scores=scores)

@@ -101,13 +101,13 @@ async def verify(request: Request, body: Rollout, options: OptionsDep, service: 
     rollout = body.model_dump(by_alias=True, exclude_unset=True)
     if judged.error is not None:
         return _masked(rollout, judged.error.message)
-    assert judged.share is not None
+    assert judged.grouped is not None
     return rollout | {
         "reward": judged.value,
-        "grm_judgement": judged.share.judgement_id,
-        "grm_group_size": judged.share.members,
-        "grm_se": judged.share.se,
-        "grm_k_used": judged.share.k_used,
+        "grm_judgement": judged.grouped.judgement_id,
+        "grm_group_size": judged.grouped.members,
+        "grm_se": judged.grouped.se,
+        "grm_k_used": judged.grouped.k_used,
     }
 
 

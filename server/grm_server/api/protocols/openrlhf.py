@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from grm_server.api.protocols.options import Options, OptionsDep
 from grm_server.api.protocols.single_responses import Reward, Single, Trainer, as_reference, from_one_text, rewards
-from grm_server.api.protocols.threads import aside
+from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.protocols.untemplate import split, untemplate
 from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.api.service import ERRORS, ServiceDep
@@ -52,8 +52,8 @@ async def get_reward(request: Request, body: OpenRLHFCall, options: OptionsDep, 
             raise InvalidRequest(f"query has {len(body.query)} items and {name} {len(values)}", param=name)
     chosen = service.trainers.openrlhf
     trainer = Trainer("openrlhf", chosen.reward_scale, chosen.failure, chosen.timeout_s)
-    letters = sum(map(len, body.query)) + sum(map(len, body.prompts))
-    singles = await aside(letters, lambda: [_single(body, at, options) for at in range(len(body.query))])
+    chars = sum(map(len, body.query)) + sum(map(len, body.prompts))
+    singles = await run_in_thread_if_large(chars, lambda: [_single(body, at, options) for at in range(len(body.query))])
     judged = await rewards(request, service, trainer, options, singles)
     return OpenRLHFRewards(
         # By its policy a reward of this trainer is never None.
@@ -72,11 +72,11 @@ def _single(body: OpenRLHFCall, at: int, options: Options) -> Single:
 
 
 def _logs(judged: list[Reward]) -> dict[str, list[float]]:
-    shares = [reward.share for reward in judged]
+    grouped_rewards = [reward.grouped for reward in judged]
     return {
-        "grm_raw": [0.0 if share is None else share.rewards[share.index] for share in shares],
-        "grm_se": [0.0 if share is None else share.se for share in shares],
-        "grm_k_used": [0.0 if share is None else float(share.k_used) for share in shares],
-        "grm_group_size": [0.0 if share is None else float(share.members) for share in shares],
-        "grm_failed": [float(share is None) for share in shares],
+        "grm_raw": [0.0 if grouped is None else grouped.rewards[grouped.index] for grouped in grouped_rewards],
+        "grm_se": [0.0 if grouped is None else grouped.se for grouped in grouped_rewards],
+        "grm_k_used": [0.0 if grouped is None else float(grouped.k_used) for grouped in grouped_rewards],
+        "grm_group_size": [0.0 if grouped is None else float(grouped.members) for grouped in grouped_rewards],
+        "grm_failed": [float(grouped is None) for grouped in grouped_rewards],
     }

@@ -82,7 +82,7 @@ async def rerank(request: Request, body: RerankCall, options: OptionsDep, servic
     ranking = judged.judgement.verdict.ranking[: body.top_n or None]
     return Reranked(
         id=judged.id,
-        model=service.sampler.model,
+        model=service.engine.model,
         results=[
             Result(index=i, relevance_score=rewards[i], document=Document(text=texts[i]) if show else None)
             for i in ranking
@@ -153,7 +153,7 @@ async def score(request: Request, body: ScoreCall, options: OptionsDep, service:
     return Scored(
         id=judged[0].id if len(judged) == 1 else f"score-{secrets.token_hex(8)}",
         created=int(time.time()),
-        model=service.sampler.model,
+        model=service.engine.model,
         data=[Score(index=place, score=rewards[place]) for place in range(len(documents))],
         usage=_usage(judged),
     )

@@ -26,7 +26,7 @@ from grm_server.api.service import Service
 from grm_server.caching.hashing import fingerprint
 from grm_server.errors import GRMError, SlotConflict, Superseded
 from grm_server.grm.types import Message
-from grm_server.grouping.types import Arrival, Share, Slot
+from grm_server.grouping.types import GroupedReward, PendingResponse, Slot
 from grm_server.judging.store import counted_errors
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.settings import RewardScale
@@ -71,7 +71,7 @@ class Reward:
     """On the trainer's scale. None: it could not be judged, and the trainer understands that."""
     unit: float
     """0..1, of what could not be judged the middle."""
-    share: Share | None
+    grouped: GroupedReward | None
     error: ErrorDetail | None
     """Why there is no share."""
 
@@ -106,7 +106,7 @@ def as_reference(label: object, options: Options) -> str | None:
     return text.strip() or None
 
 
-def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Options, single: Single) -> Arrival:
+def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Options, single: Single) -> PendingResponse:
     policy, gathering = policy_for(caller, service.policy), service.gathering
     body = rewards_body(
         single.messages,
@@ -128,19 +128,19 @@ def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Option
     def ask(responses: tuple[str, ...]) -> ScoreRequest:
         asked = to_score_request(body.model_copy(update={"responses": list(responses)}), policy, caller.name)
         # A trainer that gets a number whatever happens is better off with a late one than with one that says nothing.
-        return replace(asked, patient=trainer.failure != "error")
+        return replace(asked, wait_until_deadline=trainer.failure != "error")
 
     shared = body.model_dump_json(exclude={"responses", "priority"})
-    return Arrival(
+    return PendingResponse(
         tenant=caller.name,
         key=fingerprint(caller.name, single.group, attempt, shared).hex(),
         response=single.response,
-        prompt_letters=len(shared),
+        prompt_chars=len(shared),
         ask=ask,
         charge=caller.take_samples,
         task=options.task,
         n=gathering.n if options.n is None else options.n,
-        most=max(1, min(policy.limit_responses, alone.list_size * (policy.limit_samples // alone.k))),
+        max_responses=max(1, min(policy.limit_responses, alone.list_size * (policy.limit_samples // alone.k))),
         idle_s=gathering.idle_s if options.idle_s is None else options.idle_s,
         window_s=gathering.window_s if options.window_s is None else options.window_s,
         timeout_s=trainer.timeout_s,
@@ -148,11 +148,11 @@ def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Option
     )
 
 
-async def _reward(service: Service, trainer: Trainer, options: Options, arrival: Arrival) -> Reward:
+async def _reward(service: Service, trainer: Trainer, options: Options, arrival: PendingResponse) -> Reward:
     scale = options.scale(trainer.scale)
     try:
-        share = await service.grouping.share(arrival)
-        note_judgement(share.judgement_id, n=len(share.rewards), k_used=share.k_used)
+        grouped = await service.grouping.submit(arrival)
+        note_judgement(grouped.judgement_id, n=len(grouped.rewards), k_used=grouped.k_used)
     except (SlotConflict, Superseded):
         raise
     except Exception as error:
@@ -164,6 +164,8 @@ async def _reward(service: Service, trainer: Trainer, options: Options, arrival:
         logger.error("a response from %s was not judged (%s); it gets: %s", trainer.name, detail.code, trainer.failure)
         value = middle(scale) if trainer.failure == "neutral" else None
         return Reward(value, middle("unit"), None, detail)
-    if scale == "centered" and len(share.rewards) == 1:
+    if scale == "centered" and len(grouped.rewards) == 1:
         service.metrics.uncentered.labels(trainer.name).inc()
-    return Reward(scaled(share.rewards, scale)[share.index], scaled(share.rewards, "unit")[share.index], share, None)
+    return Reward(
+        scaled(grouped.rewards, scale)[grouped.index], scaled(grouped.rewards, "unit")[grouped.index], grouped, None
+    )

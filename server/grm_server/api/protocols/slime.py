@@ -15,7 +15,7 @@ from grm_server.api.openapi import kept_at
 from grm_server.api.protocols.messages import Turn, conversation
 from grm_server.api.protocols.options import Options, OptionsDep
 from grm_server.api.protocols.single_responses import Single, Trainer, as_reference, rewards
-from grm_server.api.protocols.threads import aside
+from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.protocols.untemplate import response, untemplate
 from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.api.service import ERRORS, SLOT_ERRORS, ServiceDep
@@ -68,19 +68,19 @@ async def reward(
     """The reward of `--rm-url`: a bare number."""
     chosen = service.trainers.slime
     trainer = Trainer("slime", chosen.reward_scale, chosen.failure, chosen.timeout_s)
-    letters = len(body.response) + (len(body.prompt) if isinstance(body.prompt, str) else 0)
-    single = await aside(letters, lambda: _single(body, options))
+    chars = len(body.response) + (len(body.prompt) if isinstance(body.prompt, str) else 0)
+    single = await run_in_thread_if_large(chars, lambda: _single(body, options))
     [judged] = await rewards(request, service, trainer, options, [single])
     if shape == "number":
         return judged.value
-    share = judged.share
+    grouped = judged.grouped
     return SlimeReward(
         reward=judged.value,
         score=judged.unit,
-        judgement=None if share is None else share.judgement_id,
-        group_size=0 if share is None else share.members,
-        se=0.0 if share is None else share.se,
-        k_used=0 if share is None else share.k_used,
+        judgement=None if grouped is None else grouped.judgement_id,
+        group_size=0 if grouped is None else grouped.members,
+        se=0.0 if grouped is None else grouped.se,
+        k_used=0 if grouped is None else grouped.k_used,
     )
 
 

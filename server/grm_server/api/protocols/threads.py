@@ -12,6 +12,6 @@ LONG = 2**16
 """Letters. Python goes through so many in some 50 ms."""
 
 
-async def aside(letters: int, work: Callable[[], T]) -> T:
+async def run_in_thread_if_large(chars: int, work: Callable[[], T]) -> T:
     """What `work` returns, which goes through so many letters: in a thread, if others would have to wait for it."""
-    return work() if letters < LONG else await asyncio.to_thread(work)
+    return work() if chars < LONG else await asyncio.to_thread(work)

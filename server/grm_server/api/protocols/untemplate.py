@@ -93,12 +93,12 @@ def _piece(piece: object) -> str:
 def _after_spaced(query: str, prompt: str) -> int | None:
     """Where `query` goes on after `prompt`, if they differ in white space and in tokens at the beginning only."""
     at, start = content_of(query)[0], content_of(prompt)[0]
-    for letter in prompt[start:]:
-        if letter.isspace():
+    for char in prompt[start:]:
+        if char.isspace():
             continue
         while at < len(query) and query[at].isspace():
             at += 1
-        if at == len(query) or query[at] != letter:
+        if at == len(query) or query[at] != char:
             return None
         at += 1
     return at
@@ -126,9 +126,9 @@ def _overlap(query: str, prompt: str) -> int | None:
         length += query[at] == query[length]
         border[at] = length
     length = 0
-    for letter in prompt:
-        while length and (length == len(query) or query[length] != letter):
+    for char in prompt:
+        while length and (length == len(query) or query[length] != char):
             length = border[length - 1]
         if query:
-            length += query[length] == letter
+            length += query[length] == char
     return length if length >= _LEAST_OVERLAP else None

@@ -32,10 +32,10 @@ def stall_s() -> float:
     return 300.0 if on_cpu() else 120.0
 
 
-def samples_at_once(settings: EngineSettings) -> int:
+def max_concurrent_samples(settings: EngineSettings) -> int:
     """Samples that the engine works on at once. A CPU computes as fast with 64 as with 256, and each is done sooner."""
-    at_once: int = settings.vllm_args.get("max_num_seqs", settings.max_num_seqs) or (64 if on_cpu() else 256)
-    return at_once
+    concurrency: int = settings.vllm_args.get("max_num_seqs", settings.max_num_seqs) or (64 if on_cpu() else 256)
+    return concurrency
 
 
 def is_local(model: str) -> bool:
@@ -71,7 +71,7 @@ def judge_args(settings: EngineSettings, model_path: str, served_name: str) -> A
         "served_model_name": served_name,
         "dtype": settings.dtype,
         "max_model_len": settings.max_model_len,
-        "max_num_seqs": samples_at_once(settings),
+        "max_num_seqs": max_concurrent_samples(settings),
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         "tensor_parallel_size": settings.tensor_parallel_size,
         "quantization": settings.quantization,

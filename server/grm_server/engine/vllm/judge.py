@@ -9,8 +9,8 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from grm_server.engine.protocol import Outcome, Prepared, Urgency, as_finished
-from grm_server.engine.stats import Pulse, PulseLogger
+from grm_server.engine.protocol import Outcome, SchedulingClass, TokenizedScript, as_finished
+from grm_server.engine.stats import EngineStats, StepStatLogger
 from grm_server.engine.tokens import ChatEncoder
 from grm_server.engine.vllm.args import is_local, judge_args
 from grm_server.engine.vllm.launch import cause_of_death, launch, shut_down
@@ -32,7 +32,7 @@ _SCORE_LOGPROBS = 20
 """vLLM's maximum; the ten scores and what separates them fit."""
 
 
-class VLLMSampler:
+class VLLMJudgeEngine:
     """A judge on vLLM.
 
     A sample is written segment by segment, each its own engine request: what came before is in the prefix cache, so a
@@ -41,7 +41,7 @@ class VLLMSampler:
     separate requests because each has its own seed, ends on its own and can be aborted alone.
     """
 
-    def __init__(self, engine: AsyncLLM, settings: EngineSettings, model: str, pulse: PulseLogger) -> None:
+    def __init__(self, engine: AsyncLLM, settings: EngineSettings, model: str, pulse: StepStatLogger) -> None:
         self.model = model
         self.running = 0
         self._engine = engine
@@ -55,19 +55,19 @@ class VLLMSampler:
         self._request_ids = (f"grm-{number}" for number in itertools.count())
 
     @property
-    def pulse(self) -> Pulse:
+    def pulse(self) -> EngineStats:
         return self._pulse.pulse
 
-    def check(self) -> None:
+    def raise_if_unavailable(self) -> None:
         if self._closed:
             raise EngineDead("the engine was closed")
         if self._engine.errored:
             raise EngineDead(cause_of_death(self._engine))
 
-    def ready(self) -> None:
-        self.check()
+    def raise_if_not_ready(self) -> None:
+        self.raise_if_unavailable()
 
-    def prepare(self, script: Script) -> Prepared:
+    def prepare(self, script: Script) -> TokenizedScript:
         first, *rest = script.segments
         most = self.max_model_len
         token_ids = (
@@ -83,23 +83,27 @@ class VLLMSampler:
                 "max_critique_tokens",
                 details={"prompt_tokens": prompt_tokens, "needed_tokens": needed, "limit": self.max_model_len},
             )
-        return Prepared(script, token_ids)
+        return TokenizedScript(script, token_ids)
 
     def sample(
-        self, prepared: Prepared, seeds: Sequence[int], temperature: float, urgency: Urgency
+        self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
-        self.check()
-        return as_finished([self._write(prepared, seed, temperature, urgency) for seed in seeds])
+        self.raise_if_unavailable()
+        return as_finished([self._write(prepared, seed, temperature, scheduling) for seed in seeds])
 
-    async def _write(self, prepared: Prepared, seed: int, temperature: float, urgency: Urgency) -> Outcome:
+    async def _write(
+        self, prepared: TokenizedScript, seed: int, temperature: float, scheduling: SchedulingClass
+    ) -> Outcome:
         """One sample, counted while it is written."""
         self.running += 1
         try:
-            return await self._segments(prepared, seed, temperature, urgency)
+            return await self._segments(prepared, seed, temperature, scheduling)
         finally:
             self.running -= 1
 
-    async def _segments(self, prepared: Prepared, seed: int, temperature: float, urgency: Urgency) -> Outcome:
+    async def _segments(
+        self, prepared: TokenizedScript, seed: int, temperature: float, scheduling: SchedulingClass
+    ) -> Outcome:
         """All segments of one sample, one after the other."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -117,7 +121,7 @@ class VLLMSampler:
                 # the same tokens at the start of principles, critique and scores.
                 params = self._params(segment, derive_seed(seed, stage), temperature, len(context))
                 # Continuations go first: waiting behind new samples they would lose their blocks in the prefix cache.
-                priority = urgency * _STAGES - stage
+                priority = scheduling * _STAGES - stage
                 result = await self._generate(context, params, priority)
                 output = result.outputs[0]
                 if stage == 0:
@@ -139,7 +143,7 @@ class VLLMSampler:
             raise
         except Exception as error:  # vLLM raises many types for one bad sample; none of them ends the request
             # What a sample meets while the engine is being torn down says nothing of the sample.
-            self.check()
+            self.raise_if_unavailable()
             logger.warning("a sample failed in the engine: %s", type(error).__name__)
             return GenerationFailed(f"{type(error).__name__}: {error}")
         return Sample(
@@ -181,7 +185,7 @@ class VLLMSampler:
         """One engine request. Cancelling it aborts it in the engine."""
         from vllm.inputs.engine import tokens_input
 
-        self.check()
+        self.raise_if_unavailable()
         outputs = self._engine.generate(
             tokens_input(list(context)),
             params,
@@ -224,13 +228,13 @@ class VLLMSampler:
         await shut_down(self._engine)
 
 
-async def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMSampler:
+async def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMJudgeEngine:
     """Load the judge and start its engine. See `launch`."""
     offline = is_local(model_path) and (settings.lora is None or is_local(settings.lora))
-    pulse = PulseLogger()
+    pulse = StepStatLogger()
     engine = await launch(lambda: judge_args(settings, model_path, served_name), offline=offline, pulse=pulse)
     try:
-        sampler = VLLMSampler(engine, settings, served_name, pulse)
+        sampler = VLLMJudgeEngine(engine, settings, served_name, pulse)
         await sampler.load_adapter()
     except BaseException:
         await shut_down(engine)

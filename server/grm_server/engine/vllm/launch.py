@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from grm_server.engine.stats import PulseLogger
+from grm_server.engine.stats import StepStatLogger
 from grm_server.engine.vllm.args import set_environment
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _BUILDING = threading.Lock()
 
 
 async def launch(
-    args_of: Callable[[], AsyncEngineArgs], *, offline: bool, pulse: PulseLogger | None = None
+    args_of: Callable[[], AsyncEngineArgs], *, offline: bool, pulse: StepStatLogger | None = None
 ) -> AsyncLLM:
     """Load a model and start its engine: seconds to minutes, in a thread, while the event loop goes on.
 
@@ -67,7 +67,7 @@ async def launch(
 class _Build:
     """One start of an engine, in a thread."""
 
-    def __init__(self, args_of: Callable[[], AsyncEngineArgs], offline: bool, pulse: PulseLogger | None) -> None:
+    def __init__(self, args_of: Callable[[], AsyncEngineArgs], offline: bool, pulse: StepStatLogger | None) -> None:
         self.unwanted = False
         self._args_of = args_of
         self._offline = offline
