@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from grm_server.errors import DeadlineExceeded, GRMError, TooFewVotes
-from grm_server.grm.ballots import BALLOT_RANGE, ballots
+from grm_server.grm.aggregates import AGGREGATES
+from grm_server.grm.ballots import ballots
 from grm_server.grm.evidence import gather, position_effect
 from grm_server.grm.meta import guide
 from grm_server.grm.prompts import JudgeTemplate
@@ -142,7 +143,7 @@ class Run:
         if self._rater is None or not needs_meta_rm(aggregate):
             self._values = ballots(outcomes, self._n, request.reading, aggregate)
             self._kept = np.any(~np.isnan(self._values), axis=1)
-            return BALLOT_RANGE[aggregate]
+            return AGGREGATES[aggregate].ballot_range
         rewards = [outcome.meta_reward if isinstance(outcome, Trajectory) else None for outcome in outcomes]
         scores = ballots(outcomes, self._n, request.reading, "mean")
         guided = guide(

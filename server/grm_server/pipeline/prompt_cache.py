@@ -9,7 +9,7 @@ from grm_server.engine.protocol import TokenizedScript
 from grm_server.errors import PromptTooLong
 from grm_server.grm.plan import SamplePlan, make_plan, request_seed
 from grm_server.grm.prompts import JudgeTemplate, Sanitized, sanitized, write_script
-from grm_server.grm.types import Order, Strict
+from grm_server.grm.types import Order
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.types import ScoreRequest
 
@@ -50,7 +50,7 @@ class PromptCache:
         that could come is tried: the responses with the most tokens, together.
         """
         request, n = self._request, len(self._request.task.responses)
-        strict = isinstance(request.stop, Strict)
+        strict = request.stop.exchangeable_orders
         size = min(n, request.list_size)
         while True:
             planned = make_plan(range(n), request.k, self.seed, size, exchangeable=strict)
