@@ -72,7 +72,7 @@ async def score(
                 assessment = _assess(decider, draws, decision, rater)
                 decision = assessment.decision
                 if first_wave is None and not draws.late:
-                    first_wave = assessment.guided.ballots
+                    first_wave = assessment.ballots.values
                 if decision.stop is None:
                     draws.keep_only(decision.contenders.active)
                 verdict = decider.verdict(assessment) if anytime and assessment.fewest_votes else None
@@ -137,7 +137,7 @@ def _judgement(
         first_wave=first_wave if assessment.aggregate == request.aggregate else None,
         # The meta RM may have failed since.
         aggregate=assessment.aggregate,
-        kept=tuple(map(bool, assessment.guided.kept)),
+        kept=tuple(map(bool, assessment.ballots.votes)),
         ratings=() if rater is None else tuple(rater.ratings),
         dropped=draws.dropped,
         arrived_s=arrived_s,
