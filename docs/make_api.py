@@ -33,8 +33,10 @@ FRAMEWORK_ERRORS = (
 
 
 def _line(text: str) -> str:
-    """One line, safe in a table cell."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """One line, safe in a table cell. Outside of code, `a[i][j]` would be a reference to a heading."""
+    parts = " ".join(text.split()).replace("|", "\\|").split("`")
+    parts[::2] = [plain.replace("][", "]\\[") for plain in parts[::2]]
+    return "`".join(parts)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
