@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from grm_server.admission.forecast import Forecast
 from grm_server.engine.protocol import JudgeEngine, Outcome, SchedulingClass, TokenizedScript
-from grm_server.grm.plan import reading_unit, wave_end
-from grm_server.grm.types import Sample, Script, Strict
+from grm_server.grm.plan import plan_wave_unit, wave_end
+from grm_server.grm.types import Sample, Script
 from grm_server.pipeline.types import ScoreRequest
 
 ANSWER_S, ANSWER_SHARE = 0.1, 0.02
@@ -42,7 +42,7 @@ def cost_of(request: ScoreRequest, template_chars: int) -> Cost:
     shared_chars = template_chars + task.shared_chars
     # As many orders as `plan.latin_squares` has. Blocks are dealt anew in each round.
     rounds = request.k if blocks > 1 else min(request.k, 1 if n == 1 else n + n % 2 * n)
-    unit = reading_unit(n, request.list_size, exchangeable=isinstance(request.stop, Strict))
+    unit = plan_wave_unit(n, request.list_size, exchangeable=request.stop.exchangeable_orders)
     return Cost(
         samples=request.samples,
         first=wave_end(0, request.k, unit) * blocks if request.in_waves else request.samples,

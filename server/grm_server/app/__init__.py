@@ -78,7 +78,7 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
             template_chars=len(template.source),
         )
         principles = QueryPrinciples(
-            principles_template(),
+            principles_template(template),
             admission,
             service.metrics,
             max_mib=settings.principles.max_mib,

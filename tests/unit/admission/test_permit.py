@@ -57,7 +57,7 @@ class TestCost:
         assert cost.first == len(plan.draws if one_wave else plan.wave(0, k))
         distinct = len({draw.order for draw in plan.draws})
         assert distinct <= cost.prompts
-        if not strict and plan.per_reading == 1:
+        if not strict and plan.samples_per_round == 1:
             assert distinct == cost.prompts
 
     def test_counts_the_characters_of_every_distinct_prompt(self) -> None:
