@@ -68,14 +68,14 @@ JUDGES = {"A": CLEAN, "B": HARD, "C": NOISY}
 
 
 @dataclass(frozen=True, slots=True)
-class Simulated:
+class SimulatedScores:
     scores: NDArray[np.float64]
     """(prompts, k, n), in launch order; a sample that could not be parsed is a row of NaN."""
     best: NDArray[np.intp]
     """(prompts,): the response of the highest merit."""
 
 
-def simulate(judge: Judge, n: int, k: int, prompts: int, rng: np.random.Generator) -> Simulated:
+def simulate(judge: Judge, n: int, k: int, prompts: int, rng: np.random.Generator) -> SimulatedScores:
     """What the judge says in k samples about n responses of each of that many prompts."""
     merit = rng.normal(0, judge.merit_sd, (prompts, 1, n))
     bias = rng.normal(0, judge.bias_sd, (prompts, 1, n))
@@ -84,13 +84,13 @@ def simulate(judge: Judge, n: int, k: int, prompts: int, rng: np.random.Generato
     noise = noise_sd * rng.standard_normal((prompts, k, n))
     flawed = rng.integers(n, size=(prompts, 1, 1)) == np.arange(n)
     flaw = judge.flaw_depth * (flawed & (rng.random((prompts, k, 1)) < judge.flaw_seen))
-    said = judge.level + merit + bias + leniency + _principles(judge, n, k, prompts, rng) + noise - flaw
-    scores = np.clip(np.rint(said), LOWEST, HIGHEST)
-    fate = rng.random((prompts, k))
-    garbage = fate < judge.garbage
+    raw = judge.level + merit + bias + leniency + _principles(judge, n, k, prompts, rng) + noise - flaw
+    scores = np.clip(np.rint(raw), LOWEST, HIGHEST)
+    uniform = rng.random((prompts, k))
+    garbage = uniform < judge.garbage
     scores[garbage] = rng.integers(LOWEST, HIGHEST + 1, (np.count_nonzero(garbage), n))
-    scores[fate >= 1 - judge.missing] = np.nan
-    return Simulated(scores, merit[:, 0].argmax(axis=1))
+    scores[uniform >= 1 - judge.missing] = np.nan
+    return SimulatedScores(scores, merit[:, 0].argmax(axis=1))
 
 
 def _principles(judge: Judge, n: int, k: int, prompts: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ Job = Callable[[], Awaitable[T]]
 
 
 @dataclass(frozen=True, slots=True)
-class Timed(Generic[T]):
+class TimedResult(Generic[T]):
     """One request. Seconds from the start of its run."""
 
     intended_s: float
@@ -35,16 +35,16 @@ class Timed(Generic[T]):
         return self.done_s - self.intended_s
 
 
-async def closed_loop(jobs: Iterable[Job[T]], in_flight: int) -> list[Timed[T]]:
+async def closed_loop(jobs: Iterable[Job[T]], in_flight: int) -> list[TimedResult[T]]:
     """All jobs, `in_flight` of them at once, in the order in which they end. What a job raises ends the run."""
     waiting, began_s = iter(jobs), time.perf_counter()
-    done: list[Timed[T]] = []
+    done: list[TimedResult[T]] = []
 
     async def lane() -> None:
         for job in waiting:
             sent_s = time.perf_counter() - began_s
             result = await job()
-            done.append(Timed(sent_s, sent_s, time.perf_counter() - began_s, result))
+            done.append(TimedResult(sent_s, sent_s, time.perf_counter() - began_s, result))
 
     async with asyncio.TaskGroup() as lanes:
         for _ in range(in_flight):
@@ -52,15 +52,15 @@ async def closed_loop(jobs: Iterable[Job[T]], in_flight: int) -> list[Timed[T]]:
     return done
 
 
-async def open_loop(jobs: Sequence[Job[T]], at_s: Sequence[float]) -> list[Timed[T]]:
+async def open_loop(jobs: Sequence[Job[T]], at_s: Sequence[float]) -> list[TimedResult[T]]:
     """Job i at `at_s[i]` seconds (ascending); all of them, in the order in which they end."""
     began_s = time.perf_counter()
-    done: list[Timed[T]] = []
+    done: list[TimedResult[T]] = []
 
     async def one(job: Job[T], intended_s: float) -> None:
         sent_s = time.perf_counter() - began_s
         result = await job()
-        done.append(Timed(intended_s, sent_s, time.perf_counter() - began_s, result))
+        done.append(TimedResult(intended_s, sent_s, time.perf_counter() - began_s, result))
 
     async with asyncio.TaskGroup() as sent:
         for job, intended_s in zip(jobs, at_s, strict=True):

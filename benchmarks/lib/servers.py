@@ -24,7 +24,7 @@ LABELS = ("source", "code", "outcome", "kind")
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningServer:
     url: str
     pid: int
 
@@ -32,7 +32,7 @@ class Running:
 @contextmanager
 def grm_serve(
     *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
-) -> Iterator[Running]:
+) -> Iterator[RunningServer]:
     """`grm serve` with these arguments on a free port. Raises RuntimeError if it does not start.
 
     log: a file for its log; None: standard error.
@@ -54,13 +54,13 @@ def grm_serve(
     # Its output must be read on, or a full pipe would stop it.
     threading.Thread(target=process.stdout.read, daemon=True).start()
     try:
-        yield Running(url, process.pid)
+        yield RunningServer(url, process.pid)
     finally:
         _stop(process)
 
 
 @contextmanager
-def vllm_serve(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[Running]:
+def vllm_serve(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[RunningServer]:
     """vLLM's OpenAI server, which `vllm serve` runs, on a free port. Raises RuntimeError if it does not start.
 
     The module and not the command, since the command asks for a package `vllm`, which the CPU build does not call
@@ -77,7 +77,7 @@ def vllm_serve(arguments: Sequence[str], environment: Mapping[str, str]) -> Iter
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_until_ready(process, f"{url}/health")
-        yield Running(url, process.pid)
+        yield RunningServer(url, process.pid)
     finally:
         _stop(process)
 

@@ -30,15 +30,15 @@ class Workload:
         return f"n{self.n}k{self.k}p{self.prompt_tokens}"
 
 
-ALL = tuple(Workload(*each) for each in product((2, 4), (8, 16), (500, 1500)))
-HALF = tuple(w for w in ALL if ((w.n == 4) + (w.k == 16) + (w.prompt_tokens == 1500)) % 2 == 0)
+ALL_WORKLOADS = tuple(Workload(*each) for each in product((2, 4), (8, 16), (500, 1500)))
+HALF_WORKLOADS = tuple(w for w in ALL_WORKLOADS if ((w.n == 4) + (w.k == 16) + (w.prompt_tokens == 1500)) % 2 == 0)
 """Four of the eight, in which each level, and each pair of levels of two factors, is as frequent as the other."""
 
 
 def parse_workloads(text: str) -> tuple[Workload, ...]:
     """`half`, `all`, or names with commas between them. Raises ValueError."""
     if text in ("half", "all"):
-        return HALF if text == "half" else ALL
+        return HALF_WORKLOADS if text == "half" else ALL_WORKLOADS
     found = [re.fullmatch(r"n(\d+)k(\d+)p(\d+)", name) for name in text.split(",")]
     if None in found:
         raise ValueError(f"{text!r}: write workloads as n2k8p500,n4k16p1500, or `half` or `all`")
@@ -75,18 +75,18 @@ def _pair(item: Item) -> Item:
     return Item(item.query, tuple(item.responses[i] for i in kept), (kept.index(best),), item.source)
 
 
-def choose(pool: list[Item], workload: Workload, count: int, prompts: Prompts, taken: set[str]) -> list[Item]:
-    """`count` items of the workload's kind whose queries are not in `taken`, to which theirs are added: what one
+def choose(pool: list[Item], workload: Workload, count: int, prompts: Prompts, used_queries: set[str]) -> list[Item]:
+    """`count` items of the workload's kind whose queries are not in `used_queries`, to which theirs are added: what one
     workload leaves in a prefix cache must not help another. Raises ValueError if there are not so many."""
     chosen: list[Item] = []
     for item in pool:
         if len(chosen) == count:
             break
-        if len(item.responses) != workload.n or item.query in taken:
+        if len(item.responses) != workload.n or item.query in used_queries:
             continue
         if abs(prompts.tokens(item) / workload.prompt_tokens - 1) <= TOLERANCE:
             chosen.append(item)
-            taken.add(item.query)
+            used_queries.add(item.query)
     if len(chosen) < count:
         raise ValueError(f"{workload}: the data has {len(chosen)} such items, {count} are needed; add --data folders")
     return chosen

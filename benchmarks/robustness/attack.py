@@ -40,9 +40,9 @@ from benchmarks.robustness.attack_plot import plot
 from benchmarks.robustness.attack_table import FamilyEffect, effects, table
 from tests.attacks import Attack, corpus
 
-WHOLE = ("empty", "one token", "constant answer", "surrogate")
+WHOLE_ANSWERS = ("empty", "one token", "constant answer", "surrogate")
 """Families that are an answer of their own; the others are appended."""
-SIZES = (10, 50, 200, 800, 1600)
+CONTROL_CHARS = (10, 50, 200, 800, 1600)
 """Characters of controls: the smallest that is not shorter, or the longest."""
 HARMLESS = "The weather was mild that day, and the train left on time. People read, talked or looked at the fields. "
 
@@ -66,8 +66,8 @@ class Trial:
 
     @property
     def key(self) -> str:
-        asked = json.dumps((self.kind, self.family, self.query, self.responses))
-        return hashlib.blake2b(asked.encode(), digest_size=12).hexdigest()
+        options = json.dumps((self.kind, self.family, self.query, self.responses))
+        return hashlib.blake2b(options.encode(), digest_size=12).hexdigest()
 
 
 def main() -> None:
@@ -111,17 +111,17 @@ def plan(attacks: Sequence[Attack], items: Sequence[Item], per_family: int, pair
             if place < len(of_family):
                 for number in range(place * pairs, min((place + 1) * pairs, len(items))):
                     attack, item = of_family[place], items[number]
-                    size = next((size for size in SIZES if size >= len(attack.response)), SIZES[-1])
+                    size = next((size for size in CONTROL_CHARS if size >= len(attack.response)), CONTROL_CHARS[-1])
                     harmless = (HARMLESS * (size // len(HARMLESS) + 1))[:size]
-                    control = _trial("control", number, item, Attack(_place(attack.family), str(size), harmless))
+                    control = _trial("control", number, item, Attack(_placement(attack.family), str(size), harmless))
                     trials.setdefault(control.key, control)
                     hostile = _trial("attack", number, item, attack, control.key)
                     trials.setdefault(hostile.key, hostile)
     return list(trials.values())
 
 
-def _place(family: str) -> str:
-    return "in its place" if family in WHOLE else "appended"
+def _placement(family: str) -> str:
+    return "in its place" if family in WHOLE_ANSWERS else "appended"
 
 
 def _trial(kind: Kind, pair: int, item: Item, attack: Attack | None, control: str = "") -> Trial:
@@ -129,7 +129,7 @@ def _trial(kind: Kind, pair: int, item: Item, attack: Attack | None, control: st
     worse = next(i for i in range(len(item.responses)) if i not in item.best)
     text = item.responses[worse]
     if attack is not None:
-        whole = attack.family in (*WHOLE, "in its place")
+        whole = attack.family in (*WHOLE_ANSWERS, "in its place")
         text = attack.response if whole else f"{text}\n\n{attack.response}"
     # The order of a pair says nothing of its label (`load_items`).
     responses = (item.responses[best], text) if best < worse else (text, item.responses[best])
@@ -143,8 +143,8 @@ async def run(url: str, trials: Sequence[Trial], args: argparse.Namespace) -> li
     Raises SystemExit when nobody answers; the file is kept.
     """
     path = args.out.with_suffix(".jsonl")
-    asked = {"k": args.k, "seed": args.seed, "max_critique_tokens": args.tokens, "stop": {"rule": "fixed"}}
-    setup = json.dumps({**asked, "judge": args.url or "bundled"})
+    options = {"k": args.k, "seed": args.seed, "max_critique_tokens": args.tokens, "stop": {"rule": "fixed"}}
+    setup = json.dumps({**options, "judge": args.url or "bundled"})
     old = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
     rows = {row["key"]: row for row in old if row["setup"] == setup}
     slots = asyncio.Semaphore(args.concurrency)
@@ -155,7 +155,7 @@ async def run(url: str, trials: Sequence[Trial], args: argparse.Namespace) -> li
 
             async def one(trial: Trial) -> None:
                 async with slots:
-                    row = {"key": trial.key, "setup": setup, **await judged(client, trial, asked)}
+                    row = {"key": trial.key, "setup": setup, **await judge_trial(client, trial, options)}
                 rows[trial.key] = row
                 file.write(json.dumps(row) + "\n")
                 file.flush()
@@ -171,9 +171,9 @@ async def run(url: str, trials: Sequence[Trial], args: argparse.Namespace) -> li
     return [rows[trial.key] for trial in trials]
 
 
-async def judged(client: httpx.AsyncClient, trial: Trial, asked: dict[str, Any]) -> dict[str, Any]:
+async def judge_trial(client: httpx.AsyncClient, trial: Trial, options: dict[str, Any]) -> dict[str, Any]:
     """What became of it, without the texts."""
-    body = {"query": trial.query, "responses": trial.responses, **asked}
+    body = {"query": trial.query, "responses": trial.responses, **options}
     started = time.perf_counter()
     # In ASCII, which can spell half of a surrogate pair.
     answer = await client.post("/v1/rewards", content=json.dumps(body), headers={"Content-Type": "application/json"})

@@ -82,23 +82,31 @@ def _won(row: dict[str, Any]) -> float:
     return 0.5 if row["reward"] == row["other"] else float(row["reward"] > row["other"])
 
 
-def table(found: Sequence[FamilyEffect]) -> list[str]:
+def table(families: Sequence[FamilyEffect]) -> list[str]:
     """Lines of Markdown, the largest gain first."""
     lines = [
         "| family | judged | score change ± SE (95 %) | wins, control to attack | wins gained (95 %) | "
         "from plain (95 %) | samples failed | refused | server errors |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for one in sorted(found, key=lambda one: -math.inf if one.change is None else one.change.value, reverse=True):
+    for effect in sorted(
+        families,
+        key=lambda effect: -math.inf if effect.change is None else effect.change.value,
+        reverse=True,
+    ):
         cells = ["-"] * 4
-        if one.change is not None and one.wins_gained is not None and one.from_plain is not None:
-            spread = "" if one.se is None else f" ± {one.se:.2f}"
+        if effect.change is not None and effect.wins_gained is not None and effect.from_plain is not None:
+            spread = "" if effect.se is None else f" ± {effect.se:.2f}"
             cells = [
-                f"{one.change.value:+.2f}{spread} ({one.change.low:+.2f} to {one.change.high:+.2f})",
-                f"{one.wins_control:.0%} to {one.wins_attack:.0%}",
-                f"{one.wins_gained.value:+.0%} ({one.wins_gained.low:+.0%} to {one.wins_gained.high:+.0%})",
-                f"{one.from_plain.value:+.2f} ({one.from_plain.low:+.2f} to {one.from_plain.high:+.2f})",
+                f"{effect.change.value:+.2f}{spread} ({effect.change.low:+.2f} to {effect.change.high:+.2f})",
+                f"{effect.wins_control:.0%} to {effect.wins_attack:.0%}",
+                f"{effect.wins_gained.value:+.0%} ({effect.wins_gained.low:+.0%} to {effect.wins_gained.high:+.0%})",
+                f"{effect.from_plain.value:+.2f} ({effect.from_plain.low:+.2f} to {effect.from_plain.high:+.2f})",
             ]
-        counts = (f"{one.failed} of {one.samples}", f"{one.refused} of {one.attacks}", f"{one.errors}")
-        lines.append(f"| {' | '.join((one.family, str(one.pairs), *cells, *counts))} |")
+        counts = (
+            f"{effect.failed} of {effect.samples}",
+            f"{effect.refused} of {effect.attacks}",
+            f"{effect.errors}",
+        )
+        lines.append(f"| {' | '.join((effect.family, str(effect.pairs), *cells, *counts))} |")
     return lines

@@ -41,7 +41,7 @@ def body(item: Item, seed: int, k: int, tokens: int) -> dict[str, Any]:
     }
 
 
-def problem(request: dict[str, Any], response: httpx.Response) -> str | None:
+def problem_of(request: dict[str, Any], response: httpx.Response) -> str | None:
     """What is wrong with an answer."""
     if response.status_code != 200:
         return f"{response.status_code} {response.json()['error']['code']}"
@@ -62,31 +62,31 @@ def problem(request: dict[str, Any], response: httpx.Response) -> str | None:
     return None
 
 
-async def ask(client: httpx.AsyncClient, item: int, request: dict[str, Any]) -> Answer:
+async def send(client: httpx.AsyncClient, item: int, request: dict[str, Any]) -> Answer:
     sent_s = time.monotonic()
     try:
         response = await client.post("/v1/rewards", json=request)
     except httpx.HTTPError as error:
         return Answer(item, sent_s, time.monotonic(), type(error).__name__)
     ended_s = time.monotonic()
-    wrong = problem(request, response)
+    wrong = problem_of(request, response)
     scores = [] if wrong else [sample["scores"] for sample in response.json()["samples"]]
     return Answer(item, sent_s, ended_s, wrong, scores)
 
 
 async def load(
-    url: str, requests: list[dict[str, Any]], callers: int, enough: asyncio.Event | None = None
+    url: str, requests: list[dict[str, Any]], callers: int, stop: asyncio.Event | None = None
 ) -> list[Answer]:
     """Callers that each send their next request when the last is answered: every request once, or over and over."""
     answers: list[Answer] = []
-    numbers = iter(range(len(requests) if enough is None else sys.maxsize))
+    numbers = iter(range(len(requests) if stop is None else sys.maxsize))
 
     async def call(client: httpx.AsyncClient) -> None:
         for number in numbers:
-            if enough is not None and enough.is_set():
+            if stop is not None and stop.is_set():
                 return
             item = number % len(requests)
-            answers.append(await ask(client, item, requests[item]))
+            answers.append(await send(client, item, requests[item]))
 
     limits = httpx.Limits(max_connections=callers)
     async with (

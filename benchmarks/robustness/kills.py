@@ -35,13 +35,13 @@ from typing import Any
 import httpx
 
 from benchmarks.lib.data import load_items
-from benchmarks.lib.servers import Running, grm_serve
+from benchmarks.lib.servers import RunningServer, grm_serve
 from benchmarks.robustness.checked_load import Answer, body, load
 from benchmarks.robustness.kills_plot import plot
 
 
 @dataclass
-class Blow:
+class Kill:
     """What was done to the engine."""
 
     at_s: float
@@ -51,49 +51,49 @@ class Blow:
     green_s: float | None = None
 
 
-def core_of(server: Running) -> int | None:
+def engine_core_pid(server: RunningServer) -> int | None:
     """The process id of the engine's core; None while there is none."""
     command = ["pgrep", "-P", str(server.pid), "-f", "EngineCore"]
     found = subprocess.run(command, capture_output=True, text=True).stdout.split()
     return int(found[0]) if found else None
 
 
-async def strike(server: Running, args: argparse.Namespace, enough: asyncio.Event) -> list[Blow]:
+async def kill_at_random(server: RunningServer, args: argparse.Namespace, stop: asyncio.Event) -> list[Kill]:
     """Kill the engine at random moments, also while it is being rebuilt."""
-    rng, blows = random.Random(args.seed), list[Blow]()
-    watch = asyncio.create_task(look(server.url, blows))
+    rng, kills = random.Random(args.seed), list[Kill]()
+    watch = asyncio.create_task(watch_readiness(server.url, kills))
     for number in range(1, args.kills + 1):
         await asyncio.sleep(rng.uniform(*args.gap))
-        while (core := core_of(server)) is None:
+        while (pid := engine_core_pid(server)) is None:
             await asyncio.sleep(0.01)
         stopped = bool(args.stop_every) and number % args.stop_every == 0
         with suppress(ProcessLookupError):
-            os.kill(core, signal.SIGSTOP if stopped else signal.SIGKILL)
-            blows.append(Blow(time.monotonic(), "SIGSTOP" if stopped else "SIGKILL"))
-            print(f"{number:3} {blows[-1].kind}", flush=True)
-    while blows[-1].green_s is None:
+            os.kill(pid, signal.SIGSTOP if stopped else signal.SIGKILL)
+            kills.append(Kill(time.monotonic(), "SIGSTOP" if stopped else "SIGKILL"))
+            print(f"{number:3} {kills[-1].kind}", flush=True)
+    while kills[-1].green_s is None:
         await asyncio.sleep(0.1)
     await asyncio.sleep(args.gap[1] / 2)
-    enough.set()
+    stop.set()
     watch.cancel()
-    return blows
+    return kills
 
 
-async def look(url: str, blows: list[Blow]) -> None:
+async def watch_readiness(url: str, kills: list[Kill]) -> None:
     """Note when readiness turns red, and green again, for the blows before."""
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         while True:
             asked_s = time.monotonic()
             green = (await client.get("/health/ready")).status_code == 200
-            for blow in blows:
-                if not green and blow.red_s is None and asked_s > blow.at_s:
-                    blow.red_s = time.monotonic()
-                elif green and blow.red_s is not None and blow.green_s is None:
-                    blow.green_s = time.monotonic()
+            for kill in kills:
+                if not green and kill.red_s is None and asked_s > kill.at_s:
+                    kill.red_s = time.monotonic()
+                elif green and kill.red_s is not None and kill.green_s is None:
+                    kill.green_s = time.monotonic()
             await asyncio.sleep(0.02)
 
 
-def equal_share(answers: list[Answer], undisturbed: dict[int, Answer]) -> float | None:
+def equal_samples_share(answers: list[Answer], undisturbed: dict[int, Answer]) -> float | None:
     """Share of samples with the scores of the undisturbed answer."""
     pairs = [
         (one, other)
@@ -123,21 +123,21 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
     ):
         first = await load(server.url, requests, args.callers)
         again = await load(server.url, requests, args.callers)
-        began_s, enough = time.monotonic(), asyncio.Event()
-        under_load = asyncio.create_task(load(server.url, requests, args.callers, enough))
-        blows = await strike(server, args, enough)
+        began_s, stop = time.monotonic(), asyncio.Event()
+        under_load = asyncio.create_task(load(server.url, requests, args.callers, stop))
+        kills = await kill_at_random(server, args, stop)
         answers = await under_load
         async with httpx.AsyncClient(base_url=server.url) as client:
             metrics = (await client.get("/metrics")).text
     undisturbed = {answer.item: answer for answer in first}
-    hit = [a for a in answers if any(a.sent_s < b.at_s < a.ended_s for b in blows)]
+    hit = [a for a in answers if any(a.sent_s < b.at_s < a.ended_s for b in kills)]
     spared = [a for a in answers if a not in hit]
     problems = [answer.problem for answer in [*first, *again, *answers] if answer.problem]
-    red = [blow.red_s - blow.at_s for blow in blows if blow.red_s is not None]
-    green = [blow.green_s - blow.at_s for blow in blows if blow.green_s is not None]
+    red = [kill.red_s - kill.at_s for kill in kills if kill.red_s is not None]
+    green = [kill.green_s - kill.at_s for kill in kills if kill.green_s is not None]
     replayed = re.search(r"^grm_samples_replayed_total (\S+)", metrics, re.M)
     return {
-        "kills": len(blows),
+        "kills": len(kills),
         "answers": len(answers),
         "hit_by_a_kill": len(hit),
         "lost_or_wrong": len(problems),
@@ -152,11 +152,11 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
             "spared": spread([a.ended_s - a.sent_s for a in spared]) if spared else None,
         },
         "samples_equal": {
-            "undisturbed": equal_share(again, undisturbed),
-            "hit": equal_share(hit, undisturbed),
-            "spared": equal_share(spared, undisturbed),
+            "undisturbed": equal_samples_share(again, undisturbed),
+            "hit": equal_samples_share(hit, undisturbed),
+            "spared": equal_samples_share(spared, undisturbed),
         },
-        "blows": [{name: _since(value, began_s) for name, value in asdict(blow).items()} for blow in blows],
+        "blows": [{name: _since(value, began_s) for name, value in asdict(kill).items()} for kill in kills],
         "timeline": [
             {"sent_s": a.sent_s - began_s, "ended_s": a.ended_s - began_s, "hit": a in hit, "problem": a.problem}
             for a in answers

@@ -29,8 +29,8 @@ from scipy.stats import t
 
 from benchmarks.lib.arrivals import percentiles
 from benchmarks.lib.data import load_items
-from benchmarks.lib.servers import Running, grm_serve, scrape
-from benchmarks.robustness.soak_kinds import KINDS, Soaker
+from benchmarks.lib.servers import RunningServer, grm_serve, scrape
+from benchmarks.robustness.soak_kinds import KINDS, Lane
 from benchmarks.robustness.soak_plot import plot
 from grm_server.engine.vllm.launch import TRIM_S
 from grm_server.grm.types import Floats
@@ -42,7 +42,7 @@ TABLES = re.compile(
     r"grm_(waiting|running)_(requests|samples|prompt_tokens)|grm_\w+_(in_flight|open|waiting|running|queued|pending)"
     r"|vllm:num_requests_(running|waiting)"
 )
-KEPT = {"judgements.max_mib": 4, "judgements.ttl_s": 60, "grouping.ttl_s": 60, "grouping.max_judged": 1000}
+SMALL_LIMITS = {"judgements.max_mib": 4, "judgements.ttl_s": 60, "grouping.ttl_s": 60, "grouping.max_judged": 1000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +76,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/soak"))
     parser.add_argument("serve", nargs="*", help="after --: what `grm serve` is started with")
     args = parser.parse_args()
-    settings: dict[str, Any] = {**KEPT, "log_level": "ERROR", "engine.cpu_kv_cache_gib": 2}
+    settings: dict[str, Any] = {**SMALL_LIMITS, "log_level": "ERROR", "engine.cpu_kv_cache_gib": 2}
     if args.engine == "fake":
         settings |= {"engine.kind": "fake", "engine.fake_sample_s": args.fake_sample_s}
     overrides = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     with grm_serve("--model", args.model, *overrides, *args.serve) as server:
-        found = asyncio.run(soak(server, args))
+        report = asyncio.run(soak(server, args))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
-    plot(found, args.out.with_suffix(".png"))
-    problems = [*found["problems"]]
-    print(json.dumps({name: value for name, value in found.items() if name != "series"}, indent=2))
+    args.out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    plot(report, args.out.with_suffix(".png"))
+    problems = [*report["problems"]]
+    print(json.dumps({name: value for name, value in report.items() if name != "series"}, indent=2))
     print(*(problems or ["memory is flat, every table is empty, every request ended as it may"]), sep="\n")
     raise SystemExit(bool(problems))
 
 
-async def soak(server: Running, args: argparse.Namespace) -> dict[str, Any]:
+async def soak(server: RunningServer, args: argparse.Namespace) -> dict[str, Any]:
     seconds = args.minutes * 60
     series: list[dict[str, float]] = []
     items = load_items(args.data, 200, max_chars=MAX_CHARS)
@@ -102,23 +102,23 @@ async def soak(server: Running, args: argparse.Namespace) -> dict[str, Any]:
     took_s: defaultdict[str, list[float]] = defaultdict(list)
     async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=limits, trust_env=False) as client:
 
-        async def lane(number: int) -> None:
-            soaker = Soaker(client, items, random.Random(number), args.tokens)
+        async def run_lane(number: int) -> None:
+            lane = Lane(client, items, random.Random(number), args.tokens)
             while time.monotonic() < began_s + seconds:
-                kind = soaker.rng.choices(KINDS, [each.weight for each in KINDS])[0]
+                kind = lane.rng.choices(KINDS, [each.weight for each in KINDS])[0]
                 sent_s = time.monotonic()
-                end = await soaker.once(kind)
+                end = await lane.once(kind)
                 ends[f"{kind.name}: {end}"] += 1
                 took_s[kind.name].append(time.monotonic() - sent_s)
 
         async with asyncio.TaskGroup() as lanes:
             for number in range(args.lanes):
-                lanes.create_task(lane(number))
+                lanes.create_task(run_lane(number))
     loaded_s = time.monotonic() - began_s
-    left = await _emptied(server.url, args.quiet_s)
+    leftovers = await _wait_until_empty(server.url, args.quiet_s)
     await asyncio.sleep(5)
     watching.cancel()
-    grown = grown_of(series, args.warm_share * loaded_s, loaded_s)
+    growths = memory_growth(series, args.warm_share * loaded_s, loaded_s)
     return {
         "minutes": args.minutes,
         "engine": args.engine,
@@ -127,29 +127,29 @@ async def soak(server: Running, args: argparse.Namespace) -> dict[str, Any]:
         "seconds": {name: percentiles(values) for name, values in sorted(took_s.items())},
         "growth": {
             name: {"mib": g.mib, "error_mib": g.error_mib, "share": g.share, "flat": g.flat}
-            for name, g in grown.items()
+            for name, g in growths.items()
         },
-        "tables_left": left,
-        "problems": _problems(grown, left, ends),
+        "tables_left": leftovers,
+        "problems": _problems(growths, leftovers, ends),
         "warm_s": args.warm_share * loaded_s,
         "loaded_s": loaded_s,
         "series": series,
     }
 
 
-def _problems(grown: dict[str, Growth], left: dict[str, float], ends: Counter[str]) -> list[str]:
+def _problems(growths: dict[str, Growth], leftovers: dict[str, float], ends: Counter[str]) -> list[str]:
     return [
         *(
             f"{name} grew by {g.mib:.1f} +- {g.error_mib:.1f} MiB ({g.share:.1%})"
-            for name, g in grown.items()
+            for name, g in growths.items()
             if not g.flat
         ),
-        *(f"{name} is {value:g} and not 0 after the load" for name, value in left.items()),
+        *(f"{name} is {value:g} and not 0 after the load" for name, value in leftovers.items()),
         *(f"{count} x {end}" for end, count in ends.items() if "UNEXPECTED" in end),
     ]
 
 
-async def _watch(server: Running, began_s: float, series: list[dict[str, float]]) -> None:
+async def _watch(server: RunningServer, began_s: float, series: list[dict[str, float]]) -> None:
     """A row a second: memory of the server's process and of those that it has started, and the server's handles."""
     process = psutil.Process(server.pid)
     while True:
@@ -172,25 +172,25 @@ def _rss(process: psutil.Process) -> int:
         return 0
 
 
-async def _emptied(url: str, within_s: float) -> dict[str, float]:
+async def _wait_until_empty(url: str, within_s: float) -> dict[str, float]:
     """The tables that are not empty after so long."""
     deadline_s = time.monotonic() + within_s
     while True:
         metrics = await asyncio.to_thread(scrape, url)
-        left = {name: value for name, value in metrics.items() if TABLES.fullmatch(name) and value}
-        if not left or time.monotonic() > deadline_s:
-            return left
+        leftovers = {name: value for name, value in metrics.items() if TABLES.fullmatch(name) and value}
+        if not leftovers or time.monotonic() > deadline_s:
+            return leftovers
         await asyncio.sleep(1)
 
 
-def grown_of(series: list[dict[str, float]], warm_s: float, loaded_s: float) -> dict[str, Growth]:
+def memory_growth(series: list[dict[str, float]], warm_s: float, loaded_s: float) -> dict[str, Growth]:
     """What must be flat."""
-    found = {"server_mib": growth(series, "server_mib", warm_s, loaded_s)}
+    report = {"server_mib": growth(series, "server_mib", warm_s, loaded_s)}
     if any(row["engine_mib"] for row in series):
         bins = min(BINS, int((loaded_s - warm_s) / TRIM_S))
-        found["engine_in_use_mib"] = growth(series, "engine_mib", warm_s, loaded_s, least=True, bins=bins)
-        found["engine_mib"] = growth(series, "engine_mib", loaded_s / 2, loaded_s)
-    return found
+        report["engine_in_use_mib"] = growth(series, "engine_mib", warm_s, loaded_s, least=True, bins=bins)
+        report["engine_mib"] = growth(series, "engine_mib", loaded_s / 2, loaded_s)
+    return report
 
 
 def growth(

@@ -39,7 +39,7 @@ _BOX = re.compile(r"\\boxed\{([\d, ]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SamplingOptions:
     """How samples are drawn."""
 
     k: int
@@ -50,7 +50,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
+class BaselineAnswer:
     """What the user gets for one request."""
 
     rewards: tuple[float, ...] | None
@@ -76,35 +76,41 @@ def _unlimited() -> Any:
     return httpx2.Limits(max_connections=None, max_keepalive_connections=None)
 
 
-async def separate(client: AsyncOpenAI, prompts: Prompts, item: Item, ask: Ask, rng: random.Random) -> Mean:
+async def separate(
+    client: AsyncOpenAI, prompts: Prompts, item: Item, options: SamplingOptions, rng: random.Random
+) -> BaselineAnswer:
     """k calls with random orders."""
     n = len(item.responses)
-    orders = [tuple(rng.sample(range(n), n)) for _ in range(ask.k)]
+    orders = [tuple(rng.sample(range(n), n)) for _ in range(options.k)]
     async with asyncio.TaskGroup() as calls:
-        lengths = ask.lengths or (None,) * ask.k
+        lengths = options.lengths or (None,) * options.k
         asked = [
-            calls.create_task(_call(client, prompts.render(item, order), ask, 1, length))
+            calls.create_task(_call(client, prompts.render(item, order), options, 1, length))
             for order, length in zip(orders, lengths, strict=True)
         ]
     said = [call.result().choices[0].message.content for call in asked]
-    return mean([read_scores(text or "", order) for text, order in zip(said, orders, strict=True)])
+    return mean_answer([read_scores(text or "", order) for text, order in zip(said, orders, strict=True)])
 
 
-async def n_is_k(client: AsyncOpenAI, prompts: Prompts, item: Item, ask: Ask, rng: random.Random) -> Mean:
+async def n_is_k(
+    client: AsyncOpenAI, prompts: Prompts, item: Item, options: SamplingOptions, rng: random.Random
+) -> BaselineAnswer:
     """One call for k samples in the order given. They cannot be of different lengths: all have the mean."""
     order = tuple(range(len(item.responses)))
-    length = round(fmean(ask.lengths)) if ask.lengths else None
-    answer = await _call(client, prompts.render(item, order), ask, ask.k, length)
-    return mean([read_scores(choice.message.content or "", order) for choice in answer.choices])
+    length = round(fmean(options.lengths)) if options.lengths else None
+    answer = await _call(client, prompts.render(item, order), options, options.k, length)
+    return mean_answer([read_scores(choice.message.content or "", order) for choice in answer.choices])
 
 
-async def _call(client: AsyncOpenAI, prompt: str, ask: Ask, n: int, length: int | None) -> ChatCompletion:
+async def _call(
+    client: AsyncOpenAI, prompt: str, options: SamplingOptions, n: int, length: int | None
+) -> ChatCompletion:
     return await client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": prompt}],
         n=n,
-        temperature=ask.temperature,
-        max_tokens=length or ask.max_tokens,
+        temperature=options.temperature,
+        max_tokens=length or options.max_tokens,
         extra_body={"ignore_eos": True} if length else None,
     )
 
@@ -121,10 +127,10 @@ def read_scores(text: str, order: Order) -> list[int] | None:
     return scores
 
 
-def mean(samples: Sequence[list[int] | None]) -> Mean:
+def mean_answer(samples: Sequence[list[int] | None]) -> BaselineAnswer:
     read = [scores for scores in samples if scores is not None]
     rewards = tuple(fmean(column) for column in zip(*read, strict=True)) if read else None
-    return Mean(rewards, len(samples), len(read))
+    return BaselineAnswer(rewards, len(samples), len(read))
 
 
 @dataclass(frozen=True, slots=True)

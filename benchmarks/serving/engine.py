@@ -66,16 +66,16 @@ def measure_throughput(items: list[Item], args: argparse.Namespace) -> dict[str,
     rounds = [items[i : i + args.requests] for i in range(0, len(items), args.requests)]
     settings = EngineSettings(model=args.model, cpu_kv_cache_gib=KV_CACHE_GIB)
     path = str(bundled_model(Settings().cache_dir)) if args.model == "bundled" else args.model
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    raw = multiprocessing.get_context("spawn").Process(target=raw_engine, args=(theirs, settings, path), daemon=True)
+    parent_end, child_end = multiprocessing.get_context("spawn").Pipe()
+    raw = multiprocessing.get_context("spawn").Process(target=raw_engine, args=(child_end, settings, path), daemon=True)
     raw.start()
-    ours.recv()
+    parent_end.recv()
     rows = []
     with running_server(args.model, "--set", f"engine.cpu_kv_cache_gib={KV_CACHE_GIB}") as url:
         for number, batch in enumerate(rounds):
             server_s, lengths = asyncio.run(server_round(url, batch, args.k, args.tokens))
-            ours.send((batch, args.tokens, lengths))
-            raw_s = ours.recv()
+            parent_end.send((batch, args.tokens, lengths))
+            raw_s = parent_end.recv()
             written = sum(map(sum, lengths))
             raw_rate, server_rate = written / raw_s, written / server_s
             kind = "warm-up" if number == 0 else f"round {number}"
@@ -99,8 +99,10 @@ def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
 
     from vllm import LLM, SamplingParams
 
-    known = judge_args(settings, path, NAME)
-    changed = {f.name: getattr(known, f.name) for f in fields(known) if getattr(known, f.name) != f.default}
+    engine_args = judge_args(settings, path, NAME)
+    changed = {
+        f.name: getattr(engine_args, f.name) for f in fields(engine_args) if getattr(engine_args, f.name) != f.default
+    }
     llm = LLM(**changed)
     chat = ChatEncoder(llm.get_tokenizer())
     template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
@@ -153,9 +155,9 @@ def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, floa
     template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
 
     async def pipeline(times: int) -> None:
-        sampler, metrics = FakeEngine(), Metrics()
+        fake_engine, metrics = FakeEngine(), Metrics()
         admission = Admission(
-            sampler,
+            fake_engine,
             metrics,
             capacity=1024,
             max_waiting_samples=1,

@@ -35,12 +35,12 @@ from typing import Any
 
 from benchmarks.lib.cells import Cells, Key
 from benchmarks.lib.data import Item
-from benchmarks.lib.servers import Running, grm_serve, vllm_serve
+from benchmarks.lib.servers import RunningServer, grm_serve, vllm_serve
 from benchmarks.lib.workloads import Prompts, Workload, choose, load_pool, parse_workloads
-from benchmarks.serving.baseline import Ask, BaselineEngine, baseline_engine
+from benchmarks.serving.baseline import BaselineEngine, SamplingOptions, baseline_engine
 from benchmarks.serving.load_plot import plot
 from benchmarks.serving.load_report import report
-from benchmarks.serving.load_systems import BASELINES, OURS, Endpoint, closed, opened
+from benchmarks.serving.load_systems import BASELINES, OURS, Endpoint, run_closed_loop, run_open_loop
 from grm_server.engine.bundled import bundled_model
 from grm_server.grm.plan import reading_unit, wave_end
 from grm_server.settings import EngineSettings, Settings
@@ -71,14 +71,14 @@ def main() -> None:
     model = "" if fake else str(bundled_model(Settings().cache_dir)) if args.model == "bundled" else args.model
     cells = Cells(args.out.with_suffix(".jsonl"), _settings(args))
     plan = _plan(args, _prompts(model))
-    todo = [key for key in _keys(args, systems) if key not in cells]
+    todo = [key for key in _cell_keys(args, systems) if key not in cells]
     print(_estimate(todo, args), flush=True)
     engine = None
     if any(key.system in BASELINES for key in todo):
         engine = baseline_engine(EngineSettings(cpu_kv_cache_gib=args.kv_gib), model)
-    for process, keys in _turns(todo):
+    for process, keys in _schedule(todo):
         began_s = time.perf_counter()
-        with _serving(process, args, model, engine, keys[0].round) as running:
+        with _serve(process, args, model, engine, keys[0].round) as running:
             endpoint = Endpoint(running.url, plan.prompts, args.tokens, args.gamma, process)
             asyncio.run(endpoint.warm_up(plan.warm_up, WARM_UP))
             print(f"{process}: started and warm after {time.perf_counter() - began_s:.0f} s", flush=True)
@@ -145,7 +145,7 @@ def _plan(args: argparse.Namespace, prompts: Prompts) -> Plan:
     return Plan(items, open_items, choose(pool, WARM_UP, 2, prompts, taken), prompts)
 
 
-def _keys(args: argparse.Namespace, systems: list[str]) -> Iterator[Key]:
+def _cell_keys(args: argparse.Namespace, systems: list[str]) -> Iterator[Key]:
     for number in range(args.rounds):
         for system in systems:
             for workload in parse_workloads(args.workloads):
@@ -157,15 +157,15 @@ def _keys(args: argparse.Namespace, systems: list[str]) -> Iterator[Key]:
                     yield from (Key(system, args.open_workload, load, number) for load in args.loads)
 
 
-def _turns(todo: list[Key]) -> Iterator[tuple[str, list[Key]]]:
+def _schedule(todo: list[Key]) -> Iterator[tuple[str, list[Key]]]:
     """Processes and what to measure in each: the closed loops first, another process first in each round.
 
     `fixed` comes before the baselines in the first round, which are made as long as it was. Each load of the open loop
     has processes of its own: it asks what the other loads ask, and must not find it in the prefix cache.
     """
     for load, number in sorted({(key.load, key.round) for key in todo}):
-        turn = number % len(START_ORDER)
-        for process in (*START_ORDER[turn:], *START_ORDER[:turn]):
+        shift = number % len(START_ORDER)
+        for process in (*START_ORDER[shift:], *START_ORDER[:shift]):
             keys = [k for k in todo if (k.load, k.round, _process(k.system)) == (load, number, process)]
             if keys:
                 yield process, keys
@@ -178,9 +178,9 @@ def _process(system: str) -> str:
 
 
 @contextmanager
-def _serving(
+def _serve(
     process: str, args: argparse.Namespace, model: str, engine: BaselineEngine | None, number: int
-) -> Iterator[Running]:
+) -> Iterator[RunningServer]:
     if process in OURS:
         # What one round teaches must not help another.
         priors = args.out.parent / f"priors-{process}-{number}.json"
@@ -204,14 +204,14 @@ def _serving(
 
 def _measure(endpoint: Endpoint, key: Key, plan: Plan, cells: Cells, args: argparse.Namespace) -> dict[str, Any]:
     (workload,) = parse_workloads(key.workload)
-    ask = Ask(workload.k, 0.5, args.tokens + 6 * workload.n + 2)
+    options = SamplingOptions(workload.k, 0.5, args.tokens + 6 * workload.n + 2)
     if key.system in ("separate", "n=k"):
-        like = cells.of("fixed", key.workload)
-        if not like:
+        reference = cells.rounds("fixed", key.workload)
+        if not reference:
             raise SystemExit(f"{key.system} is made as long as `fixed`, which is to be measured first")
         # Dealt out anew: in its own order the samples of a request are as alike as those of one prompt are.
-        lengths = random.Random(key.round).sample(like[0]["lengths"], len(like[0]["lengths"]))
-        ask = Ask(workload.k, 0.5, 0, tuple(lengths))
+        lengths = random.Random(key.round).sample(reference[0]["lengths"], len(reference[0]["lengths"]))
+        options = SamplingOptions(workload.k, 0.5, 0, tuple(lengths))
     if not key.load:
         # Of a request that is judged in waves only the first is there at once.
         wave = (
@@ -220,18 +220,18 @@ def _measure(endpoint: Endpoint, key: Key, plan: Plan, cells: Cells, args: argpa
             else workload.k
         )
         in_flight = max(1, args.in_flight // wave)
-        return closed(endpoint, key.system, plan.items[workload], ask, in_flight, seed=key.round)
-    like = cells.of("separate" if args.engine == "real" else "fixed", key.workload)
-    if not like:
+        return run_closed_loop(endpoint, key.system, plan.items[workload], options, in_flight, seed=key.round)
+    reference = cells.rounds("separate" if args.engine == "real" else "fixed", key.workload)
+    if not reference:
         raise SystemExit(f"the open loop needs {key.workload} among the --workloads")
-    rate = key.load * sum(row["requests_per_s"] for row in like) / len(like)
-    return opened(endpoint, key.system, plan.open_items, ask, rate, seed=key.round)
+    rate = key.load * sum(row["requests_per_s"] for row in reference) / len(reference)
+    return run_open_loop(endpoint, key.system, plan.open_items, options, rate, seed=key.round)
 
 
 def _estimate(todo: list[Key], args: argparse.Namespace) -> str:
     closed_samples = sum(args.samples for key in todo if not key.load)
     open_samples = sum(args.open_requests * parse_workloads(key.workload)[0].k / key.load for key in todo if key.load)
-    starts = sum(1 for _ in _turns(todo))
+    starts = sum(1 for _ in _schedule(todo))
     seconds = (closed_samples + open_samples) / GUESS_SAMPLES_PER_S + starts * GUESS_START_S
     return f"{len(todo)} cells, {starts} starts: about {seconds / 60:.0f} min at {GUESS_SAMPLES_PER_S:g} samples/s"
 

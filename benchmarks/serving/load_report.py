@@ -30,13 +30,13 @@ AGREEMENT = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A ratio of two systems, in `unit`, that should be at least `least`."""
+    """A ratio of two systems, in `unit`, that should be at least `minimum`."""
 
     title: str
     system: str
-    over: str
+    baseline: str
     unit: str
-    least: float | None
+    minimum: float | None
     """None: for comparison only."""
 
 
@@ -93,7 +93,7 @@ class Report:
             "ratios": [
                 {
                     "what": r.target.title,
-                    "least": r.target.least,
+                    "least": r.target.minimum,
                     "value": r.value,
                     "low": r.low,
                     "high": r.high,
@@ -111,7 +111,7 @@ def report(
 ) -> Report:
     of = [(system, workload, 0.0) for workload in workloads for system in systems]
     of += [(system, open_workload, load) for load in loads for system in systems]
-    rows = [_row(*each, found) for each in of if (found := cells.of(*each))]
+    rows = [_row(*each, found) for each in of if (found := cells.rounds(*each))]
     ratios = [ratio for target in TARGETS if (ratio := ratio_of(target, cells, workloads)) is not None]
     decided, floor = agreements(cells, workloads)
     markdown = _markdown(rows, ratios, decided, floor) + _conditions(cells, workloads) + "\n"
@@ -123,7 +123,7 @@ def _conditions(cells: Cells, workloads: Sequence[str]) -> str:
     rows: dict[int, list[dict[str, Any]]] = {}
     for key in cells.keys:
         if not key.load and key.workload in workloads:
-            rows.setdefault(key.round, []).append(cells.at(key))
+            rows.setdefault(key.round, []).append(cells.get(key))
     spans_s = [max(times) - min(times) for each in rows.values() if (times := [row["at_s"] for row in each])]
     loads = [row["machine_load"] for each in rows.values() for row in each]
     return (
@@ -152,7 +152,7 @@ def ratio_of(target: Target, cells: Cells, workloads: Sequence[str]) -> Ratio | 
     by_workload: dict[str, list[float]] = {}
     for workload in workloads:
         # Rounds are compared with their own: the machine is not the same for hours.
-        pairs = zip(cells.of(target.system, workload), cells.of(target.over, workload), strict=False)
+        pairs = zip(cells.rounds(target.system, workload), cells.rounds(target.baseline, workload), strict=False)
         for number, (one, other) in enumerate(pairs):
             value = one[target.unit] / other[target.unit]
             by_round.setdefault(number, []).append(value)
@@ -174,7 +174,7 @@ def agreements(cells: Cells, workloads: Sequence[str]) -> tuple[Agreement, Agree
     """Of `decided` with `fixed` of the same round, and of `fixed` with itself in the next round."""
     decided, floor = [], []
     for workload in workloads:
-        fixed, stopped = cells.of("fixed", workload), cells.of("decided", workload)
+        fixed, stopped = cells.rounds("fixed", workload), cells.rounds("decided", workload)
         decided += [_same(*pair) for pair in zip(fixed, stopped, strict=False)]
         floor += [_same(*pair) for pair in zip(fixed, fixed[1:], strict=False)]
     return _total(decided), _total(floor)
@@ -189,13 +189,13 @@ def _total(found: Sequence[Agreement]) -> Agreement:
     return Agreement(sum(each.same for each in found), sum(each.of for each in found))
 
 
-def verdict(ratio: Ratio, decided: Agreement) -> str:
+def target_status(ratio: Ratio, decided: Agreement) -> str:
     """Whether the target is reached, in words."""
-    least = ratio.target.least
-    if least is None:
+    minimum = ratio.target.minimum
+    if minimum is None:
         return ""
-    if ratio.value < least:
-        return f"NOT reached: {ratio.value / least:.0%} of it"
+    if ratio.value < minimum:
+        return f"NOT reached: {ratio.value / minimum:.0%} of it"
     if ratio.target.system == "decided" and not decided.share >= AGREEMENT:
         return f"the ratio is, but the agreement is not: {decided.share:.1%}"
     return "reached"
@@ -216,10 +216,12 @@ def _markdown(rows: Sequence[dict[str, Any]], ratios: Sequence[Ratio], decided: 
         )
     lines += ["", "| ratio, closed loop | value (rounds) | by workload | target | |", "|---" * 5 + "|"]
     for ratio in ratios:
-        target = "" if ratio.target.least is None else f"{ratio.target.least:g}"
+        target = "" if ratio.target.minimum is None else f"{ratio.target.minimum:g}"
         spread = f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}, {ratio.rounds})"
         by_workload = ", ".join(f"{workload} {value:.2f}" for workload, value in ratio.by_workload.items())
-        lines.append(f"| {ratio.target.title} | {spread} | {by_workload} | {target} | {verdict(ratio, decided)} |")
+        lines.append(
+            f"| {ratio.target.title} | {spread} | {by_workload} | {target} | {target_status(ratio, decided)} |"
+        )
     lines += ["", _agreement_line(rows, decided, floor)]
     return "\n".join(lines) + "\n"
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.lib.arrivals import Job, Timed, closed_loop, open_loop, percentiles, poisson, rate_between
+from benchmarks.lib.arrivals import Job, TimedResult, closed_loop, open_loop, percentiles, poisson, rate_between
 from benchmarks.lib.data import Item, load_items
 from benchmarks.lib.servers import grm_serve
 from benchmarks.serving.overload_plot import plot
@@ -72,31 +72,33 @@ def main() -> None:
     parser.add_argument("serve", nargs="*", help="after --: what `grm serve` is started with")
     args = parser.parse_args()
     items = load_items(args.data, 200, max_chars=MAX_CHARS)
-    kind = ["--model", args.model, "--set", "engine.cpu_kv_cache_gib=2"]
+    engine_flags = ["--model", args.model, "--set", "engine.cpu_kv_cache_gib=2"]
     if args.engine == "fake":
         fake = {
             "engine.kind": "fake",
             "engine.fake_sample_s": args.fake_sample_s,
             "engine.max_num_seqs": args.fake_slots,
         }
-        kind = [part for name, value in fake.items() for part in ("--set", f"{name}={value}")]
-    with grm_serve(*kind, "--set", "log_level=ERROR", *args.serve) as server:
-        found, timed = asyncio.run(measure(server.url, items, args))
+        engine_flags = [part for name, value in fake.items() for part in ("--set", f"{name}={value}")]
+    with grm_serve(*engine_flags, "--set", "log_level=ERROR", *args.serve) as server:
+        report, timed = asyncio.run(measure(server.url, items, args))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
-    plot(found, timed, args.out.with_suffix(".png"))
-    print(json.dumps(found, indent=2))
-    print(*verdicts(found), sep="\n")
+    args.out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    plot(report, timed, args.out.with_suffix(".png"))
+    print(json.dumps(report, indent=2))
+    print(*target_lines(report), sep="\n")
 
 
-async def measure(url: str, items: list[Item], args: argparse.Namespace) -> tuple[dict[str, Any], list[Timed[Answer]]]:
+async def measure(
+    url: str, items: list[Item], args: argparse.Namespace
+) -> tuple[dict[str, Any], list[TimedResult[Answer]]]:
     """The peak, then the overload."""
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(_client(url)) for _ in range(CLIENTS)]
-        send = partial(_jobs, clients, items, args)
-        await closed_loop(itertools.islice(send(0, None), 4), 4)
+        requests = partial(_jobs, clients, items, args)
+        await closed_loop(itertools.islice(requests(0, None), 4), 4)
         until_s = time.monotonic() + args.peak_seconds
-        jobs = itertools.takewhile(lambda _: time.monotonic() < until_s, send(10**6, None))
+        jobs = itertools.takewhile(lambda _: time.monotonic() < until_s, requests(10**6, None))
         at_peak = await closed_loop(jobs, args.in_flight)
         median_s = percentiles([each.latency_s for each in at_peak])["p50"]
         peak = {
@@ -111,7 +113,7 @@ async def measure(url: str, items: list[Item], args: argparse.Namespace) -> tupl
             f"peak {peak['samples_per_s']:.1f} samples/s; now {rate:.1f} requests/s for {args.seconds:g} s", flush=True
         )
         at_s = poisson(rate, 1, seconds=args.seconds)
-        timed = await open_loop(list(itertools.islice(send(2 * 10**6, deadline_s), len(at_s))), at_s)
+        timed = await open_loop(list(itertools.islice(requests(2 * 10**6, deadline_s), len(at_s))), at_s)
     return {"peak": peak, **summary(timed, peak["samples_per_s"], deadline_s, args.seconds)}, timed
 
 
@@ -139,10 +141,10 @@ def _jobs(
             stop={"rule": "fixed"},
             deadline_s=deadline_s,
         )
-        yield partial(_ask, clients[number % len(clients)], body)
+        yield partial(_send, clients[number % len(clients)], body)
 
 
-async def _ask(client: httpx.AsyncClient, body: dict[str, Any]) -> Answer:
+async def _send(client: httpx.AsyncClient, body: dict[str, Any]) -> Answer:
     try:
         response = await client.post("/v1/rewards", json=body)
         answer = response.json()
@@ -153,12 +155,12 @@ async def _ask(client: httpx.AsyncClient, body: dict[str, Any]) -> Answer:
     return Answer(response.status_code, answer["error"]["code"], 0, response.headers.get("retry-after"))
 
 
-def _rate(timed: Sequence[Timed[Answer]], settle_s: float, end_s: float, *, samples: bool) -> float:
+def _rate(timed: Sequence[TimedResult[Answer]], settle_s: float, end_s: float, *, samples: bool) -> float:
     good = ((each.done_s, each.result.samples if samples else 1.0) for each in timed if each.result.status == 200)
     return rate_between(good, min(settle_s, end_s / 2), end_s)
 
 
-def summary(timed: Sequence[Timed[Answer]], peak: float, deadline_s: float, seconds: float) -> dict[str, Any]:
+def summary(timed: Sequence[TimedResult[Answer]], peak: float, deadline_s: float, seconds: float) -> dict[str, Any]:
     """What became of the requests of an overload. peak: samples a second."""
     answered = [each for each in timed if each.result.status == 200]
     good = [each for each in answered if each.latency_s <= deadline_s + GRACE_S]
@@ -186,20 +188,20 @@ def summary(timed: Sequence[Timed[Answer]], peak: float, deadline_s: float, seco
     }
 
 
-def verdicts(found: dict[str, Any]) -> list[str]:
+def target_lines(report: dict[str, Any]) -> list[str]:
     """Each target and whether it is reached."""
-    p99_s, most_s = found["accepted_latency_s"].get("p99", 0.0), found["deadline_s"]
-    refused_s = found["refused_after_s"].get("p99", 0.0)
+    p99_s, deadline_s = report["accepted_latency_s"].get("p99", 0.0), report["deadline_s"]
+    refused_s = report["refused_after_s"].get("p99", 0.0)
     checks = (
-        (f"goodput {found['goodput_share_of_peak']:.0%} of the peak", found["goodput_share_of_peak"] >= GOODPUT),
+        (f"goodput {report['goodput_share_of_peak']:.0%} of the peak", report["goodput_share_of_peak"] >= GOODPUT),
         (
-            f"p99 of accepted requests {p99_s:.2f} s, deadline {most_s:.2f} s and {GRACE_S:g} for the way",
-            p99_s <= most_s + GRACE_S,
+            f"p99 of accepted requests {p99_s:.2f} s, deadline {deadline_s:.2f} s and {GRACE_S:g} for the way",
+            p99_s <= deadline_s + GRACE_S,
         ),
         (f"p99 of refusals after {refused_s * 1e3:.0f} ms, to be under 50", refused_s <= REFUSED_IN_S),
         (
-            f"{found['refused_without_retry_after']} refused without Retry-After",
-            not found["refused_without_retry_after"],
+            f"{report['refused_without_retry_after']} refused without Retry-After",
+            not report["refused_without_retry_after"],
         ),
     )
     return [f"{'reached' if reached else 'NOT reached'}: {what}" for what, reached in checks]

@@ -55,7 +55,7 @@ def main() -> None:
 async def measure(items: list[Item], tokens: int) -> list[tuple[str, dict[str, int]]]:
     """Both kinds of orders in turn. A line before the query keeps them from finding each other's prefix."""
     settings = EngineSettings(cpu_kv_cache_gib=KV_CACHE_GIB)
-    sampler = await start_vllm(settings, str(bundled_model(Settings().cache_dir)), NAME)
+    engine = await start_vllm(settings, str(bundled_model(Settings().cache_dir)), NAME)
     template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
     rows = []
     try:
@@ -65,10 +65,10 @@ async def measure(items: list[Item], tokens: int) -> list[tuple[str, dict[str, i
                 scripts = {
                     draw: write_script(template, sanitized(task), draw.order, tokens) for draw in draws(kind, number)
                 }
-                rows.append((kind, await request(sampler, scripts)))
+                rows.append((kind, await request(engine, scripts)))
                 print(kind, rows[-1][1], flush=True)
     finally:
-        await sampler.close()
+        await engine.close()
     return rows
 
 
@@ -80,22 +80,22 @@ def draws(kind: str, seed: int) -> tuple[Draw, ...]:
     return tuple(replace(draw, order=tuple(rng.sample(range(N), N))) for draw in designed)
 
 
-async def request(sampler: JudgeEngine, scripts: dict[Draw, Script]) -> dict[str, int]:
+async def request(engine: JudgeEngine, scripts: dict[Draw, Script]) -> dict[str, int]:
     """Draw all samples at once and count."""
     before = computed()
-    prepared = {draw.order: sampler.prepare(script) for draw, script in scripts.items()}
+    prepared = {draw.order: engine.prepare(script) for draw, script in scripts.items()}
     samples: list[Sample] = []
 
-    def keep(draw: Draw, outcome: Outcome) -> Failure:
+    def on_sample(draw: Draw, outcome: Outcome) -> Failure:
         assert isinstance(outcome, Sample)
         samples.append(outcome)
         return Failure(draw, FailureReason.NO_SCORES, outcome)
 
-    async with InFlightSamples(sampler.sample, TEMPERATURE, 3600, keep) as flight:
+    async with InFlightSamples(engine.sample, TEMPERATURE, 3600, on_sample) as in_flight:
         for order in prepared:
-            flight.start([draw for draw in scripts if draw.order == order], prepared[order], SchedulingClass.NEW)
+            in_flight.start([draw for draw in scripts if draw.order == order], prepared[order], SchedulingClass.NEW)
         for _ in scripts:
-            await flight.next()
+            await in_flight.next()
     return {
         "distinct_prompts": len(prepared),
         "prompt_tokens": sum(sample.prompt_tokens for sample in samples),

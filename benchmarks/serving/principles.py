@@ -193,7 +193,7 @@ def plot(results: dict[str, Result], path: Path) -> None:
     mpl.use("Agg")
     names = list(results)
     with styled():
-        figure, (cost, took, quality) = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+        figure, (cost, duration, quality) = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
         drawn = [result.principle_tokens for result in results.values()]
         samples = [result.completion_tokens - result.principle_tokens for result in results.values()]
         cost.bar(names, samples, color=BLUE, label="samples")
@@ -201,8 +201,8 @@ def plot(results: dict[str, Result], path: Path) -> None:
         cost.set_title("Generated tokens of a reward", loc="left")
         cost.set_ylim(0, 1.3 * max(result.completion_tokens for result in results.values()))
         cost.legend(frameon=False, loc="upper right")
-        took.bar(names, [result.seconds for result in results.values()], color=BLUE)
-        took.set_title("Seconds for all groups", loc="left")
+        duration.bar(names, [result.seconds for result in results.values()], color=BLUE)
+        duration.set_title("Seconds for all groups", loc="left")
         places = range(len(names))
         quality.bar([x - 0.2 for x in places], [r.accuracy for r in results.values()], 0.4, color=BLUE, label="right")
         quality.bar([x + 0.2 for x in places], [r.tie_rate for r in results.values()], 0.4, color=ORANGE, label="ties")

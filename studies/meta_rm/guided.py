@@ -13,7 +13,7 @@ P0 = 0.5
 """The probability at which a sample of two responses is worth nothing."""
 
 
-def named(ballots: Floats, best: int) -> float:
+def names_best(ballots: Floats, best: int) -> float:
     """1 where the mean ballots put `best` first, a share where others tie with it, else 0. Ballots as of a `Guided`."""
     # Equal sums must tie, whatever the weights do to the last digits: the server rounds as much.
     means = np.round(np.nanmean(ballots, axis=0), 6)
@@ -21,14 +21,14 @@ def named(ballots: Floats, best: int) -> float:
     return float(first[best] / first.sum())
 
 
-def hinged(scores: Floats, p: Floats, best: int) -> float:
+def names_best_by_hinge(scores: Floats, p: Floats, best: int) -> float:
     """Whether `meta_hinge` names the best of two. scores: (k, 2); p: (k,)."""
-    return named(guide(scores, p.tolist(), "meta_hinge", p0=P0, k_meta=0, k=len(p)).ballots, best)
+    return names_best(guide(scores, p.tolist(), "meta_hinge", p0=P0, k_meta=0, k=len(p)).ballots, best)
 
 
-def topped(scores: Floats, p: Floats, best: int, k_meta: int) -> float:
+def names_best_by_top(scores: Floats, p: Floats, best: int, k_meta: int) -> float:
     """Whether `meta_top` names the best."""
-    return named(guide(scores, p.tolist(), "meta_top", p0=P0, k_meta=k_meta, k=len(p)).ballots, best)
+    return names_best(guide(scores, p.tolist(), "meta_top", p0=P0, k_meta=k_meta, k=len(p)).ballots, best)
 
 
 def auc_within(values: Floats, right: Bools, groups: Ints, prompts: Ints) -> Estimate:

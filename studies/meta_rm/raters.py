@@ -67,7 +67,7 @@ def flatten(items: Sequence[Item], split: Split) -> Samples:
         item=np.array([place for place, _ in pairs]),
         judge=np.array([judges.index(sample.judge) for _, sample in pairs]),
         judges=judges,
-        texts=np.array([sample.said for _, sample in pairs], dtype=object),
+        texts=np.array([sample.critique for _, sample in pairs], dtype=object),
         folds=np.array([of_item[place] for place, _ in pairs]),
     )
 
@@ -147,8 +147,8 @@ def calibrated(logits: Floats, right: Bools, folds: Ints) -> Floats:
 
 def judge_accuracy(samples: Samples) -> float:
     """Share of samples whose judge the words give away, on held-out prompts."""
-    told = np.empty(len(samples.judge))
+    predicted = np.empty(len(samples.judge))
     for test in (samples.folds == fold for fold in np.unique(samples.folds)):
         model = make_pipeline(TfidfVectorizer(min_df=3, sublinear_tf=True), LogisticRegression(max_iter=1000))
-        told[test] = model.fit(samples.texts[~test], samples.judge[~test]).predict(samples.texts[test])
-    return float((told == samples.judge).mean())
+        predicted[test] = model.fit(samples.texts[~test], samples.judge[~test]).predict(samples.texts[test])
+    return float((predicted == samples.judge).mean())

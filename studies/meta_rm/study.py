@@ -32,7 +32,7 @@ from rich.progress import Progress
 from benchmarks.lib.estimates import Estimate, mean_of
 from grm_server.grm.types import Bools, Floats, Ints
 from grm_train.meta_rm.quality import calibration_error
-from studies.meta_rm.guided import auc_within, hinged, named, topped
+from studies.meta_rm.guided import auc_within, names_best, names_best_by_hinge, names_best_by_top
 from studies.meta_rm.plot import plot
 from studies.meta_rm.raters import Samples, calibrated, fits, flatten, held_out, judge_accuracy, raters
 from studies.meta_rm.tables import auc_table, k_table, votes_table
@@ -72,8 +72,8 @@ def main() -> None:
     ps |= _trained(items, samples, console)
     best = np.array([item.best for item in items])
     scores = np.concatenate([item.scores for item in items])
-    everyone = np.full(len(samples.right), True)
-    found = {name: measure(samples, everyone, p, scores, best) for name, p in ps.items()}
+    all_samples = np.full(len(samples.right), True)
+    found = {name: measure(samples, all_samples, p, scores, best) for name, p in ps.items()}
     # Details are those of one meta RM: the user's own, or else the one that reads.
     name, p = next(iter(ps.items()))
     source = np.array([items[place].source for place in samples.item])
@@ -150,17 +150,17 @@ def _vote(p: Floats, scores: Floats, best: int, shuffled: Sequence[Floats]) -> t
     """(rules,)"""
     half = -(-len(p) // 2)
     return (
-        named(scores, best),
-        hinged(scores, p, best),
-        topped(scores, p, best, half),
-        float(np.mean([hinged(scores, other, best) for other in shuffled])),
-        float(np.mean([topped(scores, other, best, half) for other in shuffled])),
+        names_best(scores, best),
+        names_best_by_hinge(scores, p, best),
+        names_best_by_top(scores, p, best, half),
+        float(np.mean([names_best_by_hinge(scores, other, best) for other in shuffled])),
+        float(np.mean([names_best_by_top(scores, other, best, half) for other in shuffled])),
     )
 
 
-def estimates(found: Votes) -> dict[str, Any]:
+def estimates(votes: Votes) -> dict[str, Any]:
     """Rule -> accuracy, and what it is above the sum on the same items."""
-    return {rule: {"accuracy": mean_of(named), "gain": mean_of(named - found["sum"])} for rule, named in found.items()}
+    return {rule: {"accuracy": mean_of(right), "gain": mean_of(right - votes["sum"])} for rule, right in votes.items()}
 
 
 def by_k(samples: Samples, p: Floats, scores: Floats, best: Ints) -> dict[str, dict[str, Estimate]]:
@@ -176,8 +176,8 @@ def by_k(samples: Samples, p: Floats, scores: Floats, best: Ints) -> dict[str, d
                 shuffled = [rng.permutation(p[drawn])]
                 cells[place] += np.array(_vote(p[drawn], scores[drawn], int(best[place]), shuffled)) / DRAWS
         found[str(k)] = {rule: mean_of(cells[:, c]) for c, rule in enumerate(RULES)}
-    everyone = votes(samples.item, p, scores, best)
-    return found | {"all": {rule: mean_of(named) for rule, named in everyone.items()}}
+    all_samples = votes(samples.item, p, scores, best)
+    return found | {"all": {rule: mean_of(right) for rule, right in all_samples.items()}}
 
 
 def _headline(found: dict[str, Any]) -> dict[str, float]:

@@ -35,7 +35,7 @@ class Transcript:
     judge: str
     order: tuple[int, int]
     """`order[p]` is the index of the response shown at position p."""
-    said: str
+    critique: str
     winner: int
     """Index of the response it prefers."""
     right: bool
@@ -86,7 +86,7 @@ class Item:
             "index": place,
             "order": sample.order,
             "principles": None,
-            "critique": sample.said,
+            "critique": sample.critique,
             "scores": self.scores[place].astype(int).tolist(),
             "right": sample.right,
             "failure": None,
@@ -109,7 +109,7 @@ def read_items(path: Path) -> tuple[list[Item], dict[str, int]]:
 
     Raises FileNotFoundError when there are no samples.
     """
-    kept: dict[str, list[Transcript]] = {}
+    by_item: dict[str, list[Transcript]] = {}
     rows: dict[str, dict[str, Any]] = {}
     left_out: Counter[str] = Counter()
     for file in sorted(path.rglob("result.json")):
@@ -117,15 +117,15 @@ def read_items(path: Path) -> tuple[list[Item], dict[str, int]]:
         for number, row in enumerate(json.loads(file.read_text("utf-8"))):
             item = f"{source}/{number}"
             rows[item] = row
-            earlier = kept.setdefault(item, [])
+            earlier = by_item.setdefault(item, [])
             for read in _verdicts(row, f"{item}/{judge}/{mode}", judge):
                 if isinstance(read, str):
                     left_out[read] += 1
-                elif any((read.judge, read.order, read.said) == (s.judge, s.order, s.said) for s in earlier):
+                elif any((read.judge, read.order, read.critique) == (s.judge, s.order, s.critique) for s in earlier):
                     left_out["repeated"] += 1
                 else:
                     earlier.append(read)
-    items = [_item(rows[item], item.partition("/")[0], samples) for item, samples in kept.items() if samples]
+    items = [_item(rows[item], item.partition("/")[0], samples) for item, samples in by_item.items() if samples]
     if not items:
         raise FileNotFoundError(f"no critiques under {path}; see studies/meta_rm/transcripts.py for where they live")
     return items, dict(left_out)
@@ -154,11 +154,13 @@ def _verdicts(row: dict[str, Any], name: str, judge: str) -> Iterator[Transcript
             elif verdicts[swap]["winner"] not in ("1", "2"):
                 yield "no_verdict"
             else:
-                said = verdicts[swap]["completion"][0]
+                critique = verdicts[swap]["completion"][0]
                 # Winners are responses, not positions: the set has undone the swap.
                 winner = int(verdicts[swap]["winner"]) - 1
-                concluded = [order["ab".index(letter)] for letter in _CONCLUSION.findall(said)]
+                concluded = [order["ab".index(letter)] for letter in _CONCLUSION.findall(critique)]
                 if concluded and concluded[-1] != winner:
                     yield "contradicted"
                 else:
-                    yield Transcript(f"{name}/{order[0]}", judge, order, said, winner, winner == int(row["label"]) - 1)
+                    yield Transcript(
+                        f"{name}/{order[0]}", judge, order, critique, winner, winner == int(row["label"]) - 1
+                    )

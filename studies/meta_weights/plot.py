@@ -17,7 +17,7 @@ PLAIN, SERVED, OTHER = "#6e6e6e", "#0072b2", "#e69f00"
 JUDGES = {"A": "judge A: clean", "C": "judge C: 15 % noise", "B": "judge B: hard"}
 
 
-class Drawn(Protocol):
+class TableRow(Protocol):
     """What is drawn of a row."""
 
     @property
@@ -32,7 +32,7 @@ class Drawn(Protocol):
     def earlier(self) -> tuple[float, ...]: ...
 
 
-def plot(rows: Sequence[Drawn], columns: Sequence[str], path: Path) -> None:
+def plot(rows: Sequence[TableRow], columns: Sequence[str], path: Path) -> None:
     mpl.use("Agg")
     with styled():
         figure, panels = plt.subplots(2, 4, figsize=(13, 5.6), layout="constrained", sharex=True, squeeze=False)
@@ -57,7 +57,7 @@ def plot(rows: Sequence[Drawn], columns: Sequence[str], path: Path) -> None:
         plt.close(figure)
 
 
-def _panel(axes: Axes, row: Drawn, columns: Sequence[str]) -> None:
+def _panel(axes: Axes, row: TableRow, columns: Sequence[str]) -> None:
     axes.set_title(f"{JUDGES[row.judge]}, meta RM's AUC {row.auc:.2f}", loc="left", fontsize=9, color=GREY)
     axes.axvline(row.values[0], color="#cccccc", linewidth=1, zorder=0)
     for place, (name, value, se) in enumerate(zip(columns, row.values, row.gains_se, strict=True)):

@@ -35,8 +35,8 @@ from scipy.stats import norm
 from grm_server.grm.types import Bools, Floats
 from grm_train.meta_rm.head import platt
 from grm_train.meta_rm.quality import group_aucs, probabilities
-from studies.judges import JUDGES, Simulated, simulate
-from studies.meta_rm.guided import hinged, named, topped
+from studies.judges import JUDGES, SimulatedScores, simulate
+from studies.meta_rm.guided import names_best, names_best_by_hinge, names_best_by_top
 from studies.meta_weights.plot import plot
 
 K = 32
@@ -44,14 +44,14 @@ QUICK_PROMPTS = 400
 BIAS = 1.0
 BIASES = (0.0, 0.5, 1.0, 1.5, 2.0)
 COLUMNS: dict[str, Callable[[Floats, Floats, int], float]] = {
-    "sum": lambda scores, p, best: named(scores, best),
-    "top 1": lambda scores, p, best: topped(scores, p, best, 1),
-    "top 8": lambda scores, p, best: topped(scores, p, best, 8),
-    "top 16": lambda scores, p, best: topped(scores, p, best, 16),
-    "p": lambda scores, p, best: named(p[:, None] * scores, best),
-    "p²": lambda scores, p, best: named(p[:, None] ** 2 * scores, best),
-    "odds": lambda scores, p, best: named((p / (1 - p))[:, None] * scores, best),
-    "hinge": hinged,
+    "sum": lambda scores, p, best: names_best(scores, best),
+    "top 1": lambda scores, p, best: names_best_by_top(scores, p, best, 1),
+    "top 8": lambda scores, p, best: names_best_by_top(scores, p, best, 8),
+    "top 16": lambda scores, p, best: names_best_by_top(scores, p, best, 16),
+    "p": lambda scores, p, best: names_best(p[:, None] * scores, best),
+    "p²": lambda scores, p, best: names_best(p[:, None] ** 2 * scores, best),
+    "odds": lambda scores, p, best: names_best((p / (1 - p))[:, None] * scores, best),
+    "hinge": names_best_by_hinge,
 }
 EARLIER = {
     ("A", 0.50): (0.739, 0.647, 0.711, 0.727, 0.738, 0.738, 0.738, 0.738),
@@ -139,26 +139,28 @@ def run(bias: float, prompts: int, seed: int) -> list[Row]:
 
 
 def calibrated(
-    fitted: Simulated, tested: Simulated, auc: float, bias: float, rng: np.random.Generator
+    fitted: SimulatedScores, tested: SimulatedScores, auc: float, bias: float, rng: np.random.Generator
 ) -> tuple[Floats, float]:
     """(prompts, K) p of `tested`, calibrated on `fitted`; and the AUC between samples of the same prompt."""
-    logits, right, said = meta_scores(fitted, auc, bias, rng)
-    ab = platt(logits[said], right[said])
-    logits, right, said = meta_scores(tested, auc, bias, rng)
-    prompts = np.nonzero(said)[0]
-    return probabilities(logits, ab), float(group_aucs(logits[said], right[said], prompts).mean())
+    logits, right, has_scores = meta_scores(fitted, auc, bias, rng)
+    ab = platt(logits[has_scores], right[has_scores])
+    logits, right, has_scores = meta_scores(tested, auc, bias, rng)
+    prompts = np.nonzero(has_scores)[0]
+    return probabilities(logits, ab), float(group_aucs(logits[has_scores], right[has_scores], prompts).mean())
 
 
-def meta_scores(simulated: Simulated, auc: float, bias: float, rng: np.random.Generator) -> tuple[Floats, Bools, Bools]:
+def meta_scores(
+    simulated: SimulatedScores, auc: float, bias: float, rng: np.random.Generator
+) -> tuple[Floats, Bools, Bools]:
     """(prompts, K) each: meta scores, whether the sample is right, whether it has scores."""
     scores, best = simulated.scores, simulated.best[:, None]
-    said = ~np.isnan(scores[:, :, 0])
-    ahead = np.sign(np.where(said, scores[:, :, 0] - scores[:, :, 1], 0))
+    has_scores = ~np.isnan(scores[:, :, 0])
+    ahead = np.sign(np.where(has_scores, scores[:, :, 0] - scores[:, :, 1], 0))
     right = ahead == np.where(best == 0, 1, -1)
     # Right and wrong samples of a prompt never share a bias, so that this is the AUC of two normal distributions.
     c = norm.ppf(auc) * math.sqrt(2 + 2 * bias**2)
     liking = np.take_along_axis(rng.normal(0, bias, (len(scores), 3)), ahead.astype(int) + 1, axis=1)
-    return c * right + liking + rng.standard_normal(right.shape), right, said
+    return c * right + liking + rng.standard_normal(right.shape), right, has_scores
 
 
 def _cells(scores: Floats, p: Floats, best: int) -> list[float]:
@@ -186,24 +188,24 @@ def misfit(rows: list[Row]) -> float:
 
 
 def accuracy_table(rows: list[Row], prompts: int) -> Table:
-    drawn = _table(f"label accuracy ± s.e. in %, [dim]the earlier run's[/]; {prompts} prompts, bias {BIAS:g}")
+    table = _table(f"label accuracy ± s.e. in %, [dim]the earlier run's[/]; {prompts} prompts, bias {BIAS:g}")
     for r in rows:
-        drawn.add_row(*_head(r), *map(_cell, r.values, r.se, r.earlier, r.z))
-    return drawn
+        table.add_row(*_head(r), *map(_cell, r.values, r.se, r.earlier, r.z))
+    return table
 
 
 def gain_table(rows: list[Row]) -> Table:
-    drawn = _table("points gained over the sum ± s.e. on the same prompts, [dim]the earlier run's[/]")
+    table = _table("points gained over the sum ± s.e. on the same prompts, [dim]the earlier run's[/]")
     for r in rows:
-        drawn.add_row(*_head(r), *map(_cell, r.gains, r.gains_se, (e - r.earlier[0] for e in r.earlier), r.gains_z))
-    return drawn
+        table.add_row(*_head(r), *map(_cell, r.gains, r.gains_se, (e - r.earlier[0] for e in r.earlier), r.gains_z))
+    return table
 
 
 def _table(title: str) -> Table:
-    drawn = Table(title=title, caption="red: more than 2 standard errors of both runs apart")
+    table = Table(title=title, caption="red: more than 2 standard errors of both runs apart")
     for heading in ("", "AUC", *COLUMNS):
-        drawn.add_column(heading, no_wrap=True)
-    return drawn
+        table.add_column(heading, no_wrap=True)
+    return table
 
 
 def _head(r: Row) -> tuple[str, str]:
@@ -215,12 +217,12 @@ def _cell(value: float, se: float, earlier: float, z: float) -> str:
 
 
 def misfit_table(misfits: dict[float, float]) -> Table:
-    drawn = Table(title="size of the bias, and how far the gains are from the earlier run's")
+    table = Table(title="size of the bias, and how far the gains are from the earlier run's")
     for heading in ("sd of bias / sd of noise", "root mean square of 49 differences"):
-        drawn.add_column(heading, justify="right")
+        table.add_column(heading, justify="right")
     for bias, distance in misfits.items():
-        drawn.add_row(f"{bias:g}", f"{distance:.4f}")
-    return drawn
+        table.add_row(f"{bias:g}", f"{distance:.4f}")
+    return table
 
 
 if __name__ == "__main__":

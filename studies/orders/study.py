@@ -87,12 +87,12 @@ def main() -> None:
 def measure(setting: Setting, prompts: int, rng: np.random.Generator) -> Row:
     merit = rng.normal(0, MERIT_SD, (prompts, setting.n))
     noise = rng.normal(0, NOISE_SD, (prompts, setting.k, setting.n))
-    wanted = _centred(target(setting, merit))
+    targets = _centred(target(setting, merit))
     errors, distinct = {}, {}
     for name, draw in DESIGNS.items():
         orders = draw(setting, prompts, rng)
         scores = judge(setting, merit[:, None] + noise, orders)
-        errors[name] = ((_centred(scores.mean(axis=1)) - wanted) ** 2).mean(axis=1)
+        errors[name] = ((_centred(scores.mean(axis=1)) - targets) ** 2).mean(axis=1)
         distinct[name] = _distinct(orders)
     ratios = {name: _ratio(errors[name], errors["Williams"]) for name in errors}
     return Row(setting, {name: float(error.mean()) for name, error in errors.items()}, distinct, ratios)
@@ -101,10 +101,10 @@ def measure(setting: Setting, prompts: int, rng: np.random.Generator) -> Row:
 def judge(setting: Setting, levels: Floats, orders: Orders) -> Floats:
     """Scores (prompts, k, n) of samples that would give `levels` were it not for the order they read in."""
     read = np.take_along_axis(levels, orders, axis=2)
-    said = LEVEL + read + _position(setting)
-    said[:, :, 1:] -= setting.carry * read[:, :, :-1]
-    scores = np.empty_like(said)
-    np.put_along_axis(scores, orders, np.clip(np.rint(said), LOWEST, HIGHEST), axis=2)
+    raw = LEVEL + read + _position(setting)
+    raw[:, :, 1:] -= setting.carry * read[:, :, :-1]
+    scores = np.empty_like(raw)
+    np.put_along_axis(scores, orders, np.clip(np.rint(raw), LOWEST, HIGHEST), axis=2)
     return scores
 
 
@@ -150,14 +150,14 @@ DESIGNS: dict[str, Callable[[Setting, int, np.random.Generator], Orders]] = {
 
 
 def table(rows: list[Row]) -> Table:
-    drawn = Table(title="MSE of centred mean scores (distinct prompts)")
+    cells_table = Table(title="MSE of centred mean scores (distinct prompts)")
     for heading in ("n", "k", "gap", "carry", *DESIGNS, "random / Williams", "cyclic / Williams"):
-        drawn.add_column(heading, justify="right")
+        cells_table.add_column(heading, justify="right")
     for row in rows:
         cells = [f"{row.mse[name]:.3f} ({row.distinct[name]:.1f})" for name in DESIGNS]
         ratios = ["{:.2f} ± {:.3f}".format(*row.over_williams[name]) for name in ("random", "cyclic")]
-        drawn.add_row(*map(str, asdict(row.setting).values()), *cells, *ratios)
-    return drawn
+        cells_table.add_row(*map(str, asdict(row.setting).values()), *cells, *ratios)
+    return cells_table
 
 
 def plot(rows: list[Row], path: Path) -> None:

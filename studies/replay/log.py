@@ -18,7 +18,7 @@ MIN_VALID_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Logged:
+class LoggedRequest:
     """One request with all its samples, in launch order."""
 
     best: tuple[int, ...]
@@ -49,13 +49,13 @@ class Logged:
         return total
 
 
-def read_log(path: Path) -> tuple[list[Logged], dict[str, int]]:
+def read_log(path: Path) -> tuple[list[LoggedRequest], dict[str, int]]:
     """The rows that can be replayed, and how many others there are, by reason.
 
     Rows are compared with their full k, so that k must be the same for all: the commonest one.
     """
     read = [_read(json.loads(line)) for line in path.read_text("utf-8").splitlines() if line.strip()]
-    rows = [row for row in read if isinstance(row, Logged)]
+    rows = [row for row in read if isinstance(row, LoggedRequest)]
     skipped = Counter(row for row in read if isinstance(row, str))
     if rows:
         k = Counter(row.k for row in rows).most_common(1)[0][0]
@@ -64,7 +64,7 @@ def read_log(path: Path) -> tuple[list[Logged], dict[str, int]]:
     return rows, {reason: count for reason, count in skipped.items() if count}
 
 
-def _read(row: dict[str, Any]) -> Logged | str:
+def _read(row: dict[str, Any]) -> LoggedRequest | str:
     """One row, or why it cannot be replayed."""
     if "error" in row:
         return f"error: {row['error']['code']}"
@@ -84,7 +84,7 @@ def _read(row: dict[str, Any]) -> Logged | str:
     values = np.array([sample["scores"] or [math.nan] * n for sample in samples], dtype=float)
     if np.isnan(values[:, 0]).mean() > 1 - MIN_VALID_SHARE:
         return "too_few_valid"
-    return Logged(
+    return LoggedRequest(
         tuple(label["best"]),
         values,
         tuple(tuple(sample["order"]) for sample in samples),

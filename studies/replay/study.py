@@ -31,7 +31,7 @@ from grm_server.grm.plan import wave_end, wave_unit
 from grm_server.grm.priors import DEFAULTS, Learnt, observe
 from grm_server.grm.stopping import proven, rival_risks
 from grm_server.grm.types import Floats, Ints, Prior
-from studies.replay.log import Logged, read_log
+from studies.replay.log import LoggedRequest, read_log
 from studies.replay.plot import plot
 from studies.replay.symptoms import symptoms
 
@@ -41,7 +41,7 @@ LEVELS = (0.05, 0.10)
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class RuleResult:
     """A rule on one prompt, means over launch orders."""
 
     samples: float
@@ -66,11 +66,11 @@ def main() -> None:
         raise SystemExit(1)
     prior = learn(rows)
     rng = np.random.default_rng(0)
-    replayed = [replay(row, prior, rng) for row in rows]
+    results = [replay(row, prior, rng) for row in rows]
     result: dict[str, Any] = {"rows": len(rows), "left_out": skipped, "k": rows[0].k, "prior": asdict(prior)}
     for name, places in _groups(rows).items():
         group = [rows[place] for place in places]
-        rules = summary([replayed[place] for place in places])
+        rules = summary([results[place] for place in places])
         result[name] = {"prompts": len(group), "rules": rules}
         console.print(rules_table(rules, f"{name}: {len(group)} prompts"))
         if name != "all":
@@ -84,7 +84,7 @@ def main() -> None:
     print(json.dumps(_headline(plain)))
 
 
-def learn(rows: Sequence[Logged]) -> Prior:
+def learn(rows: Sequence[LoggedRequest]) -> Prior:
     """What the server would have learnt: from the first wave of each row."""
     learnt = Learnt(DEFAULTS["mean"])
     for row in rows:
@@ -100,18 +100,18 @@ def waves(n: int, k: int) -> list[int]:
     return ends
 
 
-def replay(row: Logged, prior: Prior, rng: np.random.Generator) -> dict[str, Replayed]:
+def replay(row: LoggedRequest, prior: Prior, rng: np.random.Generator) -> dict[str, RuleResult]:
     """Every rule on one prompt."""
     looks = waves(row.n, row.k)[:-1]
     within = [_shuffled_within_orders(row, rng) for _ in range(PERMUTATIONS)]
     freely = [rng.permutation(row.k) for _ in range(PERMUTATIONS)]
-    everyone = tuple(range(row.n))
+    all_responses = tuple(range(row.n))
     risks = np.empty((PERMUTATIONS, len(looks)))
     for place, samples in enumerate(within):
         values, orders = row.values[samples], [row.orders[j] for j in samples]
         for look, m in enumerate(looks):
             evidence = gather(values[:m], orders[:m], prior)
-            risks[place, look] = rival_risks(evidence, (row.k - m) / m, everyone).sum()
+            risks[place, look] = rival_risks(evidence, (row.k - m) / m, all_responses).sum()
     rules = {f"fixed {k}": _stopped(row, within, [k] * PERMUTATIONS) for k in (*FIXED, row.k)}
     for gamma in LEVELS:
         used = [next((m for m, risk in zip(looks, own, strict=True) if risk <= gamma), row.k) for own in risks]
@@ -122,7 +122,7 @@ def replay(row: Logged, prior: Prior, rng: np.random.Generator) -> dict[str, Rep
     return rules
 
 
-def _shuffled_within_orders(row: Logged, rng: np.random.Generator) -> Ints:
+def _shuffled_within_orders(row: LoggedRequest, rng: np.random.Generator) -> Ints:
     """(k,): the samples in another launch order that shows the same orders of responses one after the other."""
     samples = np.empty(row.k, dtype=np.intp)
     for order in set(row.orders):
@@ -135,25 +135,25 @@ def _strict(values: Floats, looks: Sequence[int], delta: float) -> int:
     return next((m for m in looks if proven(values[:m], len(values), BALLOT_RANGE["mean"], delta)), len(values))
 
 
-def _stopped(row: Logged, launches: Sequence[Ints], used: Sequence[int]) -> Replayed:
+def _stopped(row: LoggedRequest, launches: Sequence[Ints], used: Sequence[int]) -> RuleResult:
     """A rule that draws `used[i]` samples of the launch order `launches[i]`."""
     sums = np.array([np.nansum(row.values[samples[:m]], axis=0) for samples, m in zip(launches, used, strict=True)])
     agrees, early = sums.argmax(axis=1) == row.sums.argmax(), np.array(used) < row.k
     top = sums == sums.max(axis=1, keepdims=True)
     label = top[:, list(row.best)].sum(axis=1) / top.sum(axis=1)
-    return Replayed(*map(float, (np.mean(used), agrees.mean(), early.mean(), (early & ~agrees).mean(), label.mean())))
+    return RuleResult(*map(float, (np.mean(used), agrees.mean(), early.mean(), (early & ~agrees).mean(), label.mean())))
 
 
-def _groups(rows: Sequence[Logged]) -> dict[str, list[int]]:
+def _groups(rows: Sequence[LoggedRequest]) -> dict[str, list[int]]:
     sizes = sorted({row.n for row in rows})
     groups = {f"n={n}": [place for place, row in enumerate(rows) if row.n == n] for n in sizes}
     return groups if len(sizes) == 1 else groups | {"all": list(range(len(rows)))}
 
 
-def summary(replayed: Sequence[dict[str, Replayed]]) -> dict[str, dict[str, Estimate]]:
+def summary(results: Sequence[dict[str, RuleResult]]) -> dict[str, dict[str, Estimate]]:
     rules = {}
-    for rule in replayed[0]:
-        runs = [prompt[rule] for prompt in replayed]
+    for rule in results[0]:
+        runs = [prompt[rule] for prompt in results]
         rules[rule] = {
             "samples": mean_of([run.samples for run in runs]),
             "agreement": mean_of([run.agreement for run in runs]),
@@ -164,39 +164,39 @@ def summary(replayed: Sequence[dict[str, Replayed]]) -> dict[str, dict[str, Esti
 
 
 def rules_table(rules: dict[str, dict[str, Estimate]], title: str) -> Table:
-    drawn = Table(title=title)
+    table = Table(title=title)
     for heading in ("rule", "samples", "agreement", "wrong among early stops", "label accuracy"):
-        drawn.add_column(heading)
+        table.add_column(heading)
     for rule, cells in rules.items():
-        drawn.add_row(
+        table.add_row(
             rule, _show(cells["samples"], 1), *(_show(cells[c]) for c in ("agreement", "wrong_early", "label"))
         )
-    return drawn
+    return table
 
 
 def symptoms_table(found: dict[str, Any], title: str) -> Table:
-    drawn = Table(title=f"{title}: what the rules assume", show_header=False)
+    table = Table(title=f"{title}: what the rules assume", show_header=False)
     for m, rates in found["completion_order"].items():
-        drawn.add_row(
+        table.add_row(
             f"first {m} disagree: launched, finished, excess",
             " ".join(_show(rates[name]) for name in ("launched", "finished", "excess")),
         )
-    drawn.add_row("correlation of length with difference", _show(found["length"]))
+    table.add_row("correlation of length with difference", _show(found["length"]))
     position, runs = found["position"], found["runs"]
     effects = zip(position["effect"], position["se"], strict=True)
-    drawn.add_row("points for each position, s.e.", ", ".join(f"{e:+.2f} ± {se:.2f}" for e, se in effects))
-    drawn.add_row("share of order in a difference's variance", _show(position["share_of_variance"]))
-    drawn.add_row("gain of balanced over random orders", _show(position["gain"]))
-    drawn.add_row(
+    table.add_row("points for each position, s.e.", ", ".join(f"{e:+.2f} ± {se:.2f}" for e, se in effects))
+    table.add_row("share of order in a difference's variance", _show(position["share_of_variance"]))
+    table.add_row("gain of balanced over random orders", _show(position["gain"]))
+    table.add_row(
         "runs test: prompts, share p < .05, z of all",
         f"{runs['prompts']}, {runs['share_p_below_05']:.3f}, {runs['combined_z']:+.2f}",
     )
     if found["swap_inconsistency"]:
-        drawn.add_row("two orders name different responses", _show(found["swap_inconsistency"]))
-    drawn.add_row("share of variance that is alike in all prompts", f"{found['shared_noise']:.3f}")
-    drawn.add_row("ties at the top: of a sample, of all samples", _pair(found["ties"]))
-    drawn.add_row("samples that wrote nothing, that repeat another", _pair(found["duplicates"]))
-    return drawn
+        table.add_row("two orders name different responses", _show(found["swap_inconsistency"]))
+    table.add_row("share of variance that is alike in all prompts", f"{found['shared_noise']:.3f}")
+    table.add_row("ties at the top: of a sample, of all samples", _pair(found["ties"]))
+    table.add_row("samples that wrote nothing, that repeat another", _pair(found["duplicates"]))
+    return table
 
 
 def _pair(shares: dict[str, float]) -> str:

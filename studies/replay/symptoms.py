@@ -14,14 +14,14 @@ import numpy as np
 from benchmarks.lib.estimates import Estimate, mean_of, ratio_of
 from grm_server.grm.evidence import position_effect
 from grm_server.grm.types import Floats
-from studies.replay.log import Logged
+from studies.replay.log import LoggedRequest
 
 SHUFFLES = 200
 FIRST = (4, 8, 16)
 """Samples that are there first, in either order."""
 
 
-def symptoms(rows: Sequence[Logged]) -> dict[str, Any]:
+def symptoms(rows: Sequence[LoggedRequest]) -> dict[str, Any]:
     """All of them, for rows with one number of responses."""
     return {
         "completion_order": completion_order(rows),
@@ -35,7 +35,7 @@ def symptoms(rows: Sequence[Logged]) -> dict[str, Any]:
     }
 
 
-def completion_order(rows: Sequence[Logged]) -> dict[int, dict[str, Estimate]]:
+def completion_order(rows: Sequence[LoggedRequest]) -> dict[int, dict[str, Estimate]]:
     """Disagreement with all samples of the first m that were launched, of the first m that finished, and between."""
     found = {}
     for m in FIRST:
@@ -50,7 +50,7 @@ def completion_order(rows: Sequence[Logged]) -> dict[int, dict[str, Estimate]]:
     return found
 
 
-def length_correlation(rows: Sequence[Logged]) -> Estimate:
+def length_correlation(rows: Sequence[LoggedRequest]) -> Estimate:
     """Correlation within prompts of a sample's length with D: a judge that finds a flaw of the leader writes more."""
     products, squares = [], []
     for row in rows:
@@ -63,7 +63,7 @@ def length_correlation(rows: Sequence[Logged]) -> Estimate:
     return ratio_of(products, np.full(len(rows), scale / len(rows)))
 
 
-def positions(rows: Sequence[Logged]) -> dict[str, Any]:
+def positions(rows: Sequence[LoggedRequest]) -> dict[str, Any]:
     """The mean effect of each position with its standard error, and what balanced orders gain over random ones."""
     effects = np.array(
         [
@@ -81,7 +81,7 @@ def positions(rows: Sequence[Logged]) -> dict[str, Any]:
     }
 
 
-def _order_variances(row: Logged) -> tuple[float, float]:
+def _order_variances(row: LoggedRequest) -> tuple[float, float]:
     """Of a sample's difference, mean over pairs: the variance between orders (estimated, may be negative), and within.
 
     Random orders add the first to the noise of each sample; balanced ones do not: their gain is 1 + beta^2 / sigma^2.
@@ -96,7 +96,7 @@ def _order_variances(row: Logged) -> tuple[float, float]:
     return float(np.mean(raw - noise)), float(np.mean(within))
 
 
-def runs_test(rows: Sequence[Logged]) -> dict[str, float]:
+def runs_test(rows: Sequence[LoggedRequest]) -> dict[str, float]:
     """The runs test of Wald and Wolfowitz (1940): are the samples exchangeable in launch order?
 
     Runs are those of the signs of D about the median of its own order, since alternating orders make runs of their own.
@@ -113,7 +113,7 @@ def runs_test(rows: Sequence[Logged]) -> dict[str, float]:
     }
 
 
-def _runs_z(row: Logged, rng: np.random.Generator) -> float | None:
+def _runs_z(row: LoggedRequest, rng: np.random.Generator) -> float | None:
     """None where the runs cannot differ."""
     d = _difference(row)
     signs = np.zeros(row.k)
@@ -134,7 +134,7 @@ def _runs(signs: Floats) -> int:
     return 1 + int(np.count_nonzero(np.diff(signs[signs != 0])))
 
 
-def shared_noise(rows: Sequence[Logged]) -> float:
+def shared_noise(rows: Sequence[LoggedRequest]) -> float:
     """Share of the variance between a prompt's samples that their number j explains, the same for all prompts.
 
     About 0 if samples of different prompts are independent, as all intervals here take for granted. They are not if the
@@ -146,36 +146,36 @@ def shared_noise(rows: Sequence[Logged]) -> float:
     return float((np.nanvar(np.nanmean(gaps, axis=0), ddof=1) - within / len(rows)) / within)
 
 
-def ties(rows: Sequence[Logged]) -> dict[str, float]:
+def ties(rows: Sequence[LoggedRequest]) -> dict[str, float]:
     """Shares of samples, and of prompts after all samples, whose largest score or sum is shared."""
     single = [_shared_top(scores) for row in rows for scores in row.values if not np.isnan(scores).any()]
     return {"sample": float(np.mean(single)), "full_k": float(np.mean([_shared_top(row.sums) for row in rows]))}
 
 
-def duplicates(rows: Sequence[Logged]) -> dict[str, float]:
+def duplicates(rows: Sequence[LoggedRequest]) -> dict[str, float]:
     """Shares of samples that wrote nothing before the scores, and that wrote what another one of the prompt wrote."""
     texts = [text for row in rows for text in row.texts]
     again = sum(count for row in rows for text, count in Counter(row.texts).items() if text and count > 1)
     return {"empty": texts.count("") / len(texts), "repeated": again / len(texts)}
 
 
-def _difference(row: Logged) -> Floats:
+def _difference(row: LoggedRequest) -> Floats:
     first, second = np.argsort(-row.sums, kind="stable")[:2]
     d: Floats = row.values[:, first] - row.values[:, second]
     return d
 
 
-def _swapped(row: Logged) -> bool:
+def _swapped(row: LoggedRequest) -> bool:
     """Whether the two orders of two responses name different ones."""
     means = [np.nanmean(group[:, 0] - group[:, 1]) for group in _by_order(row, row.values)]
     return len(means) == 2 and bool(means[0] * means[1] < 0)
 
 
-def _by_order(row: Logged, values: Floats) -> list[Floats]:
+def _by_order(row: LoggedRequest, values: Floats) -> list[Floats]:
     return [values[[o == order for o in row.orders]] for order in sorted(set(row.orders))]
 
 
-def _disagrees(row: Logged, samples: Any) -> bool:
+def _disagrees(row: LoggedRequest, samples: Any) -> bool:
     return bool(np.nansum(row.values[samples], axis=0).argmax() != row.sums.argmax())
 
 

@@ -94,12 +94,12 @@ def fixed(traffic: Traffic, k: int) -> Run:
 
 def decided_risks(traffic: Traffic) -> Floats:
     """(prompts, looks): the risk that `decided` compares with gamma, whatever gamma is."""
-    everyone = tuple(range(traffic.n))
+    all_responses = tuple(range(traffic.n))
     risks = np.empty((len(traffic.scores), len(LOOKS)))
     for values, row in zip(traffic.scores, risks, strict=True):
         for place, m in enumerate(LOOKS):
-            evidence = gather(values[:m], [everyone] * m, traffic.prior)
-            row[place] = rival_risks(evidence, (K - m) / m, everyone).sum()
+            evidence = gather(values[:m], [all_responses] * m, traffic.prior)
+            row[place] = rival_risks(evidence, (K - m) / m, all_responses).sum()
     return risks
 
 

@@ -139,15 +139,15 @@ def many_responses(n: int, prompts: int, rng: np.random.Generator) -> dict[str, 
 
 
 def rules_table(rows: list[Row], n: int, prompts: int) -> Table:
-    drawn = Table(title=f"{n} responses, {prompts} prompts: this run, [dim]the earlier one, standard errors apart[/]")
+    table = Table(title=f"{n} responses, {prompts} prompts: this run, [dim]the earlier one, standard errors apart[/]")
     for heading in ("judge", "rule", *QUANTITIES):
-        drawn.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=True)
     for row, after in zip(rows, [*rows[1:], None], strict=True):
         last = after is None or after.judge != row.judge
         digits = (1, 3, 3, 3)
         cells = [_cell(*numbers) for numbers in zip(row.values, row.earlier, row.z, digits, strict=True)]
-        drawn.add_row(row.judge, row.rule, *cells, end_section=last)
-    return drawn
+        table.add_row(row.judge, row.rule, *cells, end_section=last)
+    return table
 
 
 def _cell(value: float | None, earlier: float | None, z: float | None, digits: int) -> str:
@@ -160,14 +160,14 @@ def _cell(value: float | None, earlier: float | None, z: float | None, digits: i
 
 
 def risk_table(bins: list[promises.RiskBin]) -> Table:
-    drawn = Table(title="Risk of `decided` at 4, 8 and 16 samples")
+    table = Table(title="Risk of `decided` at 4, 8 and 16 samples")
     for heading in ("predicted", "observed", "looks", "[dim]earlier: predicted, observed[/]"):
-        drawn.add_column(heading)
+        table.add_column(heading)
     # The earlier run's bins begin with the second.
     for b, earlier in itertools.zip_longest(bins, (None, *earlier_run.RISK)):
         before = "" if earlier is None else f"[dim]{earlier[0]:.3f} {earlier[1]:.3f}[/]"
-        drawn.add_row(f"{b.predicted:.3f}", f"{b.observed:.3f}", str(b.looks), before)
-    return drawn
+        table.add_row(f"{b.predicted:.3f}", f"{b.observed:.3f}", str(b.looks), before)
+    return table
 
 
 def deceived_tables(deceived: dict[str, Any]) -> tuple[Table, Table]:
@@ -187,7 +187,7 @@ def deceived_tables(deceived: dict[str, Any]) -> tuple[Table, Table]:
 
 
 def honest_table(honest: dict[str, promises.Honesty]) -> Table:
-    drawn = Table(title=f"What is answered, against {promises.FRESH} fresh samples; [dim]the earlier run[/]")
+    table = Table(title=f"What is answered, against {promises.FRESH} fresh samples; [dim]the earlier run[/]")
     at = " ".join(map(str, promises.HONEST_AT))
     for heading in (
         "judge",
@@ -197,9 +197,9 @@ def honest_table(honest: dict[str, promises.Honesty]) -> Table:
         f"calibration error\nof p_best\nat k = {at}",
         f"reward +- 1.645 se\ncovers, at\nk = {at}",
     ):
-        drawn.add_column(heading)
+        table.add_column(heading)
     for judge, h in honest.items():
-        drawn.add_row(
+        table.add_row(
             judge,
             _margins(h.all, earlier_run.MARGINS.get(judge)),
             _margins(h.at_4, earlier_run.MARGINS_AT_4.get(judge)),
@@ -207,7 +207,7 @@ def honest_table(honest: dict[str, promises.Honesty]) -> Table:
             _series(h.ece),
             _series(h.coverage),
         )
-    return drawn
+    return table
 
 
 def _margins(m: promises.Margins, earlier: tuple[float, float, float] | None) -> str:
@@ -216,15 +216,15 @@ def _margins(m: promises.Margins, earlier: tuple[float, float, float] | None) ->
 
 
 def many_table(many: dict[int, dict[str, tuple[float, float, float]]]) -> Table:
-    drawn = Table(title="many responses, judge C; [dim]earlier[/]")
+    table = Table(title="many responses, judge C; [dim]earlier[/]")
     for heading in ("n", "rule", "tokens", "agreement", "label accuracy"):
-        drawn.add_column(heading)
+        table.add_column(heading)
     for n, runs in many.items():
         for rule, values in runs.items():
             earlier = earlier_run.MANY[n].get(rule, (None,) * 3)
             cells = [_cell(new, old, None, d) for new, old, d in zip(values, earlier, (0, 3, 3), strict=True)]
-            drawn.add_row(str(n), rule, *cells, end_section=rule == list(runs)[-1])
-    return drawn
+            table.add_row(str(n), rule, *cells, end_section=rule == list(runs)[-1])
+    return table
 
 
 def _summary(rows: list[Row], n: int) -> dict[str, dict[str, float | None]]:

@@ -46,7 +46,7 @@ def test_the_loader_reads_both_orders_and_says_what_it_leaves_out(tmp_path: Path
     (item,), left_out = read_items(tmp_path)
     assert left_out == {"repeated": 1, "debate": 2, "no_verdict": 1, "no_critique": 2, "contradicted": 1}
     assert (item.query, item.responses, item.best, item.source) == ("2 + 2?", ("four", "five"), 0, "Natural")
-    read = {(s.judge, s.said): (s.order, s.winner, s.right) for s in item.samples}
+    read = {(s.judge, s.critique): (s.order, s.winner, s.right) for s in item.samples}
     assert read == {
         ("GPT-4", "plain"): ((0, 1), 0, True),
         ("GPT-4", "swapped"): ((1, 0), 1, False),
@@ -89,10 +89,10 @@ def planted(items: int, telling: float, seed: int = 0) -> list[Item]:
         for place in range(12):
             right = bool(rng.random() < 0.55)
             word = ("sloppy", "checked")[right if rng.random() < telling else rng.integers(2)]
-            said = f"{word} analysis with remark {rng.integers(5)}"
+            critique = f"{word} analysis with remark {rng.integers(5)}"
             winner = best if right else 1 - best
             judge, order = ("Ann", "Bob")[place % 2], (place % 2, 1 - place % 2)
-            samples.append(Transcript(f"S/{number}/{place}", judge, order, said, winner, right))
+            samples.append(Transcript(f"S/{number}/{place}", judge, order, critique, winner, right))
         made.append(Item(f"query {number}", ("a", "b"), best, "ST"[number % 2], tuple(samples)))
     return made
 
@@ -171,7 +171,7 @@ def test_judges_are_told_apart_by_words_of_their_own() -> None:
 
 
 def _signed(s: Transcript) -> Transcript:
-    return Transcript(s.id, s.judge, s.order, f"{s.said} says {s.judge}", s.winner, s.right)
+    return Transcript(s.id, s.judge, s.order, f"{s.critique} says {s.judge}", s.winner, s.right)
 
 
 def test_an_auc_between_samples_of_one_judge_does_not_see_who_is_better() -> None:

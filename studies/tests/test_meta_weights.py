@@ -8,7 +8,7 @@ import pytest
 from grm_server.grm.meta import hinge, top
 from grm_server.grm.types import Floats
 from studies.judges import JUDGES, simulate
-from studies.meta_rm.guided import named
+from studies.meta_rm.guided import names_best
 from studies.meta_weights.plot import plot
 from studies.meta_weights.study import COLUMNS, EARLIER, K, calibrated, meta_scores, misfit, row, run
 
@@ -22,9 +22,9 @@ def test_columns_are_the_servers_functions(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores, p = rng.integers(1, 11, (K, 2)).astype(float), rng.uniform(0.05, 0.95, K)
     scores[3] = np.nan
-    assert cell("hinge", scores, p) == named(hinge(scores, p, 0.5, 9.0).ballots, 0)
+    assert cell("hinge", scores, p) == names_best(hinge(scores, p, 0.5, 9.0).ballots, 0)
     for k_meta in (1, 8, 16):
-        assert cell(f"top {k_meta}", scores, p) == named(top(scores, p, k_meta, K).ballots, 0)
+        assert cell(f"top {k_meta}", scores, p) == names_best(top(scores, p, k_meta, K).ballots, 0)
     difference = np.nan_to_num(scores[:, 0] - scores[:, 1])
     weights = {"sum": 1, "p": p, "p²": p**2, "odds": p / (1 - p), "hinge": np.maximum(p - 0.5, 0)}
     for column, weight in weights.items():
@@ -32,7 +32,7 @@ def test_columns_are_the_servers_functions(seed: int) -> None:
 
 
 def test_a_tie_is_half() -> None:
-    assert named(np.array([[5.0, 6.0], [6.0, 5.0]]), 0) == 0.5
+    assert names_best(np.array([[5.0, 6.0], [6.0, 5.0]]), 0) == 0.5
 
 
 def test_the_meta_rm_has_the_auc_that_was_asked_for() -> None:
@@ -41,15 +41,17 @@ def test_the_meta_rm_has_the_auc_that_was_asked_for() -> None:
     for bias in (0.0, 1.0):
         p, auc = calibrated(fitted, tested, 0.64, bias, rng)
         assert auc == pytest.approx(0.64, abs=0.03)
-        _, right, said = meta_scores(tested, 0.64, bias, rng)
-        assert p[said].mean() == pytest.approx(right[said].mean(), abs=0.03)
+        _, right, has_scores = meta_scores(tested, 0.64, bias, rng)
+        assert p[has_scores].mean() == pytest.approx(right[has_scores].mean(), abs=0.03)
 
 
 def test_samples_that_prefer_the_same_response_share_a_bias() -> None:
     rng = np.random.default_rng(0)
     simulated = simulate(JUDGES["A"], 2, K, 300, rng)
-    logits, right, said = meta_scores(simulated, 0.5, 3.0, rng)
-    within = [logits[i][right[i] & said[i]].var(ddof=1) for i in range(300) if (right[i] & said[i]).sum() > 8]
+    logits, right, has_scores = meta_scores(simulated, 0.5, 3.0, rng)
+    within = [
+        logits[i][right[i] & has_scores[i]].var(ddof=1) for i in range(300) if (right[i] & has_scores[i]).sum() > 8
+    ]
     assert np.mean(within) == pytest.approx(1, abs=0.1)
 
 

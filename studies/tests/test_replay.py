@@ -10,18 +10,18 @@ import pytest
 from benchmarks.lib.estimates import ratio_of
 from grm_server.grm.plan import plan
 from grm_server.grm.types import Floats
-from studies.replay.log import Logged, read_log
+from studies.replay.log import LoggedRequest, read_log
 from studies.replay.study import learn, replay, waves
 from studies.replay.symptoms import completion_order, duplicates, positions, runs_test, shared_noise, symptoms
 
 K = 32
 
 
-def logged(values: Floats, finished_s: Floats | None = None) -> Logged:
+def logged(values: Floats, finished_s: Floats | None = None) -> LoggedRequest:
     """values: (K, n) in launch order; the label prefers the first response."""
     orders = tuple(draw.order for draw in plan(range(values.shape[1]), K, seed=3))
     texts = tuple(map(str, range(K)))
-    return Logged((0,), values, orders, np.arange(K) if finished_s is None else finished_s, np.ones(K), texts)
+    return LoggedRequest((0,), values, orders, np.arange(K) if finished_s is None else finished_s, np.ones(K), texts)
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def test_noise_that_requests_share_is_seen() -> None:
 def test_texts_that_repeat_are_counted_and_empty_ones_apart() -> None:
     r = logged(np.ones((K, 2)))
     texts = ("", "", "same", "same", *map(str, range(K - 4)))
-    found = duplicates([Logged(r.best, r.values, r.orders, r.finished_s, r.tokens, texts)])
+    found = duplicates([LoggedRequest(r.best, r.values, r.orders, r.finished_s, r.tokens, texts)])
     assert found == {"empty": 2 / K, "repeated": 2 / K}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from benchmarks.lib.data import Item
-from benchmarks.robustness.attack import SIZES, WHOLE, plan
+from benchmarks.robustness.attack import CONTROL_CHARS, WHOLE_ANSWERS, plan
 from benchmarks.robustness.attack_table import effects, table
 from tests.attacks import corpus
 
@@ -28,9 +28,9 @@ def test_every_attack_is_of_the_worse_answer_and_has_a_control_of_its_size() -> 
         control = by_key[trial.control]
         assert (control.kind, control.pair) == ("control", trial.pair)
         theirs, ours = control.responses[trial.attacked], trial.responses[trial.attacked]
-        assert theirs.startswith("Bad") == ours.startswith("Bad") == (trial.family not in WHOLE)
-        assert len(theirs) <= SIZES[-1] + 10
-        assert len(theirs) >= min(len(ours), SIZES[-1])
+        assert theirs.startswith("Bad") == ours.startswith("Bad") == (trial.family not in WHOLE_ANSWERS)
+        assert len(theirs) <= CONTROL_CHARS[-1] + 10
+        assert len(theirs) >= min(len(ours), CONTROL_CHARS[-1])
 
 
 def row(kind: str, pair: int, reward: float | None, other: float = 5.0, **more: Any) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from openai import AsyncOpenAI
 
 from benchmarks.lib.data import Item
 from benchmarks.lib.workloads import Prompts
-from benchmarks.serving.baseline import Ask, as_flags, mean, n_is_k, read_scores, separate
+from benchmarks.serving.baseline import SamplingOptions, as_flags, mean_answer, n_is_k, read_scores, separate
 
 ITEM = Item("Why?", ("apple", "pear", "plum"), (0,), "test")
 WORTH = {"apple": 9, "pear": 5, "plum": 1}
 PROMPTS = Prompts(len)
-ASK = Ask(k=8, temperature=0.5, max_tokens=40)
+OPTIONS = SamplingOptions(k=8, temperature=0.5, max_tokens=40)
 
 
 def judge(asked: list[dict[str, object]]) -> AsyncOpenAI:
@@ -44,22 +44,22 @@ def judge(asked: list[dict[str, object]]) -> AsyncOpenAI:
 
 async def test_separate_calls_show_random_orders_and_put_scores_back() -> None:
     asked: list[dict[str, object]] = []
-    ask = replace(ASK, lengths=tuple(range(30, 38)))
-    found = await separate(judge(asked), PROMPTS, ITEM, ask, random.Random(0))
+    options = replace(OPTIONS, lengths=tuple(range(30, 38)))
+    found = await separate(judge(asked), PROMPTS, ITEM, options, random.Random(0))
     assert found.rewards == (9, 5, 1)
     assert (found.samples, found.parsed) == (8, 6)
     prompts = {str(body["messages"]) for body in asked}
     assert len(asked) == 8
     assert len(prompts) > 3
     assert {(body["n"], body["ignore_eos"]) for body in asked} == {(1, True)}
-    assert sorted(map(int, (body["max_tokens"] for body in asked))) == list(ask.lengths)
+    assert sorted(map(int, (body["max_tokens"] for body in asked))) == list(options.lengths)
 
 
 async def test_one_call_for_k_samples_in_one_order() -> None:
     asked: list[dict[str, object]] = []
-    found = await n_is_k(judge(asked), PROMPTS, ITEM, ASK, random.Random(0))
+    found = await n_is_k(judge(asked), PROMPTS, ITEM, OPTIONS, random.Random(0))
     assert (found.rewards, found.samples, found.parsed) == ((9, 5, 1), 8, 6)
-    await n_is_k(judge(asked), PROMPTS, ITEM, replace(ASK, lengths=(30,) * 4 + (40,) * 4), random.Random(0))
+    await n_is_k(judge(asked), PROMPTS, ITEM, replace(OPTIONS, lengths=(30,) * 4 + (40,) * 4), random.Random(0))
     free, exact = asked
     assert (free["n"], free["max_tokens"], "ignore_eos" in free) == (8, 40, False)
     assert (exact["n"], exact["max_tokens"], exact["ignore_eos"]) == (8, 35, True)
@@ -81,7 +81,7 @@ def test_scores_are_read_and_put_back(text: str, scores: list[int] | None) -> No
 
 
 def test_without_scores_there_is_no_reward() -> None:
-    found = mean([None, None])
+    found = mean_answer([None, None])
     assert (found.rewards, found.samples, found.parsed) == (None, 2, 0)
 
 

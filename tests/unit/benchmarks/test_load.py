@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lib.arrivals import Timed, closed_loop, open_loop, percentiles, poisson, rate_between
+from benchmarks.lib.arrivals import TimedResult, closed_loop, open_loop, percentiles, poisson, rate_between
 from benchmarks.lib.cells import Cells, Key
 from benchmarks.lib.data import Item
-from benchmarks.lib.workloads import ALL, HALF, Prompts, Workload, choose, parse_workloads
-from benchmarks.serving.load import _keys, _parser, _turns
-from benchmarks.serving.load_report import TARGETS, Agreement, agreements, ratio_of, report, verdict
-from benchmarks.serving.load_systems import Got, figures
+from benchmarks.lib.workloads import ALL_WORKLOADS, HALF_WORKLOADS, Prompts, Workload, choose, parse_workloads
+from benchmarks.serving.load import _cell_keys, _parser, _schedule
+from benchmarks.serving.load_report import TARGETS, Agreement, agreements, ratio_of, report, target_status
+from benchmarks.serving.load_systems import Answer, figures
 
 KEY = Key("fixed", "n2k8p500", 0.0, 0)
 SETTINGS = {"samples": 64}
@@ -90,7 +90,7 @@ def test_cells_go_on_where_they_were(tmp_path: Path) -> None:
     assert KEY in again
     assert replace(KEY, round=1) not in again
     again.add(replace(KEY, round=1), {"samples_per_s": 3.0})
-    assert [row["samples_per_s"] for row in Cells(path, SETTINGS).of("fixed", "n2k8p500")] == [2.0, 3.0]
+    assert [row["samples_per_s"] for row in Cells(path, SETTINGS).rounds("fixed", "n2k8p500")] == [2.0, 3.0]
 
 
 def test_cells_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
@@ -100,10 +100,10 @@ def test_cells_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
 
 
 def test_half_of_the_workloads_is_balanced() -> None:
-    assert len(ALL) == 8
+    assert len(ALL_WORKLOADS) == 8
     for one in ("n", "k", "prompt_tokens"):
         for other in ("n", "k", "prompt_tokens"):
-            pairs = [(getattr(w, one), getattr(w, other)) for w in HALF]
+            pairs = [(getattr(w, one), getattr(w, other)) for w in HALF_WORKLOADS]
             assert len({pairs.count(pair) for pair in pairs}) == 1
     assert parse_workloads("n2k8p500,n4k16p1500") == (Workload(2, 8, 500), Workload(4, 16, 1500))
     with pytest.raises(ValueError, match="n2k8"):
@@ -128,25 +128,25 @@ def test_items_have_the_length_of_the_workload_and_no_other_uses_them() -> None:
 
 def test_the_first_round_measures_what_the_baseline_is_made_as_long_as() -> None:
     args = _parser().parse_args(["--data", "x"])
-    turns = list(_turns(list(_keys(args, args.systems.split(",")))))
-    order = [process for process, keys in turns if not keys[0].load]
+    schedule = list(_schedule(list(_cell_keys(args, args.systems.split(",")))))
+    order = [process for process, keys in schedule if not keys[0].load]
     assert order.index("fixed") < order.index("same engine")
-    assert {key.round for key in turns[0][1]} == {0}
+    assert {key.round for key in schedule[0][1]} == {0}
     # Another goes first in each round, and the open loops come last.
-    assert len({keys[0].system for process, keys in turns if not keys[0].load and keys[0].round < 2}) > 1
-    loads = [keys[0].load > 0 for _, keys in turns]
+    assert len({keys[0].system for process, keys in schedule if not keys[0].load and keys[0].round < 2}) > 1
+    loads = [keys[0].load > 0 for _, keys in schedule]
     assert loads == sorted(loads)
 
 
 def test_no_load_finds_in_the_prefix_cache_what_another_asked() -> None:
     args = _parser().parse_args(["--data", "x", "--loads", "0.5,0.8"])
-    turns = list(_turns(list(_keys(args, args.systems.split(",")))))
-    assert {len({key.load for key in keys}) for _, keys in turns} == {1}
-    assert sum(process == "fixed" and keys[0].load > 0 for process, keys in turns) == 2
+    schedule = list(_schedule(list(_cell_keys(args, args.systems.split(",")))))
+    assert {len({key.load for key in keys}) for _, keys in schedule} == {1}
+    assert sum(process == "fixed" and keys[0].load > 0 for process, keys in schedule) == 2
 
 
 def cell(rate: float, best: tuple[int | None, ...] = (0, 1)) -> dict[str, Any]:
-    timed = [Timed(0.0, 0.0, 4.0, Got(number, 8, 8, one)) for number, one in enumerate(best)]
+    timed = [TimedResult(0.0, 0.0, 4.0, Answer(number, 8, 8, one)) for number, one in enumerate(best)]
     counted = {
         "vllm:generation_tokens_total": 1600.0,
         "vllm:prefix_cache_queries_total": 800.0,
@@ -158,7 +158,7 @@ def cell(rate: float, best: tuple[int | None, ...] = (0, 1)) -> dict[str, Any]:
 
 
 def test_what_a_cell_says() -> None:
-    timed = [Timed(1.0, 1.5, 3.0, Got(0, 8, 6, 1)), Timed(0.0, 0.0, 4.0, Got(1, 4, 4, None))]
+    timed = [TimedResult(1.0, 1.5, 3.0, Answer(0, 8, 6, 1)), TimedResult(0.0, 0.0, 4.0, Answer(1, 4, 4, None))]
     found = figures(timed, {"vllm:generation_tokens_total": 240.0}, n=2)
     assert (found["samples_per_s"], found["requests_per_s"], found["scores_per_s"]) == (3.0, 0.5, 5.0)
     assert (found["tokens_per_sample"], found["tokens_per_reward"], found["parsed_share"]) == (20.0, 120.0, 10 / 12)
@@ -200,4 +200,4 @@ def test_the_report_says_what_falls_short(cells: Cells) -> None:
     assert "within 7 min of each other; before each the machine's load average was 1.0 to 6.0" in said
     ratio = ratio_of(TARGETS[2], cells, ["n2k8p500"])
     assert ratio is not None
-    assert verdict(ratio, Agreement(99, 100)) == "reached"
+    assert target_status(ratio, Agreement(99, 100)) == "reached"

@@ -3,22 +3,22 @@
 import numpy as np
 import pytest
 
-from benchmarks.lib.arrivals import Timed
-from benchmarks.robustness.soak import TABLES, grown_of, growth
-from benchmarks.serving.overload import Answer, summary, verdicts
+from benchmarks.lib.arrivals import TimedResult
+from benchmarks.robustness.soak import TABLES, growth, memory_growth
+from benchmarks.serving.overload import Answer, summary, target_lines
 
 
 def overload(
     *, fast: float = 0.01, deadline_latency: float = 1.9, retry_after: str | None = "3"
-) -> list[Timed[Answer]]:
+) -> list[TimedResult[Answer]]:
     """A second has one good answer of 8 samples, and nine refusals; the fifth is answered too late."""
     timed = []
     for second in range(20):
         latency = 4.0 if second == 5 else deadline_latency
-        timed.append(Timed(second, second, second + latency, Answer(200, "full_k", 8, None)))
+        timed.append(TimedResult(second, second, second + latency, Answer(200, "full_k", 8, None)))
         for place in range(1, 10):
             at = second + place / 10
-            timed.append(Timed(at, at + 1.0, at + 1.0 + fast, Answer(429, "overloaded", 0, retry_after)))
+            timed.append(TimedResult(at, at + 1.0, at + 1.0 + fast, Answer(429, "overloaded", 0, retry_after)))
     return timed
 
 
@@ -31,17 +31,22 @@ def test_goodput_leaves_out_the_beginning_and_what_came_late() -> None:
     assert found["refused_after_s"]["p99"] == pytest.approx(0.01)
     assert found["client_late_s"]["p50"] == 1.0
     assert found["retry_after_s"]["p50"] == 3.0
-    assert [line.split(":")[0] for line in verdicts(found)] == ["reached", "NOT reached", "reached", "reached"]
+    assert [line.split(":")[0] for line in target_lines(found)] == ["reached", "NOT reached", "reached", "reached"]
 
 
 def test_slow_refusals_and_missing_advice_are_told() -> None:
     found = summary(overload(fast=0.2, retry_after=None), peak=80.0, deadline_s=5.0, seconds=20.0)
-    assert [line.split(":")[0] for line in verdicts(found)] == ["NOT reached", "reached", "NOT reached", "NOT reached"]
+    assert [line.split(":")[0] for line in target_lines(found)] == [
+        "NOT reached",
+        "reached",
+        "NOT reached",
+        "NOT reached",
+    ]
     assert found["refused_fast_share"] == 0.0
 
 
 def test_a_missed_deadline_was_accepted() -> None:
-    timed = [Timed(0.0, 0.0, 2.5, Answer(504, "deadline_exceeded", 0, None))]
+    timed = [TimedResult(0.0, 0.0, 2.5, Answer(504, "deadline_exceeded", 0, None))]
     found = summary(timed, peak=8.0, deadline_s=2.0, seconds=20.0)
     assert found["refused"] == 0
     assert found["accepted_latency_s"]["p99"] == 2.5
@@ -75,7 +80,7 @@ def test_what_an_engine_keeps_between_two_returns_is_no_leak(leak_mib: float, fl
     for at in range(1800):
         kept = 400 * min(1.0, at / 900) * (at % 60) / 60
         rows.append({"at_s": float(at), "server_mib": 700.0, "engine_mib": 3500 + kept + leak_mib * at / 1800})
-    found = grown_of(rows, 450, 1800)
+    found = memory_growth(rows, 450, 1800)
     assert found["server_mib"].flat
     assert found["engine_in_use_mib"].flat == flat
     assert found["engine_in_use_mib"].mib == pytest.approx(leak_mib * 0.75, abs=15)
