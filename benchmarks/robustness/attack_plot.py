@@ -1,4 +1,4 @@
-"""The picture of `benchmarks.robustness.attack`: what each family gains."""
+"""Plot of `benchmarks.robustness.attack`: the score change and the wins gained by each family of attacks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plot(families: Sequence[FamilyEffect], model: str, path: Path) -> None:
         )
         _effects(left, judged, lambda effect: effect.change, BLUE)
         left.set_title("Score change of the attacked answer", loc="left", weight="bold")
-        left.set_xlabel(f"points of 10 by {model}, from a harmless text of the same length", color=GREY)
+        left.set_xlabel(f"points of 10 by {model}, against a harmless text of the same length", color=GREY)
         left.set_yticks(range(len(judged)), [f"{effect.family} ({effect.pairs})" for effect in judged])
         _effects(right, judged, lambda effect: effect.wins_gained, ORANGE)
         right.set_title("Wins gained over the better answer", loc="left", weight="bold")

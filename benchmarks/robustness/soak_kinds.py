@@ -1,4 +1,4 @@
-"""What clients of `benchmarks.robustness.soak` do, and how each of these things may end."""
+"""The kinds of requests that `benchmarks.robustness.soak` sends, and the allowed outcomes of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import httpx
 from benchmarks.lib.data import Item
 
 BUSY = (429, 503)
-"""A server may refuse at any time."""
+"""Statuses of a refusal, which is allowed at any time."""
 HUGE_BODY = 5 * 2**20
 
 
@@ -23,13 +23,13 @@ HUGE_BODY = 5 * 2**20
 class RequestKind:
     name: str
     weight: int
-    do: Callable[[Lane], Awaitable[object]]
-    """Returns an HTTP status, or a word."""
-    may: tuple[object, ...] = (200,)
+    run: Callable[[Lane], Awaitable[object]]
+    """Sends the request and returns its outcome: an HTTP status, or a word."""
+    allowed: tuple[object, ...] = (200,)
 
 
 class Lane:
-    """One lane: a client with a random generator of its own."""
+    """One of the concurrent clients, with its own random generator."""
 
     def __init__(self, client: httpx.AsyncClient, items: Sequence[Item], rng: random.Random, tokens: int) -> None:
         self.client = client
@@ -37,25 +37,25 @@ class Lane:
         self._items = items
         self._tokens = tokens
         self.judgement = "rw-none"
-        """The last one that this lane was given."""
+        """Id of the last judgement that this lane received."""
 
-    async def once(self, kind: RequestKind) -> str:
-        """How it ended; with the word UNEXPECTED if it may not."""
+    async def send(self, kind: RequestKind) -> str:
+        """Send one request; its outcome, prefixed with UNEXPECTED if that outcome is not allowed."""
         try:
-            end = await kind.do(self)
+            end = await kind.run(self)
         except httpx.HTTPError as error:
             end = type(error).__name__
-        return str(end) if end in kind.may or end in BUSY else f"UNEXPECTED {end}"
+        return str(end) if end in kind.allowed or end in BUSY else f"UNEXPECTED {end}"
 
     def body(self, **options: Any) -> dict[str, Any]:
-        """A request that no other is equal to."""
+        """A unique request body, so it is not coalesced with another."""
         item = self.rng.choice(self._items)
-        usual = {
+        defaults = {
             "k": self.rng.choice((1, 2, 4)),
             "seed": self.rng.randrange(2**50),
             "max_critique_tokens": self._tokens,
         }
-        return {"query": item.query, "responses": list(item.responses), **usual, **options}
+        return {"query": item.query, "responses": list(item.responses), **defaults, **options}
 
     async def post(self, body: Any, path: str = "/v1/rewards") -> int:
         response = await self.client.post(path, json=body)
@@ -86,7 +86,7 @@ async def disconnect_from_stream(lane: Lane) -> int:
 
 
 async def _stream(lane: Lane, read: int) -> int:
-    """Leaves after so many pieces."""
+    """Read at most `read` chunks of a stream, then disconnect."""
     headers = {"accept": "text/event-stream"}
     async with lane.client.stream("POST", "/v1/rewards", json=lane.body(k=4), headers=headers) as response:
         seen = 0
@@ -113,7 +113,7 @@ async def tight_deadline(lane: Lane) -> int:
 
 
 async def openrlhf(lane: Lane) -> int:
-    """A group, one response a call."""
+    """A whole group, one response per call."""
     prompt, answers = _prompt(lane, 4)
     return await _concurrently(
         lane,
@@ -129,7 +129,7 @@ async def slime(lane: Lane) -> int:
 
 
 async def slime_alone(lane: Lane) -> int:
-    """The rest of the group never comes."""
+    """One response of a group whose other responses never arrive."""
     prompt, answers = _prompt(lane, 1)
     bodies = [{"prompt": prompt, "response": answers[0], "label": ""}]
     return await _concurrently(lane, "/reward?n=4&k=2&max_critique_tokens=16", bodies)
@@ -140,7 +140,7 @@ async def slime_disconnect(lane: Lane) -> str:
 
 
 def _prompt(lane: Lane, count: int) -> tuple[str, list[str]]:
-    """A prompt that nobody else asks about, and answers."""
+    """A unique prompt, and `count` answers to it."""
     item = lane.rng.choice(lane._items)
     query = f"{item.query[:400]} [{secrets.token_hex(6)}]"
     prompt = f"<|im_start|>user\n{query}<|im_end|>\n<|im_start|>assistant\n"
@@ -148,7 +148,7 @@ def _prompt(lane: Lane, count: int) -> tuple[str, list[str]]:
 
 
 async def _concurrently(lane: Lane, path: str, bodies: Sequence[Any]) -> int:
-    """The worst status of several calls at once."""
+    """Send several calls at once; the highest status."""
     async with asyncio.TaskGroup() as calls:
         running = [calls.create_task(lane.post(body, path)) for body in bodies]
     return max(call.result() for call in running)
@@ -188,7 +188,7 @@ async def too_large(lane: Lane) -> int:
     try:
         return (await lane.client.post("/v1/rewards", content=b"x" * HUGE_BODY)).status_code
     except (httpx.WriteError, httpx.ReadError):
-        # The server may close the connection before it has read it all.
+        # The server may close the connection before it has read the whole body.
         return 413
 
 

@@ -1,4 +1,4 @@
-"""The picture of `benchmarks.robustness.soak`: memory of the server and of the engine, and the server's open files."""
+"""Plot of `benchmarks.robustness.soak`: memory of the server and of the engine, and the server's open files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ GROWN = {
     "server_mib": (("server_mib", "after the warm-up"),),
     "engine_mib": (("engine_in_use_mib", "in use after the warm-up"), ("engine_mib", "in all in the second half")),
 }
-"""Panel -> its growth in the file, and of what that is."""
+"""Panel -> (key in the report's `growth`, its description)."""
 
 
 def plot(report: dict[str, Any], path: Path) -> None:
-    """found: as `benchmarks.robustness.soak` writes it."""
+    """report: the contents of OUT.json of `benchmarks.robustness.soak`."""
     mpl.use("Agg")
     at = [row["at_s"] / 60 for row in report["series"]]
     shown = [panel for panel in PANELS if any(row[panel[0]] for row in report["series"])]
@@ -41,6 +41,6 @@ def plot(report: dict[str, Any], path: Path) -> None:
             axes.set_ylim(0, 1.1 * max(values))
             axes.axvspan(0, report["warm_s"] / 60, color="#eeeeee", zorder=0)
         every[-1, 0].axvline(report["loaded_s"] / 60, color=GREY, linewidth=1, linestyle="--")
-        every[-1, 0].set_xlabel("minutes; the warm-up is grey, the load ends at the dashed line")
+        every[-1, 0].set_xlabel("minutes; grey: warm-up, dashed line: end of the load")
         figure.savefig(path, dpi=150)
         plt.close(figure)

@@ -1,23 +1,23 @@
-"""The server against what a user would write today, on the same model, machine, prompts and engine settings.
+"""GRM Server against what a user would write without it, on the same model, machine, prompts and engine settings.
 
     make baseline
     python -m benchmarks.serving.load --data PATH/TO/LLMBar --data PATH/TO/RM-Bench
 
 fixed           GRM Server, all k samples
-decided         GRM Server, as many as `decided` wants at --gamma
+decided         GRM Server, as many samples as the rule `decided` draws at --gamma
 separate        k calls to `vllm serve`, random orders, regex and mean (benchmarks/serving/baseline.py)
 n=k             one call with n = k, one fixed order
-separate-free, n=k-free   the same, where a sample ends when the model ends it
-separate-default          separate-free with vLLM's own default settings; not run unless asked for
+separate-free, n=k-free   the same, but the model ends its samples
+separate-default          separate-free with vLLM's default settings; only run if listed in --systems
 
-GRM Server writes a sample in three parts with budgets of their own, the baseline one text. So that they are compared
-on the same work, the samples of `separate` have the lengths that those of `fixed` had, and those of `n=k` their mean;
-the `-free` ones are what a user gets, and end early or never. Systems take turns, each in a new process, so that each
-round finds empty caches and the same prompts, orders (but the random ones) and seeds.
+GRM Server generates a sample in three segments, each with its own budget; the baseline generates one text. To compare
+equal work, the samples of `separate` get the lengths that those of `fixed` had, and those of `n=k` their mean. The
+`-free` systems are what a user would get: their samples end early or never. Systems take turns, each in a new process,
+so every round starts with empty caches and has the same prompts, seeds and (unless random) orders.
 
-Closed loop: the most they can do. Open loop: how long requests wait that come by a Poisson process, at shares of what
-`separate` can do. OUT.jsonl holds every cell; a run that was stopped goes on there. At the end OUT.md, OUT.json and
-OUT.png.
+The closed loop measures maximum throughput. The open loop measures latency under Poisson arrivals, at shares of the
+throughput of `separate`. OUT.jsonl holds every cell, and an interrupted run resumes from it. Writes OUT.md, OUT.json
+and OUT.png at the end.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ START_ORDER = ("fixed", "decided", "same engine", "default engine")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured, and on what."""
+    """The items of each workload, and how prompts are rendered."""
 
     items: dict[Workload, list[Item]]
     open_items: list[Item]
@@ -64,7 +64,7 @@ def main() -> None:
     args = _parser().parse_args()
     systems = args.systems.split(",")
     if unknown := set(systems) - {*OURS, *BASELINES}:
-        raise SystemExit(f"unknown systems: {', '.join(sorted(unknown))}")
+        raise SystemExit(f"unknown systems: {', '.join(sorted(unknown))}; see --help")
     fake = args.engine == "fake"
     if fake:
         systems = [system for system in systems if system in OURS]
@@ -81,38 +81,40 @@ def main() -> None:
         with _serve(process, args, model, engine, keys[0].round) as running:
             endpoint = Endpoint(running.url, plan.prompts, args.tokens, args.gamma, process)
             asyncio.run(endpoint.warm_up(plan.warm_up, WARM_UP))
-            print(f"{process}: started and warm after {time.perf_counter() - began_s:.0f} s", flush=True)
+            print(f"{process}: started and warmed up after {time.perf_counter() - began_s:.0f} s", flush=True)
             for key in keys:
                 began_s = time.perf_counter()
                 conditions = {"at_s": time.time(), "machine_load": os.getloadavg()[0]}
                 row = _measure(endpoint, key, plan, cells, args) | conditions
                 cells.add(key, row)
                 _progress(key, row, time.perf_counter() - began_s)
-    found = report(cells, systems, [str(w) for w in plan.items], args.open_workload, args.loads)
-    args.out.with_suffix(".md").write_text(found.markdown, "utf-8")
-    found.write(args.out.with_suffix(".json"))
-    plot(found.rows, args.out.with_suffix(".png"))
-    print(found.markdown)
+    result = report(cells, systems, [str(w) for w in plan.items], args.open_workload, args.loads)
+    args.out.with_suffix(".md").write_text(result.markdown, "utf-8")
+    result.write(args.out.with_suffix(".json"))
+    plot(result.rows, args.out.with_suffix(".png"))
+    print(result.markdown)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, action="append", required=True, help="folder of LLMBar or RM-Bench; both")
+    parser.add_argument(
+        "--data", type=Path, action="append", required=True, help="folder of LLMBar or RM-Bench; give both"
+    )
     parser.add_argument("--model", default="bundled")
-    parser.add_argument("--engine", choices=("real", "fake"), default="real", help="fake: the machinery, no baseline")
-    parser.add_argument("--workloads", default="half", help="n2k8p500,...; `half` (4, balanced) or `all` (8)")
+    parser.add_argument("--engine", choices=("real", "fake"), default="real", help="fake: for a dry run; no baseline")
+    parser.add_argument("--workloads", default="half", help="n2k8p500,..., or `half` (4, balanced), or `all` (8)")
     parser.add_argument("--systems", default="fixed,decided,separate,n=k,separate-free,n=k-free")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=128, help="of a cell: 16 requests of k = 8, 8 of k = 16")
-    parser.add_argument("--in-flight", type=int, default=96, help="samples that a closed loop keeps in flight")
-    parser.add_argument("--tokens", type=int, default=128, help="budget of principles and critique")
-    parser.add_argument("--gamma", type=float, default=0.01, help="`decided`: 0.01 promises 99 %% agreement")
-    parser.add_argument("--loads", type=_numbers, default=(0.5, 0.8), help="open loop: shares of what separate can do")
+    parser.add_argument("--samples", type=int, default=128, help="samples per cell: 16 requests at k = 8, 8 at k = 16")
+    parser.add_argument("--in-flight", type=int, default=96, help="samples in flight in a closed loop")
+    parser.add_argument("--tokens", type=int, default=128, help="token budget of principles and critique")
+    parser.add_argument("--gamma", type=float, default=0.01, help="level of `decided`: 0.01 means 99 %% agreement")
+    parser.add_argument("--loads", type=_numbers, default=(0.5, 0.8), help="open loop: shares of separate's throughput")
     parser.add_argument("--open-workload", default="n2k8p500")
-    parser.add_argument("--open-requests", type=int, default=12, help="of an open-loop cell; 0: no open loop")
+    parser.add_argument("--open-requests", type=int, default=12, help="requests per open-loop cell; 0: no open loop")
     parser.add_argument("--open-rounds", type=int, default=1)
-    parser.add_argument("--kv-gib", type=int, default=2)
-    parser.add_argument("--fake-sample-s", type=float, default=0.05, help="of the fake engine")
+    parser.add_argument("--kv-gib", type=int, default=2, help="KV cache of each engine, GiB")
+    parser.add_argument("--fake-sample-s", type=float, default=0.05, help="seconds per sample of the fake engine")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/load"))
     return parser
 
@@ -122,7 +124,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What must be the same for cells to be compared. Rounds, systems and workloads may be added."""
+    """Settings that must be equal for cells to be comparable. A later run may add rounds, systems and workloads."""
     names = ("model", "engine", "samples", "in_flight", "tokens", "gamma", "open_requests", "kv_gib")
     return {name: getattr(args, name) for name in names}
 
@@ -158,10 +160,10 @@ def _cell_keys(args: argparse.Namespace, systems: list[str]) -> Iterator[Key]:
 
 
 def _schedule(todo: list[Key]) -> Iterator[tuple[str, list[Key]]]:
-    """Processes and what to measure in each: the closed loops first, another process first in each round.
+    """Processes to start, and the cells to measure in each. Closed loops come first; the order rotates every round.
 
-    `fixed` comes before the baselines in the first round, which are made as long as it was. Each load of the open loop
-    has processes of its own: it asks what the other loads ask, and must not find it in the prefix cache.
+    In the first round `fixed` comes before the baselines, because it determines their sample lengths. Each load of the
+    open loop has its own processes: all loads send the same requests, and must not find them in the prefix cache.
     """
     for load, number in sorted({(key.load, key.round) for key in todo}):
         shift = number % len(START_ORDER)
@@ -182,7 +184,7 @@ def _serve(
     process: str, args: argparse.Namespace, model: str, engine: BaselineEngine | None, number: int
 ) -> Iterator[RunningServer]:
     if process in OURS:
-        # What one round teaches must not help another.
+        # Priors learned in one round must not help another.
         priors = args.out.parent / f"priors-{process}-{number}.json"
         priors.unlink(missing_ok=True)
         settings = {
@@ -208,12 +210,12 @@ def _measure(endpoint: Endpoint, key: Key, plan: Plan, cells: Cells, args: argpa
     if key.system in ("separate", "n=k"):
         reference = cells.rounds("fixed", key.workload)
         if not reference:
-            raise SystemExit(f"{key.system} is made as long as `fixed`, which is to be measured first")
-        # Dealt out anew: in its own order the samples of a request are as alike as those of one prompt are.
+            raise SystemExit(f"{key.system} takes its sample lengths from `fixed`; measure that first")
+        # Shuffle: in their own order, the lengths within a request are correlated.
         lengths = random.Random(key.round).sample(reference[0]["lengths"], len(reference[0]["lengths"]))
         options = SamplingOptions(workload.k, 0.5, 0, tuple(lengths))
     if not key.load:
-        # Of a request that is judged in waves only the first is there at once.
+        # A request that is judged in waves has only one wave in flight.
         wave = (
             wave_end(0, workload.k, reading_unit(workload.n, 8, exchangeable=False))
             if key.system == "decided"

@@ -1,4 +1,4 @@
-"""The systems that `benchmarks.serving.load` compares, asked the same and measured alike."""
+"""The systems that `benchmarks.serving.load` compares: same requests, same figures."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ class Answer:
 
     item: int
     samples: int
-    """Drawn."""
+    """Samples drawn."""
     parsed: int
-    """Of these, with scores."""
+    """Samples with scores."""
     best: int | None
-    """The first response; None without scores."""
+    """Index of the best response; None without scores."""
     lengths: tuple[int, ...] = ()
-    """Tokens of each sample, where the server says so."""
+    """Tokens of each sample, if the server reports them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server that is up, and how it is asked."""
+    """A running server, and what requests to it have in common."""
 
     url: str
     prompts: Prompts
     tokens: int
-    """Budget of principles and critique."""
+    """Token budget of principles and critique."""
     gamma: float
     process: str
 
     async def warm_up(self, items: list[Item], workload: Workload) -> None:
-        """Requests for items that nothing else asks for, all at once."""
+        """Send one request per item, all at once. The items must not be used otherwise."""
         system = self.process if self.process in OURS else "separate-free"
         options = SamplingOptions(workload.k, 0.5, self.tokens)
         async with AsyncExitStack() as stack:
@@ -77,7 +77,7 @@ def run_closed_loop(
 def run_open_loop(
     endpoint: Endpoint, system: str, items: list[Item], options: SamplingOptions, rate: float, *, seed: int
 ) -> dict[str, Any]:
-    """All items, `rate` of them a second; at the same times for every system."""
+    """All items, `rate` of them per second on average, at the same times for every system."""
     at_s = poisson(rate, seed, count=len(items))
     row = _cell(endpoint, system, items, options, seed, lambda jobs: open_loop(jobs, at_s))
     return row | {"offered_requests_per_s": rate}
@@ -105,7 +105,10 @@ def _cell(
 
 
 def _empty_cache(url: str) -> None:
-    """Those that share this process would find each other's prompts. Fails while a request still ends."""
+    """Empty the prefix cache, or systems that share a server would hit each other's prompts.
+
+    Retries, because the server refuses while a request is still finishing.
+    """
     while not httpx.post(f"{url}/reset_prefix_cache", timeout=30).raise_for_status().json()["success"]:
         time.sleep(0.1)
 
@@ -148,11 +151,11 @@ async def _send_to_baseline(
     number: int,
     item: Item,
 ) -> Answer:
-    of_all = itertools.cycle(options.lengths)
-    lengths = tuple(itertools.islice(of_all, number * options.k, (number + 1) * options.k))
-    found = await BASELINES[system](client, prompts, item, replace(options, lengths=lengths), rng)
-    best = None if found.rewards is None else found.rewards.index(max(found.rewards))
-    return Answer(number, found.samples, found.parsed, best)
+    all_lengths = itertools.cycle(options.lengths)
+    lengths = tuple(itertools.islice(all_lengths, number * options.k, (number + 1) * options.k))
+    answer = await BASELINES[system](client, prompts, item, replace(options, lengths=lengths), rng)
+    best = None if answer.rewards is None else answer.rewards.index(max(answer.rewards))
+    return Answer(number, answer.samples, answer.parsed, best)
 
 
 def figures(timed: list[TimedResult[Answer]], counter_deltas: dict[str, float], n: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from benchmarks.lib.estimates import Estimate
 from benchmarks.lib.plot_style import GREY, styled
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# From the colour-blind safe palette of Okabe and Ito.
 COLOURS = {
     "sum": "#6e6e6e",
     "meta_hinge": "#0072b2",

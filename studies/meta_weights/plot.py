@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.lib.plot_style import GREY, styled
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# From the colour-blind safe palette of Okabe and Ito.
 PLAIN, SERVED, OTHER = "#6e6e6e", "#0072b2", "#e69f00"
 JUDGES = {"A": "judge A: clean", "C": "judge C: 15 % noise", "B": "judge B: hard"}
 

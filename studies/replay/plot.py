@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from benchmarks.lib.estimates import Estimate
 from benchmarks.lib.plot_style import GREY, styled
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# From the colour-blind safe palette of Okabe and Ito.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 MARKERS = {"decided": "D", "strict": "^"}
 

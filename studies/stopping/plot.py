@@ -15,7 +15,7 @@ from benchmarks.lib.plot_style import GREY, styled
 from studies.stopping.earlier_run import Row
 from studies.stopping.promises import RiskBin
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# From the colour-blind safe palette of Okabe and Ito.
 RULES = {
     "fixed": ("#6e6e6e", "o", "fixed k"),
     "Adaptive-Consistency": ("#d55e00", "s", "Adaptive-Consistency"),

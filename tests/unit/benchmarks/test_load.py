@@ -122,7 +122,7 @@ def test_items_have_the_length_of_the_workload_and_no_other_uses_them() -> None:
     taken: set[str] = set()
     assert choose(pool, Workload(2, 8, 500), 2, prompts, taken) == fitting[:2]
     assert choose(pool, Workload(2, 16, 500), 1, prompts, taken) == fitting[2:]
-    with pytest.raises(ValueError, match="has 0 such items, 1 are needed"):
+    with pytest.raises(ValueError, match="has 0 fitting items, 1 are needed"):
         choose(pool, Workload(2, 16, 500), 1, prompts, taken)
 
 
@@ -191,13 +191,13 @@ def test_agreement_with_full_k_and_its_floor(cells: Cells) -> None:
 
 
 def test_the_report_says_what_falls_short(cells: Cells) -> None:
-    said = report(cells, ["fixed", "decided", "separate", "n=k"], ["n2k8p500"], "n2k8p500", ()).markdown
-    lines = {line.split(" |")[0].removeprefix("| "): line for line in said.splitlines()}
+    markdown = report(cells, ["fixed", "decided", "separate", "n=k"], ["n2k8p500"], "n2k8p500", ()).markdown
+    lines = {line.split(" |")[0].removeprefix("| "): line for line in markdown.splitlines()}
     assert lines["fixed over separate calls, equal tokens"].endswith("| reached |")
     assert lines["fixed over n = k, equal tokens"].endswith("| NOT reached: 75% of it |")
-    assert "the agreement is not: 75.0%" in lines["decided over separate calls, equal tokens"]
+    assert "agreement not: 75.0%" in lines["decided over separate calls, equal tokens"]
     # Of the second round: 600 s over 1 and over 3 samples/s.
-    assert "within 7 min of each other; before each the machine's load average was 1.0 to 6.0" in said
+    assert "within 7 min of each other; the machine's load average before each was 1.0 to 6.0" in markdown
     ratio = ratio_of(TARGETS[2], cells, ["n2k8p500"])
     assert ratio is not None
     assert target_status(ratio, Agreement(99, 100)) == "reached"
