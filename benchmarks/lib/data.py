@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def load_items(path: Path, limit: int, seed: int = 0, max_chars: int = 10**9) -> list[Item]:
-    """`limit` random items of the files under `path`. Responses are shuffled, since many sets list the better one first.
+    """`limit` random items of the files under `path`, with responses shuffled: many sets list the better one first.
 
     Raises FileNotFoundError when there are none.
     """

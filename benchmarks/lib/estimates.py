@@ -27,7 +27,7 @@ def mean_of(per_prompt: Sequence[float] | Floats) -> Estimate:
 
 
 def ratio_of(numerator: Sequence[float] | Floats, denominator: Sequence[float] | Floats) -> Estimate:
-    """Sum of the numerators over the sum of the denominators (>= 0), resampled in pairs; NaN if all denominators are 0."""
+    """Sum of the numerators over the sum of the denominators (>= 0), resampled in pairs; NaN if the latter is 0."""
     a, b = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
     drawn = np.random.default_rng(0).integers(len(a), size=(RESAMPLES, len(a)))
     if not b.any():

@@ -4,7 +4,7 @@
     grm collect labelled.jsonl --out trajectories.jsonl -n 4
 
 hh-rlhf      https://huggingface.co/datasets/Anthropic/hh-rlhf   {"chosen", "rejected"}: only the last turn differs
-TruthfulQA   https://github.com/sylinrl/TruthfulQA               data/finetune_truth.jsonl: an answer per row, true or not
+TruthfulQA   https://github.com/sylinrl/TruthfulQA               data/finetune_truth.jsonl: a true or false answer a row
 
 The benchmarks report on other sets.
 """

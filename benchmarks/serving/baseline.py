@@ -95,7 +95,7 @@ async def separate(
 async def n_is_k(
     client: AsyncOpenAI, prompts: Prompts, item: Item, options: SamplingOptions, rng: random.Random
 ) -> BaselineAnswer:
-    """One call for k samples in the given order. One call cannot set a length per sample, so all get the mean length."""
+    """One call for k samples in the given order. It cannot set a length per sample, so all get the mean length."""
     order = tuple(range(len(item.responses)))
     length = round(fmean(options.lengths)) if options.lengths else None
     answer = await _call(client, prompts.render(item, order), options, options.k, length)

@@ -182,9 +182,7 @@ def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, floa
                 started = time.perf_counter()
             client.rewards("Why is the sky blue?", responses, k=k, seed=0, stop=FIXED)
         http_ms = (time.perf_counter() - started) / repeats * 1e3
-    print(
-        f"overhead at n = {n}, k = {k}: {pipeline_ms:.2f} ms/request in the pipeline, {http_ms:.2f} ms/request with HTTP"
-    )
+    print(f"overhead per request at n = {n}, k = {k}: {pipeline_ms:.2f} ms in the pipeline, {http_ms:.2f} ms with HTTP")
     pstats.Stats(profile).sort_stats("tottime").print_stats(12)
     return {"n": n, "k": k, "pipeline_ms": pipeline_ms, "http_ms": http_ms}
 

@@ -40,14 +40,13 @@ from benchmarks.lib.workloads import Prompts, Workload, choose, load_pool, parse
 from benchmarks.serving.baseline import BaselineEngine, SamplingOptions, baseline_engine
 from benchmarks.serving.load_plot import plot
 from benchmarks.serving.load_report import report
+from benchmarks.serving.load_schedule import cell_keys, estimate, schedule
 from benchmarks.serving.load_systems import BASELINES, OURS, Endpoint, run_closed_loop, run_open_loop
 from grm_server.engine.bundled import bundled_model
 from grm_server.grm.plan import reading_unit, wave_end
 from grm_server.settings import EngineSettings, Settings
 
 WARM_UP = Workload(2, 8, 500)
-GUESS_SAMPLES_PER_S, GUESS_START_S = 2.0, 40.0
-START_ORDER = ("fixed", "decided", "same engine", "default engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +70,12 @@ def main() -> None:
     model = "" if fake else str(bundled_model(Settings().cache_dir)) if args.model == "bundled" else args.model
     cells = Cells(args.out.with_suffix(".jsonl"), _settings(args))
     plan = _plan(args, _prompts(model))
-    todo = [key for key in _cell_keys(args, systems) if key not in cells]
-    print(_estimate(todo, args), flush=True)
+    todo = [key for key in cell_keys(args, systems) if key not in cells]
+    print(estimate(todo, args), flush=True)
     engine = None
     if any(key.system in BASELINES for key in todo):
         engine = baseline_engine(EngineSettings(cpu_kv_cache_gib=args.kv_gib), model)
-    for process, keys in _schedule(todo):
+    for process, keys in schedule(todo):
         began_s = time.perf_counter()
         with _serve(process, args, model, engine, keys[0].round) as running:
             endpoint = Endpoint(running.url, plan.prompts, args.tokens, args.gamma, process)
@@ -147,38 +146,6 @@ def _plan(args: argparse.Namespace, prompts: Prompts) -> Plan:
     return Plan(items, open_items, choose(pool, WARM_UP, 2, prompts, taken), prompts)
 
 
-def _cell_keys(args: argparse.Namespace, systems: list[str]) -> Iterator[Key]:
-    for number in range(args.rounds):
-        for system in systems:
-            for workload in parse_workloads(args.workloads):
-                yield Key(system, str(workload), 0.0, number)
-    if "separate" in systems or args.engine == "fake":
-        for number in range(args.open_rounds if args.open_requests else 0):
-            for system in systems:
-                if not system.startswith(("n=k-", "separate-")):
-                    yield from (Key(system, args.open_workload, load, number) for load in args.loads)
-
-
-def _schedule(todo: list[Key]) -> Iterator[tuple[str, list[Key]]]:
-    """Processes to start, and the cells to measure in each. Closed loops come first; the order rotates every round.
-
-    In the first round `fixed` comes before the baselines, because it determines their sample lengths. Each load of the
-    open loop has its own processes: all loads send the same requests, and must not find them in the prefix cache.
-    """
-    for load, number in sorted({(key.load, key.round) for key in todo}):
-        shift = number % len(START_ORDER)
-        for process in (*START_ORDER[shift:], *START_ORDER[:shift]):
-            keys = [k for k in todo if (k.load, k.round, _process(k.system)) == (load, number, process)]
-            if keys:
-                yield process, keys
-
-
-def _process(system: str) -> str:
-    if system in OURS:
-        return system
-    return "default engine" if system.endswith("-default") else "same engine"
-
-
 @contextmanager
 def _serve(
     process: str, args: argparse.Namespace, model: str, engine: BaselineEngine | None, number: int
@@ -228,14 +195,6 @@ def _measure(endpoint: Endpoint, key: Key, plan: Plan, cells: Cells, args: argpa
         raise SystemExit(f"the open loop needs {key.workload} among the --workloads")
     rate = key.load * sum(row["requests_per_s"] for row in reference) / len(reference)
     return run_open_loop(endpoint, key.system, plan.open_items, options, rate, seed=key.round)
-
-
-def _estimate(todo: list[Key], args: argparse.Namespace) -> str:
-    closed_samples = sum(args.samples for key in todo if not key.load)
-    open_samples = sum(args.open_requests * parse_workloads(key.workload)[0].k / key.load for key in todo if key.load)
-    starts = sum(1 for _ in _schedule(todo))
-    seconds = (closed_samples + open_samples) / GUESS_SAMPLES_PER_S + starts * GUESS_START_S
-    return f"{len(todo)} cells, {starts} starts: about {seconds / 60:.0f} min at {GUESS_SAMPLES_PER_S:g} samples/s"
 
 
 def _progress(key: Key, row: dict[str, Any], seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""An answer that is lost or wrong is seen to be."""
+"""Lost and wrong answers are detected."""
 
 from typing import Any
 
