@@ -1,4 +1,4 @@
-"""The picture of `studies.meta_rm.study`: how well raters rank, and what their votes are worth."""
+"""Plot of `studies.meta_rm.study`: AUC of the raters, gain over the sum, and accuracy by k."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL_JUDGES, SAME_JUDGE = "#0072b2", "#d55e00"
 
 
 def plot(found: dict[str, dict[str, Any]], by_k: dict[str, dict[str, Estimate]], name: str, path: Path) -> None:
-    """name: whose p `by_k` is of."""
+    """name: the rater whose p gave `by_k`."""
     mpl.use("Agg")
     with styled():
         figure, (left, middle, right) = plt.subplots(
@@ -56,7 +56,7 @@ def _aucs(axes: Axes, found: dict[str, dict[str, Any]]) -> None:
 
 
 def _gains(axes: Axes, found: dict[str, dict[str, Any]]) -> None:
-    axes.set_title("Label accuracy above the sum", loc="left", weight="bold")
+    axes.set_title("Gain in label accuracy over the sum", loc="left", weight="bold")
     rules = ("meta_hinge", "meta_top", "shuffled hinge", "shuffled top")
     for number, rule in enumerate(rules):
         for place, cells in enumerate(found.values()):

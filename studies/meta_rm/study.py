@@ -1,19 +1,19 @@
-"""What a meta RM is worth on real critiques: ranking right from wrong ones, and the votes that it guides.
+"""The value of a meta RM on real critiques: how well it ranks right above wrong ones, and how much its votes gain.
 
     python -m studies.meta_rm.study --data PATH/TO/LLMBar [--quick] [--split prompt|source] [--out DIR]
-    python -m studies.meta_rm.study --data PATH/TO/LLMBar --export rows.jsonl    # for a meta RM of yours, then
+    python -m studies.meta_rm.study --data PATH/TO/LLMBar --export rows.jsonl    # input for your own meta RM, then
     python -m studies.meta_rm.study --data PATH/TO/LLMBar --scores scores.jsonl  # {"id": sample, "logit": ...} a line
 
-Samples are what six judges said of each pair in both orders (studies/meta_rm/transcripts.py). A sample is right if it
-prefers the response that the label prefers. Every p is held out: trained and calibrated (Platt) on other prompts, or,
-with `--split source`, on the other parts of the set. The votes are the server's own code, k_meta is half of k.
+Samples are critiques of each pair by six judges in both orders (studies/meta_rm/transcripts.py). A sample is right if
+it prefers the response that the label prefers. Every p is held out: trained and calibrated (Platt) on other prompts,
+or, with `--split source`, on the other parts of the set. Votes use the server's own code, with k_meta half of k.
 
-A meta RM that only recognises who writes well would look good here and be worth nothing to a server with one judge. So
-AUC is also between samples of the same judge, votes are also of one judge's samples alone, and beside the meta RM stand
-raters that do not read (studies/meta_rm/raters.py). `shuffled` is `meta_hinge` and `meta_top` with the p of a prompt
-dealt out anew among its samples, which must be no better than the sum.
+A meta RM that only recognises good judges would look good here, but would be useless to a server with one judge. So AUC
+is also reported between samples of the same judge, votes also on the samples of one judge alone, and the meta RM is
+compared with raters that do not read the critique (studies/meta_rm/raters.py). `shuffled` is `meta_hinge` and
+`meta_top` with the p of a prompt shuffled among its samples, which must be no better than the sum.
 
-Intervals are 95 %, from a bootstrap by prompt. A tie at the top counts in parts.
+Intervals are 95 %, from a bootstrap by prompt. If m responses tie at the top, each counts 1/m.
 """
 
 from __future__ import annotations
@@ -42,20 +42,22 @@ QUICK_ITEMS = 100
 RULES = ("sum", "meta_hinge", "meta_top", "shuffled hinge", "shuffled top")
 KS = (1, 2, 4, 8, 12)
 DRAWS = 20
-"""Random subsets of an item's samples, for each k; and ways to deal p out anew."""
+"""Random subsets of an item's samples for each k, and shuffles of p."""
 
 Votes = dict[str, Floats]
-"""Rule -> (items,): whether it names the better response."""
+"""Rule -> (items,): 1 if it names the better response, 0 if not, a share for a tie."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of LLMBar with the judges' results")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ITEMS} items")
-    parser.add_argument("--split", choices=("prompt", "source"), default="prompt", help="what is held out together")
-    parser.add_argument("--scores", type=Path, help="logits of a meta RM, measured like the others")
-    parser.add_argument("--export", type=Path, help="write the samples as rows of `grm collect` and stop")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the JSON and the plot")
+    parser.add_argument("--split", choices=("prompt", "source"), default="prompt", help="what a fold holds out")
+    parser.add_argument("--scores", type=Path, help="file of logits of your meta RM, measured like the other raters")
+    parser.add_argument("--export", type=Path, help="write the samples to this file as rows of `grm collect`, and exit")
+    parser.add_argument(
+        "--out", type=Path, default=Path("studies/results"), help="folder for the JSON file and the plot"
+    )
     args = parser.parse_args()
     items, left_out = read_items(args.data)
     if args.quick:
@@ -74,7 +76,7 @@ def main() -> None:
     scores = np.concatenate([item.scores for item in items])
     all_samples = np.full(len(samples.right), True)
     found = {name: measure(samples, all_samples, p, scores, best) for name, p in ps.items()}
-    # Details are those of one meta RM: the user's own, or else the one that reads.
+    # Details are for the first rater: the user's meta RM if given, else `tfidf`.
     name, p = next(iter(ps.items()))
     source = np.array([items[place].source for place in samples.item])
     groups = {s: source == s for s in sorted(set(source))}
@@ -83,7 +85,7 @@ def main() -> None:
     ks = by_k(samples, p, scores, best)
     console.print(auc_table(found, "AUC of right against wrong samples of a prompt"))
     console.print(votes_table(found, "label accuracy in %, all samples"))
-    console.print(auc_table(parts, f"the same of {name}, by part of the set and by judge"))
+    console.print(auc_table(parts, f"AUC of {name}, by part of the set and by judge"))
     console.print(votes_table(parts, "label accuracy in %"))
     console.print(k_table(ks, name))
 
@@ -98,7 +100,7 @@ def main() -> None:
         "parts": parts,
         "by_k": ks,
     }
-    console.print(f"share of samples whose judge the words give away: {result['judge_from_words']:.3f}")
+    console.print(f"accuracy of predicting the judge from the words: {result['judge_from_words']:.3f}")
     stem = "meta_rm" if args.split == "prompt" else "meta_rm_by_source"
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{stem}.json").write_text(json.dumps(result, indent=2, default=asdict) + "\n", "utf-8")
@@ -117,16 +119,16 @@ def _trained(items: Sequence[Item], samples: Samples, console: Console) -> dict[
 
 
 def _from_file(path: Path, items: Iterable[Item], samples: Samples) -> Floats:
-    """Raises SystemExit unless every sample has a logit."""
-    read = {row["id"]: row["logit"] for row in map(json.loads, path.read_text("utf-8").splitlines())}
+    """Calibrated p from a file of logits. Raises SystemExit unless every sample has a logit."""
+    logits = {row["id"]: row["logit"] for row in map(json.loads, path.read_text("utf-8").splitlines())}
     ids = [sample.id for item in items for sample in item.samples]
-    if missing := [sample for sample in ids if sample not in read]:
-        raise SystemExit(f"{path} has no logit for {len(missing)} samples, the first is {missing[0]}")
-    return calibrated(np.array([read[sample] for sample in ids], dtype=float), samples.right, samples.folds)
+    if missing := [sample for sample in ids if sample not in logits]:
+        raise SystemExit(f"{path} has no logit for {len(missing)} samples; the first is {missing[0]}")
+    return calibrated(np.array([logits[sample] for sample in ids], dtype=float), samples.right, samples.folds)
 
 
 def measure(samples: Samples, own: Bools, p: Floats, scores: Floats, best: Ints) -> dict[str, Any]:
-    """Of the samples that are `own`: how well p ranks, how well it is calibrated, how often votes with it are right."""
+    """For the samples selected by `own` (m,): AUC and calibration error of p, and accuracy of the votes with it."""
     item, right = samples.item[own], samples.right[own]
     return {
         "auc": auc_within(p[own], right, item, item),
@@ -137,7 +139,7 @@ def measure(samples: Samples, own: Bools, p: Floats, scores: Floats, best: Ints)
 
 
 def votes(item: Ints, p: Floats, scores: Floats, best: Ints) -> Votes:
-    """item: (m,) of each sample; best: of each item. Items without a sample are passed over."""
+    """item: (m,), the item of each sample; best: (items,). Items without samples are skipped."""
     rng = np.random.default_rng(0)
     cells = []
     for place in np.unique(item):
@@ -147,7 +149,7 @@ def votes(item: Ints, p: Floats, scores: Floats, best: Ints) -> Votes:
 
 
 def _vote(p: Floats, scores: Floats, best: int, shuffled: Sequence[Floats]) -> tuple[float, ...]:
-    """(rules,)"""
+    """(rules,): the result of each rule on one item."""
     half = -(-len(p) // 2)
     return (
         names_best(scores, best),
@@ -159,12 +161,12 @@ def _vote(p: Floats, scores: Floats, best: int, shuffled: Sequence[Floats]) -> t
 
 
 def estimates(votes: Votes) -> dict[str, Any]:
-    """Rule -> accuracy, and what it is above the sum on the same items."""
+    """Rule -> accuracy, and its gain over the sum on the same items."""
     return {rule: {"accuracy": mean_of(right), "gain": mean_of(right - votes["sum"])} for rule, right in votes.items()}
 
 
 def by_k(samples: Samples, p: Floats, scores: Floats, best: Ints) -> dict[str, dict[str, Estimate]]:
-    """k -> rule -> accuracy, over random subsets of each item's samples; "all" is what each item has."""
+    """k -> rule -> accuracy, over random subsets of k samples of each item; "all" uses all samples."""
     rng = np.random.default_rng(0)
     rows = [np.flatnonzero(samples.item == place) for place in range(len(best))]
     found = {}

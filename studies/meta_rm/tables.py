@@ -19,7 +19,7 @@ def auc_table(found: dict[str, dict[str, Any]], title: str) -> Table:
 
 
 def votes_table(groups: dict[str, dict[str, Any]], title: str) -> Table:
-    table = Table(title=title, caption="points above the sum on the same items stand behind each accuracy")
+    table = Table(title=title, caption="after each accuracy: points gained over the sum on the same items")
     table.add_column("")
     for rule in next(iter(groups.values()))["votes"]:
         table.add_column(rule)

@@ -1,4 +1,4 @@
-"""The picture of `studies.meta_weights.study`: a panel for each judge and AUC, a dot for each way to weight samples."""
+"""Plot of `studies.meta_weights.study`: a panel for each judge and AUC, a dot for each way to weight samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JUDGES = {"A": "judge A: clean", "C": "judge C: 15 % noise", "B": "judge B: hard
 
 
 class TableRow(Protocol):
-    """What is drawn of a row."""
+    """The fields of a row that the plot uses."""
 
     @property
     def judge(self) -> str: ...
@@ -36,22 +36,25 @@ def plot(rows: Sequence[TableRow], columns: Sequence[str], path: Path) -> None:
     mpl.use("Agg")
     with styled():
         figure, panels = plt.subplots(2, 4, figsize=(13, 5.6), layout="constrained", sharex=True, squeeze=False)
-        # Rows of the figure: AUCs at which a meta RM knows little, and those at which it knows something.
+        # Panels are sorted by AUC: weak meta RMs in the first row, better ones in the second.
         for axes, row in zip(panels.flat, sorted(rows, key=lambda r: r.auc), strict=False):
             _panel(axes, row, columns)
         legend = panels.flat[-1]
         legend.axis("off")
         words = (
             (PLAIN, "●  sum of all samples"),
-            (SERVED, "●  what the server has: meta_top, meta_hinge"),
+            (SERVED, "●  available in the server: meta_top, meta_hinge"),
             (OTHER, "●  other weights"),
-            (GREY, "×  an earlier run, by another program"),
+            (GREY, "×  an earlier run of another program"),
             (GREY, "bars: 95 %, of the difference from the sum"),
         )
         for line, (colour, text) in enumerate(words):
             legend.annotate(text, (0, 0.85 - 0.14 * line), xycoords="axes fraction", color=colour)
         figure.suptitle(
-            "Share of prompts whose better response is named, 2 responses, k = 32", x=0.01, ha="left", weight="bold"
+            "Share of prompts for which the better response is named; 2 responses, k = 32",
+            x=0.01,
+            ha="left",
+            weight="bold",
         )
         figure.savefig(path, dpi=150)
         plt.close(figure)

@@ -1,4 +1,4 @@
-"""The log that `studies.replay.study` reads: rows of `grm score` with their samples (docs/design/replay-log.md)."""
+"""Reads the log for `studies.replay.study`: rows of `grm score` with their samples (docs/design/replay-log.md)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from grm_server.grm.types import Floats, Order
 
 MIN_VALID_SHARE = 0.5
-"""Of the samples of a row; with fewer scores there is no decision at full k to agree with."""
+"""Minimum share of a row's samples with scores. With fewer, the decision at full k is no useful reference."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,15 +22,15 @@ class LoggedRequest:
     """One request with all its samples, in launch order."""
 
     best: tuple[int, ...]
-    """The responses that the label prefers."""
+    """Indices of the responses that the label prefers."""
     values: Floats
     """(k, n) scores; a sample without scores is a row of NaN."""
     orders: tuple[Order, ...]
     """(k,)"""
     finished_s: Floats
-    """(k,), seconds from the request's arrival; infinite where the engine failed."""
+    """(k,), seconds from the request's arrival; infinite if the engine failed."""
     tokens: Floats
-    """(k,), what each sample wrote, scores included."""
+    """(k,), tokens of each sample, including its scores."""
     texts: tuple[str, ...]
     """(k,), principles and critique."""
 
@@ -44,15 +44,15 @@ class LoggedRequest:
 
     @property
     def sums(self) -> Floats:
-        """(n,), over all samples."""
+        """(n,), sums of the scores over all samples."""
         total: Floats = np.nansum(self.values, axis=0)
         return total
 
 
 def read_log(path: Path) -> tuple[list[LoggedRequest], dict[str, int]]:
-    """The rows that can be replayed, and how many others there are, by reason.
+    """The rows that can be replayed, and the number of skipped rows by reason.
 
-    Rows are compared with their full k, so that k must be the same for all: the commonest one.
+    Rows are compared with their full k, so all must have the same k: the most frequent one.
     """
     read = [_read(json.loads(line)) for line in path.read_text("utf-8").splitlines() if line.strip()]
     rows = [row for row in read if isinstance(row, LoggedRequest)]
@@ -65,7 +65,7 @@ def read_log(path: Path) -> tuple[list[LoggedRequest], dict[str, int]]:
 
 
 def _read(row: dict[str, Any]) -> LoggedRequest | str:
-    """One row, or why it cannot be replayed."""
+    """One row, or the reason why it cannot be replayed."""
     if "error" in row:
         return f"error: {row['error']['code']}"
     if not row["samples"]:

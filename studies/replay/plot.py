@@ -1,4 +1,4 @@
-"""The picture of `studies.replay.study`, a colour for each number of responses."""
+"""Plot of `studies.replay.study`, with a colour for each number of responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MARKERS = {"decided": "D", "strict": "^"}
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """result: as `studies.replay.study` writes it, its estimates not yet turned into dictionaries."""
+    """result: the report of `studies.replay.study`, with `Estimate` objects in place of dictionaries."""
     mpl.use("Agg")
     groups = [(name, group) for name, group in result.items() if name.startswith("n=")]
     with styled():
@@ -38,8 +38,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
             "● fixed k   ◆ decided   ▲ strict .05, .10", (0.98, 0.04), xycoords="axes fraction", color=GREY, ha="right"
         )
         middle.set_title("First to finish, not first launched", loc="left", weight="bold")
-        middle.set_ylabel("disagreement with all samples that this adds")
-        right.set_title("Points for standing at a position", loc="left", weight="bold")
+        middle.set_ylabel("added disagreement with all samples")
+        right.set_title("Points gained by a position", loc="left", weight="bold")
         right.set_xlabel("position shown")
         for axes in (middle, right):
             axes.axhline(0, color="#bbbbbb", linewidth=1, zorder=0)
@@ -48,7 +48,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 
 def _agreement(axes: Axes, name: str, rules: dict[str, dict[str, Estimate]], colour: str, *, above: bool) -> None:
-    """above: where the words go, so that those of two groups do not meet."""
+    """above: put labels above the line; used to keep the labels of two groups apart."""
     fixed = [cells for rule, cells in rules.items() if rule.startswith("fixed")]
     x, y = [cells["samples"].value for cells in fixed], [cells["agreement"] for cells in fixed]
     axes.fill_between(x, [e.low for e in y], [e.high for e in y], color=colour, alpha=0.15, linewidth=0)

@@ -1,14 +1,14 @@
-"""What early stopping would have done on a log of real samples, without asking the judge again.
+"""Replays early stopping on a log of real samples, without sampling the judge again.
 
     python -m studies.replay.study samples.jsonl [--out DIR]
 
-The log is made as docs/design/replay-log.md says. Every row has all its samples, so that each rule can be stopped where
-it likes and compared with full k. The samples of a row are put into 50 random launch orders, in which each place keeps
-its order of responses (for `strict`, whose orders are drawn one by one, it does not). The rules are the server's own
-code at the server's own waves, with the priors that the first waves of the log teach.
+docs/design/replay-log.md describes how to make the log. Every row has all its samples, so each rule can stop at any
+wave and be compared with full k. The samples of a row are shuffled into 50 random launch orders. In these, each place
+keeps its order of responses, except for `strict`, which draws orders independently. The rules are the server's own
+code, at the server's own waves, with priors learned from the first waves of the log.
 
-Then whether the log bears out what the rules assume (symptoms.py). Intervals are 95 %, from a bootstrap by
-prompt. Agreement means the same response as all samples, the first of those that tie.
+Then the study checks the rules' assumptions on the log (symptoms.py). Intervals are 95 %, from a bootstrap by prompt.
+Agreement means that a rule names the same response as all samples do; among ties, the first response.
 """
 
 from __future__ import annotations
@@ -42,26 +42,28 @@ LEVELS = (0.05, 0.10)
 
 @dataclass(frozen=True, slots=True)
 class RuleResult:
-    """A rule on one prompt, means over launch orders."""
+    """Results of a rule on one prompt: means over launch orders."""
 
     samples: float
     agreement: float
     early: float
     """Share of launch orders in which it stopped early."""
     wrong_early: float
-    """Share in which it did and named another response than all samples."""
+    """Share in which it stopped early and named another response than all samples do."""
     label: float
-    """Share in which it named one that the label prefers; ties count in parts."""
+    """Share in which it named a response that the label prefers; m tied responses count 1/m each."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("log", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the JSON and the plot")
+    parser.add_argument(
+        "--out", type=Path, default=Path("studies/results"), help="folder for the JSON file and the plot"
+    )
     args = parser.parse_args()
     rows, skipped = read_log(args.log)
     console = Console(width=120)
-    console.print(f"{len(rows)} rows can be replayed; left out: {skipped or 'none'}")
+    console.print(f"{len(rows)} rows can be replayed; skipped: {skipped or 'none'}")
     if not rows:
         raise SystemExit(1)
     prior = learn(rows)
@@ -76,7 +78,7 @@ def main() -> None:
         if name != "all":
             result[name]["symptoms"] = symptoms(group)
             console.print(symptoms_table(result[name]["symptoms"], name))
-    console.print(f"learnt from the first waves: {prior}")
+    console.print(f"prior learned from the first waves: {prior}")
     plain = _plain(result)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "replay.json").write_text(json.dumps(plain, indent=2) + "\n", "utf-8")
@@ -85,7 +87,7 @@ def main() -> None:
 
 
 def learn(rows: Sequence[LoggedRequest]) -> Prior:
-    """What the server would have learnt: from the first wave of each row."""
+    """The prior that the server would have learned from the first wave of each row."""
     learnt = Learnt(DEFAULTS["mean"])
     for row in rows:
         learnt = observe(learnt, row.values[: waves(row.n, row.k)[0]], "mean")
@@ -93,7 +95,7 @@ def learn(rows: Sequence[LoggedRequest]) -> Prior:
 
 
 def waves(n: int, k: int) -> list[int]:
-    """Where the server looks, k included."""
+    """Numbers of samples at which waves end, including k."""
     ends = [wave_end(0, k, wave_unit(n))]
     while ends[-1] < k:
         ends.append(wave_end(ends[-1], k, wave_unit(n)))
@@ -101,7 +103,7 @@ def waves(n: int, k: int) -> list[int]:
 
 
 def replay(row: LoggedRequest, prior: Prior, rng: np.random.Generator) -> dict[str, RuleResult]:
-    """Every rule on one prompt."""
+    """Replay every rule on one prompt."""
     looks = waves(row.n, row.k)[:-1]
     within = [_shuffled_within_orders(row, rng) for _ in range(PERMUTATIONS)]
     freely = [rng.permutation(row.k) for _ in range(PERMUTATIONS)]
@@ -123,7 +125,7 @@ def replay(row: LoggedRequest, prior: Prior, rng: np.random.Generator) -> dict[s
 
 
 def _shuffled_within_orders(row: LoggedRequest, rng: np.random.Generator) -> Ints:
-    """(k,): the samples in another launch order that shows the same orders of responses one after the other."""
+    """(k,): a permutation of the samples that leaves the sequence of response orders unchanged."""
     samples = np.empty(row.k, dtype=np.intp)
     for order in set(row.orders):
         places = np.flatnonzero([o == order for o in row.orders])
@@ -136,7 +138,7 @@ def _strict(values: Floats, looks: Sequence[int], delta: float) -> int:
 
 
 def _stopped(row: LoggedRequest, launches: Sequence[Ints], used: Sequence[int]) -> RuleResult:
-    """A rule that draws `used[i]` samples of the launch order `launches[i]`."""
+    """Results of a rule that stops after `used[i]` samples of the launch order `launches[i]`."""
     sums = np.array([np.nansum(row.values[samples[:m]], axis=0) for samples, m in zip(launches, used, strict=True)])
     agrees, early = sums.argmax(axis=1) == row.sums.argmax(), np.array(used) < row.k
     top = sums == sums.max(axis=1, keepdims=True)
@@ -175,10 +177,10 @@ def rules_table(rules: dict[str, dict[str, Estimate]], title: str) -> Table:
 
 
 def symptoms_table(found: dict[str, Any], title: str) -> Table:
-    table = Table(title=f"{title}: what the rules assume", show_header=False)
+    table = Table(title=f"{title}: assumptions of the rules", show_header=False)
     for m, rates in found["completion_order"].items():
         table.add_row(
-            f"first {m} disagree: launched, finished, excess",
+            f"disagreement of the first {m}: launched, finished, excess",
             " ".join(_show(rates[name]) for name in ("launched", "finished", "excess")),
         )
     table.add_row("correlation of length with difference", _show(found["length"]))
@@ -193,9 +195,9 @@ def symptoms_table(found: dict[str, Any], title: str) -> Table:
     )
     if found["swap_inconsistency"]:
         table.add_row("two orders name different responses", _show(found["swap_inconsistency"]))
-    table.add_row("share of variance that is alike in all prompts", f"{found['shared_noise']:.3f}")
-    table.add_row("ties at the top: of a sample, of all samples", _pair(found["ties"]))
-    table.add_row("samples that wrote nothing, that repeat another", _pair(found["duplicates"]))
+    table.add_row("share of variance shared by all prompts", f"{found['shared_noise']:.3f}")
+    table.add_row("ties at the top: in a sample, over all samples", _pair(found["ties"]))
+    table.add_row("samples without text, samples that repeat another", _pair(found["duplicates"]))
     return table
 
 
@@ -222,7 +224,7 @@ def _headline(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses as dictionaries, to any depth; NaN, which JSON has no word for, as null."""
+    """Convert dataclasses to dictionaries, recursively, and NaN, which JSON lacks, to null."""
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, dict):

@@ -14,7 +14,7 @@ from benchmarks.lib.data import Item
 from benchmarks.lib.workloads import ALL_WORKLOADS, HALF_WORKLOADS, Prompts, Workload, choose, parse_workloads
 from benchmarks.serving.load import _parser
 from benchmarks.serving.load_report import TARGETS, Agreement, agreements, ratio_of, report, target_status
-from benchmarks.serving.load_schedule import cell_keys
+from benchmarks.serving.load_schedule import cell_keys, schedule
 from benchmarks.serving.load_systems import Answer, figures
 
 KEY = Key("fixed", "n2k8p500", 0.0, 0)
