@@ -1,4 +1,4 @@
-"""Families of odd text: empty text, control characters, surrogates, bidirectional text, and long or token-heavy runs."""
+"""Families of odd text: empty, control characters, surrogates, bidirectional text, long runs and token-heavy runs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def controls() -> Iterator[Attack]:
 
 
 def surrogates() -> Iterator[Attack]:
-    """Halves of surrogate pairs: valid in JSON, but not encodable. (A JSON parser turns a whole pair into a character.)"""
+    """Halves of surrogate pairs: valid in JSON, but not encodable. (JSON parsers join a whole pair to one character.)"""
     texts = {
         "a high one": "Fine. \ud800",
         "a low one": "Fine. \udc00",
