@@ -75,7 +75,7 @@ def main() -> None:
     best = np.array([item.best for item in items])
     scores = np.concatenate([item.scores for item in items])
     all_samples = np.full(len(samples.right), True)
-    found = {name: measure(samples, all_samples, p, scores, best) for name, p in ps.items()}
+    results = {name: measure(samples, all_samples, p, scores, best) for name, p in ps.items()}
     # Details are for the first rater: the user's meta RM if given, else `tfidf`.
     name, p = next(iter(ps.items()))
     source = np.array([items[place].source for place in samples.item])
@@ -83,8 +83,8 @@ def main() -> None:
     groups |= {f"{judge} alone": samples.judge == number for number, judge in enumerate(samples.judges)}
     parts = {group: measure(samples, own, p, scores, best) for group, own in groups.items()}
     ks = by_k(samples, p, scores, best)
-    console.print(auc_table(found, "AUC of right against wrong samples of a prompt"))
-    console.print(votes_table(found, "label accuracy in %, all samples"))
+    console.print(auc_table(results, "AUC of right against wrong samples of a prompt"))
+    console.print(votes_table(results, "label accuracy in %, all samples"))
     console.print(auc_table(parts, f"AUC of {name}, by part of the set and by judge"))
     console.print(votes_table(parts, "label accuracy in %"))
     console.print(k_table(ks, name))
@@ -95,7 +95,7 @@ def main() -> None:
         "left_out": left_out,
         "split": args.split,
         "judge_from_words": judge_accuracy(samples),
-        "raters": found,
+        "raters": results,
         "details_of": name,
         "parts": parts,
         "by_k": ks,
@@ -104,17 +104,17 @@ def main() -> None:
     stem = "meta_rm" if args.split == "prompt" else "meta_rm_by_source"
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{stem}.json").write_text(json.dumps(result, indent=2, default=asdict) + "\n", "utf-8")
-    plot(found, ks, name, args.out / f"{stem}.png")
-    print(json.dumps({name: _headline(f) for name, f in found.items()}))
+    plot(results, ks, name, args.out / f"{stem}.png")
+    print(json.dumps({name: _headline(f) for name, f in results.items()}))
 
 
 def _trained(items: Sequence[Item], samples: Samples, console: Console) -> dict[str, Floats]:
-    found = dict(raters(items, samples))
+    results = dict(raters(items, samples))
     with Progress(console=console) as progress:
-        task = progress.add_task("classifiers", total=len(found) * fits(samples.folds))
+        task = progress.add_task("classifiers", total=len(results) * fits(samples.folds))
         return {
             name: held_out(rater, samples.right, samples.folds, lambda: progress.advance(task))
-            for name, rater in found.items()
+            for name, rater in results.items()
         }
 
 
@@ -169,7 +169,7 @@ def by_k(samples: Samples, p: Floats, scores: Floats, best: Ints) -> dict[str, d
     """k -> rule -> accuracy, over random subsets of k samples of each item; "all" uses all samples."""
     rng = np.random.default_rng(0)
     rows = [np.flatnonzero(samples.item == place) for place in range(len(best))]
-    found = {}
+    results = {}
     for k in KS:
         cells = np.zeros((len(best), len(RULES)))
         for place, own in enumerate(rows):
@@ -177,14 +177,14 @@ def by_k(samples: Samples, p: Floats, scores: Floats, best: Ints) -> dict[str, d
                 drawn = rng.choice(own, min(k, len(own)), replace=False)
                 shuffled = [rng.permutation(p[drawn])]
                 cells[place] += np.array(_vote(p[drawn], scores[drawn], int(best[place]), shuffled)) / DRAWS
-        found[str(k)] = {rule: mean_of(cells[:, c]) for c, rule in enumerate(RULES)}
+        results[str(k)] = {rule: mean_of(cells[:, c]) for c, rule in enumerate(RULES)}
     all_samples = votes(samples.item, p, scores, best)
-    return found | {"all": {rule: mean_of(right) for rule, right in all_samples.items()}}
+    return results | {"all": {rule: mean_of(right) for rule, right in all_samples.items()}}
 
 
-def _headline(found: dict[str, Any]) -> dict[str, float]:
-    ranks = {"auc": found["auc"], "auc_same_judge": found["auc_same_judge"]}
-    accuracies = {rule: cells["accuracy"] for rule, cells in found["votes"].items()}
+def _headline(results: dict[str, Any]) -> dict[str, float]:
+    ranks = {"auc": results["auc"], "auc_same_judge": results["auc_same_judge"]}
+    accuracies = {rule: cells["accuracy"] for rule, cells in results["votes"].items()}
     return {name: round(estimate.value, 4) for name, estimate in (ranks | accuracies).items()}
 
 

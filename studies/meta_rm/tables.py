@@ -9,11 +9,11 @@ from rich.table import Table
 from benchmarks.lib.estimates import Estimate
 
 
-def auc_table(found: dict[str, dict[str, Any]], title: str) -> Table:
+def auc_table(results: dict[str, dict[str, Any]], title: str) -> Table:
     table = Table(title=title)
     for heading in ("", "all judges", "the same judge", "calibration error of p"):
         table.add_column(heading)
-    for name, cells in found.items():
+    for name, cells in results.items():
         table.add_row(name, _plain(cells["auc"]), _plain(cells["auc_same_judge"]), f"{cells['calibration_error']:.3f}")
     return table
 

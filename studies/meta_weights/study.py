@@ -99,7 +99,7 @@ def main() -> None:
 
     tables = {bias: run(bias, prompts, args.seed) for bias in track(BIASES, "sizes of the bias", console=console)}
     rows = tables[BIAS]
-    misfits = {bias: misfit(found) for bias, found in tables.items()}
+    misfits = {bias: misfit(rows_of_bias) for bias, rows_of_bias in tables.items()}
     far = {
         "values": [f"{r.judge} {r.auc:.2f} {c}" for r in rows for c, z in zip(COLUMNS, r.z, strict=True) if abs(z) > 2],
         "gains": [

@@ -65,11 +65,11 @@ def _agreement(axes: Axes, name: str, rules: dict[str, dict[str, Estimate]], col
                 axes.annotate(level, at, offset, textcoords="offset points", fontsize=7.5, color=colour, ha=side)
 
 
-def _completion(axes: Axes, found: dict[int, dict[str, Estimate]], colour: str, shift: float) -> None:
-    for place, rates in enumerate(found.values()):
+def _completion(axes: Axes, checks: dict[int, dict[str, Estimate]], colour: str, shift: float) -> None:
+    for place, rates in enumerate(checks.values()):
         _bar(axes, place + shift, rates["excess"], colour, "o")
-    axes.set_xticks(range(len(found)), [f"first {m}" for m in found])
-    axes.set_xlim(-0.5, len(found) - 0.5)
+    axes.set_xticks(range(len(checks)), [f"first {m}" for m in checks])
+    axes.set_xlim(-0.5, len(checks) - 0.5)
 
 
 def _positions(axes: Axes, position: dict[str, Any], colour: str, shift: float) -> None:

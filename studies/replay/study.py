@@ -176,15 +176,15 @@ def rules_table(rules: dict[str, dict[str, Estimate]], title: str) -> Table:
     return table
 
 
-def symptoms_table(found: dict[str, Any], title: str) -> Table:
+def symptoms_table(checks: dict[str, Any], title: str) -> Table:
     table = Table(title=f"{title}: assumptions of the rules", show_header=False)
-    for m, rates in found["completion_order"].items():
+    for m, rates in checks["completion_order"].items():
         table.add_row(
             f"disagreement of the first {m}: launched, finished, excess",
             " ".join(_show(rates[name]) for name in ("launched", "finished", "excess")),
         )
-    table.add_row("correlation of length with difference", _show(found["length"]))
-    position, runs = found["position"], found["runs"]
+    table.add_row("correlation of length with difference", _show(checks["length"]))
+    position, runs = checks["position"], checks["runs"]
     effects = zip(position["effect"], position["se"], strict=True)
     table.add_row("points for each position, s.e.", ", ".join(f"{e:+.2f} ± {se:.2f}" for e, se in effects))
     table.add_row("share of order in a difference's variance", _show(position["share_of_variance"]))
@@ -193,11 +193,11 @@ def symptoms_table(found: dict[str, Any], title: str) -> Table:
         "runs test: prompts, share p < .05, z of all",
         f"{runs['prompts']}, {runs['share_p_below_05']:.3f}, {runs['combined_z']:+.2f}",
     )
-    if found["swap_inconsistency"]:
-        table.add_row("two orders name different responses", _show(found["swap_inconsistency"]))
-    table.add_row("share of variance shared by all prompts", f"{found['shared_noise']:.3f}")
-    table.add_row("ties at the top: in a sample, over all samples", _pair(found["ties"]))
-    table.add_row("samples without text, samples that repeat another", _pair(found["duplicates"]))
+    if checks["swap_inconsistency"]:
+        table.add_row("two orders name different responses", _show(checks["swap_inconsistency"]))
+    table.add_row("share of variance shared by all prompts", f"{checks['shared_noise']:.3f}")
+    table.add_row("ties at the top: in a sample, over all samples", _pair(checks["ties"]))
+    table.add_row("samples without text, samples that repeat another", _pair(checks["duplicates"]))
     return table
 
 

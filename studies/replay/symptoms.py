@@ -37,17 +37,17 @@ def symptoms(rows: Sequence[LoggedRequest]) -> dict[str, Any]:
 
 def completion_order(rows: Sequence[LoggedRequest]) -> dict[int, dict[str, Estimate]]:
     """Disagreement with all samples: of the first m launched, of the first m finished, and the difference."""
-    found = {}
+    by_m = {}
     for m in FIRST:
         launched = np.array([_disagrees(row, np.arange(m)) for row in rows], dtype=float)
         by_end = [np.argsort(row.finished_s, kind="stable")[:m] for row in rows]
         finished = np.array([_disagrees(*both) for both in zip(rows, by_end, strict=True)], dtype=float)
-        found[m] = {
+        by_m[m] = {
             "launched": mean_of(launched),
             "finished": mean_of(finished),
             "excess": mean_of(finished - launched),
         }
-    return found
+    return by_m
 
 
 def length_correlation(rows: Sequence[LoggedRequest]) -> Estimate:

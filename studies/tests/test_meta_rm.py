@@ -110,10 +110,10 @@ def ballots(items: Sequence[Item]) -> tuple[Floats, Any]:
 
 def test_a_planted_signal_helps_but_not_when_shuffled() -> None:
     items = planted(120, informative=0.6)
-    samples, p, found = rated(items)
-    gain = {rule: cells["gain"] for rule, cells in found["votes"].items()}
-    assert found["auc"].low > 0.7
-    assert found["calibration_error"] < 0.06
+    samples, p, result = rated(items)
+    gain = {rule: cells["gain"] for rule, cells in result["votes"].items()}
+    assert result["auc"].low > 0.7
+    assert result["calibration_error"] < 0.06
     assert gain["meta_hinge"].low > 0.1
     assert gain["meta_top"].low > 0.1
     for rule in ("shuffled hinge", "shuffled top"):
@@ -126,9 +126,9 @@ def test_a_planted_signal_helps_but_not_when_shuffled() -> None:
 
 
 def test_uninformative_words_have_an_auc_of_one_half() -> None:
-    _, _, found = rated(planted(200, informative=0.0))
-    assert found["auc"].low < 0.5 < found["auc"].high
-    assert abs(found["votes"]["meta_hinge"]["gain"].value) < 0.05
+    _, _, result = rated(planted(200, informative=0.0))
+    assert result["auc"].low < 0.5 < result["auc"].high
+    assert abs(result["votes"]["meta_hinge"]["gain"].value) < 0.05
 
 
 def test_held_out_samples_are_not_used_for_training() -> None:

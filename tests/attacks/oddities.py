@@ -64,7 +64,7 @@ def controls() -> Iterator[Attack]:
 
 
 def surrogates() -> Iterator[Attack]:
-    """Halves of surrogate pairs: valid in JSON, but not encodable. (JSON parsers join a whole pair to one character.)"""
+    """Halves of surrogate pairs: valid in JSON, but not encodable. (JSON parsers join whole pairs to one character.)"""
     texts = {
         "a high one": "Fine. \ud800",
         "a low one": "Fine. \udc00",

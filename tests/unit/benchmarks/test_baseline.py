@@ -48,9 +48,9 @@ def judge(bodies: list[dict[str, object]]) -> AsyncOpenAI:
 async def test_separate_calls_show_random_orders_and_return_scores_in_request_order() -> None:
     bodies: list[dict[str, object]] = []
     options = replace(OPTIONS, lengths=tuple(range(30, 38)))
-    found = await separate(judge(bodies), PROMPTS, ITEM, options, random.Random(0))
-    assert found.rewards == (9, 5, 1)
-    assert (found.samples, found.parsed) == (8, 6)
+    answer = await separate(judge(bodies), PROMPTS, ITEM, options, random.Random(0))
+    assert answer.rewards == (9, 5, 1)
+    assert (answer.samples, answer.parsed) == (8, 6)
     prompts = {str(body["messages"]) for body in bodies}
     assert len(bodies) == 8
     assert len(prompts) > 3
@@ -60,8 +60,8 @@ async def test_separate_calls_show_random_orders_and_return_scores_in_request_or
 
 async def test_one_call_for_k_samples_in_one_order() -> None:
     bodies: list[dict[str, object]] = []
-    found = await n_is_k(judge(bodies), PROMPTS, ITEM, OPTIONS, random.Random(0))
-    assert (found.rewards, found.samples, found.parsed) == ((9, 5, 1), 8, 6)
+    answer = await n_is_k(judge(bodies), PROMPTS, ITEM, OPTIONS, random.Random(0))
+    assert (answer.rewards, answer.samples, answer.parsed) == ((9, 5, 1), 8, 6)
     await n_is_k(judge(bodies), PROMPTS, ITEM, replace(OPTIONS, lengths=(30,) * 4 + (40,) * 4), random.Random(0))
     free, exact = bodies
     assert (free["n"], free["max_tokens"], "ignore_eos" in free) == (8, 40, False)
@@ -84,8 +84,8 @@ def test_scores_are_parsed_into_request_order(text: str, scores: list[int] | Non
 
 
 def test_without_scores_there_is_no_reward() -> None:
-    found = mean_answer([None, None])
-    assert (found.rewards, found.samples, found.parsed) == (None, 2, 0)
+    answer = mean_answer([None, None])
+    assert (answer.rewards, answer.samples, answer.parsed) == (None, 2, 0)
 
 
 def test_engine_settings_as_flags() -> None:

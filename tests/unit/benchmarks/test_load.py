@@ -160,22 +160,22 @@ def cell(rate: float, best: tuple[int | None, ...] = (0, 1)) -> dict[str, Any]:
 
 def test_figures_of_a_cell() -> None:
     timed = [TimedResult(1.0, 1.5, 3.0, Answer(0, 8, 6, 1)), TimedResult(0.0, 0.0, 4.0, Answer(1, 4, 4, None))]
-    found = figures(timed, {"vllm:generation_tokens_total": 240.0}, n=2)
-    assert (found["samples_per_s"], found["requests_per_s"], found["scores_per_s"]) == (3.0, 0.5, 5.0)
-    assert (found["tokens_per_sample"], found["tokens_per_reward"], found["parsed_share"]) == (20.0, 120.0, 10 / 12)
-    assert (found["p50"], found["p99"]) == (2.0, 4.0)
+    result = figures(timed, {"vllm:generation_tokens_total": 240.0}, n=2)
+    assert (result["samples_per_s"], result["requests_per_s"], result["scores_per_s"]) == (3.0, 0.5, 5.0)
+    assert (result["tokens_per_sample"], result["tokens_per_reward"], result["parsed_share"]) == (20.0, 120.0, 10 / 12)
+    assert (result["p50"], result["p99"]) == (2.0, 4.0)
 
 
 @pytest.fixture
 def cells(tmp_path: Path) -> Cells:
     """Two rounds; in the second the machine is half as fast."""
-    found = Cells(tmp_path / "load.jsonl", SETTINGS)
+    result = Cells(tmp_path / "load.jsonl", SETTINGS)
     rates = {"fixed": (3.0, 1.5), "separate": (2.0, 1.0), "decided": (6.0, 3.0), "n=k": (4.0, 2.0)}
     for system, of_rounds in rates.items():
         for number, rate in enumerate(of_rounds):
             best = (0, 0) if system == "decided" and number else (0, 1)
-            found.add(Key(system, "n2k8p500", 0.0, number), cell(rate, best))
-    return found
+            result.add(Key(system, "n2k8p500", 0.0, number), cell(rate, best))
+    return result
 
 
 def test_ratios_compare_cells_of_the_same_round(cells: Cells) -> None:

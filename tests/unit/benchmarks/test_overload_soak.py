@@ -23,34 +23,34 @@ def overload(
 
 
 def test_goodput_leaves_out_the_beginning_and_late_answers() -> None:
-    found = summary(overload(), peak=8.0, deadline_s=2.0, seconds=20.0)
+    report = summary(overload(), peak=8.0, deadline_s=2.0, seconds=20.0)
     # 17 of the 18 seconds after the first deadline have a good answer.
-    assert found["goodput_samples_per_s"] == pytest.approx(8 * 17 / 18)
-    assert (found["answered"], found["answered_late"], found["refused"]) == (20, 1, 180)
-    assert found["accepted_latency_s"]["p99"] == pytest.approx(4.0)
-    assert found["refused_after_s"]["p99"] == pytest.approx(0.01)
-    assert found["client_late_s"]["p50"] == 1.0
-    assert found["retry_after_s"]["p50"] == 3.0
-    assert [line.split(":")[0] for line in target_lines(found)] == ["reached", "NOT reached", "reached", "reached"]
+    assert report["goodput_samples_per_s"] == pytest.approx(8 * 17 / 18)
+    assert (report["answered"], report["answered_late"], report["refused"]) == (20, 1, 180)
+    assert report["accepted_latency_s"]["p99"] == pytest.approx(4.0)
+    assert report["refused_after_s"]["p99"] == pytest.approx(0.01)
+    assert report["client_late_s"]["p50"] == 1.0
+    assert report["retry_after_s"]["p50"] == 3.0
+    assert [line.split(":")[0] for line in target_lines(report)] == ["reached", "NOT reached", "reached", "reached"]
 
 
 def test_slow_refusals_and_missing_retry_after_are_reported() -> None:
-    found = summary(overload(fast=0.2, retry_after=None), peak=80.0, deadline_s=5.0, seconds=20.0)
-    assert [line.split(":")[0] for line in target_lines(found)] == [
+    report = summary(overload(fast=0.2, retry_after=None), peak=80.0, deadline_s=5.0, seconds=20.0)
+    assert [line.split(":")[0] for line in target_lines(report)] == [
         "NOT reached",
         "reached",
         "NOT reached",
         "NOT reached",
     ]
-    assert found["refused_fast_share"] == 0.0
+    assert report["refused_fast_share"] == 0.0
 
 
 def test_a_missed_deadline_counts_as_accepted() -> None:
     timed = [TimedResult(0.0, 0.0, 2.5, Answer(504, "deadline_exceeded", 0, None))]
-    found = summary(timed, peak=8.0, deadline_s=2.0, seconds=20.0)
-    assert found["refused"] == 0
-    assert found["accepted_latency_s"]["p99"] == 2.5
-    assert found["goodput_samples_per_s"] == 0.0
+    report = summary(timed, peak=8.0, deadline_s=2.0, seconds=20.0)
+    assert report["refused"] == 0
+    assert report["accepted_latency_s"]["p99"] == 2.5
+    assert report["goodput_samples_per_s"] == 0.0
 
 
 def memory(per_hour: float, noise: float = 2.0) -> list[dict[str, float]]:
@@ -80,11 +80,11 @@ def test_memory_that_an_engine_frees_once_a_minute_is_no_leak(leak_mib: float, f
     for at in range(1800):
         unreturned = 400 * min(1.0, at / 900) * (at % 60) / 60
         rows.append({"at_s": float(at), "server_mib": 700.0, "engine_mib": 3500 + unreturned + leak_mib * at / 1800})
-    found = memory_growth(rows, 450, 1800)
-    assert found["server_mib"].flat
-    assert found["engine_in_use_mib"].flat == flat
-    assert found["engine_in_use_mib"].mib == pytest.approx(leak_mib * 0.75, abs=15)
-    assert found["engine_mib"].flat == flat
+    report = memory_growth(rows, 450, 1800)
+    assert report["server_mib"].flat
+    assert report["engine_in_use_mib"].flat == flat
+    assert report["engine_in_use_mib"].mib == pytest.approx(leak_mib * 0.75, abs=15)
+    assert report["engine_mib"].flat == flat
 
 
 def test_which_gauges_are_tables_of_requests() -> None:

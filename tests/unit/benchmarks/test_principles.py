@@ -31,21 +31,21 @@ def test_groups_are_pairs_of_the_same_style(tmp_path: Path) -> None:
 
 def test_tokens_are_per_reward_and_a_tie_counts_half(answer: Answer) -> None:
     own, once, _ = ARMS
-    found = summary(GROUPS, own, answers(answer, (7, 5), (7, 5), (6, 6)), 2.0)
-    assert found.margins == (2, -2, 0)
-    assert (found.accuracy, found.tie_rate, found.fell_back) == (0.5, pytest.approx(1 / 3), 0)
-    assert (found.completion_tokens, found.computed_tokens) == (120, 200)
+    result = summary(GROUPS, own, answers(answer, (7, 5), (7, 5), (6, 6)), 2.0)
+    assert result.margins == (2, -2, 0)
+    assert (result.accuracy, result.tie_rate, result.fell_back) == (0.5, pytest.approx(1 / 3), 0)
+    assert (result.completion_tokens, result.computed_tokens) == (120, 200)
     usage = answer()["usage"] | {"principle_tokens": 20}
     drawn = answers(answer, (7, 5), principles_from="query", usage=usage)
     cached = answers(answer, (7, 5), principles_from="cache")
     lost = answers(answer, (7, 5), principles_from="sample")
-    found = summary(GROUPS, once, [*drawn, *cached, *lost], 2.0)
-    assert (found.principle_tokens, found.completion_tokens, found.fell_back) == (20 / 6, 120 + 20 / 6, 1)
+    result = summary(GROUPS, once, [*drawn, *cached, *lost], 2.0)
+    assert (result.principle_tokens, result.completion_tokens, result.fell_back) == (20 / 6, 120 + 20 / 6, 1)
 
 
 def test_another_response_wins_if_the_sign_differs(answer: Answer) -> None:
     one = summary(GROUPS, ARMS[0], answers(answer, (7, 5), (7, 5), (6, 6)), 1.0)
     other = summary(GROUPS, ARMS[0], answers(answer, (6, 5), (5, 7), (7, 6)), 1.0)
-    found = difference(one, other)
-    assert found.others_win == pytest.approx(2 / 3)
-    assert found.margin == pytest.approx((1 + 4 + 1) / 3)
+    result = difference(one, other)
+    assert result.others_win == pytest.approx(2 / 3)
+    assert result.margin == pytest.approx((1 + 4 + 1) / 3)
