@@ -7,7 +7,7 @@ GRM := .venv/bin/grm
 
 .DEFAULT_GOAL := help
 TRAINERS := trl verl openrlhf ms-swift clients
-.PHONY: help setup serve demo test lint types imports unit fuzz lint-docker openapi lock bench baseline clean \
+.PHONY: help setup serve demo test lint types imports unit fuzz test-studies lint-docker openapi lock bench baseline clean \
 	test-trainers \
 	$(TRAINERS:%=test-trainers-%)
 
@@ -18,6 +18,7 @@ help:
 	@echo "make test         lint, types, import rules and all tests, the real engine among them"
 	@echo "make test-trainers   the reward functions in released trainers, each in .venv-trainers/NAME (test-trainers-trl)"
 	@echo "make fuzz         Schemathesis against the OpenAPI document, other cases each time (ARGS='--examples 500 --seed 7')"
+	@echo "make test-studies the tests of studies/, which make test leaves out"
 	@echo "make bench        benchmarks/serving/engine.py: the server against the raw engine"
 	@echo "make baseline     what benchmarks/serving/load.py compares the server with, into .venv-baseline"
 	@echo "make openapi      write docs/openapi.json        make lock   write requirements/*.txt"
@@ -59,6 +60,9 @@ unit: .venv/.dev
 
 fuzz: .venv/.dev
 	.venv/bin/python -m tests.fuzz.campaign $(ARGS)
+
+test-studies: .venv/.dev
+	.venv/bin/pytest studies $(ARGS)
 
 test-trainers: $(TRAINERS:%=test-trainers-%)
 
