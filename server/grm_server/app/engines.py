@@ -7,11 +7,11 @@ import math
 from collections.abc import Awaitable, Callable
 
 from grm_server.app.policy import is_bundled
-from grm_server.app.warm_up import warmed_up
+from grm_server.app.warm_up import warm_up
 from grm_server.engine import bundled
 from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.engine.protocol import JudgeEngine, MetaRM, RatingEngine
-from grm_server.engine.vllm.args import max_concurrent_samples, stall_s
+from grm_server.engine.vllm.args import default_stall_s, max_concurrent_samples
 from grm_server.engine.vllm.judge import start_vllm
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.meta_rm import bundled as bundled_meta
@@ -46,7 +46,7 @@ async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Met
         logger.info("starting the engine with %s", name)
         started = await start_vllm(engine, model_path, name)
         if engine.warm_up:
-            await warmed_up(started, template)
+            await warm_up(started, template)
         return started
 
     supervisor = await _supervised(
@@ -90,7 +90,7 @@ async def _supervised(
 ) -> Supervisor[E]:
     """It has begun."""
     policy = RestartPolicy(supervision.restarts, supervision.settled_s)
-    stalled_s = supervision.stall_s or stall_s()
+    stalled_s = supervision.stall_s or default_stall_s()
     supervisor = Supervisor(name, start, policy, metrics, pulse=pulse, stall_s=stalled_s)
     await supervisor.begin()
     return supervisor

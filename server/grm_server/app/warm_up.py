@@ -26,7 +26,7 @@ _TASK = Task(
 )
 
 
-async def warmed_up(engine: JudgeEngine, template: JudgeTemplate) -> None:
+async def warm_up(engine: JudgeEngine, template: JudgeTemplate) -> None:
     """Draw samples of a small request that nobody has sent, and forget them.
 
     Raises EngineDead; where it does, or is cancelled, the sampler is closed. Samples that fail otherwise, or do not fit

@@ -43,7 +43,7 @@ def encode(
         try:
             if trajectory.user != user:
                 user, prompt = trajectory.user, tuple(chat.prompt(trajectory.user))
-            answer = tuple(chat.answered(trajectory.answer))
+            answer = tuple(chat.assistant_turn(trajectory.answer))
         except InvalidRequest:
             left_out["with text that would become control tokens"] += 1
             user = None

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from grm_server.app.templates import judge_template
-from grm_server.app.warm_up import SAMPLES, warmed_up
+from grm_server.app.warm_up import SAMPLES, warm_up
 from grm_server.engine.fake import FakeEngine
 from grm_server.engine.stats import EngineStats, StepStatLogger
 from grm_server.errors import EngineDead, GenerationFailed
@@ -13,7 +13,7 @@ from grm_server.errors import EngineDead, GenerationFailed
 
 async def test_samples_of_a_real_prompt_are_drawn() -> None:
     engine = FakeEngine()
-    await warmed_up(engine, judge_template(None))
+    await warm_up(engine, judge_template(None))
     [(script, seeds, _)] = engine.calls
     assert "[The Begin of Response 2]" in script.prompt
     assert len(seeds) == engine.finished == SAMPLES
@@ -24,7 +24,7 @@ async def test_an_engine_that_dies_of_it_is_freed_and_does_not_count_as_started(
     engine = FakeEngine()
     engine.dead = EngineDead("killed")
     with pytest.raises(EngineDead):
-        await warmed_up(engine, judge_template(None))
+        await warm_up(engine, judge_template(None))
     assert engine._closed.is_set()
 
 
@@ -32,7 +32,7 @@ async def test_an_engine_that_dies_of_it_is_freed_and_does_not_count_as_started(
 async def test_samples_that_fail_are_no_reason_not_to_serve(
     engine: FakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await warmed_up(engine, judge_template(None))
+    await warm_up(engine, judge_template(None))
     assert "warm" in caplog.text
     assert engine.dead is None
 

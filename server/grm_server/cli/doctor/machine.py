@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grm_server.cli.doctor.finding import Finding, fail, gib, ok, warn
-from grm_server.engine.vllm.args import computes_bfloat16
+from grm_server.engine.vllm.args import has_bfloat16_instructions
 from grm_server.settings import Settings
 
 _PROCESSES = int(1.8 * 2**30)
@@ -38,7 +38,7 @@ def look() -> Machine:
     return Machine(
         tuple(sys.version_info[:3]),
         f"{platform.system()} {platform.machine()}",
-        computes_bfloat16(),
+        has_bfloat16_instructions(),
         _memory(),
         _open_files(),
         os.environ.get("LD_PRELOAD", ""),

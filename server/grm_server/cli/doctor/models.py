@@ -9,7 +9,7 @@ from pathlib import Path
 
 from grm_server.cli.doctor.finding import Finding, fail, gib, ok, warn
 from grm_server.engine import bundled
-from grm_server.engine.artifacts import is_whole
+from grm_server.engine.artifacts import is_complete
 from grm_server.meta_rm import bundled as bundled_meta
 from grm_server.settings import Settings
 
@@ -72,7 +72,7 @@ def _model(check: str, name: str, cache_dir: Path, environment: Mapping[str, str
 
 def _bundled(cache_dir: Path) -> Finding:
     place = cache_dir.expanduser() / bundled.NAME
-    if is_whole(place, bundled.SOURCE):
+    if is_complete(place, bundled.SOURCE):
         return ok("model", f"the bundled {bundled.NAME} is prepared and whole")
     try:
         bundled.packaged()
