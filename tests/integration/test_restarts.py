@@ -72,7 +72,7 @@ async def test_after_drain_s_the_rest_gets_503_and_no_cut_connection(tmp_path: P
             assert '"code":"shutting_down"' in (await stream).text
         code, log = server.ended(30)
     assert code == 0
-    assert "2 requests are not done; they get 503" in log
+    assert "2 requests did not finish during the drain; they get 503" in log
     assert "Traceback" not in log
 
 

@@ -1,4 +1,4 @@
-"""The samples before the first request, and what an engine is seen to do."""
+"""Warm-up samples, and engine statistics."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ async def test_samples_of_a_real_prompt_are_drawn() -> None:
     assert engine.dead is None
 
 
-async def test_an_engine_that_dies_of_it_is_freed_and_does_not_count_as_started() -> None:
+async def test_an_engine_that_dies_during_warm_up_is_closed() -> None:
     engine = FakeEngine()
     engine.dead = EngineDead("killed")
     with pytest.raises(EngineDead):
@@ -29,7 +29,7 @@ async def test_an_engine_that_dies_of_it_is_freed_and_does_not_count_as_started(
 
 
 @pytest.mark.parametrize("engine", [FakeEngine(max_model_len=20), FakeEngine([GenerationFailed("x")] * SAMPLES)])
-async def test_samples_that_fail_are_no_reason_not_to_serve(
+async def test_failed_warm_up_samples_do_not_prevent_serving(
     engine: FakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     await warm_up(engine, judge_template(None))
@@ -37,7 +37,7 @@ async def test_samples_that_fail_are_no_reason_not_to_serve(
     assert engine.dead is None
 
 
-def test_the_pulse_is_what_the_last_step_said() -> None:
+def test_stats_are_those_of_the_last_step() -> None:
     cache = SimpleNamespace(hits=64, queries=100)
     stats = SimpleNamespace(
         num_running_reqs=3,
@@ -50,4 +50,4 @@ def test_the_pulse_is_what_the_last_step_said() -> None:
     logger.record(stats, None, mm_cache_stats=None, engine_idx=0)
     logger.record(stats, None)
     logger.record(None, None)
-    assert logger.pulse == EngineStats(3, running=3, waiting=3, kv_usage=0.5, cached_tokens=128, prompt_tokens=200)
+    assert logger.stats == EngineStats(3, running=3, waiting=3, kv_usage=0.5, cached_tokens=128, prompt_tokens=200)
