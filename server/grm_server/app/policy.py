@@ -60,7 +60,7 @@ def policy_of(settings: Settings) -> RequestPolicy:
 
 
 def meta_card_of(settings: Settings) -> MetaCard | None:
-    """The meta RM's card, if it has one. Raises SettingsError for an incomplete meta RM, or a weak one as the default."""
+    """The meta RM's card, if any. Raises SettingsError for missing settings, or for a weak meta RM as the default."""
     meta = settings.meta_rm
     guided = needs_meta_rm(settings.judge.aggregate)
     if meta.kind == "none":
