@@ -56,7 +56,7 @@ class FakeEngine:
         return self.started - self.finished - self.aborted
 
     @property
-    def pulse(self) -> EngineStats:
+    def stats(self) -> EngineStats:
         """A sample is one step."""
         return EngineStats(steps=self.finished, running=self.running)
 

@@ -38,8 +38,8 @@ class SupervisedJudgeEngine:
         return self._supervisor.engine.running + self._waiting
 
     @property
-    def pulse(self) -> EngineStats:
-        return self._supervisor.engine.pulse
+    def stats(self) -> EngineStats:
+        return self._supervisor.engine.stats
 
     def raise_if_unavailable(self) -> None:
         """A request may wait for an engine that will be up soon."""

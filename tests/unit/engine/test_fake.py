@@ -1,4 +1,4 @@
-"""The fake engine as a stand-in for a busy one."""
+"""The fake engine under load."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ async def test_samples_beyond_the_slots_wait_and_can_be_aborted() -> None:
     assert (engine.running, engine.aborted) == (0, 6)
 
 
-async def test_a_server_that_runs_on_records_nothing() -> None:
+async def test_recording_can_be_switched_off() -> None:
     for recording in (True, False):
         engine = FakeEngine(recording=recording)
         async for _ in engine.sample(PREPARED, (1,), 0.5, SchedulingClass.NEW):
