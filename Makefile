@@ -23,7 +23,7 @@ help:
 	@echo "make baseline     what benchmarks/serving/load.py compares the server with, into .venv-baseline"
 	@echo "make openapi      write docs/openapi.json        make lock   write requirements/*.txt"
 
-.venv/.$(ENGINE): requirements/$(ENGINE).txt requirements/install.sh pyproject.toml
+.venv/.$(ENGINE): requirements/$(ENGINE).txt requirements/install.sh pyproject.toml clients/pyproject.toml
 	@PYTHON=$(PYTHON) requirements/install.sh $(ENGINE)
 	@touch $@
 
@@ -66,12 +66,12 @@ test-studies: .venv/.dev
 
 test-trainers: $(TRAINERS:%=test-trainers-%)
 
-.venv-trainers/%/.installed: requirements/trainers/%.txt requirements/trainer.sh
+.venv-trainers/%/.installed: requirements/trainers/%.txt requirements/trainer.sh clients/pyproject.toml
 	@PYTHON=$(PYTHON) requirements/trainer.sh $*
 	@touch $@
 
 $(TRAINERS:%=test-trainers-%): test-trainers-%: setup .venv-trainers/%/.installed
-	PYTHONPATH=clients:. GRM_CLIENT_TEST_PYTHON=.venv/bin/python .venv-trainers/$*/bin/python -m pytest \
+	PYTHONPATH=. GRM_CLIENT_TEST_PYTHON=.venv/bin/python .venv-trainers/$*/bin/python -m pytest \
 		-c tests/trainers/pytest.ini tests/trainers/test_$(subst -,_,$*).py $(ARGS)
 
 openapi: setup
@@ -99,4 +99,5 @@ lock:
 	requirements/lock.sh
 
 clean:
-	rm -rf .venv .venv-trainers .venv-baseline .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build *.egg-info
+	rm -rf .venv .venv-trainers .venv-baseline .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build clients/build \
+		*.egg-info clients/*.egg-info server/*.egg-info
