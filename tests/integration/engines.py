@@ -24,8 +24,12 @@ SETTLED = RestartPolicy(restarts=10, settled_s=0)
 class Engines:
     """Starts fake judges and keeps them. `fails`: of the next starts, in order; None succeeds."""
 
-    def __init__(self, *, delay_s: float = 0.05, start_s: float = 0.0) -> None:
+    def __init__(
+        self, *, delay_s: float = 0.05, start_s: float = 0.0, build: Callable[[], FakeEngine] | None = None
+    ) -> None:
+        """`build`: makes the next engine; None: one whose samples take `delay_s`."""
         self.all: list[FakeEngine] = []
+        self.build = build
         self.delay_s = delay_s
         self.start_s = start_s
         self.fails: list[Exception | None] = []
@@ -41,7 +45,7 @@ class Engines:
             await asyncio.sleep(self.start_s)
         if self.fails and (failure := self.fails.pop(0)):
             raise failure
-        self.all.append(FakeEngine(delay_s=self.delay_s))
+        self.all.append(FakeEngine(delay_s=self.delay_s) if self.build is None else self.build())
         return self.last
 
     def kill(self) -> None:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeEngine
-from grm_server.engine.protocol import MetaRM, SchedulingClass
+from grm_server.engine.protocol import MetaRM
 from grm_server.settings import load_settings
 
 FULL = "admission.max_running_samples=4"
@@ -28,22 +28,6 @@ def key(tenant: str) -> dict[str, str]:
 
 
 RAW_KEY = [(name.encode(), value.encode()) for name, value in key("anonymous").items()]
-
-
-class Gate(FakeEngine):
-    """Writes nothing until it is let."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.open = asyncio.Event()
-
-    async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-        self.started += 1
-        try:
-            await self.open.wait()
-        finally:
-            self.started -= 1
-        return await super()._write(prepared, seed, scheduling)
 
 
 class Loaded:

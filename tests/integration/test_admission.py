@@ -10,17 +10,17 @@ import pytest
 from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.engine.protocol import SchedulingClass
 from tests.integration.counting import counters
-from tests.integration.judging import LONG
-from tests.integration.load import FULL, ONE, RAW_KEY, Gate, Loaded, answers, loaded
+from tests.integration.judging import LONG, favours, stalls_audits
+from tests.integration.load import FULL, ONE, RAW_KEY, Loaded, answers, loaded
 from tests.integration.trainers import Caller
 
 
 async def test_one_tenants_burst_does_not_starve_anothers_single_requests(tmp_path: Path) -> None:
-    engine = Gate(delay_s=0.01, max_running=4)
+    engine = FakeEngine(gate=(gate := asyncio.Event()), delay_s=0.01, max_running=4)
     async with loaded(tmp_path, engine, FULL) as server:
         burst = server.burst(150, "trainer", k=4)
         await server.until_waiting(149)
-        engine.open.set()
+        gate.set()
         for number in range(5):
             answer = await server.ask("other", k=1, responses=[f"{number}.", "B."])
             assert answer.status_code == 200
@@ -31,7 +31,7 @@ async def test_one_tenants_burst_does_not_starve_anothers_single_requests(tmp_pa
 
 
 async def test_priority_decides_within_a_tenant_and_takes_nothing_from_another(tmp_path: Path) -> None:
-    engine = Gate(max_running=1)
+    engine = FakeEngine(gate=(gate := asyncio.Event()), max_running=1)
     order: list[str] = []
 
     async def ask(server: Loaded, tenant: str, priority: str) -> None:
@@ -45,7 +45,7 @@ async def test_priority_decides_within_a_tenant_and_takes_nothing_from_another(t
         for tenant, priority in (("A", "low"), ("A", "normal"), ("B", "low"), ("A", "high"), ("A", "high")):
             calls.append(asyncio.ensure_future(ask(server, tenant, priority)))
             await server.until_waiting(len(calls) - 1)
-        engine.open.set()
+        gate.set()
         await answers(calls)
         await server.until_empty()
     assert [one for one in order if one != "B low"] == ["A high", "A high", "A normal", "A low"]
@@ -53,13 +53,13 @@ async def test_priority_decides_within_a_tenant_and_takes_nothing_from_another(t
 
 
 async def test_too_many_waiting_samples_are_refused_with_the_time_until_there_is_room(tmp_path: Path) -> None:
-    engine = Gate(delay_s=0.02, max_running=4)
+    engine = FakeEngine(gate=(gate := asyncio.Event()), delay_s=0.02, max_running=4)
     async with loaded(tmp_path, engine, FULL, "admission.max_waiting_samples=400") as server:
         burst = server.burst(101, k=4)
         await server.until_waiting(100)
         unknown = await server.ask(k=4)
         assert (unknown.status_code, unknown.headers["retry-after"]) == (429, "5")
-        engine.open.set()
+        gate.set()
         # 4 at once in 0.02 s, or somewhat slower.
         await answers(burst[:30])
         refused = await server.ask(k=64, responses=LONG, list_size=4)
@@ -80,7 +80,7 @@ async def test_too_many_waiting_samples_are_refused_with_the_time_until_there_is
 
 
 async def test_prompts_that_would_fill_memory_are_refused_too(tmp_path: Path) -> None:
-    engine = Gate()
+    engine = FakeEngine(gate=(gate := asyncio.Event()))
     async with loaded(tmp_path, engine, FULL, "admission.max_waiting_prompt_tokens=9000") as server:
         burst = server.burst(4)
         await server.until_running(4)
@@ -91,25 +91,25 @@ async def test_prompts_that_would_fill_memory_are_refused_too(tmp_path: Path) ->
         assert "prompt tokens" in refused.json()["error"]["message"]
         small = server.begin()
         await server.until_waiting(2)
-        engine.open.set()
+        gate.set()
         assert {answer.status_code for answer in await answers([*burst, small])} == {200}
         await server.until_empty()
 
 
 async def test_a_request_that_is_larger_than_the_queue_waits_where_nobody_else_does(tmp_path: Path) -> None:
-    engine = Gate()
+    engine = FakeEngine(gate=(gate := asyncio.Event()))
     async with loaded(tmp_path, engine, FULL, "admission.max_waiting_samples=1") as server:
         burst = server.burst(4)
         await server.until_running(4)
         large = server.begin(k=8)
         await server.until_waiting(1)
-        engine.open.set()
+        gate.set()
         assert (await large).status_code == 200
         await answers(burst)
 
 
 async def test_a_refusal_is_fast_while_a_thousand_wait(tmp_path: Path) -> None:
-    engine = Gate()
+    engine = FakeEngine(gate=(gate := asyncio.Event()))
     async with loaded(tmp_path, engine, FULL, "admission.max_waiting_samples=1000") as server:
         burst = server.burst(1004)
         await server.until_waiting(1000)
@@ -117,14 +117,14 @@ async def test_a_refusal_is_fast_while_a_thousand_wait(tmp_path: Path) -> None:
         refused = [await server.ask() for _ in range(10)]
         assert (time.monotonic() - began_s) / 10 < 0.5
         assert {answer.status_code for answer in refused} == {429}
-        engine.open.set()
+        gate.set()
         assert {answer.status_code for answer in await answers(burst)} == {200}
         await server.until_empty()
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 async def test_a_caller_who_leaves_while_waiting_is_out_of_the_queue(tmp_path: Path, accept: str) -> None:
-    engine = Gate()
+    engine = FakeEngine(gate=(gate := asyncio.Event()))
     async with loaded(tmp_path, engine, FULL) as server:
         burst = server.burst(4)
         await server.until_running(4)
@@ -132,20 +132,20 @@ async def test_a_caller_who_leaves_while_waiting_is_out_of_the_queue(tmp_path: P
         await server.until_waiting(1)
         await caller.hang_up()
         assert server.admission.waiting == 0
-        engine.open.set()
+        gate.set()
         await answers(burst)
         assert len(engine.calls) == 4
         await server.until_empty()
 
 
 async def test_a_waiting_stream_begins_when_its_turn_comes(tmp_path: Path) -> None:
-    engine = Gate()
+    engine = FakeEngine(gate=(gate := asyncio.Event()))
     async with loaded(tmp_path, engine, FULL) as server:
         burst = server.burst(4)
         await server.until_running(4)
         stream = server.begin(stream=True)
         await server.until_waiting(1)
-        engine.open.set()
+        gate.set()
         answer = await stream
         assert (answer.status_code, "event: rewards" in answer.text) == (200, True)
         await answers(burst)
@@ -153,14 +153,7 @@ async def test_a_waiting_stream_begins_when_its_turn_comes(tmp_path: Path) -> No
 
 
 async def test_an_audit_holds_nobody_back(tmp_path: Path) -> None:
-    class Judge(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            self.delay_s = 60.0 if scheduling is SchedulingClass.AUDIT else 0.0
-            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
-            self.outcomes.append(", ".join("9" if "B." in text else "3" for text in shown) + "}")
-            return await super()._write(prepared, seed, scheduling)
-
-    engine = Judge()
+    engine = FakeEngine(score=favours("B."), delay_s=stalls_audits)
     async with loaded(tmp_path, engine, "admission.max_running_samples=1", "stopping.audit_share=1") as server:
         for _ in range(2):
             answer = await server.ask(k=16, stop={"rule": "decided"})
@@ -170,13 +163,13 @@ async def test_an_audit_holds_nobody_back(tmp_path: Path) -> None:
 
 
 async def test_what_may_not_be_needed_is_not_begun_while_others_wait(tmp_path: Path) -> None:
-    engine, stop = Gate(delay_s=0.01), {"rule": "precision", "se": 1e-9}
+    engine, stop = FakeEngine(gate=(gate := asyncio.Event()), delay_s=0.01), {"rule": "precision", "se": 1e-9}
     async with loaded(tmp_path, engine, FULL, "stopping.speculate_below=100") as server:
         first = server.begin(k=4)
         await server.until_running(4)
         burst = server.burst(6, k=16, stop=stop)
         await server.until_waiting(6)
-        engine.open.set()
+        gate.set()
         assert {answer.status_code for answer in await answers([first, *burst])} == {200}
         await server.until_empty()
     begun = engine.schedulings

@@ -113,7 +113,7 @@ def chunks(size: int, *, long: bool = True) -> Iterator[Sequence[Attack]]:
 async def test_other_responses_get_their_own_rewards_in_their_own_places(serve: Serve, route: str) -> None:
     url, body, read = GROUPED[route]
     refused = []
-    async with serve(favours(GOOD)(), "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours(GOOD)), "judge.k=2") as client:
         for number, attacks in enumerate(chunks(7)):
             responses = [attack.response for attack in attacks]
             responses.insert(number % 8, GOOD)
@@ -148,7 +148,7 @@ async def test_an_attack_alone_gets_a_reward_or_what_the_policy_of_failure_says(
 
 
 async def test_a_pair_by_roles(serve: Serve) -> None:
-    async with serve(favours(GOOD)(), "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours(GOOD)), "judge.k=2") as client:
         for [attack] in chunks(1):
             answer = await post(client, "/v1/chat/completions", genrm(GOOD, attack.response))
             if answer.status_code == 400:
@@ -159,7 +159,7 @@ async def test_a_pair_by_roles(serve: Serve) -> None:
 
 
 async def test_attacks_in_all_other_texts(serve: Serve) -> None:
-    async with serve(favours(GOOD)(), "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours(GOOD)), "judge.k=2") as client:
         for [attack] in chunks(1, long=False):
             text = attack.response
             turns = [{"role": "assistant", "content": text}, {"role": "user", "content": text or "Why?"}]
@@ -245,7 +245,7 @@ async def test_means_of_what_is_no_task_and_no_number(serve: Serve) -> None:
 
 async def test_a_list_of_64_attacks(serve: Serve) -> None:
     """In blocks, with every response at every place."""
-    async with serve(favours(GOOD)(), "judge.k=8") as client:
+    async with serve(FakeEngine(score=favours(GOOD)), "judge.k=8") as client:
         for start in range(0, len(TEXTS), 63):
             attacks = [a.response for a in TEXTS[start : start + 63] if a.family != "long run"]
             answer = await post(client, "/v1/rewards", {"query": "Why?", "responses": [*attacks, GOOD]})
@@ -256,7 +256,7 @@ async def test_a_list_of_64_attacks(serve: Serve) -> None:
 
 
 async def test_all_at_once(serve: Serve) -> None:
-    async with serve(favours(GOOD)(), "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours(GOOD)), "judge.k=2") as client:
         calls = [post(client, "/v1/rewards", {"query": "Q", "responses": [a.response, GOOD]}) for a in TEXTS[:200]]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
-from grm_server.engine.protocol import SchedulingClass
+from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
+from grm_server.engine.protocol import Outcome
 from grm_server.errors import EngineDead, GenerationFailed
 from grm_server.grm.types import Sample
 from tests.integration.conftest import Serve
@@ -20,22 +20,32 @@ ONCE = {"principles_from": "query", "k": 4, "return_samples": True, "max_critiqu
 
 
 class Judge(FakeEngine):
-    """Writes these principles for a query; counts how often it was asked to."""
+    """Draws these principles for a query, and counts how often."""
 
-    def __init__(self, text: Any = " Be right.", *, draw_s: float = 0.0) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        text: Outcome | str = " Be right.",
+        *,
+        draw_s: float = 0.0,
+        sample_s: float = 0.0,
+        gate: asyncio.Event | None = None,
+    ) -> None:
+        """`draw_s`, `sample_s`: how long principles and samples take."""
+        super().__init__(
+            score=self.draw, delay_s=lambda call: draw_s if draws_principles(call) else sample_s, gate=gate
+        )
         self.text = text
-        self.draw_s = draw_s
         self.drawn = 0
 
-    async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-        self.delay_s = 0.0
-        if len(prepared.script.segments) == 1:
-            self.drawn += 1
-            self.delay_s = self.draw_s
-            said = Sample({"principles": self.text}, completion_tokens=7) if isinstance(self.text, str) else self.text
-            self.outcomes.append(said)
-        return await super()._write(prepared, seed, scheduling)
+    def draw(self, call: FakeCall) -> Outcome | None:
+        if not draws_principles(call):
+            return None
+        self.drawn += 1
+        return Sample({"principles": self.text}, completion_tokens=7) if isinstance(self.text, str) else self.text
+
+
+def draws_principles(call: FakeCall) -> bool:
+    return len(call.script.segments) == 1
 
 
 async def until(met: Callable[[], bool]) -> None:
@@ -147,16 +157,7 @@ async def test_what_takes_half_the_deadline_is_not_waited_for(serve: Serve) -> N
 
 
 async def test_the_drawing_counts_into_the_deadline(serve: Serve) -> None:
-    engine = Judge(draw_s=2.3)
-    write = engine._write
-
-    async def slowly(prepared: Any, *args: Any) -> Any:
-        if len(prepared.script.segments) > 1:
-            await asyncio.sleep(60)
-        return await write(prepared, *args)
-
-    engine._write = slowly  # type: ignore[method-assign]
-    async with serve(engine) as client:
+    async with serve(Judge(draw_s=2.3, sample_s=60)) as client:
         started_s = asyncio.get_running_loop().time()
         response = await client.post("/v1/rewards", json=PAIR | ONCE | {"deadline_s": 5})
         took_s = asyncio.get_running_loop().time() - started_s
@@ -164,41 +165,28 @@ async def test_the_drawing_counts_into_the_deadline(serve: Serve) -> None:
     assert took_s < 7.2, "and not 2.3 s and 5 s"
 
 
-class Busy(Judge):
-    """Critiques wait until they are let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.go = asyncio.Event()
-
-    async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-        if len(prepared.script.segments) > 1:
-            await self.go.wait()
-        return await super()._write(prepared, seed, scheduling)
-
-
 async def test_the_drawing_waits_for_its_turn_as_one_sample(serve: Serve) -> None:
-    async with serve(engine := Busy(), "admission.max_running_samples=1") as client:
+    async with serve(engine := Judge(gate=(gate := asyncio.Event())), "admission.max_running_samples=1") as client:
         busy = asyncio.ensure_future(post(client, query="Another.", k=1))
         await until(lambda: len(engine.calls) == 1)
         asked = asyncio.ensure_future(post(client, **ONCE))
         async with asyncio.timeout(10):
             while not (waiting := (await counters(client))["grm_waiting_samples"]):
                 await asyncio.sleep(0.01)
-        engine.go.set()
+        gate.set()
         await busy
         assert (waiting, (await asked)["principles_from"]) == (1, "query")
 
 
 async def test_who_has_more_time_than_the_first_does_not_fail_with_it(serve: Serve) -> None:
-    async with serve(engine := Busy(), "admission.max_running_samples=1") as client:
+    async with serve(engine := Judge(gate=(gate := asyncio.Event())), "admission.max_running_samples=1") as client:
         busy = asyncio.ensure_future(post(client, query="Another.", k=1))
         await until(lambda: len(engine.calls) == 1)
         first = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | ONCE | {"deadline_s": 1.0}))
         await until(lambda: len(client._transport.app.state.service.judging.principles) == 1)  # type: ignore[attr-defined]
         second = asyncio.ensure_future(post(client, **ONCE, responses=OTHERS))
         assert (await first).json()["error"]["code"] == "deadline_exceeded"
-        engine.go.set()
+        gate.set()
         await busy
         assert (await second)["principles_from"] == "sample"
     assert engine.drawn == 0

@@ -11,29 +11,10 @@ from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters
-from tests.integration.judging import PAIR, Slow, post
+from tests.integration.judging import PAIR, post, stalls_after
 from tests.integration.keys import A, B, bearer
 
 CACHE = "cache.max_mib=1"
-
-
-class HeldEngine(FakeEngine):
-    """Writes nothing until it is let go."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.go = asyncio.Event()
-
-    async def _write(self, *args: Any) -> Any:
-        if not self.go.is_set():
-            self.started += 1
-            try:
-                await self.go.wait()
-            except asyncio.CancelledError:
-                self.aborted += 1
-                raise
-            self.started -= 1
-        return await super()._write(*args)
 
 
 async def until(met: Callable[[], bool]) -> None:
@@ -48,17 +29,19 @@ def callers(client: httpx.AsyncClient) -> int:
     return sum(flight.callers for flight in sharing._flights._flights.values())
 
 
-async def concurrency(client: httpx.AsyncClient, engine: HeldEngine, *changes: dict[str, Any]) -> list[dict[str, Any]]:
+async def answered_together(
+    client: httpx.AsyncClient, gate: asyncio.Event, *changes: dict[str, Any]
+) -> list[dict[str, Any]]:
     """The answers to several requests, none of which is answered before all have come."""
     asked = [asyncio.ensure_future(post(client, **each)) for each in changes]
     await until(lambda: callers(client) == len(asked))
-    engine.go.set()
+    gate.set()
     return [await each for each in asked]
 
 
 async def test_identical_requests_in_flight_share_one_judgement(serve: Serve) -> None:
-    async with serve(engine := HeldEngine()) as client:
-        answers = await concurrency(client, engine, {}, {"return_samples": True}, {"stop": {"rule": "fixed"}})
+    async with serve(FakeEngine(gate=(gate := asyncio.Event()))) as client:
+        answers = await answered_together(client, gate, {}, {"return_samples": True}, {"stop": {"rule": "fixed"}})
         counted = await counters(client)
         again = await post(client)
         kept = (await client.get(f"/v1/judgements/{answers[0]['id']}")).json()["answer"]
@@ -88,9 +71,9 @@ async def test_what_one_key_asks_is_no_others_to_share(serve: Serve) -> None:
 
 
 async def test_a_seed_is_part_of_the_request_and_none_is_any(serve: Serve) -> None:
-    async with serve(engine := HeldEngine()) as client:
-        one, other, free, free_too = await concurrency(
-            client, engine, {"seed": 1}, {"seed": 2}, {"seed": None}, {"seed": None}
+    async with serve(FakeEngine(gate=(gate := asyncio.Event()))) as client:
+        one, other, free, free_too = await answered_together(
+            client, gate, {"seed": 1}, {"seed": 2}, {"seed": None}, {"seed": None}
         )
     assert (one["shared"], other["shared"]) == (None, None)
     assert {free["shared"], free_too["shared"]} == {None, "in_flight"}
@@ -110,27 +93,27 @@ async def test_a_seed_is_part_of_the_request_and_none_is_any(serve: Serve) -> No
     ids=lambda change: next(iter(change)),
 )
 async def test_another_request_is_another_judgement(serve: Serve, change: dict[str, Any]) -> None:
-    async with serve(engine := HeldEngine(), CACHE) as client:
-        one, other = await concurrency(client, engine, {}, change)
+    async with serve(engine := FakeEngine(gate=(gate := asyncio.Event())), CACHE) as client:
+        one, other = await answered_together(client, gate, {}, change)
         assert (one["shared"], other["shared"]) == (None, None)
     assert engine.started == one["k"] + other["k"]
 
 
 @pytest.mark.parametrize("change", [{"deadline_s": 599.0}, {"priority": "high"}], ids=str)
 async def test_what_is_wanted_at_another_time_is_not_shared_in_flight(serve: Serve, change: dict[str, Any]) -> None:
-    async with serve(engine := HeldEngine(), CACHE) as client:
-        one, other = await concurrency(client, engine, {}, change)
+    async with serve(FakeEngine(gate=(gate := asyncio.Event())), CACHE) as client:
+        one, other = await answered_together(client, gate, {}, change)
         assert (one["shared"], other["shared"]) == (None, None)
         # Once it is there it answers all.
         assert [(await post(client, **each))["shared"] for each in ({}, change)] == ["cache", "cache"]
 
 
 async def test_an_error_is_shared_too(serve: Serve) -> None:
-    async with serve(engine := HeldEngine(), CACHE) as client:
+    async with serve(engine := FakeEngine(gate=(gate := asyncio.Event())), CACHE) as client:
         asked = [asyncio.ensure_future(client.post("/v1/rewards", json=PAIR)) for _ in range(3)]
         await until(lambda: callers(client) == 3)
         engine.dead = EngineDead("gone")
-        engine.go.set()
+        gate.set()
         assert [(await each).json()["error"]["code"] for each in asked] == ["engine_dead"] * 3
         assert (await counters(client))['grm_requests_total{code="engine_dead"}'] == 1
         engine.dead = None
@@ -139,17 +122,17 @@ async def test_an_error_is_shared_too(serve: Serve) -> None:
 
 
 async def test_who_hangs_up_leaves_the_others_theirs_and_the_last_one_aborts(serve: Serve) -> None:
-    async with serve(engine := HeldEngine()) as client:
+    async with serve(engine := FakeEngine(gate=(gate := asyncio.Event()))) as client:
         service = client._transport.app.state.service  # type: ignore[attr-defined]
         asked = [asyncio.ensure_future(post(client)) for _ in range(3)]
         await until(lambda: callers(client) == 3)
         asked[0].cancel()
         await until(lambda: callers(client) == 2)
-        engine.go.set()
+        gate.set()
         assert len({(await each)["id"] for each in asked[1:]}) == 1
         assert len(service.sharing) == 0
 
-        engine.go.clear()
+        gate.clear()
         asked = [asyncio.ensure_future(post(client, seed=6)) for _ in range(2)]
         await until(lambda: callers(client) == 2 and engine.running == 16)
         for each in asked:
@@ -162,7 +145,7 @@ async def test_who_hangs_up_leaves_the_others_theirs_and_the_last_one_aborts(ser
 
 
 async def test_late_in_its_deadline_a_judgement_is_not_joined(serve: Serve) -> None:
-    async with serve(Slow(6, ["5, 6}"] * 16)) as client:
+    async with serve(FakeEngine(["5, 6}"] * 16, delay_s=stalls_after(6))) as client:
         first = asyncio.ensure_future(post(client, deadline_s=1.0))
         await asyncio.sleep(0.7)
         second = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | {"deadline_s": 1.0}))
@@ -210,7 +193,7 @@ async def test_a_cache_forgets(serve: Serve) -> None:
 
 
 async def test_a_cache_does_not_keep_what_a_deadline_cut(serve: Serve) -> None:
-    async with serve(Slow(6, ["5, 6}"] * 6), CACHE) as client:
+    async with serve(FakeEngine(["5, 6}"] * 6, delay_s=stalls_after(6)), CACHE) as client:
         assert (await post(client, deadline_s=2))["stop_reason"] == "deadline"
         response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 0.1})
     assert response.status_code == 504

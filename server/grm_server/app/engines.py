@@ -62,7 +62,7 @@ async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metr
     if meta.kind == "none":
         return None
     if meta.kind == "fake":
-        return FakeMetaRM()
+        return FakeMetaRM(recording=False)
     assert meta.model is not None
     shipped = is_bundled(meta)
     name = meta.served_name or (bundled_meta.NAME if shipped else _last_part(meta.model))
