@@ -73,7 +73,8 @@ def changed(draw: st.DrawFn, body: Any) -> Any:
     """The body with some values replaced, added or gone."""
     whole = [copy.deepcopy(body)]
     for _ in range(draw(st.integers(1, 3))):
-        *path, last = (0, *draw(st.sampled_from(places(whole[0]))))
+        place: tuple[Any, ...] = draw(st.sampled_from(places(whole[0])))
+        *path, last = (0, *place)
         inside: Any = whole
         for key in path:
             inside = inside[key]

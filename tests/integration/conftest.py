@@ -6,14 +6,26 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
+from grm_server.api.service import Service
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeEngine
 from grm_server.engine.protocol import MetaRM
 from grm_server.settings import load_settings
 from tests.integration.processes import serving
 
-Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+class AppClient(httpx.AsyncClient):
+    """A client of an app in this process, which tests may look into."""
+
+    def __init__(self, app: FastAPI) -> None:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        super().__init__(transport=transport, base_url="http://localhost")
+        self.service: Service = app.state.service
+
+
+Serve = Callable[..., AbstractAsyncContextManager[AppClient]]
 
 
 @pytest.fixture
@@ -24,17 +36,13 @@ def serve(tmp_path: Path) -> Serve:
     """
 
     @asynccontextmanager
-    async def serving(
-        engine: FakeEngine, *overrides: str, meta_rm: MetaRM | None = None
-    ) -> AsyncIterator[httpx.AsyncClient]:
+    async def serving(engine: FakeEngine, *overrides: str, meta_rm: MetaRM | None = None) -> AsyncIterator[AppClient]:
         quiet = (f"cache_dir={tmp_path}", "stopping.rule=fixed", "stopping.audit_share=0", "stopping.speculate_below=0")
         kind = ("meta_rm.kind=fake",) if meta_rm is not None else ()
         app = create_app(load_settings({}, (*quiet, *kind, *overrides)), engine, meta_rm)
         # ASGITransport does not run the lifespan, in which the engine starts and ends.
-        async with app.router.lifespan_context(app):
-            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-                yield client
+        async with app.router.lifespan_context(app), AppClient(app) as client:
+            yield client
 
     return serving
 

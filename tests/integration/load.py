@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from fastapi import FastAPI
@@ -15,6 +15,7 @@ from grm_server.engine.fake import FakeEngine
 from grm_server.engine.protocol import MetaRM
 from grm_server.settings import load_settings
 
+T = TypeVar("T")
 FULL = "admission.max_running_samples=4"
 ONE = {"query": "Why?", "responses": ["A.", "B."], "k": 1}
 
@@ -83,7 +84,7 @@ class Loaded:
         assert left == EMPTY
 
 
-async def answers(calls: Sequence[asyncio.Task[httpx.Response]]) -> list[httpx.Response]:
+async def answers(calls: Sequence[asyncio.Task[T]]) -> list[T]:
     """Of all of them, when they are there."""
     await asyncio.wait(calls)
     return [call.result() for call in calls]
@@ -101,9 +102,10 @@ async def loaded(
     keys = json.dumps({tenant: key(tenant)["x-api-key"] for tenant in TENANTS})
     app = create_app(load_settings({}, (*quiet, f"auth.keys={keys}", *kind, *overrides)), engine, meta_rm)
     async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
-        anyone = {"base_url": "http://grm", "headers": key("anonymous"), "timeout": 60}
-        async with httpx.AsyncClient(transport=transport, **anyone) as client:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://grm", headers=key("anonymous"), timeout=60
+        ) as client:
             server = Loaded(app, client, engine)
             try:
                 yield server

@@ -40,7 +40,7 @@ async def test_priority_decides_within_a_tenant_and_takes_nothing_from_another(t
         order.append(f"{tenant} {priority}")
 
     async with loaded(tmp_path, engine, "admission.max_running_samples=1") as server:
-        calls = [server.begin("x")]
+        calls: list[asyncio.Task[Any]] = [server.begin("x")]
         await server.until_running(1)
         for tenant, priority in (("A", "low"), ("A", "normal"), ("B", "low"), ("A", "high"), ("A", "high")):
             calls.append(asyncio.ensure_future(ask(server, tenant, priority)))

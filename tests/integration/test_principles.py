@@ -16,7 +16,7 @@ from tests.integration.counting import counters
 from tests.integration.judging import PAIR, post
 
 OTHERS = ["C.", "D."]
-ONCE = {"principles_from": "query", "k": 4, "return_samples": True, "max_critique_tokens": 100}
+ONCE: dict[str, Any] = {"principles_from": "query", "k": 4, "return_samples": True, "max_critique_tokens": 100}
 
 
 class Judge(FakeEngine):
@@ -83,7 +83,7 @@ async def test_groups_that_come_at_once_wait_for_one_drawing(serve: Serve) -> No
     async with serve(engine := Judge(draw_s=0.1)) as client:
         asked = [asyncio.ensure_future(post(client, **ONCE, responses=[f"{i}", "x"])) for i in range(5)]
         answers = [await each for each in asked]
-        assert len(client._transport.app.state.service.judging.principles) == 0  # type: ignore[attr-defined]
+        assert len(client.service.judging.principles) == 0
     assert engine.drawn == 1
     assert sorted(answer["principles_from"] for answer in answers) == ["cache"] * 4 + ["query"]
     assert sum(answer["usage"]["principle_tokens"] for answer in answers) == 7
@@ -92,7 +92,8 @@ async def test_groups_that_come_at_once_wait_for_one_drawing(serve: Serve) -> No
 
 async def test_another_query_has_others(serve: Serve) -> None:
     async with serve(engine := Judge()) as client:
-        for change in ({}, {"query": "Why not?"}, {"reference": "Because."}):
+        changes: list[dict[str, Any]] = [{}, {"query": "Why not?"}, {"reference": "Because."}]
+        for change in changes:
             assert (await post(client, **ONCE, **change))["principles_from"] == "query"
     assert engine.drawn == 3
 
@@ -183,7 +184,7 @@ async def test_who_has_more_time_than_the_first_does_not_fail_with_it(serve: Ser
         busy = asyncio.ensure_future(post(client, query="Another.", k=1))
         await until(lambda: len(engine.calls) == 1)
         first = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | ONCE | {"deadline_s": 1.0}))
-        await until(lambda: len(client._transport.app.state.service.judging.principles) == 1)  # type: ignore[attr-defined]
+        await until(lambda: len(client.service.judging.principles) == 1)
         second = asyncio.ensure_future(post(client, **ONCE, responses=OTHERS))
         assert (await first).json()["error"]["code"] == "deadline_exceeded"
         gate.set()

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
 from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
-from tests.integration.conftest import Serve
+from tests.integration.conftest import AppClient, Serve
 from tests.integration.counting import counters
 from tests.integration.judging import PAIR, post, stalls_after
 from tests.integration.keys import A, B, bearer
@@ -23,15 +22,12 @@ async def until(met: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
-def callers(client: httpx.AsyncClient) -> int:
+def callers(client: AppClient) -> int:
     """Requests that wait for a judgement, their own or another's."""
-    sharing = client._transport.app.state.service.sharing  # type: ignore[attr-defined]
-    return sum(flight.callers for flight in sharing._flights._flights.values())
+    return sum(flight.callers for flight in client.service.sharing._flights._flights.values())
 
 
-async def answered_together(
-    client: httpx.AsyncClient, gate: asyncio.Event, *changes: dict[str, Any]
-) -> list[dict[str, Any]]:
+async def answered_together(client: AppClient, gate: asyncio.Event, *changes: dict[str, Any]) -> list[dict[str, Any]]:
     """The answers to several requests, none of which is answered before all have come."""
     asked = [asyncio.ensure_future(post(client, **each)) for each in changes]
     await until(lambda: callers(client) == len(asked))
@@ -123,14 +119,13 @@ async def test_an_error_is_shared_too(serve: Serve) -> None:
 
 async def test_who_hangs_up_leaves_the_others_theirs_and_the_last_one_aborts(serve: Serve) -> None:
     async with serve(engine := FakeEngine(gate=(gate := asyncio.Event()))) as client:
-        service = client._transport.app.state.service  # type: ignore[attr-defined]
         asked = [asyncio.ensure_future(post(client)) for _ in range(3)]
         await until(lambda: callers(client) == 3)
         asked[0].cancel()
         await until(lambda: callers(client) == 2)
         gate.set()
         assert len({(await each)["id"] for each in asked[1:]}) == 1
-        assert len(service.sharing) == 0
+        assert len(client.service.sharing) == 0
 
         gate.clear()
         asked = [asyncio.ensure_future(post(client, seed=6)) for _ in range(2)]
@@ -138,7 +133,7 @@ async def test_who_hangs_up_leaves_the_others_theirs_and_the_last_one_aborts(ser
         for each in asked:
             each.cancel()
         await asyncio.wait(asked)
-        await until(lambda: len(service.sharing) == 0)
+        await until(lambda: len(client.service.sharing) == 0)
         counted = await counters(client)
     assert counted['grm_samples_total{outcome="aborted"}'] == 16
     assert counted["grm_requests_in_flight"] == 0
@@ -206,7 +201,7 @@ async def test_a_cache_does_not_keep_what_lost_a_sample_to_the_engine(serve: Ser
 
 async def test_a_cache_does_not_keep_what_the_meta_rm_failed(serve: Serve) -> None:
     async with serve(FakeEngine(), CACHE, meta_rm=FakeMetaRM([MetaRMFailed("x")])) as client:
-        body = {"aggregate": "meta_hinge", "meta_rm_failure": "vote"}
+        body: dict[str, Any] = {"aggregate": "meta_hinge", "meta_rm_failure": "vote"}
         assert [(await post(client, **body))["meta_rm"] for _ in range(3)] == ["failed", "guided", "guided"]
 
 

@@ -60,7 +60,7 @@ def attributes(span: ReadableSpan) -> Mapping[str, Any]:
 async def test_request_wave_sample_meta(serve: Serve, spans: InMemorySpanExporter) -> None:
     async with serve(FakeEngine(), "tracing=true", meta_rm=FakeMetaRM(delay_s=0.02)) as client:
         response = await client.post("/v1/rewards", json=PAIR | {"k": 2, "aggregate": "meta_hinge"}, headers=PARENT)
-    rated = {"meta_rm": [{}]}
+    rated: dict[str, Any] = {"meta_rm": [{}]}
     assert tree(spans) == {"/v1/rewards": [{"judgement": [{"wave": [{"sample": [rated, rated]}]}]}]}
     (request,), (judgement,) = named(spans, "/v1/rewards"), named(spans, "judgement")
     assert f"{request.context.trace_id:032x}" == TRACE, "the caller's trace goes on"

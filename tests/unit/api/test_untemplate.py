@@ -104,7 +104,11 @@ def test_the_indent_of_code_stays() -> None:
 
 def test_messages_of_other_apis() -> None:
     parts = [{"type": "text", "text": "See "}, {"type": "image_url", "image_url": {}}]
-    messages = [{"role": "developer", "content": "D"}, {"role": "tool", "content": parts}, {"role": "assistant"}]
+    messages: list[dict[str, object]] = [
+        {"role": "developer", "content": "D"},
+        {"role": "tool", "content": parts},
+        {"role": "assistant"},
+    ]
     assert chat(messages) == (Message("system", "D"), Message("user", "See [image_url]"), Message("assistant", ""))
 
 

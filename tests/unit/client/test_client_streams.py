@@ -64,7 +64,10 @@ async def test_events_come_as_they_happen_and_the_last_one_is_the_answer(ask: As
 
 
 async def test_a_stream_begins_when_a_busy_server_has_time(ask: Asked, answer: Answer, sleeps: list[float]) -> None:
-    busy = [httpx.ConnectError("refused"), httpx.Response(503, headers={"retry-after": "2"}, stream=Chunks(b"{}"))]
+    busy: list[httpx.Response | httpx.RequestError] = [
+        httpx.ConnectError("refused"),
+        httpx.Response(503, headers={"retry-after": "2"}, stream=Chunks(b"{}")),
+    ]
     server = Server(*busy, events(Chunks(sse("rewards", answer()))))
     assert [event.name async for event in ask.stream(server, "q", ["a"])] == ["rewards"]
     assert len(server.requests) == 3

@@ -62,7 +62,7 @@ def test_every_sample_gets_its_own_reward(samples: list[tuple[str, str]], most: 
 
 
 def test_messages_become_what_the_server_takes() -> None:
-    chat = [
+    chat: list[dict[str, object]] = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "What is "}, {"type": "image", "image": object()}]},
         {"role": "assistant", "content": None, "tool_calls": []},

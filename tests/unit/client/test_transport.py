@@ -133,7 +133,7 @@ class TestReading:
 
     def test_what_a_server_may_leave_open_may_be_none(self, answer: Answer) -> None:
         rewards = as_rewards(answer(p_best_label=None, position_effect=None, samples=None))
-        assert rewards.p_best_label is rewards.position_effect is rewards.samples is None
+        assert (rewards.p_best_label, rewards.position_effect, rewards.samples) == (None, None, None)
 
     def test_a_newer_server_is_understood(self, answer: Answer, sample: Sample) -> None:
         rewards = as_rewards(

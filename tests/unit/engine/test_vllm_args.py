@@ -1,6 +1,7 @@
 """What the machine decides about the engine's settings."""
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_samples_at_once(
 def test_bfloat16_only_where_the_cpu_computes_it(
     monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, computes: bool
 ) -> None:
-    monkeypatch.setattr(profile.platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(Path, "read_text", lambda _: flags)
     assert profile.computes_bfloat16() is computes
 

@@ -82,8 +82,9 @@ def test_never_raises(tail: str, critique: str, principles: str, order: list[int
     draw = Draw(0, tuple(order[:shown]), 1)
     outcome = parse(draw, Sample({"scores": tail, "critique": critique, "principles": principles}), 5)
     if isinstance(outcome, Trajectory):
-        assert {i for i, score in enumerate(outcome.scores) if score is not None} == set(draw.order)
-        assert all(1 <= outcome.scores[i] <= 10 for i in draw.order)
+        scores = {i: score for i, score in enumerate(outcome.scores) if score is not None}
+        assert scores.keys() == set(draw.order)
+        assert all(1 <= score <= 10 for score in scores.values())
 
 
 @given(st.permutations(range(4)), st.lists(st.integers(1, 10), min_size=4, max_size=4), ANY, ANY, st.integers(0, 3))
@@ -102,7 +103,7 @@ def test_no_text_around_a_verdict_changes_it(
 @given(st.text(alphabet="0123456789,-+ }{.\n", max_size=20))
 def test_never_raises_on_what_looks_like_scores(tail: str) -> None:
     outcome = read(tail)
-    assert isinstance(outcome, Failure) or all(1 <= score <= 10 for score in outcome.scores)
+    assert isinstance(outcome, Failure) or all(score is not None and 1 <= score <= 10 for score in outcome.scores)
 
 
 def test_a_sample_without_a_tail_is_a_failure() -> None:

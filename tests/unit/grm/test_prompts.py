@@ -4,6 +4,7 @@ import re
 import time
 import unicodedata
 from importlib.resources import files
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ QUESTION = (Message("user", "Why is the sky blue?"),)
 FENCE = re.compile(r"\[The (Begin|End) of Response (\d+)\]")
 
 
-def prompt(responses: tuple[str, ...], order: tuple[int, ...] | None = None, **parts: str) -> str:
+def prompt(responses: tuple[str, ...], order: tuple[int, ...] | None = None, **parts: Any) -> str:
     return script(Task(QUESTION, responses, **parts), order).prompt
 
 
