@@ -1,11 +1,11 @@
-"""Labelled items, and `grm collect` run on them."""
+"""Labelled items, and `grm collect` on them."""
 
 import json
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.integration.processes import drawn, grm
+from tests.integration.processes import drawn, grm_here
 
 ITEMS = 40
 N = 3
@@ -58,5 +58,5 @@ def run(url: str, folder: Path, *arguments: str, written: bytes | None = None) -
     if written is not None:
         out.write_bytes(written)
     before = drawn(url)
-    done = grm("collect", str(file), "--out", str(out), "--url", url, "--seed", "1", *arguments)
+    done = grm_here("collect", str(file), "--out", str(out), "--url", url, "--seed", "1", *arguments)
     return Run(file, out, done, drawn(url) - before)

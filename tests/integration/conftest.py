@@ -47,8 +47,8 @@ def serve(tmp_path: Path) -> Serve:
     return serving
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a server with the fake engine, in a process of its own."""
+    """The address of a server with the fake engine, in a process of its own."""
     with serving(tmp_path_factory.mktemp("cache")) as url:
         yield url

@@ -102,11 +102,16 @@ MANY = ("openrlhf", "openrlhf, no prompts", "llama_factory")
 """Routes that take many responses which are judged apart."""
 
 
-def chunks(size: int, *, long: bool = True) -> Iterator[Sequence[Attack]]:
+ONE_BY_ONE = tuple(route for route in SINGLE if route not in MANY)
+"""Routes that take one response. Each gets its share of the corpus, all of it together: a request for every attack on
+every route would take most of these tests' time."""
+
+
+def chunks(size: int, attacks: Sequence[Attack] = TEXTS, *, long: bool = True) -> Iterator[Sequence[Attack]]:
     """All that are text; long ones alone, since one that is too long is refused with all that it came with."""
-    short = [attack for attack in TEXTS if attack.family != "long run"]
+    short = [attack for attack in attacks if attack.family != "long run"]
     yield from (short[start : start + size] for start in range(0, len(short), size))
-    yield from ([attack] for attack in TEXTS if long and attack.family == "long run")
+    yield from ([attack] for attack in attacks if long and attack.family == "long run")
 
 
 @pytest.mark.parametrize("route", GROUPED)
@@ -133,9 +138,9 @@ async def test_other_responses_get_their_own_rewards_in_their_own_places(serve: 
 @pytest.mark.parametrize("route", SINGLE)
 async def test_an_attack_alone_gets_a_reward_or_what_the_policy_of_failure_says(serve: Serve, route: str) -> None:
     url, body, read = SINGLE[route]
-    size = 16 if route in MANY else 1
+    every = chunks(16) if route in MANY else chunks(1, TEXTS[ONE_BY_ONE.index(route) :: len(ONE_BY_ONE)])
     async with serve(FakeEngine(), *FAST) as client:
-        for attacks in chunks(size):
+        for attacks in every:
             answer = await post(client, url, body([attack.response for attack in attacks]))
             names = [f"{attack.family}: {attack.name}" for attack in attacks]
             if route == "chat" and answer.status_code == 400:
@@ -149,7 +154,8 @@ async def test_an_attack_alone_gets_a_reward_or_what_the_policy_of_failure_says(
 
 async def test_a_pair_by_roles(serve: Serve) -> None:
     async with serve(FakeEngine(score=favours(GOOD)), "judge.k=2") as client:
-        for [attack] in chunks(1):
+        # Every second one: the route is that of "chat", and the texts are read as there.
+        for [attack] in chunks(1, TEXTS[::2]):
             answer = await post(client, "/v1/chat/completions", genrm(GOOD, attack.response))
             if answer.status_code == 400:
                 assert answer.json()["error"]["code"] == "prompt_too_long"

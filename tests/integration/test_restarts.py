@@ -40,7 +40,7 @@ async def waiting(client: httpx.AsyncClient, url: str, count: int) -> None:
 
 
 async def test_sigterm_turns_readiness_red_before_connections_are_refused(tmp_path: Path) -> None:
-    with process(tmp_path, 1.5, "http.drain_grace_s=4") as server:
+    with process(tmp_path, 1.5, "http.drain_grace_s=2") as server:
         url = server.ready()
         async with httpx.AsyncClient(timeout=30) as client:
             call = asyncio.ensure_future(client.post(f"{url}/v1/rewards", json=PAIR | {"k": 2}))
@@ -87,7 +87,7 @@ async def test_ctrl_c_and_a_second_signal_wait_for_nobody(tmp_path: Path, signal
             await waiting(client, url, 1)
             for number in signals[:-1]:
                 server.end(number)
-                await asyncio.sleep(1)
+                await asyncio.sleep(0.5)
                 assert not call.done()
             server.end(signals[-1])
             answer = await call
@@ -100,7 +100,8 @@ import os, signal, sys, threading, time
 from grm_server.app.run import run
 
 def fork():
-    # As an engine's core does, and as it is stopped.
+    # As an engine starts its core, and stops it.
+    sys.stdin.readline()
     child = os.fork()
     if not child:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -110,17 +111,21 @@ def fork():
     os.waitpid(child, 0)
     print("stopped", flush=True)
 
-threading.Timer(float(sys.argv[1]), fork).start()
-run(os.environ, sys.argv[2:])
+threading.Thread(target=fork, daemon=True).start()
+run(os.environ, sys.argv[1:])
 """
 
 
 def test_a_core_that_is_stopped_does_not_stop_the_server(tmp_path: Path) -> None:
     settings = ("http.port=0", "engine.kind=fake", f"cache_dir={tmp_path}", "http.drain_grace_s=60")
-    with subprocess.Popen([sys.executable, "-c", FORKS, "5", *settings], stdout=subprocess.PIPE, text=True) as server:
+    command = [sys.executable, "-c", FORKS, *settings]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
         assert server.stdout is not None
         try:
             url = next(m[1] for line in server.stdout if (m := re.search(r"ready on (http://\S+)", line)))
+            server.stdin.write("fork\n")
+            server.stdin.flush()
             assert any(line == "stopped\n" for line in server.stdout)
             time.sleep(0.5)
             assert httpx.get(f"{url}/health/ready").status_code == 200

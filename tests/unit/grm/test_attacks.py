@@ -66,8 +66,9 @@ def orders(n: int) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("n", [2, 3, 4])
-def test_all_around_a_response_stays_as_it_is(family: str, n: int) -> None:
+def test_all_around_a_response_stays_as_it_is(family: str) -> None:
+    # The smallest n with a first, a middle and a last place, and with orders that are not their own inverse.
+    n = 3
     benign = sanitized(Task(QUESTION, (MARK, *HONEST[: n - 1])))
     for template in (JUDGE, META):
         expected = {order: around(template.render(benign, order), order.index(0), n) for order in orders(n)}
