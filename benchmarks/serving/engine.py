@@ -30,8 +30,8 @@ from grm_server.engine.bundled import NAME, bundled_model
 from grm_server.engine.fake import FakeEngine
 from grm_server.engine.tokens import ChatEncoder
 from grm_server.engine.vllm.args import judge_args, set_environment
+from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.plan import plan
-from grm_server.grm.priors import DEFAULTS
 from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
 from grm_server.grm.types import Message, Task
 from grm_server.pipeline.loop import score
@@ -110,7 +110,7 @@ def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
         prompts, params = [], []
         for request, sample_lengths in zip(batch, lengths, strict=True):
             draws = plan(range(len(request.responses)), len(sample_lengths), seed=0)
-            safe = sanitized(task(request))
+            safe = sanitized(task(request), template)
             scripts = {draw.order: write_script(template, safe, draw.order, tokens) for draw in draws}
             for draw, length in zip(draws, sample_lengths, strict=True):
                 script = scripts[draw.order]
@@ -164,7 +164,7 @@ def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, floa
         )
         for _ in range(times):
             async with admission.permit(request, time.monotonic()) as permit:
-                async for _ in score(request, template, permit, metrics, DEFAULTS["mean"]):
+                async for _ in score(request, template, permit, metrics, AGGREGATES["mean"].prior):
                     pass
 
     asyncio.run(pipeline(20))
