@@ -1,4 +1,4 @@
-"""The real app around a fake engine: in this process without a network, and as `grm serve`."""
+"""The app around a fake engine: in this process without a network, and as `grm serve` in another one."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,7 +17,7 @@ from tests.integration.processes import serving
 
 
 class AppClient(httpx.AsyncClient):
-    """A client of an app in this process, which tests may look into."""
+    """A client of an app in this process, and the service behind it."""
 
     def __init__(self, app: FastAPI) -> None:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -30,9 +30,9 @@ Serve = Callable[..., AbstractAsyncContextManager[AppClient]]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
-    """serve(sampler, "limits.max_k=4", ..., meta_rm=...): a client of the app with these and those settings.
+    """serve(engine, "limits.max_k=4", ..., meta_rm=...): a client of an app with these settings.
 
-    All k samples are drawn unless a request says otherwise; what is learnt goes to a folder of the test.
+    The default rule draws all k samples. Learned priors go to a temporary folder.
     """
 
     @asynccontextmanager
@@ -40,7 +40,7 @@ def serve(tmp_path: Path) -> Serve:
         quiet = (f"cache_dir={tmp_path}", "stopping.rule=fixed", "stopping.audit_share=0", "stopping.speculate_below=0")
         kind = ("meta_rm.kind=fake",) if meta_rm is not None else ()
         app = create_app(load_settings({}, (*quiet, *kind, *overrides)), engine, meta_rm)
-        # ASGITransport does not run the lifespan, in which the engine starts and ends.
+        # ASGITransport does not run the lifespan, which starts and ends the engine.
         async with app.router.lifespan_context(app), AppClient(app) as client:
             yield client
 

@@ -21,7 +21,7 @@ async def post(client: httpx.AsyncClient, status: int = 200, **changes: Any) -> 
 
 
 async def respond(client: httpx.AsyncClient, **changes: Any) -> httpx.Response:
-    """To THREE."""
+    """Posts THREE with these changes."""
     return await client.post("/v1/rewards", json=THREE | changes)
 
 
