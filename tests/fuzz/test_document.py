@@ -21,6 +21,7 @@ def _silent() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.no_cover
 @pytest.mark.filterwarnings("default")
 def test_no_case_is_a_server_error_or_contradicts_the_document() -> None:
     report = campaign.run(seed=1, examples=EXAMPLES)

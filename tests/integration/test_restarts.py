@@ -160,14 +160,14 @@ async def test_a_rolling_restart_fails_no_request(tmp_path: Path, grace_s: float
 
             async def restart() -> None:
                 for at, port in enumerate(ports):
-                    await asyncio.sleep(1)
+                    await asyncio.sleep(0.5)
                     servers[at].end()
                     code, log = await asyncio.to_thread(servers[at].ended, 40)
                     assert code == 0, log
                     assert "Traceback" not in log
                     servers[at] = stack.enter_context(process(tmp_path, 0.2, *settings, port=port))
                     await asyncio.to_thread(servers[at].ready)
-                await asyncio.sleep(1)
+                await asyncio.sleep(0.5)
                 over.set()
 
             async with asyncio.TaskGroup() as group:

@@ -112,6 +112,7 @@ def test_messages_of_any_shape(messages: list[dict[str, object]]) -> None:
     assert all(isinstance(plain(message), str) for message in messages)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("unit", MARKS)
 def test_a_run_of_marks_costs_linear_time(unit: str) -> None:
     """Linear time takes 0.1 s here. A regex that backtracks over the whole text takes 0.9 s in each of these calls."""

@@ -100,6 +100,7 @@ def test_a_lenient_sample_does_not_favour_its_block() -> None:
     assert np.abs(np.diff(plain) - np.diff(truth)).max() > 0.5
 
 
+@pytest.mark.no_cover
 def test_standard_errors_of_differences_in_blocks_match_the_simulated_errors() -> None:
     rng = np.random.default_rng(2)
     n, sigma = 12, 1.3

@@ -115,6 +115,7 @@ def test_blocks_keep_the_weighted_differences() -> None:
     assert guided.values[0, 0] - guided.values[0, 1] == pytest.approx(2 * 1.0 / (2 / 3))
 
 
+@pytest.mark.no_cover
 def test_strict_is_strict_on_weighted_votes() -> None:
     """On hinge-weighted ballots, too, the winner differs from that at full k with probability delta at most."""
     rng = np.random.default_rng(1)

@@ -134,6 +134,7 @@ def test_honest_text_is_left_alone(text: str) -> None:
     assert neutralize(text, TEMPLATE.structure) == text
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "run",
     ["\n", "#", "[ ", "\u200b", "\\boxed{", "> ", "[the ", "## ", "s\u200b", "\n\u200b", "*", "\\boxed{1,"]

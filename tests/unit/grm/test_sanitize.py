@@ -80,6 +80,7 @@ def test_a_careless_reader() -> None:
     assert seen("plain text") == "plain text"
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "run",
     [

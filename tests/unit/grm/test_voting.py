@@ -121,6 +121,7 @@ def test_the_chance_of_the_best_of_three_agrees_with_its_pairs() -> None:
     assert even.p_best == pytest.approx((1 / 3, 1 / 3, 1 / 3), abs=0.03)
 
 
+@pytest.mark.no_cover
 def test_standard_errors_and_probabilities_are_calibrated() -> None:
     """Over many simulated requests, se covers the error and p_best matches the frequency."""
     rng = np.random.default_rng(3)

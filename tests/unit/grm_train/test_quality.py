@@ -50,6 +50,7 @@ def test_groups_need_not_stand_together() -> None:
     assert members_of(np.array([], dtype=np.intp)) == []
 
 
+@pytest.mark.no_cover
 def test_the_interval_covers() -> None:
     covered = 0
     for seed in range(100):
