@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from fastapi import FastAPI
@@ -13,9 +13,10 @@ from fastapi import FastAPI
 from grm_server.admission.controller import Admission, Snapshot
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeEngine
-from grm_server.engine.protocol import MetaRM, SchedulingClass
+from grm_server.engine.protocol import MetaRM
 from grm_server.settings import load_settings
 
+T = TypeVar("T")
 FULL = "admission.max_running_samples=4"
 ONE = {"query": "Why?", "responses": ["A.", "B."], "k": 1}
 
@@ -29,22 +30,6 @@ def key(tenant: str) -> dict[str, str]:
 
 
 RAW_KEY = [(name.encode(), value.encode()) for name, value in key("anonymous").items()]
-
-
-class Gate(FakeEngine):
-    """Writes nothing until it is let."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.open = asyncio.Event()
-
-    async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-        self.started += 1
-        try:
-            await self.open.wait()
-        finally:
-            self.started -= 1
-        return await super()._write(prepared, seed, scheduling)
 
 
 class Loaded:
@@ -105,8 +90,8 @@ class Loaded:
         assert self.admission.snapshot() == Snapshot()
 
 
-async def answers(calls: Sequence[asyncio.Task[httpx.Response]]) -> list[httpx.Response]:
-    """Wait for all calls."""
+async def answers(calls: Sequence[asyncio.Task[T]]) -> list[T]:
+    """Of all of them, when they are there."""
     await asyncio.wait(calls)
     return [call.result() for call in calls]
 
@@ -120,9 +105,10 @@ async def loaded(
     keys = json.dumps({tenant: key(tenant)["x-api-key"] for tenant in TENANTS})
     app = create_app(load_settings({}, (*quiet, f"auth.keys={keys}", *kind, *overrides)), engine, meta_rm)
     async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
-        anyone = {"base_url": "http://grm", "headers": key("anonymous"), "timeout": 60}
-        async with httpx.AsyncClient(transport=transport, **anyone) as client:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://grm", headers=key("anonymous"), timeout=60
+        ) as client:
             server = Loaded(app, client, engine)
             try:
                 yield server

@@ -3,15 +3,14 @@
 import asyncio
 import re
 from collections import Counter
-from typing import Any
 
 import httpx
 import pytest
 
-from grm_server.engine.fake import FakeEngine
-from grm_server.engine.protocol import SchedulingClass
+from grm_server.engine.fake import FakeCall, FakeEngine
+from grm_server.engine.protocol import Outcome, SchedulingClass
 from tests.integration.conftest import Serve
-from tests.integration.judging import LONG, Slow, favours, post
+from tests.integration.judging import LONG, favours, post, scores, stalls_after, stalls_audits
 
 
 async def audits(client: httpx.AsyncClient) -> str:
@@ -27,7 +26,7 @@ async def test_an_audit_draws_the_remaining_samples_after_the_answer(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="grm_server")
-    engine = favours("B.")(delay_s=0.005)
+    engine = FakeEngine(score=favours("B."), delay_s=0.005)
     async with serve(engine, "stopping.audit_share=1") as client:
         answer = await post(client, stop={"rule": "decided"})
         assert (answer["stop_reason"], answer["k_used"]) == ("decided", 4)
@@ -40,31 +39,21 @@ async def test_an_audit_draws_the_remaining_samples_after_the_answer(
 
 
 async def test_an_audit_that_disagrees_is_counted(serve: Serve) -> None:
-    class Turncoat(FakeEngine):
-        """Clear for four samples, and clearly the other way from then on."""
+    def turncoat(call: FakeCall) -> Outcome | str | None:
+        """Clearly for B in four samples, and clearly for A from then on."""
+        return favours("B." if call.index < 4 else "A.")(call)
 
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
-            best = "B." if self.started < 4 else "A."
-            self.outcomes.append(", ".join("9" if best in text else "3" for text in shown) + "}")
-            return await super()._write(prepared, seed, scheduling)
-
-    async with serve(Turncoat(), "stopping.audit_share=1") as client:
+    async with serve(FakeEngine(score=turncoat), "stopping.audit_share=1") as client:
         assert (await post(client, stop={"rule": "decided"}))["best"] == 1
         assert 'grm_audits_total{outcome="disagree"} 1.0' in await audits(client)
 
 
 async def test_an_audit_of_a_request_that_dropped_responses_draws_whole_lists(serve: Serve) -> None:
-    class Judge(FakeEngine):
-        """Two that are close, six that are far behind."""
+    def two_close(call: FakeCall) -> str:
+        """Two responses are close, six are far behind."""
+        return scores(8 + call.seed % 2 if "0." in t else 9 - call.seed % 2 if "1." in t else 2 for t in call.shown)
 
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
-            points = [str(8 + seed % 2) if "0." in t else str(9 - seed % 2) if "1." in t else "2" for t in shown]
-            self.outcomes.append(", ".join(points) + "}")
-            return await super()._write(prepared, seed, scheduling)
-
-    engine = Judge()
+    engine = FakeEngine(score=two_close)
     async with serve(engine, "stopping.audit_share=1") as client:
         answer = await post(client, responses=LONG[:8], k=24, stop={"rule": "decided", "gamma": 0.02})
         await audits(client)
@@ -77,17 +66,12 @@ async def test_an_audit_of_a_request_that_dropped_responses_draws_whole_lists(se
 
 
 async def test_an_audit_of_a_ranking_compares_rankings(serve: Serve) -> None:
-    class Turncoat(FakeEngine):
+    def turncoat(call: FakeCall) -> str:
         """The best stays the best; the other two change places after the first wave."""
+        b, c = (5, 2) if call.index < 6 else (2, 5)
+        return scores(9 if "A." in text else b if "B." in text else c for text in call.shown)
 
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
-            low = {"B.": "5", "C.": "2"} if self.started < 6 else {"B.": "2", "C.": "5"}
-            points = ["9" if "A." in t else low["B."] if "B." in t else low["C."] for t in shown]
-            self.outcomes.append(", ".join(points) + "}")
-            return await super()._write(prepared, seed, scheduling)
-
-    async with serve(Turncoat(), "stopping.audit_share=1") as client:
+    async with serve(FakeEngine(score=turncoat), "stopping.audit_share=1") as client:
         stop = {"rule": "decided", "target": "ranking", "gamma": 0.2}
         answer = await post(client, responses=["A.", "B.", "C."], stop=stop, k=24)
         assert answer["ranking"] == [0, 1, 2]
@@ -95,7 +79,7 @@ async def test_an_audit_of_a_ranking_compares_rankings(serve: Serve) -> None:
 
 
 async def test_audits_end_with_the_server(serve: Serve) -> None:
-    engine = Slow(4, ["9, 3}", "3, 9}"] * 2)
+    engine = FakeEngine(["9, 3}", "3, 9}"] * 2, delay_s=stalls_after(4))
     async with serve(engine, "stopping.audit_share=1") as client:
         # Scores by position, which the balanced orders cancel out.
         await post(client, stop={"rule": "decided", "gamma": 0.99})
@@ -105,16 +89,8 @@ async def test_audits_end_with_the_server(serve: Serve) -> None:
 
 
 async def test_concurrent_audits_are_limited(serve: Serve) -> None:
-    class Stuck(FakeEngine):
-        """Audits never end."""
-
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            self.delay_s = 60.0 if scheduling is SchedulingClass.AUDIT else 0.0
-            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
-            self.outcomes.append(", ".join("9" if "B." in text else "3" for text in shown) + "}")
-            return await super()._write(prepared, seed, scheduling)
-
-    async with serve(Stuck(), "stopping.audit_share=1") as client:
+    engine = FakeEngine(score=favours("B."), delay_s=stalls_audits)
+    async with serve(engine, "stopping.audit_share=1") as client:
         for seed in range(6):
             await post(client, stop={"rule": "decided"}, seed=seed)
         text = (await client.get("/metrics")).text
@@ -122,7 +98,7 @@ async def test_concurrent_audits_are_limited(serve: Serve) -> None:
 
 
 async def test_a_share_of_requests_is_audited(serve: Serve) -> None:
-    async with serve(favours("B.")(), "stopping.audit_share=0.3") as client:
+    async with serve(FakeEngine(score=favours("B.")), "stopping.audit_share=0.3") as client:
         for number in range(60):
             await post(client, query=f"Why {number}?", stop={"rule": "decided"}, k=8)
             await asyncio.sleep(0.002)
@@ -135,11 +111,9 @@ async def test_a_share_of_requests_is_audited(serve: Serve) -> None:
 
 
 async def test_an_audit_outlives_the_deadline_of_its_request(serve: Serve) -> None:
-    class Judge(favours("B.")):  # type: ignore[misc]
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            self.delay_s = 1.3 if scheduling is SchedulingClass.AUDIT else 0.0
-            return await super()._write(prepared, seed, scheduling)
+    def slow_audits(call: FakeCall) -> float:
+        return 1.3 if call.scheduling is SchedulingClass.AUDIT else 0.0
 
-    async with serve(Judge(), "stopping.audit_share=1") as client:
+    async with serve(FakeEngine(score=favours("B."), delay_s=slow_audits), "stopping.audit_share=1") as client:
         await post(client, stop={"rule": "decided"}, deadline_s=1)
         assert 'grm_audits_total{outcome="agree"} 1.0' in await audits(client)

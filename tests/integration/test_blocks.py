@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine
-from grm_server.engine.protocol import SchedulingClass
+from grm_server.engine.fake import FakeCall, FakeEngine
 from tests.integration.conftest import Serve
-from tests.integration.judging import LONG, PAIR, favours, post
+from tests.integration.judging import LONG, PAIR, favours, post, scores
 
 
 async def test_a_long_list_is_judged_in_blocks(serve: Serve) -> None:
-    engine = favours("number 7.")()
+    engine = FakeEngine(score=favours("number 7."))
     async with serve(engine) as client:
         answer = await post(client, responses=LONG, k=4, return_samples=True)
     assert (answer["best"], answer["list_size"], answer["k_used"]) == (7, 8, 4)
@@ -27,16 +26,12 @@ async def test_a_long_list_is_judged_in_blocks(serve: Serve) -> None:
 
 
 async def test_a_lenient_sample_does_not_favour_its_block(serve: Serve) -> None:
-    class Moody(FakeEngine):
-        """Response i is worth i / 4 + 2; each sample adds what it feels like."""
+    def moody(call: FakeCall) -> str:
+        """Response i is worth i / 4 + 2; each sample adds an offset of its own."""
+        numbers = re.findall(r"Response number (\d+)\.", call.script.prompt)
+        return scores(2 + int(number) // 4 + call.seed % 4 for number in numbers)
 
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            numbers = re.findall(r"Response number (\d+)\.", prepared.script.prompt)
-            points = [2 + int(number) // 4 + seed % 4 for number in numbers]
-            self.outcomes.append(", ".join(map(str, points)) + "}")
-            return await super()._write(prepared, seed, scheduling)
-
-    async with serve(Moody()) as client:
+    async with serve(FakeEngine(score=moody)) as client:
         answer = await post(client, responses=LONG, k=4)
     assert all(answer["rewards"][i] == pytest.approx(answer["rewards"][0] + i // 4, abs=1e-4) for i in range(20))
 
@@ -67,15 +62,10 @@ async def test_a_list_that_does_not_fit_the_context_is_judged_in_blocks(serve: S
 
 
 async def test_dropped_responses_keep_their_reward(serve: Serve) -> None:
-    class Judge(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
-            close = seed % 2
-            points = ["9" if "0." in t else str(8 + close) if "1." in t else "2" for t in shown]
-            self.outcomes.append(", ".join(points) + "}")
-            return await super()._write(prepared, seed, scheduling)
+    def two_close(call: FakeCall) -> str:
+        return scores(9 if "0." in text else 8 + call.seed % 2 if "1." in text else 2 for text in call.shown)
 
-    engine = Judge()
+    engine = FakeEngine(score=two_close)
     async with serve(engine) as client:
         stop = {"rule": "decided", "gamma": 0.01}
         answer = await post(client, responses=LONG[:8], k=32, stop=stop, return_samples=True)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from grm_server.judging.calibration import load_calibration
-from tests.integration.processes import drawn, grm, serving
+from tests.integration.processes import drawn, grm_here, serving
 
 FIXED = {"k": 2, "stop": {"rule": "fixed"}}
 
@@ -62,7 +62,7 @@ class Run(NamedTuple):
 
 def run(url: str, file: Path) -> Run:
     out, before = file.parent / "calibration.json", drawn(url)
-    done = grm("calibrate", str(file), "--out", str(out), "--url", url, "--seed", "1")
+    done = grm_here("calibrate", str(file), "--out", str(out), "--url", url, "--seed", "1")
     return Run(file, out, done, drawn(url) - before)
 
 
@@ -142,7 +142,7 @@ def test_too_few_labels_are_refused_before_anything_is_scored(url: str, tmp_path
     file = tmp_path / "few.jsonl"
     file.write_text("".join(labelled(number) + "\n" for number in range(299)) + labelled(299, label=None) + "\n")
     before = drawn(url)
-    done = grm("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", url)
+    done = grm_here("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", url)
     assert done.returncode == 2
     assert "299 labelled requests are too few; 300 are needed (not used: 1 no label)" in done.stderr
     assert drawn(url) == before
@@ -152,7 +152,7 @@ def test_too_few_labels_are_refused_before_anything_is_scored(url: str, tmp_path
 def test_too_few_answers_are_refused_and_kept(url: str, tmp_path: Path) -> None:
     file = tmp_path / "few.jsonl"
     file.write_text("".join(labelled(number, **{"k": 10_000} if number > 250 else {}) + "\n" for number in range(300)))
-    done = grm("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", url)
+    done = grm_here("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", url)
     assert done.returncode == 2
     assert "251 labels are too few" in done.stderr
     assert "49 error limit_exceeded" in done.stderr
@@ -164,19 +164,19 @@ def test_too_few_answers_are_refused_and_kept(url: str, tmp_path: Path) -> None:
 def test_arguments_that_would_lose_data_are_refused(url: str, first: Run, tmp_path: Path) -> None:
     file = Path(shutil.copy(first.file, tmp_path))
     for arguments in (["--out", str(file)], ["--answers", str(file)]):
-        done = grm("calibrate", str(file), "--url", url, *arguments)
+        done = grm_here("calibrate", str(file), "--url", url, *arguments)
         assert done.returncode == 2
         assert "three different files" in done.stderr
     precious = tmp_path / "precious.txt"
     precious.write_text("mine\n")
     arguments = ["--out", str(tmp_path / "c.json"), "--answers", str(precious)]
-    assert grm("calibrate", str(file), "--url", url, *arguments).returncode == 2
+    assert grm_here("calibrate", str(file), "--url", url, *arguments).returncode == 2
     assert precious.read_text() == "mine\n"
 
 
 def test_without_a_server_the_error_says_what_to_do(first: Run, tmp_path: Path) -> None:
     file = shutil.copy(first.file, tmp_path)
-    done = grm("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", "http://127.0.0.1:9")
+    done = grm_here("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", "http://127.0.0.1:9")
     assert done.returncode == 2
     assert "grm serve" in done.stderr
     assert "Traceback" not in done.stderr

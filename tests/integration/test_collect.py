@@ -15,7 +15,7 @@ import pytest
 
 from grm_client.rule_reward import is_right
 from tests.integration.collecting import ITEMS, N, Run, item, lines, run
-from tests.integration.processes import GRM, drawn, grm, serving
+from tests.integration.processes import GRM, drawn, grm, grm_here, serving
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,10 @@ def samples_of(run: Run) -> list[Any]:
     return [(row["line"], row.get("samples")) for row in run.rows]
 
 
+COUNT = 120
+"""Items of a run that is killed in its middle."""
+
+
 def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -95,7 +99,7 @@ def slow_url(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_was_killed_resumes(slow_url: str, tmp_path: Path, how: signal.Signals) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
-    file.write_text("".join(item(number) + "\n" for number in range(300)))
+    file.write_text("".join(item(number) + "\n" for number in range(COUNT)))
     command = [*GRM, "collect", str(file), "--out", str(out), "--url", slow_url, "--seed", "1", "--concurrency", "2"]
     # A test in a shell's background ignores SIGINT, and its children would inherit that.
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=_interruptible) as process:
@@ -106,11 +110,11 @@ def test_a_run_that_was_killed_resumes(slow_url: str, tmp_path: Path, how: signa
         os.kill(process.pid, how)
         assert process.wait(timeout=30) == (-signal.SIGKILL if how is signal.SIGKILL else 130)
     before = out.read_bytes().count(b"\n")
-    assert 0 < before < 300
+    assert 0 < before < COUNT
     done = grm(*command[len(GRM) :])
     assert done.returncode == 0, done.stderr
-    assert [json.loads(row)["line"] for row in out.read_text().splitlines()] == list(range(1, 301))
-    assert "300 items, 900 trajectories" in done.stderr
+    assert [json.loads(row)["line"] for row in out.read_text().splitlines()] == list(range(1, COUNT + 1))
+    assert f"{COUNT} items, {COUNT * N} trajectories" in done.stderr
 
 
 def test_a_hint_for_items_that_are_never_solved(url: str, first: Run, tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ def test_arguments_that_would_lose_data_are_refused(url: str, first: Run, tmp_pa
     out.write_bytes(first.out.read_bytes())
     precious.write_text("mine\n")
     request = json.dumps({"query": "Q0?", "responses": ["A", "B"], "k": 1}) + "\n"
-    assert grm("score", "-", "--out", str(scored), "--url", url, stdin=request).returncode == 0
+    assert grm_here("score", "-", "--out", str(scored), "--url", url, stdin=request).returncode == 0
     contents = {path: path.read_bytes() for path in tmp_path.iterdir()}
     before = drawn(url)
     for arguments, complaint in (
@@ -148,7 +152,7 @@ def test_arguments_that_would_lose_data_are_refused(url: str, first: Run, tmp_pa
         (["--out", str(out), "--format", "trl", "--sft", str(precious)], "precious.jsonl"),
         (["--out", str(out), "--sft", str(tmp_path / "sft.jsonl")], "--format"),
     ):
-        done = grm("collect", str(file), "--url", url, *arguments)
+        done = grm_here("collect", str(file), "--url", url, *arguments)
         assert done.returncode == 2, arguments
         assert complaint in done.stderr
         assert "Traceback" not in done.stderr
@@ -161,7 +165,7 @@ def test_rows_of_other_items_are_refused(url: str, first: Run, tmp_path: Path) -
     file.write_text("\n".join(lines()[1:]) + "\n")
     out = tmp_path / "trajectories.jsonl"
     out.write_bytes(first.out.read_bytes())
-    done = grm("collect", str(file), "--out", str(out), "--url", url)
+    done = grm_here("collect", str(file), "--out", str(out), "--url", url)
     assert done.returncode == 2
     assert "the row of line 1 is about another request or label" in done.stderr
     assert out.read_bytes() == first.out.read_bytes()
@@ -170,11 +174,11 @@ def test_rows_of_other_items_are_refused(url: str, first: Run, tmp_path: Path) -
 def test_without_a_server_collecting_fails_with_advice_and_converting_works(first: Run, tmp_path: Path) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
     file.write_text(first.file.read_text())
-    no_server = ["--url", "http://127.0.0.1:9"]
-    done = grm("collect", str(file), "--out", str(out), *no_server)
+    nobody = ["--url", "http://127.0.0.1:9"]
+    done = grm_here("collect", str(file), "--out", str(out), *nobody)
     assert done.returncode == 2
     assert "grm serve" in done.stderr
     assert "Traceback" not in done.stderr
     out.write_bytes(first.out.read_bytes())
-    assert grm("collect", str(file), "--out", str(out), "--format", "trl", *no_server).returncode == 0
+    assert grm_here("collect", str(file), "--out", str(out), "--format", "trl", *nobody).returncode == 0
     assert (tmp_path / "trajectories.trl.jsonl").exists()

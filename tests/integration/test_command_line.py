@@ -5,19 +5,12 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.integration.processes import GRM, grm, serving
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("cache")) as url:
-        yield url
+from tests.integration.processes import GRM, grm, grm_here, serving
 
 
 @pytest.fixture
@@ -54,34 +47,34 @@ def test_score_a_file(url: str, requests: Path, tmp_path: Path) -> None:
 
 
 def test_score_standard_input_to_standard_output(url: str) -> None:
-    done = grm("score", "-", "--url", url, "-o", "/dev/stdout", stdin='{"query": "Q", "responses": ["A."]}\n')
+    done = grm_here("score", "-", "--url", url, "-o", "/dev/stdout", stdin='{"query": "Q", "responses": ["A."]}\n')
     assert done.returncode != 0, "an existing file is never overwritten"
-    done = grm("score", "-", "--url", url, stdin='{"query": "Q", "responses": ["A."]}\n')
+    done = grm_here("score", "-", "--url", url, stdin='{"query": "Q", "responses": ["A."]}\n')
     assert done.returncode == 0
     assert len(json.loads(done.stdout)["rewards"]) == 1
 
 
 def test_score_refuses_arguments_that_would_lose_data(url: str, requests: Path, tmp_path: Path) -> None:
-    assert "the file of requests itself" in grm("score", str(requests), "-o", str(requests), "--resume").stderr
+    assert "the file of requests itself" in grm_here("score", str(requests), "-o", str(requests), "--resume").stderr
     other = tmp_path / "mine.txt"
     other.write_text("precious\n")
-    assert "exists" in grm("score", str(requests), "-o", str(other), "--url", url).stderr
-    assert grm("score", str(requests), "-o", str(other), "--url", url, "--resume").returncode == 2
+    assert "exists" in grm_here("score", str(requests), "-o", str(other), "--url", url).stderr
+    assert grm_here("score", str(requests), "-o", str(other), "--url", url, "--resume").returncode == 2
     assert other.read_text() == "precious\n"
-    assert "--resume needs --out" in grm("score", str(requests), "--resume").stderr
+    assert "--resume needs --out" in grm_here("score", str(requests), "--resume").stderr
 
 
 def test_score_without_a_server_prints_advice(requests: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        done = grm("score", str(requests), "--url", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        done = grm_here("score", str(requests), "--url", f"http://127.0.0.1:{unused.getsockname()[1]}")
     assert done.returncode == 2
     assert "grm serve" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_demo(url: str) -> None:
-    done = grm("demo", "examples", "--url", url)
+    done = grm_here("demo", "examples", "--url", url)
     assert done.returncode == 0, done.stderr
     for text in ("1-two-answers.json", "2-reference.json", "3-conversation.json", "best", "Correctness (weight 1)"):
         assert text in done.stdout
@@ -108,16 +101,16 @@ def test_serve_names_the_wrong_setting(arguments: list[str], complaint: str) -> 
 
 
 def test_a_new_key_is_required_and_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = grm("new-key", "trainer-a")
+    made = grm_here("new-key", "trainer-a")
     key = made.stderr.strip()
     assert key not in made.stdout
     keys = tmp_path / "keys.toml"
     keys.write_text(made.stdout)
     row = '{"query": "Q", "responses": ["A."]}\n'
     with serving(tmp_path, "--host", "0.0.0.0", "--set", f"auth.keys_file={keys}") as url:
-        refused = grm("score", "-", "--url", url, stdin=row)
+        refused = grm_here("score", "-", "--url", url, stdin=row)
         monkeypatch.setenv("GRM_CLIENT_API_KEY", key)
-        done = grm("score", "-", "--url", url, stdin=row)
+        done = grm_here("score", "-", "--url", url, stdin=row)
     assert "unauthenticated" in refused.stdout + refused.stderr
     assert done.returncode == 0, done.stderr
 

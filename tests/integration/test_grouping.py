@@ -14,7 +14,7 @@ from grm_server.errors import EngineDead
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters
-from tests.integration.judging import Slow
+from tests.integration.judging import stalls_after
 from tests.integration.keys import A, bearer, keys_file
 from tests.integration.trainers import FAST, PATIENT, Caller, all_at_once, judged_again, post, shuffled, slime
 
@@ -125,7 +125,7 @@ async def test_a_group_closes_before_the_trainer_times_out(serve: Serve) -> None
 
 
 async def test_a_slow_judge_answers_with_a_partial_vote_before_the_trainer_times_out(serve: Serve) -> None:
-    async with serve(Slow(2), "trainers.slime.timeout_s=2", "judge.k=4") as client:
+    async with serve(FakeEngine(delay_s=stalls_after(2)), "trainers.slime.timeout_s=2", "judge.k=4") as client:
         async with asyncio.timeout(5):
             answer = await post(client, slime("Q", "A"), "/reward?shape=object&n=1")
     assert (answer["k_used"], answer["judgement"] is None) == (2, False)

@@ -105,7 +105,7 @@ async def test_a_calibration_for_the_model_gives_calibrated_probabilities(serve:
     fitted = {"tau": 1.5, "labels": 300, "k_used": 4, "accuracy": 0.7, "ece_judge": 0.2, "ece_label": 0.02}
     for model, used in (("fake", True), ("another", False)):
         path.write_text(json.dumps({"model": model, **fitted}))
-        async with serve(favours("B.")(), f"stopping.calibration={path}") as client:
+        async with serve(FakeEngine(score=favours("B.")), f"stopping.calibration={path}") as client:
             answer = await post(client, k=4)
         if used:
             assert 0.5 < answer["p_best_label"][1] < answer["p_best"][1]

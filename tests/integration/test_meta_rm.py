@@ -7,33 +7,27 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
 from grm_server.engine.protocol import Rating
 from tests.integration.conftest import Serve
 from tests.integration.guided import PAIR, post
 
-
-class Connoisseur(FakeMetaRM):
-    """Believes a sample by what its verdict says."""
-
-    def __init__(self, believes: dict[str, float]) -> None:
-        super().__init__()
-        self.believes = believes
-
-    async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
-        await super().rate(prompt, answer)
-        verdict = answer.rpartition("\\boxed{")[2].rstrip("}")
-        return Rating(self.believes[verdict], 100, 60)
-
-
 VERDICTS = ["1, 5}", "5, 6}", "4, 8}", "7, 6}"]
-# Whichever order a sample was shown in, its verdict is worth the same.
-BELIEF = {"1, 5": 0.9, "5, 6": 0.2, "4, 8": 0.8, "7, 6": 0.1}
+# The same in whichever order the sample was shown the responses.
+META_REWARDS = {"1, 5": 0.9, "5, 6": 0.2, "4, 8": 0.8, "7, 6": 0.1}
+
+
+def prefers_b(call: FakeCall) -> str:
+    return "2, 9}" if "A." in call.shown[0] else "9, 2}"
+
+
+def by_scores(answer: str) -> Rating:
+    """Rates a sample by its scores."""
+    return Rating(META_REWARDS[answer.rpartition("\\boxed{")[2].rstrip("}")], 100, 60)
 
 
 async def test_only_the_k_meta_best_samples_vote(serve: Serve) -> None:
-    meta_rm = Connoisseur(BELIEF)
-    async with serve(FakeEngine(VERDICTS), meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(VERDICTS), meta_rm=FakeMetaRM(rating=by_scores)) as client:
         answer = await post(client, aggregate="meta_top", k_meta=2)
     samples = answer["samples"]
     assert (answer["aggregate"], answer["meta_rm"], answer["votes"], answer["k_valid"]) == (
@@ -50,7 +44,7 @@ async def test_only_the_k_meta_best_samples_vote(serve: Serve) -> None:
 
 
 async def test_the_hinge_weighs_votes(serve: Serve) -> None:
-    async with serve(FakeEngine(VERDICTS), meta_rm=Connoisseur(BELIEF)) as client:
+    async with serve(FakeEngine(VERDICTS), meta_rm=FakeMetaRM(rating=by_scores)) as client:
         answer = await post(client, aggregate="meta_hinge")
     weights = {0.9: 0.8, 0.8: 0.6}
     kept = [sample for sample in answer["samples"] if sample["kept"]]
@@ -66,10 +60,9 @@ async def test_half_of_k_votes_by_default(serve: Serve) -> None:
 
 
 async def test_input_of_the_meta_rm(serve: Serve) -> None:
-    """The responses in the order of the sample, then the judge's whole turn."""
-    meta_rm, shown = FakeMetaRM(), []
-    prepare = meta_rm.prepare
-    meta_rm.prepare = lambda prompt: shown.append(prompt) or prepare(prompt)  # type: ignore[method-assign, func-returns-value]
+    """The responses in the order that the sample saw, then all of the judge's turn."""
+    meta_rm = FakeMetaRM()
+    shown = meta_rm.prompts
     async with serve(FakeEngine(VERDICTS), meta_rm=meta_rm) as client:
         await post(client, aggregate="meta_hinge", reference="Because.")
         # Two orders, each tokenised once.
@@ -86,12 +79,7 @@ async def test_input_of_the_meta_rm(serve: Serve) -> None:
 
 
 async def test_a_sample_is_rated_while_others_are_written(serve: Serve) -> None:
-    class Slow(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: Any) -> Any:
-            self.delay_s = 0.0 if self.started == 0 else 0.3
-            return await super()._write(prepared, seed, scheduling)
-
-    engine, meta_rm = Slow(), FakeMetaRM()
+    engine, meta_rm = FakeEngine(delay_s=lambda call: 0.3 if call.index else 0.0), FakeMetaRM()
     async with serve(engine, meta_rm=meta_rm) as client:
         request = asyncio.create_task(post(client, aggregate="meta_hinge"))
         await asyncio.sleep(0.15)
@@ -110,13 +98,7 @@ async def test_a_failed_sample_is_not_rated(serve: Serve) -> None:
 
 @pytest.mark.parametrize("stop", [{"rule": "decided"}, {"rule": "strict"}, {"rule": "precision", "se": 1.0}])
 async def test_every_rule_stops_on_weighted_votes(serve: Serve, stop: dict[str, Any]) -> None:
-    class Judge(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: Any) -> Any:
-            first = prepared.script.prompt.split("[The Begin of Response ")[1]
-            self.outcomes.append("2, 9}" if "A." in first else "9, 2}")
-            return await super()._write(prepared, seed, scheduling)
-
-    async with serve(Judge(), meta_rm=FakeMetaRM([0.8] * 32)) as client:
+    async with serve(FakeEngine(score=prefers_b), meta_rm=FakeMetaRM([0.8] * 32)) as client:
         answer = await post(client, aggregate="meta_hinge", stop=stop, k=32)
     assert answer["stop_reason"] == stop["rule"]
     assert answer["k_used"] < 32
@@ -172,7 +154,7 @@ async def test_a_default_aggregate_gives_way_to_the_stop_rule(serve: Serve, aggr
 
 
 async def test_a_stream_shows_the_ratings(serve: Serve) -> None:
-    async with serve(FakeEngine(VERDICTS), meta_rm=Connoisseur(BELIEF)) as client:
+    async with serve(FakeEngine(VERDICTS), meta_rm=FakeMetaRM(rating=by_scores)) as client:
         response = await client.post(
             "/v1/rewards", json=PAIR | {"aggregate": "meta_top"}, headers={"Accept": "text/event-stream"}
         )
@@ -203,14 +185,8 @@ async def test_no_block_is_left_without_a_vote(serve: Serve) -> None:
 
 
 async def test_an_audit_is_guided_too(serve: Serve) -> None:
-    class Judge(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: Any) -> Any:
-            first = prepared.script.prompt.split("[The Begin of Response ")[1]
-            self.outcomes.append("2, 9}" if "A." in first else "9, 2}")
-            return await super()._write(prepared, seed, scheduling)
-
     meta_rm = FakeMetaRM([0.9] * 16)
-    async with serve(Judge(), "stopping.audit_share=1", meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(score=prefers_b), "stopping.audit_share=1", meta_rm=meta_rm) as client:
         answer = await post(client, aggregate="meta_hinge", stop={"rule": "decided"}, k=16)
         await asyncio.sleep(0.1)
         metrics = (await client.get("/metrics")).text
@@ -226,16 +202,14 @@ async def test_both_models_are_listed(serve: Serve) -> None:
 
 
 async def test_only_the_judge_sees_a_hint(serve: Serve) -> None:
-    engine, meta_rm, shown = FakeEngine(), FakeMetaRM(), []
-    prepare = meta_rm.prepare
-    meta_rm.prepare = lambda prompt: shown.append(prompt) or prepare(prompt)  # type: ignore[method-assign, func-returns-value]
+    engine, meta_rm = FakeEngine(), FakeMetaRM()
     async with serve(engine, meta_rm=meta_rm) as client:
         await post(client, hint=1, aggregate="meta_hinge")
         for script, _, _ in engine.calls:
             position = re.search(r"Response (\d)\]\nB\.", script.prompt)
             assert position is not None
             assert script.prompt.endswith(f"Hint: Response {position[1]} is known to be the best.")
-        assert not any("Hint" in prompt for prompt in shown)
+        assert not any("Hint" in prompt for prompt in meta_rm.prompts)
         await post(client, hint=0, responses=["A."])
         assert engine.calls[-1][0].prompt.endswith("Hint: the response is known to be bad.")
         assert (await post(client, 400, hint=2))["error"]["param"] == "hint"

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
-from grm_server.engine.protocol import SchedulingClass
+from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
 from grm_server.errors import EngineDead
 from tests.integration.load import ONE, RAW_KEY, loaded
 from tests.integration.trainers import Caller
@@ -33,20 +32,16 @@ class TestThePermitIsReleased:
         await self.check(tmp_path, FakeEngine(max_model_len=300), 400, "prompt_too_long", responses=["w " * 600, "B."])
 
     async def test_after_the_engines_death(self, tmp_path: Path) -> None:
-        class Dying(FakeEngine):
-            async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-                self.started += 1
-                self.aborted += 1
-                raise EngineDead("died")
+        def dies(_: FakeCall) -> str:
+            raise EngineDead("died")
 
-        await self.check(tmp_path, Dying(), 503, "engine_dead", k=4)
+        await self.check(tmp_path, FakeEngine(score=dies), 503, "engine_dead", k=4)
 
     async def test_after_an_unexpected_error(self, tmp_path: Path) -> None:
-        class Broken(FakeEngine):
-            async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-                raise RuntimeError("broken")
+        def broken(_: FakeCall) -> str:
+            raise RuntimeError("broken")
 
-        await self.check(tmp_path, Broken(), 500, "internal_error", k=4)
+        await self.check(tmp_path, FakeEngine(score=broken), 500, "internal_error", k=4)
 
     @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
     async def test_after_a_disconnect(self, tmp_path: Path, accept: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
-from grm_server.engine.protocol import SchedulingClass
+from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
+from grm_server.engine.protocol import Outcome
 from grm_server.errors import EngineDead, GenerationFailed
 from grm_server.grm.types import Sample
 from tests.integration.conftest import Serve
@@ -16,26 +16,36 @@ from tests.integration.counting import counters
 from tests.integration.judging import PAIR, post
 
 OTHERS = ["C.", "D."]
-ONCE = {"principles_from": "query", "k": 4, "return_samples": True, "max_critique_tokens": 100}
+ONCE: dict[str, Any] = {"principles_from": "query", "k": 4, "return_samples": True, "max_critique_tokens": 100}
 
 
 class Judge(FakeEngine):
-    """Writes these principles for a query; counts how often it was asked to."""
+    """Draws these principles for a query, and counts how often."""
 
-    def __init__(self, text: Any = " Be right.", *, draw_s: float = 0.0) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        text: Outcome | str = " Be right.",
+        *,
+        draw_s: float = 0.0,
+        sample_s: float = 0.0,
+        gate: asyncio.Event | None = None,
+    ) -> None:
+        """`draw_s`, `sample_s`: how long principles and samples take."""
+        super().__init__(
+            score=self.draw, delay_s=lambda call: draw_s if draws_principles(call) else sample_s, gate=gate
+        )
         self.text = text
-        self.draw_s = draw_s
         self.drawn = 0
 
-    async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-        self.delay_s = 0.0
-        if len(prepared.script.segments) == 1:
-            self.drawn += 1
-            self.delay_s = self.draw_s
-            said = Sample({"principles": self.text}, completion_tokens=7) if isinstance(self.text, str) else self.text
-            self.outcomes.append(said)
-        return await super()._write(prepared, seed, scheduling)
+    def draw(self, call: FakeCall) -> Outcome | None:
+        if not draws_principles(call):
+            return None
+        self.drawn += 1
+        return Sample({"principles": self.text}, completion_tokens=7) if isinstance(self.text, str) else self.text
+
+
+def draws_principles(call: FakeCall) -> bool:
+    return len(call.script.segments) == 1
 
 
 async def until(met: Callable[[], bool]) -> None:
@@ -71,9 +81,9 @@ async def test_they_are_drawn_once_and_used_by_all_samples(serve: Serve) -> None
 
 async def test_concurrent_groups_share_one_drawing(serve: Serve) -> None:
     async with serve(engine := Judge(draw_s=0.1)) as client:
-        calls = [asyncio.ensure_future(post(client, **ONCE, responses=[f"{i}", "x"])) for i in range(5)]
-        answers = [await each for each in calls]
-        assert len(client._transport.app.state.service.judging.principles) == 0  # type: ignore[attr-defined]
+        asked = [asyncio.ensure_future(post(client, **ONCE, responses=[f"{i}", "x"])) for i in range(5)]
+        answers = [await each for each in asked]
+        assert len(client.service.judging.principles) == 0
     assert engine.drawn == 1
     assert sorted(answer["principles_from"] for answer in answers) == ["cache"] * 4 + ["query"]
     assert sum(answer["usage"]["principle_tokens"] for answer in answers) == 7
@@ -82,7 +92,8 @@ async def test_concurrent_groups_share_one_drawing(serve: Serve) -> None:
 
 async def test_another_query_or_reference_has_its_own_principles(serve: Serve) -> None:
     async with serve(engine := Judge()) as client:
-        for change in ({}, {"query": "Why not?"}, {"reference": "Because."}):
+        changes: list[dict[str, Any]] = [{}, {"query": "Why not?"}, {"reference": "Because."}]
+        for change in changes:
             assert (await post(client, **ONCE, **change))["principles_from"] == "query"
     assert engine.drawn == 3
 
@@ -147,16 +158,7 @@ async def test_after_half_the_deadline_it_falls_back_to_per_sample_principles(se
 
 
 async def test_drawing_counts_against_the_deadline(serve: Serve) -> None:
-    engine = Judge(draw_s=2.3)
-    write = engine._write
-
-    async def slowly(prepared: Any, *args: Any) -> Any:
-        if len(prepared.script.segments) > 1:
-            await asyncio.sleep(60)
-        return await write(prepared, *args)
-
-    engine._write = slowly  # type: ignore[method-assign]
-    async with serve(engine) as client:
+    async with serve(Judge(draw_s=2.3, sample_s=60)) as client:
         started_s = asyncio.get_running_loop().time()
         response = await client.post("/v1/rewards", json=PAIR | ONCE | {"deadline_s": 5})
         took_s = asyncio.get_running_loop().time() - started_s
@@ -164,41 +166,28 @@ async def test_drawing_counts_against_the_deadline(serve: Serve) -> None:
     assert took_s < 7.2, "not 2.3 s + 5 s"
 
 
-class Busy(Judge):
-    """Critiques wait until they are let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.go = asyncio.Event()
-
-    async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-        if len(prepared.script.segments) > 1:
-            await self.go.wait()
-        return await super()._write(prepared, seed, scheduling)
-
-
 async def test_the_drawing_is_queued_as_one_sample(serve: Serve) -> None:
-    async with serve(engine := Busy(), "admission.max_running_samples=1") as client:
+    async with serve(engine := Judge(gate=(gate := asyncio.Event())), "admission.max_running_samples=1") as client:
         busy = asyncio.ensure_future(post(client, query="Another.", k=1))
         await until(lambda: len(engine.calls) == 1)
         queued = asyncio.ensure_future(post(client, **ONCE))
         async with asyncio.timeout(10):
             while not (waiting := (await counters(client))["grm_waiting_samples"]):
                 await asyncio.sleep(0.01)
-        engine.go.set()
+        gate.set()
         await busy
         assert (waiting, (await queued)["principles_from"]) == (1, "query")
 
 
 async def test_a_request_with_more_time_does_not_fail_with_the_one_it_joined(serve: Serve) -> None:
-    async with serve(engine := Busy(), "admission.max_running_samples=1") as client:
+    async with serve(engine := Judge(gate=(gate := asyncio.Event())), "admission.max_running_samples=1") as client:
         busy = asyncio.ensure_future(post(client, query="Another.", k=1))
         await until(lambda: len(engine.calls) == 1)
         first = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | ONCE | {"deadline_s": 1.0}))
-        await until(lambda: len(client._transport.app.state.service.judging.principles) == 1)  # type: ignore[attr-defined]
+        await until(lambda: len(client.service.judging.principles) == 1)
         second = asyncio.ensure_future(post(client, **ONCE, responses=OTHERS))
         assert (await first).json()["error"]["code"] == "deadline_exceeded"
-        engine.go.set()
+        gate.set()
         await busy
         assert (await second)["principles_from"] == "sample"
     assert engine.drawn == 0

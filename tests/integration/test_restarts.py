@@ -40,7 +40,7 @@ async def waiting(client: httpx.AsyncClient, url: str, count: int) -> None:
 
 
 async def test_sigterm_turns_readiness_red_before_connections_are_refused(tmp_path: Path) -> None:
-    with process(tmp_path, 1.5, "http.drain_grace_s=4") as server:
+    with process(tmp_path, 1.5, "http.drain_grace_s=2") as server:
         url = server.ready()
         async with httpx.AsyncClient(timeout=30) as client:
             call = asyncio.ensure_future(client.post(f"{url}/v1/rewards", json=PAIR | {"k": 2}))
@@ -87,7 +87,7 @@ async def test_ctrl_c_and_a_second_signal_stop_at_once(tmp_path: Path, signals: 
             await waiting(client, url, 1)
             for number in signals[:-1]:
                 server.end(number)
-                await asyncio.sleep(1)
+                await asyncio.sleep(0.5)
                 assert not call.done()
             server.end(signals[-1])
             answer = await call
@@ -101,6 +101,7 @@ from grm_server.app.run import run
 
 def fork():
     # Fork and stop a child, like an engine core.
+    sys.stdin.readline()
     child = os.fork()
     if not child:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -110,17 +111,21 @@ def fork():
     os.waitpid(child, 0)
     print("stopped", flush=True)
 
-threading.Timer(float(sys.argv[1]), fork).start()
-run(os.environ, sys.argv[2:])
+threading.Thread(target=fork, daemon=True).start()
+run(os.environ, sys.argv[1:])
 """
 
 
 def test_a_sigterm_to_a_forked_core_does_not_stop_the_server(tmp_path: Path) -> None:
     settings = ("http.port=0", "engine.kind=fake", f"cache_dir={tmp_path}", "http.drain_grace_s=60")
-    with subprocess.Popen([sys.executable, "-c", FORKS, "5", *settings], stdout=subprocess.PIPE, text=True) as server:
+    command = [sys.executable, "-c", FORKS, *settings]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
         assert server.stdout is not None
         try:
             url = next(m[1] for line in server.stdout if (m := re.search(r"ready on (http://\S+)", line)))
+            server.stdin.write("fork\n")
+            server.stdin.flush()
             assert any(line == "stopped\n" for line in server.stdout)
             time.sleep(0.5)
             assert httpx.get(f"{url}/health/ready").status_code == 200
@@ -155,14 +160,14 @@ async def test_a_rolling_restart_fails_no_request(tmp_path: Path, grace_s: float
 
             async def restart() -> None:
                 for at, port in enumerate(ports):
-                    await asyncio.sleep(1)
+                    await asyncio.sleep(0.5)
                     servers[at].end()
                     code, log = await asyncio.to_thread(servers[at].ended, 40)
                     assert code == 0, log
                     assert "Traceback" not in log
                     servers[at] = stack.enter_context(process(tmp_path, 0.2, *settings, port=port))
                     await asyncio.to_thread(servers[at].ready)
-                await asyncio.sleep(1)
+                await asyncio.sleep(0.5)
                 over.set()
 
             async with asyncio.TaskGroup() as group:

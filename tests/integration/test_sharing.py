@@ -4,37 +4,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
-from grm_server.coalescing.coalescer import Coalescer
 from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
-from tests.integration.conftest import Serve
+from tests.integration.conftest import AppClient, Serve
 from tests.integration.counting import counters
-from tests.integration.judging import PAIR, Slow, post
+from tests.integration.judging import PAIR, post, stalls_after
 from tests.integration.keys import A, B, bearer
 
 CACHE = "cache.max_mib=1"
-
-
-class HeldEngine(FakeEngine):
-    """Writes nothing until it is let go."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.go = asyncio.Event()
-
-    async def _write(self, *args: Any) -> Any:
-        if not self.go.is_set():
-            self.started += 1
-            try:
-                await self.go.wait()
-            except asyncio.CancelledError:
-                self.aborted += 1
-                raise
-            self.started -= 1
-        return await super()._write(*args)
 
 
 async def until(met: Callable[[], bool]) -> None:
@@ -43,25 +22,22 @@ async def until(met: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
-def waiting(client: httpx.AsyncClient) -> int:
-    """Requests that wait for a judgement, their own or a shared one."""
-    coalescer: Coalescer = client._transport.app.state.service.sharing  # type: ignore[attr-defined]
-    return coalescer.waiting
+def callers(client: AppClient) -> int:
+    """Requests that wait for a judgement, their own or another's."""
+    return client.service.sharing.waiting
 
 
-async def concurrent_answers(
-    client: httpx.AsyncClient, engine: HeldEngine, *changes: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """The answers to several requests; the engine writes nothing until all have arrived."""
-    calls = [asyncio.ensure_future(post(client, **each)) for each in changes]
-    await until(lambda: waiting(client) == len(calls))
-    engine.go.set()
-    return [await call for call in calls]
+async def answered_together(client: AppClient, gate: asyncio.Event, *changes: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answers to several requests, none of which is answered before all have come."""
+    asked = [asyncio.ensure_future(post(client, **each)) for each in changes]
+    await until(lambda: callers(client) == len(asked))
+    gate.set()
+    return [await each for each in asked]
 
 
 async def test_identical_requests_in_flight_share_one_judgement(serve: Serve) -> None:
-    async with serve(engine := HeldEngine()) as client:
-        answers = await concurrent_answers(client, engine, {}, {"return_samples": True}, {"stop": {"rule": "fixed"}})
+    async with serve(FakeEngine(gate=(gate := asyncio.Event()))) as client:
+        answers = await answered_together(client, gate, {}, {"return_samples": True}, {"stop": {"rule": "fixed"}})
         counted = await counters(client)
         again = await post(client)
         stored = (await client.get(f"/v1/judgements/{answers[0]['id']}")).json()["answer"]
@@ -91,9 +67,9 @@ async def test_api_keys_do_not_share_judgements(serve: Serve) -> None:
 
 
 async def test_a_seed_counts_only_if_the_request_has_one(serve: Serve) -> None:
-    async with serve(engine := HeldEngine()) as client:
-        one, other, free, free_too = await concurrent_answers(
-            client, engine, {"seed": 1}, {"seed": 2}, {"seed": None}, {"seed": None}
+    async with serve(FakeEngine(gate=(gate := asyncio.Event()))) as client:
+        one, other, free, free_too = await answered_together(
+            client, gate, {"seed": 1}, {"seed": 2}, {"seed": None}, {"seed": None}
         )
     assert (one["shared"], other["shared"]) == (None, None)
     assert {free["shared"], free_too["shared"]} == {None, "in_flight"}
@@ -113,28 +89,28 @@ async def test_a_seed_counts_only_if_the_request_has_one(serve: Serve) -> None:
     ids=lambda change: next(iter(change)),
 )
 async def test_different_requests_are_judged_separately(serve: Serve, change: dict[str, Any]) -> None:
-    async with serve(engine := HeldEngine(), CACHE) as client:
-        one, other = await concurrent_answers(client, engine, {}, change)
+    async with serve(engine := FakeEngine(gate=(gate := asyncio.Event())), CACHE) as client:
+        one, other = await answered_together(client, gate, {}, change)
         assert (one["shared"], other["shared"]) == (None, None)
     assert engine.started == one["k"] + other["k"]
 
 
 @pytest.mark.parametrize("change", [{"deadline_s": 599.0}, {"priority": "high"}], ids=str)
 async def test_requests_with_different_timing_are_not_shared_in_flight(serve: Serve, change: dict[str, Any]) -> None:
-    async with serve(engine := HeldEngine(), CACHE) as client:
-        one, other = await concurrent_answers(client, engine, {}, change)
+    async with serve(FakeEngine(gate=(gate := asyncio.Event())), CACHE) as client:
+        one, other = await answered_together(client, gate, {}, change)
         assert (one["shared"], other["shared"]) == (None, None)
         # The cached judgement answers both.
         assert [(await post(client, **each))["shared"] for each in ({}, change)] == ["cache", "cache"]
 
 
 async def test_an_error_is_shared_too(serve: Serve) -> None:
-    async with serve(engine := HeldEngine(), CACHE) as client:
-        calls = [asyncio.ensure_future(client.post("/v1/rewards", json=PAIR)) for _ in range(3)]
-        await until(lambda: waiting(client) == 3)
+    async with serve(engine := FakeEngine(gate=(gate := asyncio.Event())), CACHE) as client:
+        asked = [asyncio.ensure_future(client.post("/v1/rewards", json=PAIR)) for _ in range(3)]
+        await until(lambda: callers(client) == 3)
         engine.dead = EngineDead("gone")
-        engine.go.set()
-        assert [(await call).json()["error"]["code"] for call in calls] == ["engine_dead"] * 3
+        gate.set()
+        assert [(await each).json()["error"]["code"] for each in asked] == ["engine_dead"] * 3
         assert (await counters(client))['grm_requests_total{code="engine_dead"}'] == 1
         engine.dead = None
         # It is not cached.
@@ -142,30 +118,29 @@ async def test_an_error_is_shared_too(serve: Serve) -> None:
 
 
 async def test_disconnects_do_not_affect_the_others_until_the_last_one_aborts(serve: Serve) -> None:
-    async with serve(engine := HeldEngine()) as client:
-        service = client._transport.app.state.service  # type: ignore[attr-defined]
-        calls = [asyncio.ensure_future(post(client)) for _ in range(3)]
-        await until(lambda: waiting(client) == 3)
-        calls[0].cancel()
-        await until(lambda: waiting(client) == 2)
-        engine.go.set()
-        assert len({(await call)["id"] for call in calls[1:]}) == 1
-        assert len(service.sharing) == 0
+    async with serve(engine := FakeEngine(gate=(gate := asyncio.Event()))) as client:
+        asked = [asyncio.ensure_future(post(client)) for _ in range(3)]
+        await until(lambda: callers(client) == 3)
+        asked[0].cancel()
+        await until(lambda: callers(client) == 2)
+        gate.set()
+        assert len({(await each)["id"] for each in asked[1:]}) == 1
+        assert len(client.service.sharing) == 0
 
-        engine.go.clear()
-        calls = [asyncio.ensure_future(post(client, seed=6)) for _ in range(2)]
-        await until(lambda: waiting(client) == 2 and engine.running == 16)
-        for call in calls:
-            call.cancel()
-        await asyncio.wait(calls)
-        await until(lambda: len(service.sharing) == 0)
+        gate.clear()
+        asked = [asyncio.ensure_future(post(client, seed=6)) for _ in range(2)]
+        await until(lambda: callers(client) == 2 and engine.running == 16)
+        for each in asked:
+            each.cancel()
+        await asyncio.wait(asked)
+        await until(lambda: len(client.service.sharing) == 0)
         counted = await counters(client)
     assert counted['grm_samples_total{outcome="aborted"}'] == 16
     assert counted["grm_requests_in_flight"] == 0
 
 
 async def test_late_in_its_deadline_a_judgement_is_not_joined(serve: Serve) -> None:
-    async with serve(Slow(6, ["5, 6}"] * 16)) as client:
+    async with serve(FakeEngine(["5, 6}"] * 16, delay_s=stalls_after(6))) as client:
         first = asyncio.ensure_future(post(client, deadline_s=1.0))
         await asyncio.sleep(0.7)
         second = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | {"deadline_s": 1.0}))
@@ -213,7 +188,7 @@ async def test_cached_judgements_expire(serve: Serve) -> None:
 
 
 async def test_judgements_cut_by_a_deadline_are_not_cached(serve: Serve) -> None:
-    async with serve(Slow(6, ["5, 6}"] * 6), CACHE) as client:
+    async with serve(FakeEngine(["5, 6}"] * 6, delay_s=stalls_after(6)), CACHE) as client:
         assert (await post(client, deadline_s=2))["stop_reason"] == "deadline"
         response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 0.1})
     assert response.status_code == 504
@@ -226,7 +201,7 @@ async def test_judgements_that_lost_a_sample_are_not_cached(serve: Serve) -> Non
 
 async def test_judgements_without_the_meta_rm_are_not_cached(serve: Serve) -> None:
     async with serve(FakeEngine(), CACHE, meta_rm=FakeMetaRM([MetaRMFailed("x")])) as client:
-        body = {"aggregate": "meta_hinge", "meta_rm_failure": "vote"}
+        body: dict[str, Any] = {"aggregate": "meta_hinge", "meta_rm_failure": "vote"}
         assert [(await post(client, **body))["meta_rm"] for _ in range(3)] == ["failed", "guided", "guided"]
 
 

@@ -3,12 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
-from grm_server.engine.protocol import JudgeEngine, RatingEngine, SchedulingClass
+from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
+from grm_server.engine.protocol import RatingEngine
 from grm_server.errors import EngineDead, MetaRMFailed
 from grm_server.supervision import supervisor as supervisor_module
 from grm_server.supervision.supervised_engines import MAX_DEATHS, SupervisedMetaRM
@@ -16,7 +15,7 @@ from grm_server.supervision.supervisor import Supervisor
 from grm_server.telemetry.metrics import Metrics
 from tests.integration.conftest import Serve
 from tests.integration.engines import CAUSE, SETTLED, Engines, status, supervised, until
-from tests.integration.judging import PAIR, post
+from tests.integration.judging import PAIR, post, stalls_after
 
 
 @pytest.fixture(autouse=True)
@@ -44,19 +43,8 @@ async def test_a_request_survives_its_engine_and_gets_the_same_answer(serve: Ser
 
 
 async def test_only_missing_samples_are_retried(serve: Serve) -> None:
-    class Half(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            self.delay_s = 0.0 if self.started < 10 else 60.0
-            return await super()._write(prepared, seed, scheduling)
-
-    engines, metrics = Engines(delay_s=0), Metrics()
-    start = engines.start
-    first = Half()
-
-    async def half_first() -> JudgeEngine:
-        return first if not engines.starts and not first.started else await start()
-
-    engines.start = half_first  # type: ignore[method-assign]
+    first, metrics = FakeEngine(delay_s=stalls_after(10)), Metrics()
+    engines = Engines(build=lambda: FakeEngine() if engines.all else first)
     async with supervised(engines, metrics=metrics) as engine, serve(engine) as client:
         call = asyncio.create_task(post(client))
         await until(lambda: first.finished == 10)
@@ -85,9 +73,10 @@ async def test_not_ready_during_a_restart_while_new_requests_wait(serve: Serve) 
 async def test_an_engine_that_dies_idle_is_replaced(serve: Serve) -> None:
     engines = Engines()
     async with supervised(engines) as engine, serve(engine) as client:
-        for deaths in range(1, 4):
+        for _ in range(3):
             engines.kill()
-            await until(lambda wanted=deaths + 1: len(engines.all) == wanted)  # type: ignore[misc]
+            await until(lambda: not engines.last.dead)
+        assert len(engines.all) == 4
         assert (await post(client))["k_valid"] == 16
 
 
@@ -106,33 +95,19 @@ async def test_a_hung_engine_is_treated_as_dead(serve: Serve) -> None:
 
 
 async def test_a_slow_engine_is_not_hung(serve: Serve) -> None:
-    engines = Engines()
+    # One sample every 0.05 s, for much longer than `stall_s` in all.
+    engines = Engines(build=lambda: FakeEngine(delay_s=lambda call: 0.05 * (1 + call.index)))
     async with supervised(engines, stall_s=0.2) as engine, serve(engine) as client:
-
-        async def steady(prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            """One sample every 0.05 s, in total for much longer than `stall_s`."""
-            engines.last.delay_s = 0.05 * (1 + engines.last.started)
-            return await FakeEngine._write(engines.last, prepared, seed, scheduling)
-
-        engines.last._write = steady  # type: ignore[method-assign]
         assert (await post(client))["k_valid"] == 16
     assert len(engines.all) == 1
 
 
 async def test_a_request_that_kills_every_engine_fails_before_the_server_does(serve: Serve) -> None:
-    class Poisoned(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            if "poison" in prepared.script.prompt:
-                self.dead = EngineDead(CAUSE)
-            return await super()._write(prepared, seed, scheduling)
+    def dies_of_poison(call: FakeCall) -> None:
+        if "poison" in call.script.prompt:
+            engines.kill()
 
-    engines = Engines()
-
-    async def start() -> JudgeEngine:
-        engines.starts += 1
-        return Poisoned()
-
-    engines.start = start  # type: ignore[method-assign]
+    engines = Engines(build=lambda: FakeEngine(score=dies_of_poison))
     async with supervised(engines) as engine, serve(engine) as client:
         poison = await client.post("/v1/rewards", json=PAIR | {"query": "poison"})
         assert (poison.status_code, poison.json()["error"]["code"]) == (503, "engine_dead")

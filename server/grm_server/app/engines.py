@@ -62,7 +62,7 @@ async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metr
     if meta.kind == "none":
         return None
     if meta.kind == "fake":
-        return FakeMetaRM()
+        return FakeMetaRM(recording=False)
     assert meta.model is not None
     use_bundled = is_bundled(meta)
     name = meta.served_name or (bundled_meta.NAME if use_bundled else _last_part(meta.model))

@@ -25,7 +25,7 @@ async def test_an_engine_that_dies_during_warm_up_is_closed() -> None:
     engine.dead = EngineDead("killed")
     with pytest.raises(EngineDead):
         await warm_up(engine, judge_template(None))
-    assert engine._closed.is_set()
+    assert engine.closed
 
 
 @pytest.mark.parametrize("engine", [FakeEngine(max_model_len=20), FakeEngine([GenerationFailed("x")] * SAMPLES)])

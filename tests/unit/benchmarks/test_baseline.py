@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from typing import Any
 
 import httpx2
 import pytest
@@ -46,24 +47,24 @@ def judge(bodies: list[dict[str, object]]) -> AsyncOpenAI:
 
 
 async def test_separate_calls_show_random_orders_and_return_scores_in_request_order() -> None:
-    bodies: list[dict[str, object]] = []
-    options = replace(OPTIONS, lengths=tuple(range(30, 38)))
-    answer = await separate(judge(bodies), PROMPTS, ITEM, options, random.Random(0))
-    assert answer.rewards == (9, 5, 1)
-    assert (answer.samples, answer.parsed) == (8, 6)
-    prompts = {str(body["messages"]) for body in bodies}
-    assert len(bodies) == 8
+    asked: list[dict[str, Any]] = []
+    ask = replace(OPTIONS, lengths=tuple(range(30, 38)))
+    found = await separate(judge(asked), PROMPTS, ITEM, ask, random.Random(0))
+    assert found.rewards == (9, 5, 1)
+    assert (found.samples, found.parsed) == (8, 6)
+    prompts = {str(body["messages"]) for body in asked}
+    assert len(asked) == 8
     assert len(prompts) > 3
-    assert {(body["n"], body["ignore_eos"]) for body in bodies} == {(1, True)}
-    assert sorted(map(int, (body["max_tokens"] for body in bodies))) == list(options.lengths)
+    assert {(body["n"], body["ignore_eos"]) for body in asked} == {(1, True)}
+    assert sorted(body["max_tokens"] for body in asked) == list(ask.lengths)
 
 
 async def test_one_call_for_k_samples_in_one_order() -> None:
-    bodies: list[dict[str, object]] = []
-    answer = await n_is_k(judge(bodies), PROMPTS, ITEM, OPTIONS, random.Random(0))
-    assert (answer.rewards, answer.samples, answer.parsed) == ((9, 5, 1), 8, 6)
-    await n_is_k(judge(bodies), PROMPTS, ITEM, replace(OPTIONS, lengths=(30,) * 4 + (40,) * 4), random.Random(0))
-    free, exact = bodies
+    asked: list[dict[str, Any]] = []
+    found = await n_is_k(judge(asked), PROMPTS, ITEM, OPTIONS, random.Random(0))
+    assert (found.rewards, found.samples, found.parsed) == ((9, 5, 1), 8, 6)
+    await n_is_k(judge(asked), PROMPTS, ITEM, replace(OPTIONS, lengths=(30,) * 4 + (40,) * 4), random.Random(0))
+    free, exact = asked
     assert (free["n"], free["max_tokens"], "ignore_eos" in free) == (8, 40, False)
     assert (exact["n"], exact["max_tokens"], exact["ignore_eos"]) == (8, 35, True)
 

@@ -46,7 +46,7 @@ OTHERS: dict[type, dict[str, Any]] = {
     Precision: {"se": 0.5},
 }
 TIMING: dict[str, Any] = {"deadline_s": 1.0, "priority": "high", "wait_until_deadline": True}
-STARTS = {
+STARTS: dict[type, Any] = {
     ScoreRequest: REQUEST,
     Task: TASK,
     Message: TASK.query[0],
@@ -71,7 +71,7 @@ def within(part: Any) -> ScoreRequest:
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_every_field_counts(kind: type) -> None:
+def test_every_field_counts(kind: type[Any]) -> None:
     names = {field.name for field in fields(kind)} - set(TIMING)
     assert names == set(OTHERS[kind])
     keys = [answer_key(within(STARTS[kind]), "")]

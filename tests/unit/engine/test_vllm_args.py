@@ -1,6 +1,7 @@
 """Engine arguments that depend on the machine."""
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_max_concurrent_samples(
 def test_bfloat16_instructions_are_detected(
     monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, computes: bool
 ) -> None:
-    monkeypatch.setattr(args.platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(Path, "read_text", lambda _: flags)
     assert args.has_bfloat16_instructions() is computes
 

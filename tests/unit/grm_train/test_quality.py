@@ -50,6 +50,7 @@ def test_groups_need_not_be_adjacent() -> None:
     assert members_of(np.array([], dtype=np.intp)) == []
 
 
+@pytest.mark.no_cover
 def test_the_interval_covers_the_true_mean() -> None:
     covered = 0
     for seed in range(100):

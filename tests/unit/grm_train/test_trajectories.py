@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from grm_server.app.templates import meta_template
 from grm_train.meta_rm.split import HELD_OUT, SELECTION, part_of
@@ -10,8 +11,8 @@ from grm_train.meta_rm.trajectories import Data, read_data
 from tests.unit.grm_train.rows import error, item, rows, sample
 
 
-def read(*found: object) -> Data:
-    return read_data(found, meta_template(None))  # type: ignore[arg-type]
+def read(*found: Any) -> Data:
+    return read_data(found, meta_template(None))
 
 
 def test_unused_trajectories_are_counted() -> None:

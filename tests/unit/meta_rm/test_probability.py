@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -53,7 +53,7 @@ class Chat:
 
 def remote(answer: Callable[[httpx.Request], httpx.Response], url: str, api: Any = "vllm") -> RemoteMetaRM:
     settings = MetaRMSettings(kind="remote", model="org/meta", url=url, api=api)
-    meta_rm = RemoteMetaRM(settings, url, "shown", Chat(), (1.0, 0.0))  # type: ignore[arg-type]
+    meta_rm = RemoteMetaRM(settings, url, "shown", cast(Any, Chat()), (1.0, 0.0))
     meta_rm._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     return meta_rm
 

@@ -1,6 +1,7 @@
 """Findings of `grm doctor` on made-up machines, installations and servers."""
 
 import json
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_server.cli.doctor import models
 from grm_server.cli.doctor.finding import Finding, Level, as_json, as_text, fail, healthy, ok, warn
 from grm_server.cli.doctor.machine import Machine, check_machine, check_port, check_tracing, inspect_machine
 from grm_server.cli.doctor.models import check_cache, check_models, weights
@@ -156,7 +156,7 @@ def test_a_cache_that_is_a_file(tmp_path: Path) -> None:
 
 
 def test_a_cache_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**8}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**8}))
     assert check_cache(tmp_path).level is Level.FAIL
     (tmp_path / "SmolLM2-135M-Instruct").mkdir()
     assert check_cache(tmp_path).level is Level.OK
