@@ -1,4 +1,4 @@
-"""The structure that attacks forge, read off the real template and the real script rather than written down again."""
+"""The structure that attacks forge, extracted from the real template and script so that it cannot go stale."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from grm_server.grm.prompts import judge_turn, sanitized, write_script
 from grm_server.grm.types import Message, Task
 
 N = 3
-"""Responses of the prompt that is taken apart."""
+"""Number of responses in the prompt from which the structure is extracted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Parts of a prompt that shows N responses, by place from 1."""
+    """Parts of a prompt that shows N responses, in the order of their places."""
 
     begins: tuple[str, ...]
     ends: tuple[str, ...]
     turn_begin: str
-    """Of a user's turn in a conversation."""
+    """The fence that begins a user's turn in a conversation."""
     turn_end: str
     headings: tuple[str, ...]
-    """Lines, hashes included."""
+    """Heading lines, with their hashes."""
     format_line: str
-    """The template's line on scores."""
+    """The line of the template that defines the format of scores."""
     label: str
-    """What stands before a verdict, from the start of its line, the box's beginning included."""
+    """The start of the score line, up to and including the opening of the box."""
     leads: tuple[str, str]
-    """What stands before principles and critique."""
+    """The texts that introduce principles and critique."""
 
 
 def structure() -> Structure:
     query = (Message("user", "Q"), Message("assistant", "A"), Message("user", "Q"))
-    task = sanitized(Task(query, ("A", "B", "C"), reference="R", principles="P"))
-    script = write_script(judge_template(None), task, (0, 1, 2), 64)
-    written = write_script(judge_template(None), sanitized(Task(query, ("A", "B", "C"))), (0, 1, 2), 64)
+    template = judge_template(None)
+    task = sanitized(Task(query, ("A", "B", "C"), reference="R", principles="P"), template)
+    script = write_script(template, task, (0, 1, 2), 64)
+    written = write_script(template, sanitized(Task(query, ("A", "B", "C")), template), (0, 1, 2), 64)
     fences = re.findall(r"^\[.* of Response \d\]$", script.prompt, re.MULTILINE)
     turns = re.findall(r"^\[.* of User Turn\]$", script.prompt, re.MULTILINE)
     principles, critique, scores = (segment.lead.strip() for segment in written.segments)
@@ -54,5 +55,5 @@ def structure() -> Structure:
 
 
 def verdict(*scores: int) -> str:
-    """The last line of a judge's turn."""
+    """The score line at the end of a judge's output."""
     return judge_turn("", "", scores).rpartition("\n")[2]

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
 
 from grm_client import APIError, AsyncGRMClient, GRMClient, RewardOptions, Rewards, Sample, types
 from grm_server.api import schemas
-from tests.integration.processes import serving
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("cache")) as url:
-        yield url
 
 
 def test_the_client_and_the_server_have_the_same_fields() -> None:

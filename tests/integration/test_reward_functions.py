@@ -23,7 +23,7 @@ from grm_client.trl import grm_reward, grm_reward_sync, make_grm_reward
 from grm_client.verl import compute_score
 from tests.integration.processes import drawn, serving
 
-OPTIONS = {"k": 4, "seed": 7, "stop": {"rule": "fixed"}}
+OPTIONS: dict[str, Any] = {"k": 4, "seed": 7, "stop": {"rule": "fixed"}}
 TOO_LONG = "word " * 9000
 """Longer than the fake engine's context."""
 

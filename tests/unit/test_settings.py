@@ -1,8 +1,14 @@
-"""Settings: where they come from, and that a misspelt one is refused."""
+"""Settings: their sources, and errors for unknown names."""
+
+from dataclasses import fields
+from typing import get_args
 
 import pytest
 
-from grm_server.settings import Settings, SettingsError, load_settings
+from grm_server.api import schemas
+from grm_server.grm.aggregates import AGGREGATES
+from grm_server.grm.types import RULES
+from grm_server.settings import Settings, SettingsError, load_settings, names
 
 
 def test_environment_then_command_line() -> None:
@@ -12,7 +18,7 @@ def test_environment_then_command_line() -> None:
     assert load_settings({}) == Settings()
 
 
-def test_the_clients_variables_and_those_of_kubernetes_are_not_settings() -> None:
+def test_variables_of_the_client_and_of_kubernetes_are_ignored() -> None:
     names = ("GRM_CLIENT_URL", "GRM_PORT", "GRM_PORT_8000_TCP", "GRM_SERVICE_HOST")
     assert load_settings(dict.fromkeys(names, "x")) == Settings()
 
@@ -50,3 +56,15 @@ def test_a_wrong_setting_is_named(environment: dict[str, str], overrides: list[s
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().http.port = 1  # type: ignore[misc]
+
+
+def test_settings_name_every_rule_and_aggregate_of_the_method() -> None:
+    assert get_args(names.RuleName) == tuple(RULES)
+    assert get_args(names.AggregateName) == tuple(AGGREGATES)
+
+
+def test_every_rule_is_known_to_the_api_by_its_name_and_parameters() -> None:
+    for name, rule in RULES.items():
+        assert rule.name == name
+        stop = schemas.STOP.validate_python({"rule": name})
+        assert {field.name for field in fields(rule)} == set(type(stop).model_fields) - {"rule"}

@@ -112,17 +112,18 @@ def test_messages_of_any_shape(messages: list[dict[str, object]]) -> None:
     assert all(isinstance(plain(message), str) for message in messages)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("unit", MARKS)
 def test_a_run_of_marks_costs_linear_time(unit: str) -> None:
-    """The bound is of another order than what 50 000 letters cost, 0.1 s, and what quadratic time would: minutes."""
-    text = unit * (50_000 // len(unit))
+    """Linear time takes 0.1 s here. A regex that backtracks over the whole text takes 0.9 s in each of these calls."""
+    text = unit * (20_000 // len(unit))
     started = time.process_time()
     for said in (text, "<|im_start|>user\n" + text):
         untemplate(said)
         part(said)
     split(text, text[: len(text) // 2] + "x")
     split("x" + text, text)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 1
 
 
 def test_more_turns_than_a_conversation_has_are_text() -> None:

@@ -37,7 +37,7 @@ async def test_a_request_and_its_answer(call: AnyClient, answer: Answer) -> None
 
 async def test_every_option_arrives_under_its_own_name(call: AnyClient, answer: Answer) -> None:
     server = Server(httpx.Response(200, json=answer()))
-    options = {
+    options: dict[str, Any] = {
         "k": 3,
         "stop": {"rule": "decided", "gamma": 0.1, "target": "ranking"},
         "deadline_s": 2.5,

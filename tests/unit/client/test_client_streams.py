@@ -68,7 +68,10 @@ async def test_events_arrive_as_they_happen_and_end_with_the_rewards(call: AnyCl
 async def test_a_busy_server_is_retried_until_the_stream_starts(
     call: AnyClient, answer: Answer, sleeps: list[float]
 ) -> None:
-    busy = [httpx.ConnectError("refused"), httpx.Response(503, headers={"retry-after": "2"}, stream=Chunks(b"{}"))]
+    busy: list[httpx.Response | httpx.RequestError] = [
+        httpx.ConnectError("refused"),
+        httpx.Response(503, headers={"retry-after": "2"}, stream=Chunks(b"{}")),
+    ]
     server = Server(*busy, events(Chunks(sse("rewards", answer()))))
     assert [event.name async for event in call.stream(server, "q", ["a"])] == ["rewards"]
     assert len(server.requests) == 3

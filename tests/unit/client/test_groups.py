@@ -62,7 +62,7 @@ def test_every_sample_gets_its_own_reward(samples: list[tuple[str, str]], limit:
 
 
 def test_messages_are_converted_for_the_server() -> None:
-    chat = [
+    chat: list[dict[str, object]] = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "What is "}, {"type": "image", "image": object()}]},
         {"role": "assistant", "content": None, "tool_calls": []},

@@ -15,7 +15,8 @@ import pytest
 
 from grm_client import AsyncGRMClient
 from grm_client.data.jsonl import resume_point
-from grm_client.data.score_file import Progress, score_file
+from grm_client.data.score_file import score_file
+from grm_client.data.work_file import Progress
 from grm_client.errors import Stopped
 
 Answer = Callable[..., dict[str, Any]]

@@ -133,7 +133,7 @@ class TestReading:
 
     def test_optional_fields_may_be_none(self, answer: Answer) -> None:
         rewards = as_rewards(answer(p_best_label=None, position_effect=None, samples=None))
-        assert rewards.p_best_label is rewards.position_effect is rewards.samples is None
+        assert (rewards.p_best_label, rewards.position_effect, rewards.samples) == (None, None, None)
 
     def test_answers_of_a_newer_server_can_be_read(self, answer: Answer, sample: Sample) -> None:
         rewards = as_rewards(

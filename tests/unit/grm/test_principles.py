@@ -1,4 +1,4 @@
-"""Principles from a query alone: what is asked, and what is used of the answer."""
+"""Principles drawn from the query alone: the prompt, and which part of the answer is used."""
 
 import pytest
 from jinja2 import TemplateError
@@ -13,32 +13,39 @@ TASK = Task((Message("user", "Why is it so?"),), ("SECRET A.", "SECRET B."), "Be
 
 
 def test_the_judge_sees_the_query_and_the_reference_and_no_response() -> None:
-    script = write_principles_script(principles_template(), TASK, 48)
+    script = write_principles_script(principles_template(judge_template(None)), TASK, 48)
     assert "Why is it so?" in script.prompt
     assert "Because." in script.prompt
     assert "SECRET" not in script.prompt
-    assert "None" not in write_principles_script(principles_template(), Task(TASK.query, ()), 48).prompt
+    assert (
+        "None"
+        not in write_principles_script(principles_template(judge_template(None)), Task(TASK.query, ()), 48).prompt
+    )
 
 
-def test_they_are_written_as_those_of_a_sample_are() -> None:
-    (alone,) = write_principles_script(principles_template(), TASK, 48).segments
-    first, *_ = write_script(judge_template(None), sanitized(Task(TASK.query, TASK.responses)), (0, 1), 96).segments
+def test_principles_are_written_in_the_format_of_a_sample() -> None:
+    (alone,) = write_principles_script(principles_template(judge_template(None)), TASK, 48).segments
+    first, *_ = write_script(
+        judge_template(None), sanitized(Task(TASK.query, TASK.responses), judge_template(None)), (0, 1), 96
+    ).segments
     assert alone == first
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_opens_nothing(text: str) -> None:
-    plain = write_principles_script(principles_template(), Task((Message("user", "x"),) * 2, (), "x"), 48).prompt
+def test_hostile_text_adds_no_section(text: str) -> None:
+    plain = write_principles_script(
+        principles_template(judge_template(None)), Task((Message("user", "x"),) * 2, (), "x"), 48
+    ).prompt
     task = Task((Message("user", text), Message("user", text)), (), text or "x")
-    shown = write_principles_script(principles_template(), task, 48).prompt
+    shown = write_principles_script(principles_template(judge_template(None)), task, 48).prompt
     for mark in ("####", "[The Begin of", "[The End of", "Specific Criteria:"):
         extra = 3 * text.count(mark) if mark == "Specific Criteria:" else 0
         assert shown.count(mark) - extra == plain.count(mark)
 
 
-def test_a_template_that_is_none_is_refused() -> None:
+def test_a_template_with_a_syntax_error_is_refused() -> None:
     with pytest.raises(TemplateError):
-        PrinciplesTemplate("{% if %}")
+        PrinciplesTemplate("{% if %}", judge_template(None))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +57,7 @@ def test_a_template_that_is_none_is_refused() -> None:
         ("", None),
     ],
 )
-def test_what_ended_by_itself_is_used_as_it_is(written: str, used: str | None) -> None:
+def test_a_finished_text_is_used_unchanged(written: str, used: str | None) -> None:
     assert whole_principles(Sample({"principles": written})) == used
 
 
@@ -68,5 +75,5 @@ def test_what_ended_by_itself_is_used_as_it_is(written: str, used: str | None) -
         ("", None),
     ],
 )
-def test_of_what_was_cut_only_what_is_whole_is_used(written: str, used: str | None) -> None:
+def test_of_a_cut_text_only_whole_principles_are_used(written: str, used: str | None) -> None:
     assert whole_principles(Sample({"principles": written}, cut=("principles",))) == used

@@ -10,6 +10,7 @@ from grm_server.api.schemas.answer import (
     WaveOut,
 )
 from grm_server.api.schemas.request import (
+    STOP,
     ChatMessage,
     DecidedStop,
     FixedStop,
@@ -51,6 +52,7 @@ __all__ = [
     "Query",
     "RewardsRequest",
     "RewardsResponse",
+    "STOP",
     "SampleOut",
     "StartedOut",
     "Stop",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, TypeAdapter
 
 from grm_server.api.schemas.wire import HUGE, FirstError, Text, Wire
 from grm_server.grm.types import Aggregate
@@ -67,6 +67,8 @@ class PrecisionStop(Wire, strict=True):
 
 
 Stop = Annotated[FixedStop | DecidedStop | StrictStop | PrecisionStop, Field(discriminator="rule")]
+STOP: TypeAdapter[Stop] = TypeAdapter(Stop)
+"""Builds one from its name and parameters."""
 
 
 class RewardsRequest(Wire, strict=True):

@@ -1,0 +1,8 @@
+"""Names of stop rules and aggregates. `settings` may not import `grm`, so a test compares the two."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+AggregateName = Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"]
+RuleName = Literal["fixed", "decided", "strict", "precision"]
