@@ -9,7 +9,7 @@ GRM := .venv/bin/grm
 FAST := tests/fuzz tests/integration tests/unit tests/golden
 WORKERS ?= $(shell echo $$(($$(nproc) * 3 / 2)))
 TRAINERS := trl verl openrlhf ms-swift clients
-.PHONY: help setup serve demo check test lint types imports fast coverage e2e unit fuzz lint-docker openapi lock bench baseline clean \
+.PHONY: help setup serve demo check test lint types imports fast coverage e2e unit fuzz test-studies docs lint-docker openapi lock bench baseline clean \
 	test-trainers \
 	$(TRAINERS:%=test-trainers-%)
 
@@ -22,11 +22,12 @@ help:
 	@echo "make unit         some tests (ARGS='tests/unit/grm -q')"
 	@echo "make test-trainers   the reward functions in released trainers, each in .venv-trainers/NAME (test-trainers-trl)"
 	@echo "make fuzz         Schemathesis against the OpenAPI document, other cases each time (ARGS='--examples 500 --seed 7')"
+	@echo "make test-studies the tests of studies/, which make test leaves out"
 	@echo "make bench        benchmarks/serving/engine.py: the server against the raw engine"
 	@echo "make baseline     what benchmarks/serving/load.py compares the server with, into .venv-baseline"
 	@echo "make openapi      write docs/openapi.json        make lock   write requirements/*.txt"
 
-.venv/.$(ENGINE): requirements/$(ENGINE).txt requirements/install.sh pyproject.toml
+.venv/.$(ENGINE): requirements/$(ENGINE).txt requirements/install.sh pyproject.toml clients/pyproject.toml
 	@PYTHON=$(PYTHON) requirements/install.sh $(ENGINE)
 	@touch $@
 
@@ -87,14 +88,17 @@ unit: .venv/.dev
 fuzz: .venv/.dev
 	.venv/bin/python -m tests.fuzz.campaign $(ARGS)
 
+test-studies: .venv/.dev
+	.venv/bin/pytest studies $(ARGS)
+
 test-trainers: $(TRAINERS:%=test-trainers-%)
 
-.venv-trainers/%/.installed: requirements/trainers/%.txt requirements/trainer.sh
+.venv-trainers/%/.installed: requirements/trainers/%.txt requirements/trainer.sh clients/pyproject.toml
 	@PYTHON=$(PYTHON) requirements/trainer.sh $*
 	@touch $@
 
 $(TRAINERS:%=test-trainers-%): test-trainers-%: setup .venv-trainers/%/.installed
-	PYTHONPATH=clients:. GRM_CLIENT_TEST_PYTHON=.venv/bin/python .venv-trainers/$*/bin/python -m pytest \
+	PYTHONPATH=. GRM_CLIENT_TEST_PYTHON=.venv/bin/python .venv-trainers/$*/bin/python -m pytest \
 		-c tests/trainers/pytest.ini tests/trainers/test_$(subst -,_,$*).py $(ARGS)
 
 openapi: setup
@@ -122,4 +126,5 @@ lock:
 	requirements/lock.sh
 
 clean:
-	rm -rf .venv .venv-trainers .venv-baseline .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build *.egg-info
+	rm -rf .venv .venv-trainers .venv-baseline .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build clients/build \
+		*.egg-info clients/*.egg-info server/*.egg-info

@@ -68,7 +68,7 @@ def logits(checkpoint: Path, samples: list[dict[str, Any]]) -> list[float]:
     for sample in samples:
         labelled = LabelledSample.model_validate(sample | {"right": True, "hinted": False})
         user, answer = turns(meta_template(None), item, labelled)
-        ids = torch.tensor([[*chat.prompt(user), *chat.answered(answer)]])
+        ids = torch.tensor([[*chat.prompt(user), *chat.assistant_turn(answer)]])
         with torch.inference_mode():
             found.append(float(model(ids).logits[0, 0]))
     return found

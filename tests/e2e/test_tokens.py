@@ -124,9 +124,9 @@ def test_kept_tokens_are_those_of_the_text(chat: ChatEncoder, tokenizer: Any) ->
         ([end], ""),
         (chat.text("日本語🙂"), "日本"),
     ]:
-        kept = chat.kept(context, ids, text)
+        kept = chat.ids_of_text(context, ids, text)
         assert tokenizer.decode(kept, clean_up_tokenization_spaces=False) == text
-    assert chat.kept(context, written, " It is good.\n\nScores:") == written
+    assert chat.ids_of_text(context, written, " It is good.\n\nScores:") == written
 
 
 def test_text_that_cannot_be_made_safe_is_refused(chat: ChatEncoder, monkeypatch: pytest.MonkeyPatch) -> None:

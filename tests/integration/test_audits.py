@@ -1,4 +1,4 @@
-"""Audits of early stops, over HTTP around a fake engine."""
+"""Audits of early stops, over HTTP with a fake engine."""
 
 import asyncio
 import re
@@ -22,7 +22,9 @@ async def audits(client: httpx.AsyncClient) -> str:
     raise AssertionError("no audit ended")
 
 
-async def test_an_audit_draws_the_rest_behind_the_answer(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_audit_draws_the_remaining_samples_after_the_answer(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", logger="grm_server")
     engine = FakeEngine(score=favours("B."), delay_s=0.005)
     async with serve(engine, "stopping.audit_share=1") as client:
@@ -57,7 +59,7 @@ async def test_an_audit_of_a_request_that_dropped_responses_draws_whole_lists(se
         await audits(client)
     lists = Counter(script.prompt.count("[The Begin of Response ") for script, seeds, _ in engine.calls for _ in seeds)
     assert lists[2] > 0
-    # Whether it was stopped or ran to k: 24 whole lists in the end.
+    # 24 whole lists in total, whether the request stopped early or not.
     assert lists[8] == 24
     assert answer["votes"][0] > answer["votes"][7]
     assert set(lists) == {2, 8}
@@ -76,17 +78,17 @@ async def test_an_audit_of_a_ranking_compares_rankings(serve: Serve) -> None:
         assert 'grm_audits_total{outcome="disagree"} 1.0' in await audits(client)
 
 
-async def test_audits_end_with_the_server_and_failures_are_counted(serve: Serve) -> None:
+async def test_audits_end_with_the_server(serve: Serve) -> None:
     engine = FakeEngine(["9, 3}", "3, 9}"] * 2, delay_s=stalls_after(4))
     async with serve(engine, "stopping.audit_share=1") as client:
-        # Equal scores at each position: the order decides, so say it by position and let the design balance.
+        # Scores by position, which the balanced orders cancel out.
         await post(client, stop={"rule": "decided", "gamma": 0.99})
         await asyncio.sleep(0.02)
         assert engine.running == 12
     assert engine.running == 0
 
 
-async def test_no_more_than_a_few_audits_at_once(serve: Serve) -> None:
+async def test_concurrent_audits_are_limited(serve: Serve) -> None:
     engine = FakeEngine(score=favours("B."), delay_s=stalls_audits)
     async with serve(engine, "stopping.audit_share=1") as client:
         for seed in range(6):
@@ -101,11 +103,11 @@ async def test_a_share_of_requests_is_audited(serve: Serve) -> None:
             await post(client, query=f"Why {number}?", stop={"rule": "decided"}, k=8)
             await asyncio.sleep(0.002)
         await audits(client)
-        found = re.findall(
+        counts = re.findall(
             r'grm_audits_total\{outcome="(?:agree|skipped)"\} (\S+)', (await client.get("/metrics")).text
         )
-    # 18 are expected; the hash decides, so the number is random between servers.
-    assert 4 <= sum(map(float, found)) <= 36
+    # 18 expected. The hash key is random, and so is the number.
+    assert 4 <= sum(map(float, counts)) <= 36
 
 
 async def test_an_audit_outlives_the_deadline_of_its_request(serve: Serve) -> None:

@@ -1,4 +1,4 @@
-"""Long lists, judged in blocks, over HTTP around a fake engine."""
+"""Long lists judged in blocks, over HTTP with a fake engine."""
 
 import re
 from collections import Counter
@@ -36,8 +36,8 @@ async def test_a_lenient_sample_does_not_favour_its_block(serve: Serve) -> None:
     assert all(answer["rewards"][i] == pytest.approx(answer["rewards"][0] + i // 4, abs=1e-4) for i in range(20))
 
 
-async def test_blocks_that_cannot_fit_are_found_before_anything_is_generated(serve: Serve) -> None:
-    # Few bytes and many tokens against many bytes and few tokens; a token is a word here.
+async def test_blocks_are_made_to_fit_before_anything_is_generated(serve: Serve) -> None:
+    # Short texts with many tokens and long texts with few; the fake's tokens are words.
     responses = ["w " * 250] * 3 + ["long" * 400] * 9
     engine = FakeEngine(max_model_len=1000)
     async with serve(engine) as client:
@@ -61,7 +61,7 @@ async def test_a_list_that_does_not_fit_the_context_is_judged_in_blocks(serve: S
     assert strict.json()["error"]["code"] == "prompt_too_long"
 
 
-async def test_losers_are_dropped_and_keep_their_reward(serve: Serve) -> None:
+async def test_dropped_responses_keep_their_reward(serve: Serve) -> None:
     def two_close(call: FakeCall) -> str:
         return scores(9 if "0." in text else 8 + call.seed % 2 if "1." in text else 2 for text in call.shown)
 
@@ -77,21 +77,21 @@ async def test_losers_are_dropped_and_keep_their_reward(serve: Serve) -> None:
     assert answer["rewards"][2] < 4
 
 
-async def test_a_prompt_that_is_too_long_is_found_out_at_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each try tokenises as much as the context holds."""
-    engine, tried = FakeEngine(max_model_len=500), 0
+async def test_a_too_long_prompt_is_found_with_few_attempts(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt tokenises a whole context."""
+    engine, attempts = FakeEngine(max_model_len=500), 0
     prepare = engine.prepare
 
     def counted(script: Any) -> Any:
-        nonlocal tried
-        tried += 1
+        nonlocal attempts
+        attempts += 1
         return prepare(script)
 
     monkeypatch.setattr(engine, "prepare", counted)
     async with serve(engine) as client:
         for n in (2, 8, 64):
-            tried = 0
+            attempts = 0
             body = PAIR | {"query": "word " * 600, "responses": [f"{i}" for i in range(n)], "k": 2}
             response = await client.post("/v1/rewards", json=body)
             assert response.json()["error"]["code"] == "prompt_too_long"
-            assert tried <= 4
+            assert attempts <= 4

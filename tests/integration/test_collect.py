@@ -41,7 +41,7 @@ def test_items_become_labelled_trajectories(first: Run) -> None:
     assert {row["difficulty"] for row in first.items} == {"too_easy", "mixed", "unsolved"}
 
 
-def test_what_was_not_used_is_said_and_the_judge_is_summed_up(first: Run) -> None:
+def test_unused_lines_are_reported_and_the_judge_is_summed_up(first: Run) -> None:
     text = first.done.stderr
     assert f"{ITEMS} items, {ITEMS * N} trajectories, 100.0% ({ITEMS * N} of {ITEMS * N}) parsed" in text
     unused = (
@@ -57,7 +57,7 @@ def test_what_was_not_used_is_said_and_the_judge_is_summed_up(first: Run) -> Non
     assert f"{tokens} completion tokens" in text
 
 
-def test_a_second_run_asks_nothing_and_says_the_same(url: str, first: Run, tmp_path: Path) -> None:
+def test_a_second_run_sends_no_requests_and_reports_the_same(url: str, first: Run, tmp_path: Path) -> None:
     again = run(url, tmp_path, written=first.out.read_bytes())
     assert again.drawn == 0
     assert again.out.read_bytes() == first.out.read_bytes()
@@ -66,12 +66,12 @@ def test_a_second_run_asks_nothing_and_says_the_same(url: str, first: Run, tmp_p
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"line": 3', b'{"lin'])
-def test_a_run_that_was_stopped_goes_on(url: str, first: Run, tmp_path: Path, torn: bytes) -> None:
+def test_a_run_that_was_stopped_resumes(url: str, first: Run, tmp_path: Path, torn: bytes) -> None:
     whole = first.out.read_bytes().splitlines(keepends=True)
     rest = run(url, tmp_path, written=b"".join(whole[:-8]) + torn)
     assert rest.drawn == 8 * N
     assert samples_of(rest) == samples_of(first)
-    # Also of the rows that were there before.
+    # The summary includes the rows of the first run.
     assert [line for line in rest.done.stderr.splitlines() if line.startswith("accuracy")] == [
         line for line in first.done.stderr.splitlines() if line.startswith("accuracy")
     ]
@@ -91,17 +91,17 @@ def _interruptible() -> None:
 
 @pytest.fixture
 def slow_url(tmp_path: Path) -> Iterator[str]:
-    """Of a server that needs seconds for what a test stops in its middle."""
+    """A server slow enough to be stopped in the middle of a run."""
     with serving(tmp_path / "slow", "--set", "engine.fake_sample_s=0.02") as address:
         yield address
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_was_killed_goes_on(slow_url: str, tmp_path: Path, how: signal.Signals) -> None:
+def test_a_run_that_was_killed_resumes(slow_url: str, tmp_path: Path, how: signal.Signals) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
     file.write_text("".join(item(number) + "\n" for number in range(COUNT)))
     command = [*GRM, "collect", str(file), "--out", str(out), "--url", slow_url, "--seed", "1", "--concurrency", "2"]
-    # Tests that run in a shell's background ignore SIGINT, and so would this.
+    # A test in a shell's background ignores SIGINT, and its children would inherit that.
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=_interruptible) as process:
         deadline = time.monotonic() + 30
         while not (out.exists() and out.stat().st_size > 10_000):
@@ -133,7 +133,7 @@ def test_a_hint_for_items_that_are_never_solved(url: str, first: Run, tmp_path: 
     assert f"{solved} of {len(unsolved)} solved with the hint" in hinted.done.stderr
 
 
-def test_what_would_lose_data_is_refused(url: str, first: Run, tmp_path: Path) -> None:
+def test_arguments_that_would_lose_data_are_refused(url: str, first: Run, tmp_path: Path) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
     precious = tmp_path / "precious.jsonl"
     scored = tmp_path / "scored.jsonl"
@@ -142,7 +142,7 @@ def test_what_would_lose_data_is_refused(url: str, first: Run, tmp_path: Path) -
     precious.write_text("mine\n")
     request = json.dumps({"query": "Q0?", "responses": ["A", "B"], "k": 1}) + "\n"
     assert grm_here("score", "-", "--out", str(scored), "--url", url, stdin=request).returncode == 0
-    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    contents = {path: path.read_bytes() for path in tmp_path.iterdir()}
     before = drawn(url)
     for arguments, complaint in (
         (["--out", str(file)], "different files"),
@@ -156,11 +156,11 @@ def test_what_would_lose_data_is_refused(url: str, first: Run, tmp_path: Path) -
         assert done.returncode == 2, arguments
         assert complaint in done.stderr
         assert "Traceback" not in done.stderr
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == contents
     assert drawn(url) == before
 
 
-def test_rows_of_other_items_are_not_taken_for_these(url: str, first: Run, tmp_path: Path) -> None:
+def test_rows_of_other_items_are_refused(url: str, first: Run, tmp_path: Path) -> None:
     file = tmp_path / "labelled.jsonl"
     file.write_text("\n".join(lines()[1:]) + "\n")
     out = tmp_path / "trajectories.jsonl"
@@ -171,7 +171,7 @@ def test_rows_of_other_items_are_not_taken_for_these(url: str, first: Run, tmp_p
     assert out.read_bytes() == first.out.read_bytes()
 
 
-def test_without_a_server_it_says_what_to_do_and_still_converts(first: Run, tmp_path: Path) -> None:
+def test_without_a_server_collecting_fails_with_advice_and_converting_works(first: Run, tmp_path: Path) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
     file.write_text(first.file.read_text())
     nobody = ["--url", "http://127.0.0.1:9"]

@@ -1,4 +1,4 @@
-"""The `grm` command as a user runs it, against `grm serve` with the fake engine in a process of its own."""
+"""The `grm` command as a user runs it, against a `grm serve` process with the fake engine."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def test_score_standard_input_to_standard_output(url: str) -> None:
     assert len(json.loads(done.stdout)["rewards"]) == 1
 
 
-def test_score_refuses_what_would_lose_data(url: str, requests: Path, tmp_path: Path) -> None:
+def test_score_refuses_arguments_that_would_lose_data(url: str, requests: Path, tmp_path: Path) -> None:
     assert "the file of requests itself" in grm_here("score", str(requests), "-o", str(requests), "--resume").stderr
     other = tmp_path / "mine.txt"
     other.write_text("precious\n")
@@ -64,7 +64,7 @@ def test_score_refuses_what_would_lose_data(url: str, requests: Path, tmp_path: 
     assert "--resume needs --out" in grm_here("score", str(requests), "--resume").stderr
 
 
-def test_score_without_a_server_says_what_to_do(requests: Path) -> None:
+def test_score_without_a_server_prints_advice(requests: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         done = grm_here("score", str(requests), "--url", f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -92,7 +92,7 @@ def test_demo(url: str) -> None:
         (["--set", "auth.keys=short-SECRET"], r"auth\.keys\.default: .*16"),
     ],
 )
-def test_serve_says_what_is_wrong(arguments: list[str], complaint: str) -> None:
+def test_serve_names_the_wrong_setting(arguments: list[str], complaint: str) -> None:
     done = grm("serve", "--port", "0", "--set", "engine.kind=fake", *arguments)
     assert done.returncode == 2
     assert re.search(complaint, done.stderr)
@@ -100,7 +100,7 @@ def test_serve_says_what_is_wrong(arguments: list[str], complaint: str) -> None:
     assert "SECRET" not in done.stderr
 
 
-def test_a_key_is_made_used_and_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_key_is_required_and_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = grm_here("new-key", "trainer-a")
     key = made.stderr.strip()
     assert key not in made.stdout
@@ -116,19 +116,19 @@ def test_a_key_is_made_used_and_asked_for(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("settings", [["--host", "0.0.0.0", "--set", "auth.open=true"], ["--host", "::1"]])
-def test_where_no_key_is_needed(tmp_path: Path, settings: list[str]) -> None:
+def test_servers_that_need_no_key(tmp_path: Path, settings: list[str]) -> None:
     with serving(tmp_path, *settings) as url:
         assert httpx.get(f"{url}/v1/models").status_code == 200
 
 
-def test_a_cache_that_cannot_be_written_is_one_line_that_says_what_to_do() -> None:
+def test_an_unwritable_cache_is_reported_in_one_line_with_advice() -> None:
     done = grm("serve", "--port", "0", "--model", "bundled", "--set", "cache_dir=/dev/null/nowhere")
     assert done.returncode == 2
     assert re.search(r"^grm: \S+ could not be prepared in /dev/null/nowhere: .*cache_dir=PATH$", done.stderr, re.M)
     assert "Traceback" not in done.stderr
 
 
-def test_an_engine_that_does_not_start_is_the_last_line(tmp_path: Path) -> None:
+def test_an_engine_that_does_not_start_is_reported_in_the_last_line(tmp_path: Path) -> None:
     remote = ("kind=remote", "url=http://127.0.0.1:9/classify", "model=m", f"tokenizer={tmp_path}")
     overrides = [part for setting in remote for part in ("--set", f"meta_rm.{setting}")]
     done = grm("serve", "--port", "0", "--set", "engine.kind=fake", *overrides)
@@ -155,7 +155,7 @@ def test_an_internal_error_of_a_real_server_logs_no_prompt(tmp_path: Path) -> No
     assert "SECRET" not in response.text + log
 
 
-def test_serve_on_a_port_that_is_taken(url: str) -> None:
+def test_serve_on_a_port_in_use(url: str) -> None:
     done = grm("serve", "--port", url.rpartition(":")[2], "--set", "engine.kind=fake")
     assert done.returncode == 2
     assert "--port" in done.stderr

@@ -26,7 +26,7 @@ def by_scores(answer: str) -> Rating:
     return Rating(META_REWARDS[answer.rpartition("\\boxed{")[2].rstrip("}")], 100, 60)
 
 
-async def test_the_k_meta_best_vote(serve: Serve) -> None:
+async def test_only_the_k_meta_best_samples_vote(serve: Serve) -> None:
     async with serve(FakeEngine(VERDICTS), meta_rm=FakeMetaRM(rating=by_scores)) as client:
         answer = await post(client, aggregate="meta_top", k_meta=2)
     samples = answer["samples"]
@@ -43,7 +43,7 @@ async def test_the_k_meta_best_vote(serve: Serve) -> None:
     assert (answer["usage"]["meta_tokens"], answer["usage"]["meta_cached_tokens"]) == (400, 240)
 
 
-async def test_the_hinge_weighs(serve: Serve) -> None:
+async def test_the_hinge_weighs_votes(serve: Serve) -> None:
     async with serve(FakeEngine(VERDICTS), meta_rm=FakeMetaRM(rating=by_scores)) as client:
         answer = await post(client, aggregate="meta_hinge")
     weights = {0.9: 0.8, 0.8: 0.6}
@@ -59,7 +59,7 @@ async def test_half_of_k_votes_by_default(serve: Serve) -> None:
     assert sum(sample["kept"] for sample in answer["samples"]) == 4
 
 
-async def test_what_the_meta_rm_reads(serve: Serve) -> None:
+async def test_input_of_the_meta_rm(serve: Serve) -> None:
     """The responses in the order that the sample saw, then all of the judge's turn."""
     meta_rm = FakeMetaRM()
     shown = meta_rm.prompts
@@ -118,14 +118,14 @@ async def test_every_rule_stops_on_weighted_votes(serve: Serve, stop: dict[str, 
         ({"meta_rm_failure": "ignore"}, "meta_rm_failure"),
     ],
 )
-async def test_what_does_not_go_together(serve: Serve, changes: dict[str, Any], param: str) -> None:
+async def test_invalid_combinations_are_refused(serve: Serve, changes: dict[str, Any], param: str) -> None:
     async with serve(FakeEngine(), meta_rm=FakeMetaRM()) as client:
         response = await client.post("/v1/rewards", json=PAIR | changes)
     assert response.status_code in (400, 422)
     assert response.json()["error"]["param"] == param
 
 
-async def test_a_server_without_one_says_so(serve: Serve) -> None:
+async def test_a_server_without_a_meta_rm_refuses_guidance(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         error = (await post(client, 400, aggregate="meta_hinge"))["error"]
         plain = await post(client)
@@ -134,7 +134,7 @@ async def test_a_server_without_one_says_so(serve: Serve) -> None:
     assert (plain["meta_rm"], plain["aggregate"], plain["usage"]["meta_tokens"]) == (None, "mean", 0)
 
 
-async def test_nobody_is_rated_who_did_not_ask(serve: Serve) -> None:
+async def test_plain_requests_are_not_rated(serve: Serve) -> None:
     meta_rm = FakeMetaRM()
     async with serve(FakeEngine(), meta_rm=meta_rm) as client:
         answer = await post(client)
@@ -143,7 +143,7 @@ async def test_nobody_is_rated_who_did_not_ask(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("aggregate", ["meta_hinge", "meta_top"])
-async def test_the_defaults_of_the_server_give_way(serve: Serve, aggregate: str) -> None:
+async def test_a_default_aggregate_gives_way_to_the_stop_rule(serve: Serve, aggregate: str) -> None:
     engine = FakeEngine()
     async with serve(engine, f"judge.aggregate={aggregate}", "stopping.rule=decided", meta_rm=FakeMetaRM()) as client:
         plain = await post(client)
@@ -175,7 +175,7 @@ async def test_many_responses_in_blocks(serve: Serve) -> None:
 
 
 async def test_no_block_is_left_without_a_vote(serve: Serve) -> None:
-    """The best samples may all be of one block, and a response without a vote has no reward."""
+    """The best samples may all be in one block, but each response needs a vote to have a reward."""
     for seed in range(8):
         async with serve(FakeEngine(), meta_rm=FakeMetaRM()) as client:
             answer = await post(
@@ -184,7 +184,7 @@ async def test_no_block_is_left_without_a_vote(serve: Serve) -> None:
         assert min(answer["votes"]) >= 1
 
 
-async def test_an_audit_goes_on_under_guidance(serve: Serve) -> None:
+async def test_an_audit_is_guided_too(serve: Serve) -> None:
     meta_rm = FakeMetaRM([0.9] * 16)
     async with serve(FakeEngine(score=prefers_b), "stopping.audit_share=1", meta_rm=meta_rm) as client:
         answer = await post(client, aggregate="meta_hinge", stop={"rule": "decided"}, k=16)
@@ -201,7 +201,7 @@ async def test_both_models_are_listed(serve: Serve) -> None:
     assert [(model["id"], model["role"]) for model in models] == [("fake", "judge"), ("fake-meta", "meta_rm")]
 
 
-async def test_a_hint_is_for_the_judge_alone(serve: Serve) -> None:
+async def test_only_the_judge_sees_a_hint(serve: Serve) -> None:
     engine, meta_rm = FakeEngine(), FakeMetaRM()
     async with serve(engine, meta_rm=meta_rm) as client:
         await post(client, hint=1, aggregate="meta_hinge")

@@ -90,7 +90,7 @@ class FakeEngine:
         return self._closed.is_set()
 
     @property
-    def pulse(self) -> EngineStats:
+    def stats(self) -> EngineStats:
         """One sample counts as one step."""
         return EngineStats(steps=self.finished, running=self.running)
 

@@ -38,7 +38,7 @@ async def test_samples_beyond_the_slots_wait_and_can_be_aborted() -> None:
     assert (engine.running, engine.aborted) == (0, 6)
 
 
-async def test_without_recording_no_call_is_kept() -> None:
+async def test_recording_can_be_switched_off() -> None:
     for recording in (True, False):
         engine, meta_rm = FakeEngine(recording=recording), FakeMetaRM(recording=recording)
         await scores_of(engine, range(1))

@@ -13,7 +13,8 @@ from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.from_wire import to_score_request
 from grm_server.api.quota import caller_of, charge, policy_for
 from grm_server.api.service import Service
-from grm_server.judging.store import Judged, counted_errors
+from grm_server.judging.service import counted_errors
+from grm_server.judging.store import Judged
 
 T = TypeVar("T")
 
