@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from grm_server.grm.calibration import (
-    Labelled,
+    LabelledAnswer,
     expected_calibration_error,
     fit,
     p_label,
@@ -13,7 +13,7 @@ from grm_server.grm.calibration import (
 )
 
 
-def overconfident(count: int, tau: float, seed: int = 0) -> list[Labelled]:
+def overconfident(count: int, tau: float, seed: int = 0) -> list[LabelledAnswer]:
     """Answers whose labels follow `p_best` softened by tau, of two to four responses and 4 to 16 samples."""
     rng = np.random.default_rng(seed)
     labelled = []
@@ -22,7 +22,7 @@ def overconfident(count: int, tau: float, seed: int = 0) -> list[Labelled]:
         logits = rng.normal(0, 3, rng.integers(2, 5))
         p_best = tuple(np.exp(logits) / np.exp(logits).sum())
         truth = soften(p_best, temperature(tau, k_used))
-        labelled.append(Labelled(p_best, k_used, int(rng.choice(len(truth), p=truth))))
+        labelled.append(LabelledAnswer(p_best, k_used, int(rng.choice(len(truth), p=truth))))
     return labelled
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from grm_server.grm.evidence import gather
-from grm_server.grm.meta import FLOOR, guide, hinge, hinge_weights, top
+from grm_server.grm.meta import MIN_WEIGHT, guide, hinge, hinge_weights, top
 from grm_server.grm.stopping import proven
 from grm_server.grm.types import Prior
 
@@ -51,7 +51,7 @@ def test_failed_samples_add_no_votes() -> None:
 
 def test_the_mean_ballot_is_the_weighted_mean() -> None:
     p = np.array([0.9, 0.6, 0.3, 0.75])
-    weights = np.array([0.8, 0.2, FLOOR, 0.5])
+    weights = np.array([0.8, 0.2, MIN_WEIGHT, 0.5])
     assert hinge_weights(p, 0.5) == pytest.approx(weights)
     guided = hinge(FIGURE_3, p, 0.5, 9.0)
     expected = (weights[:, None] * FIGURE_3).sum(axis=0) / weights.sum()
@@ -76,7 +76,7 @@ def test_a_meta_rm_that_says_the_same_of_all_changes_nothing() -> None:
 
 def test_the_weight_is_zero_up_to_p0() -> None:
     assert hinge_weights(np.array([0.2, 0.25, 0.625, 1.0, NAN]), 0.25) == pytest.approx(
-        [FLOOR, FLOOR, 0.5, 1.0, NAN], nan_ok=True
+        [MIN_WEIGHT, MIN_WEIGHT, 0.5, 1.0, NAN], nan_ok=True
     )
     assert hinge_weights(np.array([0.3]), 0.0) == pytest.approx([0.3])
 

@@ -76,7 +76,7 @@ def test_seeds_of_neighbouring_requests_do_not_collide() -> None:
 
 @pytest.mark.parametrize(("n", "k"), [(0, 1), (1, 0)])
 def test_nothing_to_plan(n: int, k: int) -> None:
-    with pytest.raises(ValueError, match="a response and k >= 1"):
+    with pytest.raises(ValueError, match="at least one response and k >= 1"):
         plan(range(n), k, seed=0)
 
 

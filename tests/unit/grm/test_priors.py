@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from grm_server.grm.aggregates import AGGREGATES
-from grm_server.grm.priors import BOUND, DEFAULT_WEIGHT, MEMORY, OUTLIER, Learnt, observe
+from grm_server.grm.priors import BOUND, DEFAULT_WEIGHT, MEMORY, OUTLIER, LearnedPrior, observe
 from grm_server.grm.types import Floats
 
 NAN = float("nan")
-START = Learnt(AGGREGATES["mean"].prior)
+START = LearnedPrior(AGGREGATES["mean"].prior)
 
 
 def wave(rng: np.random.Generator, n: int = 3, m: int = 6) -> Floats:
@@ -31,7 +31,7 @@ def test_the_defaults_count_for_twenty_requests_and_old_traffic_fades() -> None:
     one = observe(START, np.zeros((4, 2)), "mean")
     assert one.weight == DEFAULT_WEIGHT + 1
     assert one.prior.pair_variance == pytest.approx(AGGREGATES["mean"].prior.pair_variance * (1 - 1 / 21))
-    late = observe(Learnt(AGGREGATES["mean"].prior, 1e6), np.zeros((4, 2)), "mean")
+    late = observe(LearnedPrior(AGGREGATES["mean"].prior, 1e6), np.zeros((4, 2)), "mean")
     assert late.prior.pair_variance == pytest.approx(AGGREGATES["mean"].prior.pair_variance * (1 - 1 / MEMORY))
 
 

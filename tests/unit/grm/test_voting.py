@@ -56,7 +56,7 @@ def test_equal_sums_tie_although_their_parts_differ() -> None:
 
 def test_no_sample_no_reward() -> None:
     nan = float("nan")
-    with pytest.raises(ValueError, match="without a valid sample"):
+    with pytest.raises(ValueError, match="no valid sample"):
         vote(evidence_of(np.array([[nan, nan]])), [], None, shrink=False)
 
 
