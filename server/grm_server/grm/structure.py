@@ -45,7 +45,7 @@ class Heading(NamedTuple):
         return _CLOSING.get(self.mark, self.mark)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Structure:
     """All headings, tags and labels of a template."""
 
