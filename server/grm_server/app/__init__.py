@@ -14,7 +14,7 @@ from grm_server.admission.controller import Admission
 from grm_server.api.error_handlers import add_error_handlers
 from grm_server.api.middleware.stack import add_middleware_stack, load_callers
 from grm_server.api.openapi import KEY
-from grm_server.api.protocols import trainers_router
+from grm_server.api.protocols import protocols_router
 from grm_server.api.routes import health, router
 from grm_server.api.service import Service
 from grm_server.app.engines import capacity, prepare, start_engine, start_meta_rm
@@ -133,7 +133,7 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
     app.state.service = service
     key = [] if callers is None else KEY
     app.include_router(router, dependencies=key)
-    app.include_router(trainers_router(), dependencies=key)
+    app.include_router(protocols_router(), dependencies=key)
     app.include_router(health)
     add_middleware_stack(app, settings.http, callers, service, log_requests=settings.log_requests)
     add_error_handlers(app)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from grm_server.api.middleware.keys import Callers, KeysError, digest, read_keys
+from grm_server.api.middleware.keys import Callers, KeysError, key_digest, read_keys
 from grm_server.errors import RateLimited
 from tests.unit.clock import Clock
 
@@ -30,7 +30,8 @@ def test_keys_by_text_by_digest_and_several_of_one_name(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     write(
         path,
-        f'[a]\nkey = "{ONE}"\n[b]\nsha256 = ["{digest(TWO).hex()}", "{digest("another one of mine").hex().upper()}"]\n',
+        f'[a]\nkey = "{ONE}"\n'
+        f'[b]\nsha256 = ["{key_digest(TWO).hex()}", "{key_digest("another one of mine").hex().upper()}"]\n',
     )
     callers = Callers({"env": "the environment's key"}, path, Clock())
     assert [name(callers, key) for key in (ONE, TWO, "another one of mine", "the environment's key")] == [
@@ -39,7 +40,7 @@ def test_keys_by_text_by_digest_and_several_of_one_name(tmp_path: Path) -> None:
         "b",
         "env",
     ]
-    for wrong in ("", "x", ONE[:-1], ONE + "x", ONE.upper(), digest(TWO).hex(), "\ud800", "\x00"):
+    for wrong in ("", "x", ONE[:-1], ONE + "x", ONE.upper(), key_digest(TWO).hex(), "\ud800", "\x00"):
         assert callers.find(wrong) is None
 
 
@@ -121,7 +122,7 @@ def test_a_file_that_is_not_there_or_clashes_stops_the_start(tmp_path: Path) -> 
     with pytest.raises(KeysError, match="No such file"):
         Callers({}, tmp_path / "none.toml", Clock())
     write(tmp_path / "keys.toml", f'[a]\nkey = "{ONE}"\n')
-    with pytest.raises(KeysError, match=r"a stands in auth\.keys too"):
+    with pytest.raises(KeysError, match=r"a is also in auth\.keys"):
         Callers({"a": TWO}, tmp_path / "keys.toml", Clock())
 
 
@@ -131,8 +132,8 @@ def test_keys_that_others_can_read_are_warned_of(tmp_path: Path, caplog: pytest.
     path.chmod(0o644)
     with caplog.at_level(logging.WARNING):
         Callers({}, path, Clock())
-        assert "others on this machine" in caplog.text
+        assert "other users of this machine" in caplog.text
         caplog.clear()
-        path.write_text(f'[a]\nsha256 = "{digest(ONE).hex()}"\n')
+        path.write_text(f'[a]\nsha256 = "{key_digest(ONE).hex()}"\n')
         Callers({}, path, Clock())
     assert not caplog.text

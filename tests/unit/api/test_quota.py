@@ -2,7 +2,7 @@
 
 import pytest
 
-from grm_server.api.middleware.quota import Bucket, Caller
+from grm_server.api.quota import Bucket, Caller
 from grm_server.errors import RateLimited
 from tests.unit.clock import Clock
 

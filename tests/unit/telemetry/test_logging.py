@@ -17,7 +17,7 @@ def record(message: str, *args: object, **extra: Any) -> logging.LogRecord:
 
 
 def test_a_line_of_json_has_the_request_and_the_facts() -> None:
-    token = current_request.set(RequestContext("r-1", {"tenant": "alice", "other": 3}, "ab" * 16))
+    token = current_request.set(RequestContext("r-1", "alice", "ab" * 16))
     try:
         line = json.loads(JsonLines().format(record("took %d", 3, **with_facts({"k_used": 4, "ms": 1.5}))))
     finally:

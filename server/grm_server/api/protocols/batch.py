@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from grm_server.api import schemas
-from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.from_wire import to_score_request
-from grm_server.api.quota import caller_of, charge, policy_for
-from grm_server.api.service import Service
+from grm_server.api.quota import caller_of, charge_quota, policy_for
+from grm_server.api.service import Service, unless_disconnected
 from grm_server.judging.store import Judged, counted_errors
 
 T = TypeVar("T")
@@ -25,7 +24,7 @@ async def judge_all(request: Request, service: Service, bodies: Sequence[schemas
         caller = caller_of(request)
         policy = policy_for(caller, service.policy)
         asked = [to_score_request(body, policy, caller.name) for body in bodies]
-        charge(caller, asked)
+        charge_quota(caller, asked)
     works = [service.sharing.judge(one, body.task) for one, body in zip(asked, bodies, strict=True)]
     return [answered.judged for answered in await unless_disconnected(request, in_order(works))]
 

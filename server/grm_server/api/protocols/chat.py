@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from grm_server.api.openapi import kept_at
+from grm_server.api.openapi import ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
 from grm_server.api.protocols.messages import Turn, conversation
 from grm_server.api.protocols.options import Options, OptionsDep, rewards_body
@@ -22,7 +22,7 @@ from grm_server.api.protocols.pairwise import pair
 from grm_server.api.protocols.single_responses import Single, Trainer, rewards
 from grm_server.api.protocols.untemplate import plain
 from grm_server.api.schemas import FirstError
-from grm_server.api.service import ERRORS, Service, ServiceDep
+from grm_server.api.service import Service, ServiceDep
 from grm_server.errors import InvalidRequest
 
 router = APIRouter()
@@ -86,7 +86,7 @@ class ChatCompletion(BaseModel):
     """Null where one judgement is shared by several responses."""
 
 
-@router.post("/v1/chat/completions", responses=ERRORS | kept_at("/id"), summary="Rewards as chat completions")
+@router.post("/v1/chat/completions", responses=ERRORS | judgement_link("/id"), summary="Rewards as chat completions")
 async def completions(request: Request, body: ChatCall, options: OptionsDep, service: ServiceDep) -> ChatCompletion:
     """`reward:7.25` for the last turn; or scores and ranking of `response_1` and `response_2`."""
     if body.stream:

@@ -12,11 +12,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
+from grm_server.api.openapi import ERRORS
 from grm_server.api.protocols.options import OptionsDep
 from grm_server.api.protocols.single_responses import Trainer, from_one_text, rewards
 from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.schemas import FirstError, Text
-from grm_server.api.service import ERRORS, ServiceDep
+from grm_server.api.service import ServiceDep
 
 router = APIRouter()
 

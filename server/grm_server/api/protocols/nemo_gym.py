@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from grm_server.api.openapi import kept_at
+from grm_server.api.openapi import BODY_ERRORS, ERRORS, SLOT_ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
 from grm_server.api.protocols.options import OptionsDep, rewards_body
 from grm_server.api.protocols.pairwise import pair
@@ -24,7 +24,7 @@ from grm_server.api.protocols.scale import scaled
 from grm_server.api.protocols.single_responses import Single, Trainer, rewards
 from grm_server.api.protocols.untemplate import chat, plain
 from grm_server.api.schemas import HUGE, FirstError, Text, WellFormed, well_formed
-from grm_server.api.service import BODY_ERRORS, ERRORS, SLOT_ERRORS, ServiceDep
+from grm_server.api.service import ServiceDep
 from grm_server.errors import InvalidRequest, LimitExceeded
 from grm_server.grm.types import Message
 from grm_server.grouping.types import Slot
@@ -68,7 +68,9 @@ class Rollout(BaseModel):
         return well_formed(rollout) if isinstance(rollout, dict) else rollout
 
 
-@router.post("/verify", responses=ERRORS | SLOT_ERRORS | kept_at("/grm_judgement"), summary="NeMo-Gym: one rollout")
+@router.post(
+    "/verify", responses=ERRORS | SLOT_ERRORS | judgement_link("/grm_judgement"), summary="NeMo-Gym: one rollout"
+)
 async def verify(request: Request, body: Rollout, options: OptionsDep, service: ServiceDep) -> dict[str, Any]:
     """The rollout and its `reward`, with `grm_judgement`, `grm_group_size`, `grm_se` and `grm_k_used`."""
     chosen = service.trainers.nemo_gym

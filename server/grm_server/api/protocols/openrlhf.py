@@ -12,12 +12,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
+from grm_server.api.openapi import ERRORS
 from grm_server.api.protocols.options import Options, OptionsDep
 from grm_server.api.protocols.single_responses import Reward, Single, Trainer, as_reference, from_one_text, rewards
 from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.protocols.untemplate import split, untemplate
 from grm_server.api.schemas import FirstError, Text, WellFormed
-from grm_server.api.service import ERRORS, ServiceDep
+from grm_server.api.service import ServiceDep
 from grm_server.errors import InvalidRequest
 
 router = APIRouter()

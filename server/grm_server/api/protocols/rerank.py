@@ -12,18 +12,18 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from grm_server.api.openapi import kept_at
+from grm_server.api.openapi import ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
 from grm_server.api.protocols.options import Options, OptionsDep, rewards_body
 from grm_server.api.protocols.scale import scaled
 from grm_server.api.schemas import HUGE, FirstError, RewardsRequest, Text
-from grm_server.api.service import ERRORS, Service, ServiceDep
+from grm_server.api.service import Service, ServiceDep
 from grm_server.errors import InvalidRequest
 from grm_server.grm.types import Message
 from grm_server.judging.store import Judged
 
 router = APIRouter()
-KEPT = ERRORS | kept_at("/id")
+KEPT = ERRORS | judgement_link("/id")
 
 
 class Document(BaseModel):

@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from grm_server.api.openapi import kept_at
+from grm_server.api.openapi import ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
 from grm_server.api.protocols.options import Options, OptionsDep, rewards_body
 from grm_server.api.protocols.scale import scaled
 from grm_server.api.schemas import FirstError, RewardsRequest, Text
-from grm_server.api.service import ERRORS, Service, ServiceDep
+from grm_server.api.service import Service, ServiceDep
 from grm_server.grm.types import Message, Trajectory
 from grm_server.judging.store import Judged
 
@@ -45,7 +45,7 @@ class NamedRewards(BaseModel):
     """The id of the judgement."""
 
 
-@router.post("/api/rewardanything", responses=ERRORS | kept_at("/judgement"), summary="RewardAnything")
+@router.post("/api/rewardanything", responses=ERRORS | judgement_link("/judgement"), summary="RewardAnything")
 async def reward_anything(
     request: Request, body: NamedResponses, options: OptionsDep, service: ServiceDep
 ) -> NamedRewards:

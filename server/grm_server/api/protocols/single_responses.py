@@ -11,18 +11,16 @@ from typing import Literal
 
 from fastapi import Request
 
-from grm_server.api.disconnect import unless_disconnected
-from grm_server.api.error_handlers import error_detail, unexpected
+from grm_server.api.error_handlers import error_detail, internal_error
 from grm_server.api.from_wire import check_seconds, to_score_request
-from grm_server.api.middleware.quota import Caller
 from grm_server.api.protocols.batch import in_order
 from grm_server.api.protocols.chat_formats import bare
 from grm_server.api.protocols.options import Options, rewards_body
 from grm_server.api.protocols.scale import middle, scaled
 from grm_server.api.protocols.untemplate import part
-from grm_server.api.quota import caller_of, policy_for
+from grm_server.api.quota import Caller, caller_of, policy_for
 from grm_server.api.schemas import ErrorDetail
-from grm_server.api.service import Service
+from grm_server.api.service import Service, unless_disconnected
 from grm_server.caching.hashing import fingerprint
 from grm_server.errors import GRMError, SlotConflict, Superseded
 from grm_server.grm.types import Message
@@ -156,16 +154,16 @@ async def _reward(service: Service, trainer: Trainer, options: Options, arrival:
     except (SlotConflict, Superseded):
         raise
     except Exception as error:
-        service.metrics.failed_rewards.labels(trainer.name, trainer.failure).inc()
+        service.metrics.grouping.failed_rewards.labels(trainer.name, trainer.failure).inc()
         if trainer.failure == "error":
             raise
-        detail = error_detail(error) if isinstance(error, GRMError) else unexpected(error)
+        detail = error_detail(error) if isinstance(error, GRMError) else internal_error(error)
         note_error(detail.code)
         logger.error("a response from %s was not judged (%s); it gets: %s", trainer.name, detail.code, trainer.failure)
         value = middle(scale) if trainer.failure == "neutral" else None
         return Reward(value, middle("unit"), None, detail)
     if scale == "centered" and len(grouped.rewards) == 1:
-        service.metrics.uncentered.labels(trainer.name).inc()
+        service.metrics.grouping.uncentered.labels(trainer.name).inc()
     return Reward(
         scaled(grouped.rewards, scale)[grouped.index], scaled(grouped.rewards, "unit")[grouped.index], grouped, None
     )

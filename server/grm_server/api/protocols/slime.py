@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from grm_server.api.openapi import kept_at
+from grm_server.api.openapi import ERRORS, SLOT_ERRORS, judgement_link
 from grm_server.api.protocols.messages import Turn, conversation
 from grm_server.api.protocols.options import Options, OptionsDep
 from grm_server.api.protocols.single_responses import Single, Trainer, as_reference, rewards
 from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.protocols.untemplate import response, untemplate
 from grm_server.api.schemas import FirstError, Text, WellFormed
-from grm_server.api.service import ERRORS, SLOT_ERRORS, ServiceDep
+from grm_server.api.service import ServiceDep
 from grm_server.grouping.types import Slot
 
 router = APIRouter()
@@ -55,7 +55,7 @@ class SlimeReward(BaseModel):
     k_used: int
 
 
-@router.post("/reward", responses=ERRORS | SLOT_ERRORS | kept_at("/judgement"), summary="slime and miles")
+@router.post("/reward", responses=ERRORS | SLOT_ERRORS | judgement_link("/judgement"), summary="slime and miles")
 async def reward(
     request: Request,
     body: SlimeSample,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.api.middleware.json_shape import check_shape
+from grm_server.api.middleware.body_limit import check_shape
 from grm_server.errors import InvalidBody
 
 TEXT = st.text(st.sampled_from('ab"\\[]{},:\n\u20ac\U0001f600'), max_size=12)
