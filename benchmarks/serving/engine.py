@@ -30,8 +30,8 @@ from grm_server.engine.bundled import NAME, bundled_model
 from grm_server.engine.fake import FakeEngine
 from grm_server.engine.tokens import ChatEncoder
 from grm_server.engine.vllm.args import judge_args, set_environment
+from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.plan import plan
-from grm_server.grm.priors import DEFAULTS
 from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
 from grm_server.grm.types import Message, Task
 from grm_server.pipeline.loop import score
@@ -164,7 +164,7 @@ def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, floa
         )
         for _ in range(times):
             async with admission.permit(request, time.monotonic()) as permit:
-                async for _ in score(request, template, permit, metrics, DEFAULTS["mean"]):
+                async for _ in score(request, template, permit, metrics, AGGREGATES["mean"].prior):
                     pass
 
     asyncio.run(pipeline(20))

@@ -42,7 +42,7 @@ from benchmarks.serving.load_plot import plot
 from benchmarks.serving.load_report import report
 from benchmarks.serving.load_systems import BASELINES, OURS, Endpoint, closed, opened
 from grm_server.engine.bundled import bundled_model
-from grm_server.grm.plan import reading_unit, wave_end
+from grm_server.grm.plan import plan_wave_unit, wave_end
 from grm_server.settings import EngineSettings, Settings
 
 WARM_UP = Workload(2, 8, 500)
@@ -215,7 +215,7 @@ def _measure(endpoint: Endpoint, key: Key, plan: Plan, cells: Cells, args: argpa
     if not key.load:
         # Of a request that is judged in waves only the first is there at once.
         wave = (
-            wave_end(0, workload.k, reading_unit(workload.n, 8, exchangeable=False))
+            wave_end(0, workload.k, plan_wave_unit(workload.n, 8, exchangeable=False))
             if key.system == "decided"
             else workload.k
         )

@@ -25,15 +25,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.lib.estimates import Estimate, mean_of, ratio_of
-from grm_server.grm.ballots import BALLOT_RANGE
+from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
-from grm_server.grm.priors import DEFAULTS, Learnt, observe
+from grm_server.grm.priors import Learnt, observe
 from grm_server.grm.stopping import proven, rival_risks
 from grm_server.grm.types import Floats, Ints, Prior
 from studies.replay.log import Logged, read_log
 from studies.replay.plot import plot
 from studies.replay.symptoms import symptoms
+
+SCORE_RANGE = AGGREGATES["mean"].ballot_range
 
 PERMUTATIONS = 50
 FIXED = (1, 4, 8, 16)
@@ -86,7 +88,7 @@ def main() -> None:
 
 def learn(rows: Sequence[Logged]) -> Prior:
     """What the server would have learnt: from the first wave of each row."""
-    learnt = Learnt(DEFAULTS["mean"])
+    learnt = Learnt(AGGREGATES["mean"].prior)
     for row in rows:
         learnt = observe(learnt, row.values[: waves(row.n, row.k)[0]], "mean")
     return learnt.prior
@@ -132,7 +134,7 @@ def _shuffled_within_orders(row: Logged, rng: np.random.Generator) -> Ints:
 
 
 def _strict(values: Floats, looks: Sequence[int], delta: float) -> int:
-    return next((m for m in looks if proven(values[:m], len(values), BALLOT_RANGE["mean"], delta)), len(values))
+    return next((m for m in looks if proven(values[:m], len(values), SCORE_RANGE, delta)), len(values))
 
 
 def _stopped(row: Logged, launches: Sequence[Ints], used: Sequence[int]) -> Replayed:

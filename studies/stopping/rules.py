@@ -16,13 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betainc
 
-from grm_server.grm.ballots import BALLOT_RANGE
+from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
 from grm_server.grm.stopping import decide, may_drop, proven, rival_risks
 from grm_server.grm.types import Bools, Contenders, Decided, Floats, Ints, Prior, StopReason
 from grm_server.grm.voting import vote
 from studies.judges import Judge, simulate
+
+SCORE_RANGE = AGGREGATES["mean"].ballot_range
 
 K = 32
 LOOKS = tuple(range(4, K, 4))
@@ -110,7 +112,7 @@ def decided(traffic: Traffic, risks: Floats, gamma: float) -> Run:
 
 def strict(traffic: Traffic, delta: float) -> Run:
     def used(values: Floats) -> int:
-        return next((m for m in LOOKS if proven(values[:m], K, BALLOT_RANGE["mean"], delta)), K)
+        return next((m for m in LOOKS if proven(values[:m], K, SCORE_RANGE, delta)), K)
 
     return _by_sums(traffic, np.array([used(values) for values in traffic.scores]))
 
@@ -155,7 +157,14 @@ def _eliminate(scores: Floats, prior: Prior, gamma: float, server_waves: bool) -
         rule = Decided(gamma)
         droppable = may_drop(rule, scores.shape[1], "mean")
         decision = decide(
-            rule, evidence, values[:end], end, K, contenders, ballot_range=BALLOT_RANGE["mean"], droppable=droppable
+            rule,
+            evidence,
+            values[:end],
+            end,
+            K,
+            contenders,
+            ballot_range=SCORE_RANGE,
+            droppable=droppable,
         )
         if decision.stop:
             verdict = vote(evidence, (), None, shrink=decision.stop is StopReason.DECIDED)

@@ -1,8 +1,14 @@
 """Settings: where they come from, and that a misspelt one is refused."""
 
+from dataclasses import fields
+from typing import get_args
+
 import pytest
 
-from grm_server.settings import Settings, SettingsError, load_settings
+from grm_server.api import schemas
+from grm_server.grm.aggregates import AGGREGATES
+from grm_server.grm.types import RULES
+from grm_server.settings import Settings, SettingsError, load_settings, names
 
 
 def test_environment_then_command_line() -> None:
@@ -50,3 +56,15 @@ def test_a_wrong_setting_is_named(environment: dict[str, str], overrides: list[s
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().http.port = 1  # type: ignore[misc]
+
+
+def test_settings_name_every_rule_and_aggregate_of_the_method() -> None:
+    assert get_args(names.RuleName) == tuple(RULES)
+    assert get_args(names.AggregateName) == tuple(AGGREGATES)
+
+
+def test_every_rule_is_known_to_the_api_by_its_name_and_parameters() -> None:
+    for name, rule in RULES.items():
+        assert rule.name == name
+        stop = schemas.STOP.validate_python({"rule": name})
+        assert {field.name for field in fields(rule)} == set(type(stop).model_fields) - {"rule"}

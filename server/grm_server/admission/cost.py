@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grm_server.grm.plan import reading_unit, wave_end
-from grm_server.grm.types import Strict
+from grm_server.grm.plan import plan_wave_unit, wave_end
 from grm_server.pipeline.types import ScoreRequest
 
 
@@ -31,7 +30,7 @@ def cost_of(request: ScoreRequest, template_chars: int) -> Cost:
     told = template_chars + task.shared_chars
     # As many orders as `plan.latin_squares` has; blocks are dealt anew in every round.
     rounds = request.k if blocks > 1 else min(request.k, 1 if n == 1 else n + n % 2 * n)
-    unit = reading_unit(n, request.list_size, exchangeable=isinstance(request.stop, Strict))
+    unit = plan_wave_unit(n, request.list_size, exchangeable=request.stop.exchangeable_orders)
     return Cost(
         samples=request.samples,
         first=wave_end(0, request.k, unit) * blocks if request.in_waves else request.samples,

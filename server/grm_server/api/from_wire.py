@@ -8,16 +8,17 @@ from typing import Literal, TypeVar
 
 from grm_server.api import schemas
 from grm_server.errors import InvalidRequest, LimitExceeded
+from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.types import (
     Aggregate,
-    Decided,
     Fixed,
     Message,
-    Precision,
+    RuleName,
     StopRule,
     Strict,
     Task,
     needs_meta_rm,
+    rule_named,
 )
 from grm_server.pipeline.types import ScoreRequest
 
@@ -29,7 +30,7 @@ class RequestPolicy:
     k: int
     temperature: float
     max_critique_tokens: int
-    stop: Literal["fixed", "decided", "strict", "precision"]
+    stop: RuleName
     gamma: float
     delta: float
     se: float
@@ -55,8 +56,8 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant
     n = len(body.responses)
     # What the caller did not choose follows from what fits: an operator's default must not refuse a request.
     aggregate = _or(body.aggregate, _default_aggregate(body, policy))
-    stop = Fixed() if body.stop is None and aggregate == "meta_top" else _stop_rule(body, policy)
-    strict, k = isinstance(stop, Strict), _or(body.k, policy.k)
+    stop = Fixed() if body.stop is None and AGGREGATES[aggregate].needs_all_k else _stop_rule(body, policy)
+    whole_lists, k = stop.exchangeable_orders, _or(body.k, policy.k)
     request = ScoreRequest(
         task=Task(
             query=(Message("user", body.query),)
@@ -79,8 +80,8 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant
         fallback_to_plain_vote=policy.fallback_to_plain_vote
         if body.meta_rm_failure is None
         else body.meta_rm_failure == "vote",
-        reading=_or(body.reading, "expected" if n == 1 and not strict else "sampled"),
-        list_size=_or(body.list_size, max(policy.list_size, n) if strict else policy.list_size),
+        reading=_or(body.reading, "expected" if n == 1 and not whole_lists else "sampled"),
+        list_size=_or(body.list_size, max(policy.list_size, n) if whole_lists else policy.list_size),
         speculate_below=policy.speculate_below,
         principles_from=_or(body.principles_from, policy.principles_from),
         tenant=tenant,
@@ -115,30 +116,19 @@ def _or(value: T | None, default: T) -> T:
 
 
 def _default_aggregate(body: schemas.RewardsRequest, policy: RequestPolicy) -> Aggregate:
-    if policy.aggregate in ("vote", "borda") and len(body.responses) == 1:
+    facts = AGGREGATES[policy.aggregate]
+    if facts.needs_comparison and len(body.responses) == 1:
         return "mean"
-    if policy.aggregate == "meta_top" and not isinstance(body.stop, schemas.FixedStop | None):
+    if facts.needs_all_k and body.stop is not None and body.stop.rule != "fixed":
         return "meta_hinge"
     return policy.aggregate
 
 
 def _stop_rule(body: schemas.RewardsRequest, policy: RequestPolicy) -> StopRule:
-    match body.stop:
-        case schemas.FixedStop():
-            return Fixed()
-        case schemas.DecidedStop(gamma=gamma, target=target):
-            return Decided(_or(gamma, policy.gamma), target)
-        case schemas.StrictStop(delta=delta):
-            return Strict(_or(delta, policy.delta))
-        case schemas.PrecisionStop(se=se):
-            return Precision(_or(se, policy.se))
-    rules: dict[str, StopRule] = {
-        "fixed": Fixed(),
-        "decided": Decided(policy.gamma),
-        "strict": Strict(policy.delta),
-        "precision": Precision(policy.se),
-    }
-    return rules[policy.stop]
+    defaults = {"gamma": policy.gamma, "delta": policy.delta, "se": policy.se}
+    if body.stop is None:
+        return rule_named(policy.stop, defaults)
+    return rule_named(body.stop.rule, defaults | body.stop.model_dump(exclude_none=True))
 
 
 def check_seconds(param: str, seconds: float, policy: RequestPolicy) -> None:
@@ -160,12 +150,12 @@ def _check_together(request: ScoreRequest) -> None:
     n = len(request.task.responses)
     if request.task.hint is not None and request.task.hint >= max(n, 2):
         raise InvalidRequest(f"hint is {request.task.hint}, and there are {n} responses, counted from 0", param="hint")
-    if n == 1 and request.aggregate in ("vote", "borda"):
+    if n == 1 and AGGREGATES[request.aggregate].needs_comparison:
         raise InvalidRequest(
             f"aggregate `{request.aggregate}` compares responses; with one, use `mean`", param="aggregate"
         )
     if isinstance(request.stop, Strict):
-        if request.aggregate == "winsorised" or request.reading == "expected":
+        if not AGGREGATES[request.aggregate].sums_over_samples or request.reading == "expected":
             raise InvalidRequest(
                 "stop rule `strict` is proven for sums of sampled scores: use aggregate mean, vote or borda and "
                 "reading sampled",
@@ -183,8 +173,8 @@ def _check_meta(body: schemas.RewardsRequest, request: ScoreRequest, policy: Req
             f"aggregate `{request.aggregate}` needs a meta RM, and this server has none: `grm serve --meta-rm`",
             param="aggregate",
         )
-    if request.aggregate == "meta_top":
-        if not isinstance(request.stop, Fixed):
+    if AGGREGATES[request.aggregate].needs_all_k:
+        if request.stop.looks_early:
             raise InvalidRequest(
                 "aggregate `meta_top` needs stop rule `fixed`: a new sample can push an old one out, so nothing is "
                 "decided before the last; `meta_hinge` stops early",

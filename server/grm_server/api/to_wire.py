@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Literal
 
 from grm_server.api import schemas
 from grm_server.coalescing.coalescer import Shared
 from grm_server.grm.ballots import expected_scores
 from grm_server.grm.calibration import soften, temperature
-from grm_server.grm.types import (
-    Decided,
-    Failure,
-    Fixed,
-    Precision,
-    StopRule,
-    Strict,
-    Trajectory,
-    Verdict,
-    needs_meta_rm,
-)
+from grm_server.grm.types import Failure, Trajectory, Verdict, needs_meta_rm
 from grm_server.judging.store import Judged
 from grm_server.pipeline.types import Judgement, ScoreRequest, WaveEnd
 
@@ -30,7 +21,7 @@ def to_body(request: ScoreRequest, task: str) -> schemas.RewardsRequest:
         query=[schemas.ChatMessage(role=message.role, content=message.content) for message in what.query],
         responses=list(what.responses),
         k=request.k,
-        stop=_stop_field(request.stop),
+        stop=schemas.STOP.validate_python({"rule": request.stop.name, **asdict(request.stop)}),
         aggregate=request.aggregate,
         k_meta=request.k_meta if request.aggregate == "meta_top" else None,
         meta_rm_failure="vote" if request.fallback_to_plain_vote else "error",
@@ -46,18 +37,6 @@ def to_body(request: ScoreRequest, task: str) -> schemas.RewardsRequest:
         hint=what.hint,
         min_votes=request.min_votes,
     )
-
-
-def _stop_field(rule: StopRule) -> schemas.Stop:
-    match rule:
-        case Fixed():
-            return schemas.FixedStop(rule="fixed")
-        case Decided(gamma=gamma, target=target):
-            return schemas.DecidedStop(rule="decided", gamma=gamma, target=target)
-        case Strict(delta=delta):
-            return schemas.StrictStop(rule="strict", delta=delta)
-        case Precision(se=se):
-            return schemas.PrecisionStop(rule="precision", se=se)
 
 
 def to_response(

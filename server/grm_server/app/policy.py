@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grm_server.api.from_wire import RequestPolicy
-from grm_server.grm.types import needs_meta_rm
+from grm_server.grm.aggregates import AGGREGATES
+from grm_server.grm.types import RULES, needs_meta_rm
 from grm_server.judging.calibration import Calibration, load_calibration
 from grm_server.meta_rm import bundled as bundled_meta
 from grm_server.meta_rm.card import MetaCard, load_card
@@ -30,7 +31,7 @@ def policy_of(settings: Settings) -> RequestPolicy:
     ):
         if default > limit:
             raise SettingsError(f"judge.{name} = {default} is more than a request may ask for: {limit} (limits)")
-    if settings.stopping.rule == "strict" and judge.aggregate == "winsorised":
+    if RULES[settings.stopping.rule].exchangeable_orders and not AGGREGATES[judge.aggregate].sums_over_samples:
         raise SettingsError(
             "stopping.rule = strict is proven for sums over samples, which judge.aggregate = winsorised is not"
         )

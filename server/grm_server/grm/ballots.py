@@ -6,8 +6,7 @@ score on the first cancels noise in the sampled difference and not in the expect
 may be replaced by its expectation, which never raises the variance of a difference (Rao-Blackwell); with one response
 that is the only one.
 
-Then the aggregate makes a ballot of them, whose mean over samples is the reward. There is no median: its ties cost more
-accuracy than the outliers that it ignores.
+`aggregates` then turns scores into ballots, whose mean over samples is the reward.
 """
 
 from __future__ import annotations
@@ -18,13 +17,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.types import Aggregate, Failure, Floats, Reading, Trajectory
 
 _NUMBER = re.compile(r"[0-9]+")
 
-BALLOT_RANGE: dict[Aggregate, float] = {"mean": 9.0, "winsorised": math.inf, "vote": 1.0, "borda": 1.0}
-"""How far two ballots of a sample can be apart; infinite where a later sample may change what is past."""
-WINSOR_POINTS = 2.0
 MIN_MASS = 0.98
 """Share of the distribution that must lie on scores; below it the expectation would be one of a part."""
 MAX_AMBIGUOUS = 0.02
@@ -33,36 +30,15 @@ to the mode, an error of at most 9 * 0.02 points; above it the engine must have 
 
 
 def ballots(outcomes: Sequence[Trajectory | Failure], n: int, reading: Reading, aggregate: Aggregate) -> Floats:
-    """(m, n): what each sample votes for each response; NaN where it was not shown or the sample has no scores.
-
-    mean         the score, 1..10
-    winsorised   the score, held within 2 points of the median of the response's scores, so that a sample of garbage
-                 moves the mean little
-    vote         1 for the best of the sample, shared by those that tie, 0 for the others
-    borda        the share of the others that it beats, ties counting half, 0..1
-    """
-    values = np.full((len(outcomes), n), np.nan)
+    """(m, n): what each sample votes for each response; NaN where it was not shown or the sample has no scores."""
+    scores = np.full((len(outcomes), n), np.nan)
     for j, outcome in enumerate(outcomes):
         if isinstance(outcome, Trajectory):
-            values[j] = [np.nan if score is None else score for score in outcome.scores]
+            scores[j] = [np.nan if score is None else score for score in outcome.scores]
             last = outcome.draw.order[-1]
             if reading == "expected" and (expected := expected_scores(outcome)[last]) is not None:
-                values[j, last] = expected
-    if aggregate == "winsorised":
-        for i in range(n):
-            scores = values[~np.isnan(values[:, i]), i]
-            if scores.size:
-                median = np.median(scores)
-                values[:, i] = np.clip(values[:, i], median - WINSOR_POINTS, median + WINSOR_POINTS)
-    elif aggregate == "vote":
-        best = values == np.fmax.reduce(values, axis=1, keepdims=True)
-        values = np.where(np.isnan(values), np.nan, best / np.maximum(best.sum(axis=1, keepdims=True), 1))
-    elif aggregate == "borda":
-        above = values[:, :, None] - values[:, None, :]
-        points = np.where(np.isnan(above), 0.0, 0.5 + 0.5 * np.sign(above)).sum(axis=2) - 0.5
-        others = (~np.isnan(values)).sum(axis=1, keepdims=True) - 1
-        values = np.where(np.isnan(values), np.nan, points / np.maximum(others, 1))
-    return values
+                scores[j, last] = expected
+    return AGGREGATES[aggregate].ballots(scores)
 
 
 def expected_scores(trajectory: Trajectory) -> tuple[float | None, ...]:

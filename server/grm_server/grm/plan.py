@@ -76,7 +76,7 @@ def wave_unit(n: int) -> int:
     return 1 if n == 1 else 6 if n == 3 else n
 
 
-def reading_unit(n: int, list_size: int, *, exchangeable: bool) -> int:
+def plan_wave_unit(n: int, list_size: int, *, exchangeable: bool) -> int:
     """Readings that a wave of a `make_plan` is a multiple of: blocks and exchangeable orders have no design to fill."""
     return 1 if n > list_size or exchangeable else wave_unit(n)
 
@@ -89,15 +89,15 @@ class SamplePlan:
     """Launch order."""
     since: int
     """Readings of each response before the first of these draws."""
-    per_reading: int
+    samples_per_round: int
     """Draws that give each response one reading: 1, or as many as there are blocks."""
     unit: int
-    """Readings that a wave is a multiple of, see `reading_unit`."""
+    """Readings that a wave is a multiple of, see `plan_wave_unit`."""
 
     def wave(self, drawn: int, k: int) -> tuple[Draw, ...]:
         """The draws from reading `drawn` to the end of the next wave, `wave_end`. Empty at k."""
         end = wave_end(drawn, k, self.unit, self.since)
-        return self.draws[(drawn - self.since) * self.per_reading : (end - self.since) * self.per_reading]
+        return self.draws[(drawn - self.since) * self.samples_per_round : (end - self.since) * self.samples_per_round]
 
 
 def make_plan(
@@ -115,7 +115,7 @@ def make_plan(
     first: how many draws the request has launched before. exchangeable: draw each order on its own, as `strict` needs;
     balance is then left to chance.
     """
-    unit = reading_unit(len(active), list_size, exchangeable=exchangeable)
+    unit = plan_wave_unit(len(active), list_size, exchangeable=exchangeable)
     if len(active) > list_size:
         blocks = -(-len(active) // list_size)
         return SamplePlan(plan_blocks(active, k - since, list_size, seed, first), since, blocks, unit)

@@ -10,19 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.types import Aggregate, Floats, Prior
-
-DEFAULTS: dict[Aggregate, Prior] = {
-    "mean": Prior(pair_variance=3.8, gap_variance=3.2, score_variance=2.3),
-    "winsorised": Prior(pair_variance=2.1, gap_variance=3.7, score_variance=1.35),
-    "vote": Prior(pair_variance=0.48, gap_variance=0.37, score_variance=0.12),
-    "borda": Prior(pair_variance=0.48, gap_variance=0.37, score_variance=0.12),
-    # Half the samples vote, or weights vary as much as they are large: the noise of one sample's ballot about doubles.
-    "meta_hinge": Prior(pair_variance=7.6, gap_variance=3.2, score_variance=4.6),
-    "meta_top": Prior(pair_variance=3.8, gap_variance=3.2, score_variance=2.3),
-}
-"""Squared points of the ballot: a judge of whose single samples one in six contradicts the sum of 32, with one sample
-of ten garbage (judge C of studies/judges.py, pairs). A new model or task starts here."""
 
 DEFAULT_WEIGHT = 20.0
 """Requests that the defaults count for."""
@@ -60,7 +49,7 @@ def observe(learnt: Learnt, wave: Floats, aggregate: Aggregate) -> Learnt:
         return learnt
     score_variance = float(np.mean(np.nanvar(rows, axis=0, ddof=1)))
     n = rows.shape[1]
-    old, default = learnt.prior, DEFAULTS[aggregate]
+    old, default = learnt.prior, AGGREGATES[aggregate].prior
     pair_variance, gap_variance = old.pair_variance, old.gap_variance
     if n > 1 and not np.isnan(rows).any():
         centred = rows - rows.mean(axis=1, keepdims=True)

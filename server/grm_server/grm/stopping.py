@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtr
 
+from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.types import (
     Aggregate,
     Contenders,
@@ -86,7 +87,7 @@ def may_drop(rule: StopRule, n: int, aggregate: Aggregate) -> bool:
     """Whether responses may be dropped on the way. A vote, a Borda count and a meta reward depend on who else is in the
     list."""
     best = isinstance(rule, Decided) and rule.target == "best"
-    return best and n >= ELIMINATE_FROM and aggregate in ("mean", "winsorised")
+    return best and n >= ELIMINATE_FROM and AGGREGATES[aggregate].droppable
 
 
 def leader(evidence: Evidence, active: Sequence[int]) -> int:

@@ -8,9 +8,10 @@ order of two is its own inverse.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Literal, TypeGuard, get_args
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ Order = tuple[int, ...]
 MetaAggregate = Literal["meta_hinge", "meta_top"]
 Aggregate = Literal["mean", "winsorised", "vote", "borda", MetaAggregate]
 Reading = Literal["sampled", "expected"]
+EarlyRuleName = Literal["decided", "strict", "precision"]
+RuleName = Literal["fixed", EarlyRuleName]
 
 
 def needs_meta_rm(aggregate: Aggregate) -> TypeGuard[MetaAggregate]:
@@ -175,11 +178,23 @@ class Trajectory:
 class Fixed:
     """Draw all k samples."""
 
+    name: ClassVar[RuleName] = "fixed"
+    looks_early: ClassVar[bool] = False
+    """It looks at the samples before all k are drawn, so they go out in waves."""
+    judges_singles: ClassVar[bool] = False
+    """It can stop early on a single response too, where there is nothing to decide between."""
+    exchangeable_orders: ClassVar[bool] = False
+    """It needs each order drawn on its own instead of a balanced design."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
     """Stop when all k samples would hardly change the decision (predictive stochastic curtailment)."""
 
+    name: ClassVar[RuleName] = "decided"
+    looks_early: ClassVar[bool] = True
+    judges_singles: ClassVar[bool] = False
+    exchangeable_orders: ClassVar[bool] = False
     gamma: float
     """The most that the predicted probability of another decision at full k may be, 0..1."""
     target: Literal["best", "ranking"] = "best"
@@ -189,6 +204,10 @@ class Decided:
 class Strict:
     """Stop when the best response at full k is certain up to delta, whatever the scores' distribution."""
 
+    name: ClassVar[RuleName] = "strict"
+    looks_early: ClassVar[bool] = True
+    judges_singles: ClassVar[bool] = False
+    exchangeable_orders: ClassVar[bool] = True
     delta: float
     """Probability, over the orders in which the k samples could have come, of naming another response, 0..1."""
 
@@ -197,11 +216,26 @@ class Strict:
 class Precision:
     """Stop when every reward's standard error is small enough."""
 
+    name: ClassVar[RuleName] = "precision"
+    looks_early: ClassVar[bool] = True
+    judges_singles: ClassVar[bool] = True
+    exchangeable_orders: ClassVar[bool] = False
     se: float
     """Points of the reward's scale."""
 
 
 StopRule = Fixed | Decided | Strict | Precision
+RULES: Mapping[RuleName, type[StopRule]] = MappingProxyType(
+    {"fixed": Fixed, "decided": Decided, "strict": Strict, "precision": Precision}
+)
+"""To add a rule: its class and a row here, its decision in `stopping.decide`, its parameters in the API schema and in
+`settings`."""
+
+
+def rule_named(name: RuleName, parameters: Mapping[str, Any]) -> StopRule:
+    """The rule with those of the parameters that it has, by the names of its fields."""
+    rule = RULES[name]
+    return rule(**{field.name: parameters[field.name] for field in fields(rule) if field.name in parameters})
 
 
 class StopReason(StrEnum):

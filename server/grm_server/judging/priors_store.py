@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
-from grm_server.grm.priors import DEFAULTS, Learnt, observe
+from grm_server.grm.aggregates import AGGREGATES
+from grm_server.grm.priors import Learnt, observe
 from grm_server.grm.types import Aggregate, Floats, Prior
 
 logger = logging.getLogger(__name__)
@@ -124,4 +125,4 @@ class PriorStore:
         if key in self._learnt:
             return self._learnt[key]
         untagged = self._learnt.get(key._replace(task=""))
-        return Learnt(untagged.prior if untagged else DEFAULTS[key.aggregate])
+        return Learnt(untagged.prior if untagged else AGGREGATES[key.aggregate].prior)

@@ -1,28 +1,22 @@
-"""One request on its way: what its samples say, and when they are enough."""
+"""What the samples so far say, and whether they are enough. Pure: outcomes in, an assessment out."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from grm_server.errors import DeadlineExceeded, GRMError, TooFewVotes
-from grm_server.grm.ballots import BALLOT_RANGE, ballots
+from grm_server.grm.aggregates import AGGREGATES
+from grm_server.grm.ballots import ballots
 from grm_server.grm.evidence import gather, position_effect
-from grm_server.grm.meta import guide
-from grm_server.grm.prompts import JudgeTemplate
+from grm_server.grm.meta import Guided, guide
 from grm_server.grm.stopping import decide, may_drop
 from grm_server.grm.types import (
     Aggregate,
-    Bools,
-    Contenders,
     Decision,
     Evidence,
     Failure,
-    Floats,
     Prior,
     StopReason,
     Trajectory,
@@ -30,189 +24,100 @@ from grm_server.grm.types import (
     needs_meta_rm,
 )
 from grm_server.grm.voting import vote
-from grm_server.pipeline.in_flight import InFlightSamples
-from grm_server.pipeline.permit import Permit
-from grm_server.pipeline.rating import Guidance, Rater
-from grm_server.pipeline.sample_draws import SampleDraws
-from grm_server.pipeline.types import Judgement, ScoreRequest
-from grm_server.telemetry.metrics import Metrics
+from grm_server.pipeline.types import ScoreRequest
 
 
-class Run:
-    """See the module. `plan`, then `draw_wave` and `decide` take turns until `decision.stop` says why to stop."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Assessment:
+    """Everything that follows from the samples of a launch-order prefix."""
 
-    def __init__(
+    outcomes: tuple[Trajectory | Failure, ...]
+    """(m,), launch order."""
+    aggregate: Aggregate
+    """How the ballots were added up: as requested, or `mean` where the meta RM failed."""
+    guided: Guided
+    """(m, n) ballots and (m,) which samples vote."""
+    evidence: Evidence
+    decision: Decision
+
+    @property
+    def fewest_votes(self) -> int:
+        """Votes of the response that has the fewest."""
+        return int(self.evidence.shown.min())
+
+
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """How one request is decided."""
+
+    request: ScoreRequest
+    prior: Prior
+    p0: float = 0.5
+    """`meta_hinge`: the probability at which a sample's vote is worth nothing."""
+
+    def may_drop(self, aggregate: Aggregate) -> bool:
+        """Whether responses that cannot win may be dropped before all k samples are drawn."""
+        return may_drop(self.request.stop, len(self.request.task.responses), aggregate)
+
+    def assess(
         self,
-        request: ScoreRequest,
-        template: JudgeTemplate,
-        permit: Permit,
-        metrics: Metrics,
-        prior: Prior,
-        guidance: Guidance | None,
-    ) -> None:
-        self._arrived_s = permit.arrived_s
-        self._request = request
-        self._prior = prior
-        self._n = len(request.task.responses)
-        self._drawing = SampleDraws(request, template, permit, metrics)
-        self._rater: Rater | None = None
-        if guidance is not None and needs_meta_rm(request.aggregate):
-            self._rater = Rater(
-                guidance, self._drawing.task, metrics, fallback_to_plain_vote=request.fallback_to_plain_vote
-            )
-        self.decision = Decision(None, 1.0, Contenders(tuple(range(self._n))))
-        self.evidence: Evidence
-        self._values: Floats
-        self._kept: Bools
-        self._aggregate: Aggregate
-        """How the ballots were read."""
-        self._verdict: Verdict | None = None
-        self._first_wave: Floats | None = None
+        outcomes: Sequence[Trajectory | Failure],
+        rounds: float,
+        before: Decision,
+        aggregate: Aggregate,
+        *,
+        in_blocks: bool,
+        late: bool,
+    ) -> Assessment:
+        """Count the ballots and apply the stop rule.
 
-    async def plan(self) -> None:
-        """Raises PromptTooLong, DeadlineExceeded and MetaRMFailed before anything is generated."""
-        await self._drawing.plan()
-        if self._rater is not None:
-            self._rater.raise_if_unavailable()
-
-    @property
-    def list_size(self) -> int:
-        """Responses that a sample shows at most."""
-        return self._drawing.list_size
-
-    @property
-    def aggregate(self) -> Aggregate:
-        """How samples are added up now."""
-        return "mean" if self._rater is not None and self._rater.failed else self._request.aggregate
-
-    @property
-    def unfinished(self) -> int:
-        """Samples that were begun and not finished."""
-        return self._drawing.unfinished
-
-    @property
-    def k_used(self) -> int:
-        return int(self._drawing.readings)
-
-    def flight(self) -> InFlightSamples:
-        """For the samples of this request, until its deadline."""
-        return self._drawing.flight(None if self._rater is None else self._rater.rated)
-
-    def draw_wave(self, flight: InFlightSamples) -> AsyncGenerator[Trajectory | Failure]:
-        """Launch the next wave and yield its samples as they finish, until the deadline."""
-        return self._drawing.wave(flight, certain=not may_drop(self._request.stop, self._n, self.aggregate))
-
-    async def draw_rest(self, flight: InFlightSamples) -> None:
-        """What all k samples say that show all responses, while nobody waits."""
-        await self._drawing.rest(flight)
-        self.decision = Decision(None, 1.0, Contenders(tuple(range(self._n))))
-        self.decide()
-
-    def decide(self) -> None:
-        """Read everything so far and let the rule decide."""
-        self._verdict = None
-        request, drawing, finished, aggregate = self._request, self._drawing, self._drawing.finished(), self.aggregate
-        ballot_range = self._read_ballots([drawing.outcomes[draw] for draw in finished], aggregate)
-        self._aggregate = aggregate
-        if self._first_wave is None and not drawing.late:
-            self._first_wave = self._values
-        orders = [draw.order for draw in finished]
-        self.evidence = gather(self._values, orders, self._prior, blocks=self.list_size < self._n)
-        drawn, before = drawing.readings, self.decision.contenders
-        if drawn:
-            self.decision = decide(
+        rounds: samples of each active response so far; a deadline may cut a round of blocks in its middle.
+        before: the decision after the previous wave. late: the deadline has come, so this decision is the last.
+        """
+        request = self.request
+        guided = self._ballots(outcomes, aggregate)
+        orders = [outcome.draw.order for outcome in outcomes]
+        evidence = gather(guided.ballots, orders, self.prior, blocks=in_blocks)
+        decision = before
+        if rounds:
+            decision = decide(
                 request.stop,
-                self.evidence,
-                self._values,
-                drawn,
+                evidence,
+                guided.ballots,
+                rounds,
                 request.k,
-                before,
-                ballot_range=ballot_range,
-                droppable=may_drop(request.stop, self._n, aggregate),
+                before.contenders,
+                ballot_range=guided.ballot_range,
+                droppable=self.may_drop(aggregate),
                 min_votes=request.min_votes,
             )
-        if drawing.late:
-            self.decision = replace(self.decision, stop=StopReason.DEADLINE)
-        elif self.decision.contenders.active != before.active:
-            drawing.drop_all_but(self.decision.contenders.active)
+        if late:
+            decision = replace(decision, stop=StopReason.DEADLINE)
+        return Assessment(tuple(outcomes), aggregate, guided, evidence, decision)
 
-    def _read_ballots(self, outcomes: Sequence[Trajectory | Failure], aggregate: Aggregate) -> float:
-        """Set the ballots and who votes; returns their reach."""
-        request = self._request
-        if self._rater is None or not needs_meta_rm(aggregate):
-            self._values = ballots(outcomes, self._n, request.reading, aggregate)
-            self._kept = np.any(~np.isnan(self._values), axis=1)
-            return BALLOT_RANGE[aggregate]
-        rewards = [outcome.meta_reward if isinstance(outcome, Trajectory) else None for outcome in outcomes]
-        scores = ballots(outcomes, self._n, request.reading, "mean")
-        guided = guide(
-            scores,
-            rewards,
+    def _ballots(self, outcomes: Sequence[Trajectory | Failure], aggregate: Aggregate) -> Guided:
+        request, n = self.request, len(self.request.task.responses)
+        values = ballots(outcomes, n, request.reading, aggregate)
+        if not needs_meta_rm(aggregate):
+            return Guided(values, np.any(~np.isnan(values), axis=1), AGGREGATES[aggregate].ballot_range)
+        return guide(
+            values,
+            [outcome.meta_reward if isinstance(outcome, Trajectory) else None for outcome in outcomes],
             aggregate,
-            p0=self._rater.p0,
+            p0=self.p0,
             k_meta=request.k_meta,
             k=request.k,
             min_votes=request.min_votes,
         )
-        self._values, self._kept = guided.ballots, guided.kept
-        return guided.ballot_range
 
-    def verdict(self) -> Verdict:
-        """What everything read so far adds up to: found once, for the last wave's event and the answer alike."""
-        if self._verdict is None:
-            self._verdict = self._vote()
-        return self._verdict
-
-    def _vote(self) -> Verdict:
-        finished = self._drawing.finished()
+    def verdict(self, assessment: Assessment) -> Verdict:
+        """What the votes add up to. Raises ValueError where a response has none."""
         trajectories = [
             outcome
-            for draw, kept in zip(finished, self._kept, strict=True)
-            if kept and isinstance(outcome := self._drawing.outcomes[draw], Trajectory)
+            for outcome, votes in zip(assessment.outcomes, assessment.guided.kept, strict=True)
+            if votes and isinstance(outcome, Trajectory)
         ]
-        effect = position_effect(self._values, [draw.order for draw in finished], self.evidence.means)
-        early = self.decision.stop in (StopReason.DECIDED, StopReason.STRICT)
-        return vote(self.evidence, trajectories, effect, shrink=early)
-
-    def judgement(self) -> Judgement:
-        """The answer. Raises TooFewVotes or DeadlineExceeded."""
-        outcomes = tuple(self._drawing.outcomes[draw] for draw in self._drawing.finished())
-        if self.decision.stop is None:
-            raise RuntimeError("there is no judgement before a decision")
-        if self.evidence.shown.min() < self._request.min_votes:
-            raise self._too_few(outcomes)
-        samples = [outcome.sample for outcome in outcomes if outcome.sample is not None]
-        started_s = min(sample.started_s for sample in samples)
-        return Judgement(
-            verdict=self.verdict(),
-            outcomes=outcomes,
-            stop_reason=self.decision.stop,
-            risk=self.decision.risk,
-            k_used=self.k_used,
-            list_size=self.list_size,
-            # Of one that lost its meta RM on the way it is of two kinds.
-            first_wave=self._first_wave if self._aggregate == self._request.aggregate else None,
-            # The meta RM may have failed since.
-            aggregate=self._aggregate,
-            kept=tuple(map(bool, self._kept)),
-            ratings=() if self._rater is None else tuple(self._rater.ratings),
-            dropped=self._drawing.dropped,
-            arrived_s=self._arrived_s,
-            # The engine's clock is read in another process; a hair before arrival means at once.
-            queue_s=max(0.0, started_s - self._arrived_s),
-            generate_s=max(sample.finished_s for sample in samples) - started_s,
-            total_s=time.monotonic() - self._arrived_s,
-        )
-
-    def _too_few(self, outcomes: Sequence[Trajectory | Failure]) -> GRMError:
-        fewest, wanted = int(self.evidence.shown.min()), self._request.min_votes
-        failures = Counter(outcome.reason.value for outcome in outcomes if isinstance(outcome, Failure))
-        if self._drawing.late:
-            return DeadlineExceeded(
-                f"after {self._request.deadline_s:g} s a response has {fewest} scores, {wanted} are needed; "
-                "allow more time, or ask for fewer tokens",
-                details={"finished": len(outcomes), "begun": self._drawing.begun, **failures},
-            )
-        return TooFewVotes(
-            f"of {len(outcomes)} samples {fewest} gave a response scores, {wanted} were asked for", details=failures
-        )
+        orders = [outcome.draw.order for outcome in assessment.outcomes]
+        effect = position_effect(assessment.guided.ballots, orders, assessment.evidence.means)
+        early = assessment.decision.stop in (StopReason.DECIDED, StopReason.STRICT)
+        return vote(assessment.evidence, trajectories, effect, shrink=early)

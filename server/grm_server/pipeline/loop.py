@@ -1,15 +1,19 @@
-"""The flow on one screen."""
+"""The flow of a request on one screen: plan, draw a wave, assess it, stop or go on, vote."""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 
+from grm_server.errors import DeadlineExceeded, GRMError, TooFewVotes
 from grm_server.grm.prompts import JudgeTemplate
-from grm_server.grm.types import Prior, StopReason
-from grm_server.pipeline.decider import Run
+from grm_server.grm.types import Aggregate, Contenders, Decision, Failure, Floats, Prior, StopReason, Verdict
+from grm_server.pipeline.decider import Assessment, Decider
 from grm_server.pipeline.metrics import count_answer
 from grm_server.pipeline.permit import Permit
-from grm_server.pipeline.rating import Guidance
+from grm_server.pipeline.rating import Guidance, Rater
+from grm_server.pipeline.sample_draws import SampleDraws
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest, Started, WaveEnd
 from grm_server.telemetry.metrics import Metrics
 
@@ -25,38 +29,123 @@ async def score(
     anytime: bool = False,
     audit: bool = False,
 ) -> AsyncGenerator[Event]:
-    """Judge one request: yields Started, samples as they finish, WaveEnds, and a Judgement in the end.
+    """Judge one request: yield Started, samples as they finish, WaveEnds, and a Judgement at the end.
 
-    anytime: say the verdict at each WaveEnd.
-    audit: if the answer is `auditable`, draw all k samples of whole lists then and yield that Judgement too.
+    anytime: give the verdict at each WaveEnd.
+    audit: if the answer is `auditable`, then draw all k samples of whole lists and yield that Judgement too.
 
     guidance: needed where the request's aggregate is one of the meta RM's.
 
     Raises PromptTooLong (before anything is generated), EngineDead, MetaRMFailed, TooFewVotes when a response has fewer
-    than `min_votes` scores, and DeadlineExceeded when that is so at the deadline, or when it comes before anything is
-    generated. Closing it aborts its samples.
+    than `min_votes` scores, and DeadlineExceeded when that is so at the deadline, or when the deadline comes before
+    anything is generated. Closing the generator aborts its samples.
     """
-    run = Run(request, template, permit, metrics, prior, guidance)
+    undecided = Decision(None, 1.0, Contenders(tuple(range(len(request.task.responses)))))
+    draws = SampleDraws(request, template, permit, metrics)
+    rater = Rater.of(request, guidance, draws.task, metrics)
+    decider = Decider(request, prior) if rater is None else Decider(request, prior, rater.p0)
+    decision = undecided
+    verdict: Verdict | None = None
+    first_wave: Floats | None = None
     try:
-        await run.plan()
-        async with run.flight() as flight:
-            yield Started(run.list_size)
-            while run.decision.stop is None:
-                async for outcome in run.draw_wave(flight):
+        await draws.plan()
+        if rater is not None:
+            rater.raise_if_unavailable()
+        async with draws.in_flight(None if rater is None else rater.rated) as in_flight:
+            yield Started(draws.list_size)
+            while decision.stop is None:
+                may_drop = decider.may_drop(_aggregate(request, rater))
+                async for outcome in draws.wave(in_flight, same_responses_next=not may_drop):
                     yield outcome
-                run.decide()
-                known = anytime and run.evidence.shown.all()
-                yield WaveEnd(run.verdict() if known else None, run.decision, run.k_used)
-            judgement = run.judgement()
+                assessment = _assess(decider, draws, decision, rater)
+                decision = assessment.decision
+                if first_wave is None and not draws.late:
+                    first_wave = assessment.guided.ballots
+                if decision.stop is None:
+                    draws.keep_only(decision.contenders.active)
+                verdict = decider.verdict(assessment) if anytime and assessment.fewest_votes else None
+                yield WaveEnd(verdict, decision, int(draws.rounds))
+            judgement = _judgement(decider, draws, assessment, verdict, first_wave, rater, permit.arrived_s)
             count_answer(metrics, request, judgement)
             yield judgement
             if audit and auditable(judgement):
-                await run.draw_rest(flight)
-                yield run.judgement()
+                await draws.rest(in_flight)
+                full = _assess(decider, draws, undecided, rater)
+                yield _judgement(decider, draws, full, None, None, rater, permit.arrived_s)
     finally:
-        metrics.aborted(run.unfinished)
+        metrics.aborted(draws.unfinished)
 
 
 def auditable(judgement: Judgement) -> bool:
-    """Whether `decided` spared something: samples, or readings of responses that were dropped."""
+    """Whether `decided` saved something: samples, or samples of responses that were dropped."""
     return judgement.stop_reason is StopReason.DECIDED or judgement.dropped
+
+
+def _aggregate(request: ScoreRequest, rater: Rater | None) -> Aggregate:
+    """How samples are added up now."""
+    return "mean" if rater is not None and rater.failed else request.aggregate
+
+
+def _assess(decider: Decider, draws: SampleDraws, before: Decision, rater: Rater | None) -> Assessment:
+    return decider.assess(
+        draws.finished(),
+        draws.rounds,
+        before,
+        _aggregate(decider.request, rater),
+        in_blocks=draws.in_blocks,
+        late=draws.late,
+    )
+
+
+def _judgement(
+    decider: Decider,
+    draws: SampleDraws,
+    assessment: Assessment,
+    verdict: Verdict | None,
+    first_wave: Floats | None,
+    rater: Rater | None,
+    arrived_s: float,
+) -> Judgement:
+    """The answer. verdict: if the last wave's event has it already. Raises TooFewVotes or DeadlineExceeded."""
+    request, outcomes, stop = decider.request, assessment.outcomes, assessment.decision.stop
+    if stop is None:
+        raise RuntimeError("there is no judgement before a decision")
+    if assessment.fewest_votes < request.min_votes:
+        raise _too_few(request, assessment, draws)
+    samples = [outcome.sample for outcome in outcomes if outcome.sample is not None]
+    started_s = min(sample.started_s for sample in samples)
+    return Judgement(
+        verdict=decider.verdict(assessment) if verdict is None else verdict,
+        outcomes=outcomes,
+        stop_reason=stop,
+        risk=assessment.decision.risk,
+        k_used=int(draws.rounds),
+        list_size=draws.list_size,
+        # If the meta RM failed on the way, the first wave was counted in another way than the rest.
+        first_wave=first_wave if assessment.aggregate == request.aggregate else None,
+        # The meta RM may have failed since.
+        aggregate=assessment.aggregate,
+        kept=tuple(map(bool, assessment.guided.kept)),
+        ratings=() if rater is None else tuple(rater.ratings),
+        dropped=draws.dropped,
+        arrived_s=arrived_s,
+        # The engine's clock is read in another process and may be a hair before the arrival.
+        queue_s=max(0.0, started_s - arrived_s),
+        generate_s=max(sample.finished_s for sample in samples) - started_s,
+        total_s=time.monotonic() - arrived_s,
+    )
+
+
+def _too_few(request: ScoreRequest, assessment: Assessment, draws: SampleDraws) -> GRMError:
+    outcomes, votes = assessment.outcomes, assessment.fewest_votes
+    failures = Counter(outcome.reason.value for outcome in outcomes if isinstance(outcome, Failure))
+    if draws.late:
+        return DeadlineExceeded(
+            f"deadline of {request.deadline_s:g} s reached: a response has {votes} scores, and min_votes asks for "
+            f"{request.min_votes}; allow more time, or lower max_critique_tokens",
+            details={"finished": len(outcomes), "begun": draws.begun, **failures},
+        )
+    return TooFewVotes(
+        f"only {votes} of {len(outcomes)} samples scored a response; min_votes asks for {request.min_votes}",
+        details=failures,
+    )

@@ -1,4 +1,4 @@
-"""The prompts of one request: which lists fit the model's context, and each prompt in the model's tokens."""
+"""The tokenized prompts of one request, by order of the responses; and which lists of responses fit the context."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from grm_server.engine.protocol import TokenizedScript
 from grm_server.errors import PromptTooLong
 from grm_server.grm.plan import SamplePlan, make_plan, request_seed
 from grm_server.grm.prompts import JudgeTemplate, Sanitized, sanitized, write_script
-from grm_server.grm.types import Order, Strict
+from grm_server.grm.types import Order
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.types import ScoreRequest
 
 
 class PromptCache:
-    """Tokenising a prompt takes milliseconds, and a request may have hundreds: others get their turn between two."""
+    """Tokenizing a prompt takes milliseconds, and a request may have hundreds, so the event loop runs between two."""
 
     def __init__(self, request: ScoreRequest, template: JudgeTemplate, permit: Permit) -> None:
         self._request = request
@@ -23,51 +23,49 @@ class PromptCache:
         self._permit = permit
         self.task = sanitized(request.task)
         self.seed = request_seed(request.seed, request.task)
-        self._prepared: dict[Order, TokenizedScript | PromptTooLong] = {}
+        self._prompts: dict[Order, TokenizedScript | PromptTooLong] = {}
         self._longest: list[int] = []
 
     async def prepare(self, order: Order, *, past_deadline: bool = False) -> TokenizedScript:
-        """The prompt of this order. Raises PromptTooLong; and TimeoutError when the request's deadline has come, unless
-        it is `past_deadline`."""
-        if order not in self._prepared:
+        """The prompt of this order. Raises PromptTooLong; after the deadline TimeoutError, unless `past_deadline`."""
+        if order not in self._prompts:
             if not past_deadline and self._permit.left_s <= 0:
                 raise TimeoutError
-            self._prepared[order] = await self._tokenised(self.task, order)
-        prepared = self._prepared[order]
-        if isinstance(prepared, PromptTooLong):
-            raise prepared
-        return prepared
+            self._prompts[order] = await self._tokenized(self.task, order)
+        prompt = self._prompts[order]
+        if isinstance(prompt, PromptTooLong):
+            raise prompt
+        return prompt
 
     def forget(self, order: Order) -> None:
-        """It does not come again: the tokens of a long prompt take megabytes."""
-        del self._prepared[order]
+        """Free a prompt that will not be used again: the tokens of a long one take megabytes."""
+        del self._prompts[order]
 
-    async def fitting_course(self) -> tuple[SamplePlan, int]:
-        """The plan in whole lists if they fit `list_size` and the model's context, else in blocks that do; and the size
-        of list that fits.
+    async def fitting_plan(self) -> tuple[SamplePlan, int]:
+        """The plan, and the size of list that fits: whole lists if they fit `list_size` and the context, else blocks.
 
-        Raises PromptTooLong, and TimeoutError at the deadline, before anything is generated. Of blocks only the longest
-        that could come is tried: the responses with the most tokens, together.
+        Raises PromptTooLong, and TimeoutError at the deadline, before anything is generated. Of all possible blocks it
+        tries only the longest: the responses with the most tokens, together.
         """
         request, n = self._request, len(self._request.task.responses)
-        strict = isinstance(request.stop, Strict)
+        whole_lists = request.stop.exchangeable_orders
         size = min(n, request.list_size)
         while True:
-            planned = make_plan(range(n), request.k, self.seed, size, exchangeable=strict)
-            blocks = size < n
-            orders = [tuple((await self._longest_first())[:size])] if blocks else [draw.order for draw in planned.draws]
+            plan = make_plan(range(n), request.k, self.seed, size, exchangeable=whole_lists)
+            in_blocks = size < n
+            orders = [tuple((await self._longest_first())[:size])] if in_blocks else [draw.order for draw in plan.draws]
             try:
                 for order in orders:
                     await self.prepare(order)
-                return planned, size
+                return plan, size
             except PromptTooLong as error:
-                if size <= 2 or strict:
-                    error.oversized = await self._oversized(n if strict else 2)
+                if size <= 2 or whole_lists:
+                    error.oversized = await self._oversized(n if whole_lists else 2)
                     raise
                 size = max(2, min(size - 1, size * error.details["limit"] // error.details["needed_tokens"]))
 
     async def _oversized(self, size: int) -> list[int]:
-        """The responses without which lists of `size` of the others fit, the longest ones; all, if none fits alone."""
+        """The longest responses, without which lists of `size` of the others fit; all, if none fits alone."""
         longest = await self._longest_first()
         low, high = 0, len(longest)
         while low < high:
@@ -86,7 +84,7 @@ class PromptCache:
         return True
 
     async def _longest_first(self) -> list[int]:
-        """Response indices by their tokens. Raises PromptTooLong where not even an empty response would fit."""
+        """Response indices by token count. Raises PromptTooLong where not even an empty response would fit."""
         if self._longest:
             return self._longest
         tokens: list[int] = []
@@ -104,18 +102,18 @@ class PromptCache:
         return self._longest
 
     async def _check_query(self) -> None:
-        empty = await self._tokenised(sanitized(replace(self._request.task, responses=("",), hint=None)), (0,))
+        empty = await self._tokenized(sanitized(replace(self._request.task, responses=("",), hint=None)), (0,))
         if isinstance(empty, PromptTooLong):
             empty.oversized = range(len(self._request.task.responses))
             raise empty
 
-    async def _tokenised(self, task: Sanitized, order: Order) -> TokenizedScript | PromptTooLong:
-        """A refusal is an answer too: to find it again would take as long."""
+    async def _tokenized(self, task: Sanitized, order: Order) -> TokenizedScript | PromptTooLong:
+        """A refusal is a result too: finding it again would take as long."""
         request = self._request
         script = write_script(self._template, task, order, request.max_critique_tokens, request.reading)
         await asyncio.sleep(0)
         try:
             return self._permit.prepare(script)
         except PromptTooLong as error:
-            # Its frames hold the tokens.
+            # Its frames would keep the tokens alive.
             return error.with_traceback(None)

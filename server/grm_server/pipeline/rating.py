@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from grm_server.engine.protocol import MetaRM, Rating
 from grm_server.errors import GRMError
 from grm_server.grm.prompts import JudgeTemplate, Sanitized, judge_turn
-from grm_server.grm.types import Order, Trajectory
+from grm_server.grm.types import Order, Trajectory, needs_meta_rm
+from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,15 @@ class Guidance:
 class Rater:
     """Rates the samples of one request until the meta RM fails; then it says so and stops."""
 
+    @classmethod
+    def of(cls, request: ScoreRequest, guidance: Guidance | None, task: Sanitized, metrics: Metrics) -> Rater | None:
+        """The rater of a request; None where its aggregate does not use the meta RM."""
+        if guidance is None or not needs_meta_rm(request.aggregate):
+            return None
+        return cls(guidance, task, metrics, fallback_to_plain_vote=request.fallback_to_plain_vote)
+
     def __init__(self, guidance: Guidance, task: Sanitized, metrics: Metrics, *, fallback_to_plain_vote: bool) -> None:
-        """unguided: whether the request goes on without the meta RM when that fails."""
+        """fallback_to_plain_vote: whether the request goes on without the meta RM after that failed."""
         self.p0 = guidance.p0
         self._meta_rm = guidance.meta_rm
         self._template = guidance.template

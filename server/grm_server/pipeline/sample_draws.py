@@ -1,4 +1,4 @@
-"""The samples of one request: which are planned, which were begun, and what came back."""
+"""The samples of one request: planned, launched in waves, and collected as they finish."""
 
 from __future__ import annotations
 
@@ -20,138 +20,154 @@ from grm_server.telemetry.metrics import Metrics
 
 
 class SampleDraws:
-    """See the module. `plan` comes first."""
+    """See the module. Call `plan` first."""
 
     def __init__(self, request: ScoreRequest, template: JudgeTemplate, permit: Permit, metrics: Metrics) -> None:
         self._request = request
         self._permit = permit
         self._metrics = metrics
-        self._prompter = PromptCache(request, template, permit)
+        self._prompts = PromptCache(request, template, permit)
         self._n = len(request.task.responses)
-        self._course: SamplePlan
+        self._active = tuple(range(self._n))
+        self._plan: SamplePlan
         self.list_size: int
-        """Responses that a sample shows at most."""
+        """The most responses that one sample shows."""
         self.late = False
         """The deadline has come."""
-        self.outcomes: dict[Draw, Trajectory | Failure] = {}
-        self._drawn = 0
+        self._outcomes: dict[Draw, Trajectory | Failure] = {}
+        self._rounds_launched = 0
         self._launched: list[Draw] = []
-        self._undropped: tuple[int, int] | None = None
-        """How many draws and readings showed all responses; None while all do."""
-        self._begun: set[Draw] = set()
+        """Draws that count, in launch order. Speculative ones join when their wave does."""
+        self._started: set[Draw] = set()
+        """Draws that were handed to the engine."""
+        self._before_drop: tuple[int, int] | None = None
+        """How many draws and rounds showed all responses; None while all do."""
 
     async def plan(self) -> None:
-        """Raises PromptTooLong, and DeadlineExceeded, before anything is generated."""
+        """Raises PromptTooLong and DeadlineExceeded, before anything is generated."""
         try:
-            self._course, self.list_size = await self._prompter.fitting_course()
+            self._plan, self.list_size = await self._prompts.fitting_plan()
         except TimeoutError:
             raise DeadlineExceeded(
-                f"its deadline of {self._request.deadline_s:g} s came while its prompts were tokenised; nothing was "
+                f"deadline of {self._request.deadline_s:g} s reached while tokenizing the prompts; no samples were "
                 "generated: allow more time, or send shorter texts",
                 details={"finished": 0, "begun": 0},
             ) from None
 
     @property
     def task(self) -> Sanitized:
-        return self._prompter.task
+        return self._prompts.task
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether a sample shows only some of the responses."""
+        return self.list_size < self._n
 
     @property
     def dropped(self) -> bool:
-        """Whether some responses did not get all the readings that others got."""
-        return self._undropped is not None
+        """Whether some responses were dropped, so they have fewer samples than the others."""
+        return self._before_drop is not None
 
     @property
     def begun(self) -> int:
-        return len(self._begun)
+        """Samples handed to the engine."""
+        return len(self._started)
 
     @property
     def unfinished(self) -> int:
-        """Samples that were begun and not finished."""
-        return len(self._begun) - len(self.outcomes)
+        """Samples handed to the engine that have not finished."""
+        return len(self._started) - len(self._outcomes)
 
     @property
-    def readings(self) -> float:
-        """Readings of each response. A deadline may have cut the last wave, and a round of blocks in its middle."""
-        cut = sum(draw not in self.outcomes for draw in self._launched)
-        return self._drawn - cut / self._course.per_reading
+    def rounds(self) -> float:
+        """Samples of each response. A deadline may cut the last wave, and a round of blocks in its middle."""
+        cut = sum(draw not in self._outcomes for draw in self._launched)
+        return self._rounds_launched - cut / self._plan.samples_per_round
 
-    def finished(self) -> list[Draw]:
+    def finished(self) -> list[Trajectory | Failure]:
         """In launch order."""
-        return [draw for draw in self._launched if draw in self.outcomes]
+        return [self._outcomes[draw] for draw in self._launched if draw in self._outcomes]
 
-    def flight(self, rate: Rate | None) -> InFlightSamples:
-        """For the samples of this request, until its deadline."""
-        rated = None if rate is None else self._counted(rate)
-        return InFlightSamples(self._permit.sample, self._request.temperature, self._permit.left_s, self._read, rated)
+    def in_flight(self, rate: Rate | None) -> InFlightSamples:
+        """For the samples of this request, until its deadline. rate: what asks the meta RM, if there is one."""
+        counted = None if rate is None else self._counted(rate)
+        return InFlightSamples(
+            self._permit.sample, self._request.temperature, self._permit.left_s, self._parse, counted
+        )
 
-    async def wave(self, flight: InFlightSamples, *, certain: bool) -> AsyncGenerator[Trajectory | Failure]:
+    async def wave(
+        self, in_flight: InFlightSamples, *, same_responses_next: bool
+    ) -> AsyncGenerator[Trajectory | Failure]:
         """Launch the next wave and yield its samples as they finish, until the deadline.
 
-        certain: the wave after it will show the same responses, and may begin early.
+        same_responses_next: the wave after it will show the same responses, so its samples may start early.
         """
         request = self._request
-        wave = self._course.wave(self._drawn, request.k) if request.in_waves else self._course.draws
+        wave = self._plan.wave(self._rounds_launched, request.k) if request.in_waves else self._plan.draws
         scheduling = SchedulingClass.CONTINUATION if self._launched else SchedulingClass.NEW
         self._launched += wave
-        self._drawn += len(wave) // self._course.per_reading
-        await self._begin(flight, wave, scheduling)
-        for outcome in [self.outcomes[draw] for draw in wave if draw in self.outcomes]:
+        self._rounds_launched += len(wave) // self._plan.samples_per_round
+        await self._start(in_flight, wave, scheduling)
+        for outcome in [self._outcomes[draw] for draw in wave if draw in self._outcomes]:
             yield outcome
-        ahead = self._course.wave(self._drawn, request.k) if certain else ()
-        missing = {draw for draw in wave if draw not in self.outcomes}
+        ahead = self._plan.wave(self._rounds_launched, request.k) if same_responses_next else ()
+        missing = {draw for draw in wave if draw not in self._outcomes}
         while missing:
             spare = self._spare
-            await self._begin(flight, ahead[:spare], SchedulingClass.SPECULATIVE)
+            await self._start(in_flight, ahead[:spare], SchedulingClass.SPECULATIVE)
             ahead = ahead[spare:]
             try:
-                draw = await self._land(flight)
+                draw = await self._collect(in_flight)
             except TimeoutError:
                 self.late = True
                 return
             if draw in missing:
                 missing.remove(draw)
-                yield self.outcomes[draw]
+                yield self._outcomes[draw]
 
-    async def rest(self, flight: InFlightSamples) -> None:
-        """All k samples that show all responses, while nobody waits.
+    async def rest(self, in_flight: InFlightSamples) -> None:
+        """For an audit: draw all k samples that show all responses, after the caller has its answer.
 
-        Samples of a request that dropped responses do not count from then on: theirs are other lists.
+        If responses were dropped, the samples from then on do not count: they showed other lists.
         """
-        if self._undropped is not None:
-            draws, readings = self._undropped
-            self._course = self._replanned(range(self._n), readings)
-            rest = list(self._course.draws)
+        if self._before_drop is not None:
+            draws, rounds = self._before_drop
+            self._plan = self._replanned(range(self._n), rounds)
+            rest = list(self._plan.draws)
             self._launched = [*self._launched[:draws], *rest]
         else:
-            rest = [draw for draw in self._course.draws if draw not in self._launched]
+            rest = [draw for draw in self._plan.draws if draw not in self._launched]
             self._launched += rest
-        await self._begin(flight, rest, SchedulingClass.AUDIT, past_deadline=True)
-        while not self.outcomes.keys() >= set(rest):
-            # Nobody waits, so the deadline, which comes once, means nothing.
+        await self._start(in_flight, rest, SchedulingClass.AUDIT, past_deadline=True)
+        while not self._outcomes.keys() >= set(rest):
+            # The deadline, which comes once, means nothing here: the caller has its answer.
             with contextlib.suppress(TimeoutError):
-                await self._land(flight)
-        self._drawn, self.late, self._undropped = self._request.k, False, None
+                await self._collect(in_flight)
+        self._rounds_launched, self.late, self._before_drop = self._request.k, False, None
 
-    def drop_all_but(self, active: Sequence[int]) -> None:
-        """The samples from now on show these responses."""
-        self._undropped = self._undropped or (len(self._launched), self._drawn)
-        self._course = self._replanned(active, self._drawn)
+    def keep_only(self, active: Sequence[int]) -> None:
+        """From the next wave on, show only these responses."""
+        if tuple(active) == self._active:
+            return
+        self._active = tuple(active)
+        self._before_drop = self._before_drop or (len(self._launched), self._rounds_launched)
+        self._plan = self._replanned(active, self._rounds_launched)
 
     @property
     def _spare(self) -> int:
-        """Samples that may begin before they are known to be needed."""
+        """Samples that may start before they are known to be needed."""
         if self._permit.contended:
             return 0
-        # Those that were begun a moment ago may not be known to the engine yet.
+        # Samples started a moment ago may not be known to the engine yet.
         return max(0, self._request.speculate_below - max(self._permit.running, self.unfinished))
 
-    async def _land(self, flight: InFlightSamples) -> Draw:
-        """Wait for the next sample and count it, also for a request that fails in the end."""
-        draw, read = await flight.next()
-        self.outcomes[draw] = read
-        sample = read.sample or Sample({})
+    async def _collect(self, in_flight: InFlightSamples) -> Draw:
+        """Wait for the next sample. It is counted even if the request fails in the end."""
+        draw, outcome = await in_flight.next()
+        self._outcomes[draw] = outcome
+        sample = outcome.sample or Sample({})
         self._metrics.sample(
-            "valid" if isinstance(read, Trajectory) else read.reason.value,
+            "valid" if isinstance(outcome, Trajectory) else outcome.reason.value,
             cut=bool(sample.cut),
             prompt=sample.prompt_tokens,
             cached=sample.cached_tokens,
@@ -160,44 +176,46 @@ class SampleDraws:
         return draw
 
     def _counted(self, rate: Rate) -> Rate:
-        async def rated(trajectory: Trajectory) -> Trajectory:
+        async def counted(trajectory: Trajectory) -> Trajectory:
             with self._permit.rating():
                 return await rate(trajectory)
 
-        return rated
+        return counted
 
-    def _read(self, draw: Draw, outcome: Outcome) -> Trajectory | Failure:
+    def _parse(self, draw: Draw, outcome: Outcome) -> Trajectory | Failure:
         if isinstance(outcome, Sample):
             return parse(draw, outcome, self._n)
         return Failure(draw, FailureReason.ENGINE_ERROR)
 
-    async def _begin(
+    async def _start(
         self,
-        flight: InFlightSamples,
+        in_flight: InFlightSamples,
         draws: Iterable[Draw],
         scheduling: SchedulingClass,
         *,
         past_deadline: bool = False,
     ) -> None:
-        """Start those that were not, one engine call for each distinct order.
+        """Start those that were not started yet, one engine call for each distinct order.
 
-        Once the deadline has come none is started, unless it is `past_deadline`: whoever waits for them hears of it
-        from the flight, after what landed in time.
+        After the deadline this starts nothing, unless `past_deadline`: `in_flight.next` raises TimeoutError then, after
+        the samples that finished in time.
         """
         by_order: dict[Order, list[Draw]] = defaultdict(list)
         for draw in draws:
-            if draw not in self._begun:
+            if draw not in self._started:
                 by_order[draw.order].append(draw)
-        for order, alike in by_order.items():
+        for order, same_order in by_order.items():
             try:
-                prepared = await self._prompter.prepare(order, past_deadline=past_deadline)
+                prompt = await self._prompts.prepare(order, past_deadline=past_deadline)
             except TimeoutError:
                 return
-            flight.start(alike, prepared, scheduling)
-            self._begun.update(alike)
-            if self._course.per_reading > 1:
-                # Blocks are dealt anew in every round.
-                self._prompter.forget(order)
+            in_flight.start(same_order, prompt, scheduling)
+            self._started.update(same_order)
+            if self._plan.samples_per_round > 1:
+                # Each round deals the blocks anew, so this order does not come again.
+                self._prompts.forget(order)
 
     def _replanned(self, active: Sequence[int], since: int) -> SamplePlan:
-        return make_plan(active, self._request.k, self._prompter.seed, self.list_size, since=since, first=self.begun)
+        return make_plan(
+            active, self._request.k, self._prompts.seed, self.list_size, since=since, first=len(self._started)
+        )

@@ -14,7 +14,6 @@ from grm_server.grm.types import (
     FailureReason,
     Fixed,
     Floats,
-    Precision,
     Reading,
     Sample,
     StopReason,
@@ -70,7 +69,7 @@ class ScoreRequest:
     @property
     def in_waves(self) -> bool:
         """Whether its rule looks before all k are drawn. Of one response only `precision` does."""
-        return isinstance(self.stop, Precision) or (len(self.task.responses) > 1 and not isinstance(self.stop, Fixed))
+        return self.stop.looks_early and (len(self.task.responses) > 1 or self.stop.judges_singles)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from grm_server.settings.names import AggregateName, RuleName
 from grm_server.settings.section import Section
 
 
@@ -17,7 +18,7 @@ class JudgeSettings(Section):
     """Sampling temperature of a request that does not say. The paper's voting results use 0.5."""
     max_critique_tokens: int | None = Field(None, ge=16)
     """Budget of principles and critique of a request that does not say. None: 1024, or 192 for the bundled model."""
-    aggregate: Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"] = "mean"
+    aggregate: AggregateName = "mean"
     """How samples are added up in a request that does not say. The last two need a meta RM."""
     principles_from: Literal["sample", "query"] = "sample"
     """In a request that does not say: each sample writes its own principles, or they are drawn once for a query and
@@ -29,7 +30,7 @@ class JudgeSettings(Section):
 
 
 class StoppingSettings(Section):
-    rule: Literal["fixed", "decided", "strict", "precision"] = "decided"
+    rule: RuleName = "decided"
     """When to stop before k, in a request that does not say."""
     gamma: float = Field(0.05, gt=0, lt=1)
     """`decided`: stop when k samples would decide otherwise with at most this predicted probability."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from grm_server.settings.names import RuleName
 from grm_server.settings.section import Section
 
 RewardScale = Literal["raw", "unit", "centered"]
@@ -63,7 +64,7 @@ class RewardAnythingSettings(Section):
 
 
 class TrainerSettings(Section):
-    stop: Literal["fixed", "decided", "strict", "precision"] | None = "fixed"
+    stop: RuleName | None = "fixed"
     """When fewer than k readings are enough, if a trainer's URL does not say. `fixed` reads every response equally
     often and depends on nothing that traffic taught. None: `stopping.rule`."""
     openrlhf: OpenRLHFSettings = OpenRLHFSettings()

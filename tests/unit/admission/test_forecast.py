@@ -42,7 +42,7 @@ class TestCost:
         assert cost.first == len(planned.draws if concurrency else planned.wave(0, k))
         distinct = len({draw.order for draw in planned.draws})
         assert distinct <= cost.prompts
-        if not strict and planned.per_reading == 1:
+        if not strict and planned.samples_per_round == 1:
             assert distinct == cost.prompts
 
     def test_counts_the_letters_of_every_distinct_prompt(self) -> None:

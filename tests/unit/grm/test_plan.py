@@ -129,7 +129,7 @@ def test_a_course_over_survivors_goes_on_where_the_first_ended() -> None:
 
 def test_a_long_list_is_planned_in_blocks() -> None:
     planned = make_plan(range(20), 16, seed=1, list_size=8)
-    assert planned.per_reading == 3
+    assert planned.samples_per_round == 3
     assert len(planned.draws) == 48
     assert len(planned.wave(0, 16)) == 12
     assert planned.wave(0, 16) + planned.wave(4, 16) == planned.draws[:24]

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from grm_server.grm.priors import BOUND, DEFAULT_WEIGHT, DEFAULTS, MEMORY, OUTLIER, Learnt, observe
+from grm_server.grm.aggregates import AGGREGATES
+from grm_server.grm.priors import BOUND, DEFAULT_WEIGHT, MEMORY, OUTLIER, Learnt, observe
 from grm_server.grm.types import Floats
 
 NAN = float("nan")
-START = Learnt(DEFAULTS["mean"])
+START = Learnt(AGGREGATES["mean"].prior)
 
 
 def wave(rng: np.random.Generator, n: int = 3, m: int = 6) -> Floats:
@@ -29,9 +30,9 @@ def test_the_variances_of_the_traffic_are_learnt() -> None:
 def test_the_defaults_count_for_twenty_requests_and_old_traffic_fades() -> None:
     one = observe(START, np.zeros((4, 2)), "mean")
     assert one.weight == DEFAULT_WEIGHT + 1
-    assert one.prior.pair_variance == pytest.approx(DEFAULTS["mean"].pair_variance * (1 - 1 / 21))
-    late = observe(Learnt(DEFAULTS["mean"], 1e6), np.zeros((4, 2)), "mean")
-    assert late.prior.pair_variance == pytest.approx(DEFAULTS["mean"].pair_variance * (1 - 1 / MEMORY))
+    assert one.prior.pair_variance == pytest.approx(AGGREGATES["mean"].prior.pair_variance * (1 - 1 / 21))
+    late = observe(Learnt(AGGREGATES["mean"].prior, 1e6), np.zeros((4, 2)), "mean")
+    assert late.prior.pair_variance == pytest.approx(AGGREGATES["mean"].prior.pair_variance * (1 - 1 / MEMORY))
 
 
 def test_a_judge_that_sees_no_difference_has_gaps_of_next_to_nothing() -> None:
@@ -39,12 +40,12 @@ def test_a_judge_that_sees_no_difference_has_gaps_of_next_to_nothing() -> None:
     learnt = START
     for _ in range(3000):
         learnt = observe(learnt, rng.normal(0, 3, (4, 2)), "mean")
-    assert learnt.prior.gap_variance == pytest.approx(DEFAULTS["mean"].gap_variance / BOUND)
+    assert learnt.prior.gap_variance == pytest.approx(AGGREGATES["mean"].prior.gap_variance / BOUND)
 
 
 def test_hostile_requests_cannot_move_a_prior_far() -> None:
     one = observe(START, np.array([[10.0, 1.0]] * 4), "mean")
-    default = DEFAULTS["mean"]
+    default = AGGREGATES["mean"].prior
     assert one.prior.gap_variance <= default.gap_variance * (1 + (OUTLIER - 1) / (DEFAULT_WEIGHT + 1))
     learnt = START
     for _ in range(5000):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from grm_server.grm.ballots import BALLOT_RANGE
+from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.evidence import gather
 from grm_server.grm.stopping import decide, may_drop, proven, ranking_risks, rival_risks
 from grm_server.grm.types import (
@@ -42,7 +42,7 @@ def decision(
         m,
         k,
         contenders or Contenders(tuple(range(n))),
-        ballot_range=BALLOT_RANGE[aggregate],
+        ballot_range=AGGREGATES[aggregate].ballot_range,
         droppable=may_drop(rule, n, aggregate),
         min_votes=min_votes,
     )
@@ -199,7 +199,7 @@ def test_strict_names_another_winner_with_probability_delta_at_most(population: 
     for _ in range(runs):
         drawn = population[rng.permutation(k)]
         for m in range(4, k, 4):
-            if proven(drawn[:m], k, BALLOT_RANGE["mean"], delta):
+            if proven(drawn[:m], k, AGGREGATES["mean"].ballot_range, delta):
                 leader = int(np.argmax(drawn[:m].sum(axis=0)))
                 wrong += sums[leader] <= sums[1 - leader]
                 break

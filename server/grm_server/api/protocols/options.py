@@ -14,14 +14,15 @@ from fastapi import Depends, Header, Query, Request
 from grm_server.api import schemas
 from grm_server.api.service import Service
 from grm_server.caching.hashing import fingerprint
-from grm_server.grm.types import Message
+from grm_server.grm.aggregates import AGGREGATES
+from grm_server.grm.types import Message, MetaAggregate, RuleName
 from grm_server.pipeline.types import Priority
 from grm_server.settings import RewardScale
 
 logger = logging.getLogger(__name__)
 
-Aggregate = Literal["mean", "winsorised", "meta_hinge", "meta_top"]
-"""Not `vote` and `borda`: a group may turn out to be of one, and these two have nothing to say of one response."""
+Aggregate = Literal["mean", "winsorised", MetaAggregate]
+"""Those that do not need a comparison: a group may turn out to hold a single response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Options:
 
     n: int | None
     k: int | None
-    stop: Literal["fixed", "decided", "strict", "precision"] | None
+    stop: RuleName | None
     seed: int | None
     task: str
     aggregate: Aggregate | None
@@ -55,9 +56,7 @@ async def _options(
         int | None, Query(ge=1, le=schemas.HUGE, description="Responses to one prompt that are judged together.")
     ] = None,
     k: Annotated[int | None, Query(ge=1, le=schemas.HUGE, description="Readings of each response, at most.")] = None,
-    stop: Annotated[
-        Literal["fixed", "decided", "strict", "precision"] | None, Query(description="When fewer readings are enough.")
-    ] = None,
+    stop: Annotated[RuleName | None, Query(description="When fewer readings are enough.")] = None,
     seed: Annotated[
         int | None, Query(ge=0, lt=2**53, description="Default: derived from the prompt and these options.")
     ] = None,
@@ -118,14 +117,6 @@ def _warn(name: str) -> None:
     logger.warning("a trainer's URL has the query parameter %r, which means nothing here", name)
 
 
-_STOPS: dict[str, schemas.Stop] = {
-    "fixed": schemas.FixedStop(rule="fixed"),
-    "decided": schemas.DecidedStop(rule="decided"),
-    "strict": schemas.StrictStop(rule="strict"),
-    "precision": schemas.PrecisionStop(rule="precision"),
-}
-
-
 def rewards_body(
     messages: Sequence[Message],
     responses: Sequence[str],
@@ -137,13 +128,13 @@ def rewards_body(
 ) -> schemas.RewardsRequest:
     """The request that judges these responses. Without a seed of the caller's it has one that follows from the prompt
     and the options, so that the same responses always get the same rewards."""
-    comparing = service.policy.aggregate in ("vote", "borda")
+    comparing = AGGREGATES[service.policy.aggregate].needs_comparison
     stop = service.trainers.stop if options.stop is None else options.stop
     body = schemas.RewardsRequest(
         query=[schemas.ChatMessage(role=message.role, content=message.content) for message in messages],
         responses=list(responses),
         k=options.k,
-        stop=None if stop is None else _STOPS[stop],
+        stop=None if stop is None else schemas.STOP.validate_python({"rule": stop}),
         aggregate="mean" if options.aggregate is None and comparing else options.aggregate,
         list_size=options.list_size,
         task=options.task,

@@ -11,6 +11,7 @@ from grm_server.api.schemas.answer import (
 )
 from grm_server.api.schemas.request import (
     HUGE,
+    STOP,
     ChatMessage,
     DecidedStop,
     FirstError,
@@ -49,6 +50,7 @@ __all__ = [
     "Query",
     "RewardsRequest",
     "RewardsResponse",
+    "STOP",
     "SampleOut",
     "StartedOut",
     "Stop",

@@ -7,7 +7,7 @@ from typing import Literal
 from grm_server.api.schemas.request import RewardsRequest
 from grm_server.api.schemas.wire import Wire
 from grm_server.coalescing.coalescer import Shared
-from grm_server.grm.types import Aggregate
+from grm_server.grm.types import Aggregate, EarlyRuleName
 from grm_server.judging.query_principles import Origin
 
 
@@ -127,7 +127,7 @@ class RewardsResponse(Wire):
     """Samples that gave scores."""
     votes: list[int]
     """One per response: the samples that gave it a score and voted."""
-    stop_reason: Literal["full_k", "decided", "strict", "precision", "deadline"]
+    stop_reason: Literal["full_k", EarlyRuleName, "deadline"]
     """Why sampling stopped."""
     risk_full_k: float
     """Predicted probability, by the model of `decided`, that k readings would give another best response (target

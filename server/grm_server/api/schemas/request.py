@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter
 
 from grm_server.api.schemas.wire import Wire
 from grm_server.grm.types import Aggregate
@@ -90,6 +90,8 @@ class PrecisionStop(Wire, strict=True):
 
 
 Stop = Annotated[FixedStop | DecidedStop | StrictStop | PrecisionStop, Field(discriminator="rule")]
+STOP: TypeAdapter[Stop] = TypeAdapter(Stop)
+"""Builds a stop rule from its name and parameters."""
 
 
 class RewardsRequest(Wire, strict=True):

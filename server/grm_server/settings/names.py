@@ -1,0 +1,8 @@
+"""Names that settings share with the method. `settings` may not import `grm`; a test compares the two."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+AggregateName = Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"]
+RuleName = Literal["fixed", "decided", "strict", "precision"]
