@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from fastapi import Request
 
-from grm_server.api.from_wire import RequestPolicy
 from grm_server.errors import RateLimited
 from grm_server.pipeline.types import ScoreRequest
 
@@ -90,13 +88,6 @@ ANONYMOUS = Caller("anonymous", time.monotonic)
 def caller_of(request: Request) -> Caller:
     caller: Caller = getattr(request.state, "caller", ANONYMOUS)
     return caller
-
-
-def policy_for(caller: Caller, policy: RequestPolicy) -> RequestPolicy:
-    """The server's policy, with k limited to the caller's `max_k`."""
-    if caller.max_k is None or caller.max_k >= policy.limit_k:
-        return policy
-    return replace(policy, k=min(policy.k, caller.max_k), limit_k=caller.max_k, limit_k_name="max_k of this API key")
 
 
 def charge_quota(caller: Caller, requests: Iterable[ScoreRequest]) -> None:

@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from grm_server.api import schemas
 from grm_server.api.from_wire import to_score_request
 from grm_server.api.openapi import ERRORS, EVENTS, judge_again_link, judgement_link
-from grm_server.api.quota import caller_of, charge_quota, policy_for
+from grm_server.api.quota import caller_of, charge_quota
 from grm_server.api.service import Service, ServiceDep, unless_disconnected
 from grm_server.api.sse import MEDIA_TYPE, EventStream, NamedEvent
 from grm_server.api.to_wire import to_body, to_response, to_sample, to_wave
@@ -46,7 +46,7 @@ async def rewards(
     with counted_errors(service.metrics):
         service.engine.raise_if_unavailable()
         caller = caller_of(request)
-        score_request = to_score_request(body, policy_for(caller, service.policy), caller.name)
+        score_request = to_score_request(body, service.policy, caller)
         charge_quota(caller, [score_request])
     if MEDIA_TYPE not in request.headers.get("accept", "").lower():
         answered = await unless_disconnected(request, service.sharing.judge(score_request, body.task))

@@ -55,7 +55,7 @@ class Service:
         self.engine.raise_if_not_ready()
         if (
             self.scoring.meta_rm is not None
-            and needs_meta_rm(self.policy.aggregate)
+            and needs_meta_rm(self.policy.judge.aggregate)
             and not self.policy.fallback_to_plain_vote
         ):
             self.scoring.meta_rm.raise_if_unavailable()

@@ -7,7 +7,8 @@ temperature, seed) is a request field; here are its default and its maximum.
 
 from grm_server.settings.auth import MIN_KEY, AuthSettings, KeyName
 from grm_server.settings.engines import EngineSettings, MetaRMSettings
-from grm_server.settings.http import HTTPSettings
+from grm_server.settings.http import HTTPSettings, LimitSettings
+from grm_server.settings.judging import JudgeSettings, StoppingSettings
 from grm_server.settings.loading import SettingsError, as_markdown, load_settings
 from grm_server.settings.serving import GroupingSettings, SupervisionSettings
 from grm_server.settings.trainers import RewardScale, TrainerSettings
@@ -19,11 +20,14 @@ __all__ = [
     "EngineSettings",
     "GroupingSettings",
     "HTTPSettings",
+    "JudgeSettings",
     "KeyName",
+    "LimitSettings",
     "MetaRMSettings",
     "RewardScale",
     "Settings",
     "SettingsError",
+    "StoppingSettings",
     "SupervisionSettings",
     "TrainerSettings",
     "as_markdown",

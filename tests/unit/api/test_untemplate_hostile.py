@@ -8,7 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from grm_server.api.protocols.chat_formats import ROLES, turns_of
-from grm_server.api.protocols.untemplate import chat, part, plain, response, split, untemplate
+from grm_server.api.protocols.untemplate import (
+    content_text,
+    response_after,
+    split_last_turn,
+    to_messages,
+    trimmed_response,
+    untemplate,
+)
 from grm_server.grm.types import Message
 from tests.unit.api.chat_templates import FORMATS, Turns, Write, conversations
 
@@ -61,7 +68,7 @@ def test_a_conversation_is_what_stood_there(text: str) -> None:
 
 @given(ANYTHING)
 def test_what_is_parted_is_what_stood_there(text: str) -> None:
-    parted = part(text)
+    parted = split_last_turn(text)
     if parted is not None:
         messages, answer = parted
         assert_found_in_order([*(message.content for message in messages), answer], text)
@@ -70,15 +77,15 @@ def test_what_is_parted_is_what_stood_there(text: str) -> None:
 @given(ANYTHING, ANYTHING, st.integers(0, 60))
 def test_a_response_is_a_piece_of_what_the_trainer_sent(prompt: str, answer: str, cut: int) -> None:
     for query in (answer, prompt + answer, (prompt + answer)[cut:], " " + prompt + " " + answer):
-        assert split(query, prompt) in query
-        assert split(query, prompt[cut:]) in query
+        assert response_after(prompt, query) in query
+        assert response_after(prompt[cut:], query) in query
 
 
 @given(ANYTHING, ANYTHING)
 def test_whatever_the_policy_writes_is_its_response(prompt: str, answer: str) -> None:
     """Where the prompt came back as it was sent, nothing in the answer can move the line between the two."""
-    found = split(prompt + answer, prompt)
-    assert found == response(answer)
+    found = response_after(prompt, prompt + answer)
+    assert found == trimmed_response(answer)
     assert found in answer
 
 
@@ -94,7 +101,7 @@ def test_a_prompt_cut_at_every_place(write: Write, turns: Turns, answer: str) ->
         assert_found_in_order((message.content for message in messages), whole[cut:])
         if cut < begins - len("<|start_header_id|>user<|end_header_id|>\n\n"):
             assert messages[-1] == Message("user", turns[-1][1])
-        part(whole[cut:] + answer)
+        split_last_turn(whole[cut:] + answer)
 
 
 JSON = st.recursive(
@@ -106,10 +113,10 @@ JSON = st.recursive(
 
 @given(st.lists(st.dictionaries(st.sampled_from(["role", "content", "x"]), JSON | st.sampled_from([*ROLES, "tool"]))))
 def test_messages_of_any_shape(messages: list[dict[str, object]]) -> None:
-    found = chat(messages)
+    found = to_messages(messages)
     assert len(found) == max(1, len(messages))
     assert all(isinstance(message.content, str) for message in found)
-    assert all(isinstance(plain(message), str) for message in messages)
+    assert all(isinstance(content_text(message), str) for message in messages)
 
 
 @pytest.mark.parametrize("unit", MARKS)
@@ -119,9 +126,9 @@ def test_a_run_of_marks_costs_linear_time(unit: str) -> None:
     started = time.process_time()
     for said in (text, "<|im_start|>user\n" + text):
         untemplate(said)
-        part(said)
-    split(text, text[: len(text) // 2] + "x")
-    split("x" + text, text)
+        split_last_turn(said)
+    response_after(text[: len(text) // 2] + "x", text)
+    response_after(text, "x" + text)
     assert time.process_time() - started < 5
 
 
@@ -130,4 +137,4 @@ def test_more_turns_than_a_conversation_has_are_text() -> None:
     assert len(untemplate(few)) == 4000
     [message] = untemplate(many)
     assert message.content == many
-    assert part(many) is None
+    assert split_last_turn(many) is None

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from grm_server.api.protocols.untemplate import chat
+from grm_server.api.protocols.untemplate import to_messages
 from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.grm.types import Message
 
 
 class Turn(BaseModel):
-    """A message of any role, whose content may be text, a list of parts, or absent."""
+    """A message of any role, whose content is a text, a list of parts, or absent."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -22,5 +22,5 @@ class Turn(BaseModel):
 
 
 def conversation(turns: Iterable[Turn]) -> tuple[Message, ...]:
-    """(m,), m >= 1. See `chat`."""
-    return chat(turn.model_dump() for turn in turns)
+    """(m,), m >= 1. See `to_messages`."""
+    return to_messages(turn.model_dump() for turn in turns)
