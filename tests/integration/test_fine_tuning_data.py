@@ -85,7 +85,7 @@ def test_data_for_llamafactory(url: str, first: Run, tmp_path: Path) -> None:
     }
 
 
-def test_a_template_of_the_users_own(url: str, first: Run, tmp_path: Path) -> None:
+def test_a_custom_template(url: str, first: Run, tmp_path: Path) -> None:
     template = tmp_path / "mine.txt"
     template.write_text("MINE {{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}")
     run(url, tmp_path, "--format", "trl", "--template", str(template), written=first.out.read_bytes())

@@ -1,4 +1,4 @@
-"""Un-templating of text that nobody's template wrote: it never raises, and never says what was not there."""
+"""Un-templating of hostile text never raises and never invents text."""
 
 import time
 from collections.abc import Iterable
@@ -47,17 +47,17 @@ ANYTHING = st.lists(st.sampled_from(MARKS) | st.text(st.characters(exclude_categ
 
 
 def assert_found_in_order(pieces: Iterable[str], text: str) -> None:
-    """Each piece stands in the text, behind the one before it."""
+    """The text contains each piece, after the one before it."""
     at = 0
     for piece in pieces:
-        found = text.find(piece, at)
-        assert found >= 0, (piece, text)
-        at = found + len(piece)
+        start = text.find(piece, at)
+        assert start >= 0, (piece, text)
+        at = start + len(piece)
 
 
 @given(ANYTHING)
 @example("\ud800<|im_start|>user\n\udfff")
-def test_a_conversation_is_what_stood_there(text: str) -> None:
+def test_a_conversation_holds_only_text_of_the_prompt(text: str) -> None:
     messages = untemplate(text)
     assert messages
     assert all(message.role in ("system", "user", "assistant") for message in messages)
@@ -67,15 +67,15 @@ def test_a_conversation_is_what_stood_there(text: str) -> None:
 
 
 @given(ANYTHING)
-def test_what_is_parted_is_what_stood_there(text: str) -> None:
-    parted = split_last_turn(text)
-    if parted is not None:
-        messages, answer = parted
+def test_separated_turns_hold_only_text_of_the_input(text: str) -> None:
+    separated = split_last_turn(text)
+    if separated is not None:
+        messages, answer = separated
         assert_found_in_order([*(message.content for message in messages), answer], text)
 
 
 @given(ANYTHING, ANYTHING, st.integers(0, 60))
-def test_a_response_is_a_piece_of_what_the_trainer_sent(prompt: str, answer: str, cut: int) -> None:
+def test_a_response_is_part_of_the_trainers_text(prompt: str, answer: str, cut: int) -> None:
     for query in (answer, prompt + answer, (prompt + answer)[cut:], " " + prompt + " " + answer):
         assert response_after(prompt, query) in query
         assert response_after(prompt[cut:], query) in query
@@ -83,17 +83,17 @@ def test_a_response_is_a_piece_of_what_the_trainer_sent(prompt: str, answer: str
 
 @given(ANYTHING, ANYTHING)
 def test_whatever_the_policy_writes_is_its_response(prompt: str, answer: str) -> None:
-    """Where the prompt came back as it was sent, nothing in the answer can move the line between the two."""
-    found = response_after(prompt, prompt + answer)
-    assert found == trimmed_response(answer)
-    assert found in answer
+    """If the query repeats the prompt exactly, no text in the answer can shift the boundary."""
+    response = response_after(prompt, prompt + answer)
+    assert response == trimmed_response(answer)
+    assert response in answer
 
 
 @pytest.mark.parametrize("write", FORMATS)
 @settings(max_examples=12)
 @given(turns=conversations(), answer=ANYTHING)
-def test_a_prompt_cut_at_every_place(write: Write, turns: Turns, answer: str) -> None:
-    """Also within a mark. What is found stood there, and the last turn is whole as long as its header is."""
+def test_a_prompt_truncated_at_every_index(write: Write, turns: Turns, answer: str) -> None:
+    """Also inside a special token. All results are from the text, and the last turn is whole if its header is."""
     whole = write(turns)
     begins = len(write([*turns[:-1], ("user", "(here)")]).partition("(here)")[0])
     for cut in range(len(whole)):
@@ -113,26 +113,26 @@ JSON = st.recursive(
 
 @given(st.lists(st.dictionaries(st.sampled_from(["role", "content", "x"]), JSON | st.sampled_from([*ROLES, "tool"]))))
 def test_messages_of_any_shape(messages: list[dict[str, object]]) -> None:
-    found = to_messages(messages)
-    assert len(found) == max(1, len(messages))
-    assert all(isinstance(message.content, str) for message in found)
+    converted = to_messages(messages)
+    assert len(converted) == max(1, len(messages))
+    assert all(isinstance(message.content, str) for message in converted)
     assert all(isinstance(content_text(message), str) for message in messages)
 
 
 @pytest.mark.parametrize("unit", MARKS)
-def test_a_run_of_marks_costs_linear_time(unit: str) -> None:
-    """The bound is of another order than what 50 000 letters cost, 0.1 s, and what quadratic time would: minutes."""
+def test_a_run_of_special_tokens_costs_linear_time(unit: str) -> None:
+    """50 000 characters take 0.1 s; with quadratic time they would take minutes. The bound lies far from both."""
     text = unit * (50_000 // len(unit))
     started = time.process_time()
-    for said in (text, "<|im_start|>user\n" + text):
-        untemplate(said)
-        split_last_turn(said)
+    for hostile in (text, "<|im_start|>user\n" + text):
+        untemplate(hostile)
+        split_last_turn(hostile)
     response_after(text[: len(text) // 2] + "x", text)
     response_after(text, "x" + text)
     assert time.process_time() - started < 5
 
 
-def test_more_turns_than_a_conversation_has_are_text() -> None:
+def test_text_with_too_many_turns_is_one_user_turn() -> None:
     few, many = "<|im_start|>user\nx" * 4000, "<|im_start|>user\nx" * 5000
     assert len(untemplate(few)) == 4000
     [message] = untemplate(many)
