@@ -73,6 +73,13 @@ $(TRAINERS:%=test-trainers-%): test-trainers-%: setup .venv-trainers/%/.installe
 openapi: setup
 	$(GRM) openapi > docs/openapi.json
 
+.PHONY: docs
+docs: .venv/.dev docs/api.md
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
+docs/api.md: docs/api.md.in docs/openapi.json docs/make_api.py
+	.venv/bin/python docs/make_api.py
+
 bench: .venv/.dev
 	.venv/bin/python -m benchmarks.serving.engine $(ARGS)
 

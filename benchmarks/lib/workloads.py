@@ -53,7 +53,9 @@ class Prompts:
         self._count_tokens = count_tokens
 
     def render(self, item: Item, order: Order) -> str:
-        return self._template.render(sanitized(Task((Message("user", item.query),), item.responses)), order)
+        return self._template.render(
+            sanitized(Task((Message("user", item.query),), item.responses), self._template), order
+        )
 
     def tokens(self, item: Item) -> int:
         return self._count_tokens(self.render(item, tuple(range(len(item.responses)))))

@@ -110,7 +110,7 @@ def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
         prompts, params = [], []
         for request, sample_lengths in zip(batch, lengths, strict=True):
             draws = plan(range(len(request.responses)), len(sample_lengths), seed=0)
-            safe = sanitized(task(request))
+            safe = sanitized(task(request), template)
             scripts = {draw.order: write_script(template, safe, draw.order, tokens) for draw in draws}
             for draw, length in zip(draws, sample_lengths, strict=True):
                 script = scripts[draw.order]

@@ -63,7 +63,8 @@ async def measure(items: list[Item], tokens: int) -> list[tuple[str, dict[str, i
             for kind in KINDS:
                 task = Task((Message("user", f"({kind} {number})\n{item.query}"),), item.responses)
                 scripts = {
-                    draw: write_script(template, sanitized(task), draw.order, tokens) for draw in draws(kind, number)
+                    draw: write_script(template, sanitized(task, template), draw.order, tokens)
+                    for draw in draws(kind, number)
                 }
                 rows.append((kind, await request(sampler, scripts)))
                 print(kind, rows[-1][1], flush=True)

@@ -103,7 +103,7 @@ class Rewards(Answer):
     p_best_label: tuple[float, ...] | None
     """(n,), probability that the response is best by label; None without a calibration (docs/calibration.md)."""
     p_greater: tuple[tuple[float, ...], ...]
-    """(n, n), p_greater[a][b]: probability that a's mean over infinitely many samples is higher than b's."""
+    """(n, n), `p_greater[a][b]`: probability that a's mean over infinitely many samples is higher than b's."""
     vote_sums: tuple[int, ...]
     """(n,), sum of scores over the samples that voted. Comparable only within this answer, between equal `votes`."""
     aggregate: str

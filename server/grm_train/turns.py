@@ -16,7 +16,7 @@ def turns(template: JudgeTemplate, item: Item, sample: LabelledSample) -> Turns:
     Given principles are one of these leads, so they stand in the judge's turn as they stood there when it wrote. With a
     meta RM's template it is what the meta RM reads.
     """
-    task = sanitized(Task(messages_of(item.query), tuple(item.responses), item.reference, item.principles))
+    task = sanitized(Task(messages_of(item.query), tuple(item.responses), item.reference, item.principles), template)
     order, scores = sample.order or (), sample.scores or ()
     principles = sample.principles if task.principles is None else task.principles
     completion = judge_turn(principles or "", sample.critique or "", [scores[i] or 0 for i in order])

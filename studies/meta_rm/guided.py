@@ -14,7 +14,7 @@ P0 = 0.5
 
 
 def named(ballots: Floats, best: int) -> float:
-    """1 where the mean ballots put `best` first, a share where others tie with it, else 0. Ballots as of a `Guided`."""
+    """1 where the mean ballots put `best` first, a share where others tie with it, else 0. Ballots as in `Ballots`."""
     # Equal sums must tie, whatever the weights do to the last digits: the server rounds as much.
     means = np.round(np.nanmean(ballots, axis=0), 6)
     first = means == means.max()
@@ -23,12 +23,12 @@ def named(ballots: Floats, best: int) -> float:
 
 def hinged(scores: Floats, p: Floats, best: int) -> float:
     """Whether `meta_hinge` names the best of two. scores: (k, 2); p: (k,)."""
-    return named(guide(scores, p.tolist(), "meta_hinge", p0=P0, k_meta=0, k=len(p)).ballots, best)
+    return named(guide(scores, p.tolist(), "meta_hinge", p0=P0, k_meta=0, k=len(p)).values, best)
 
 
 def topped(scores: Floats, p: Floats, best: int, k_meta: int) -> float:
     """Whether `meta_top` names the best."""
-    return named(guide(scores, p.tolist(), "meta_top", p0=P0, k_meta=k_meta, k=len(p)).ballots, best)
+    return named(guide(scores, p.tolist(), "meta_top", p0=P0, k_meta=k_meta, k=len(p)).values, best)
 
 
 def auc_within(values: Floats, right: Bools, groups: Ints, prompts: Ints) -> Estimate:

@@ -22,9 +22,9 @@ def test_columns_are_the_servers_functions(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores, p = rng.integers(1, 11, (K, 2)).astype(float), rng.uniform(0.05, 0.95, K)
     scores[3] = np.nan
-    assert cell("hinge", scores, p) == named(hinge(scores, p, 0.5, 9.0).ballots, 0)
+    assert cell("hinge", scores, p) == named(hinge(scores, p, 0.5, 9.0).values, 0)
     for k_meta in (1, 8, 16):
-        assert cell(f"top {k_meta}", scores, p) == named(top(scores, p, k_meta, K).ballots, 0)
+        assert cell(f"top {k_meta}", scores, p) == named(top(scores, p, k_meta, K).values, 0)
     difference = np.nan_to_num(scores[:, 0] - scores[:, 1])
     weights = {"sum": 1, "p": p, "p²": p**2, "odds": p / (1 - p), "hinge": np.maximum(p - 0.5, 0)}
     for column, weight in weights.items():

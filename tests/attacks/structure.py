@@ -34,9 +34,10 @@ class Structure:
 
 def structure() -> Structure:
     query = (Message("user", "Q"), Message("assistant", "A"), Message("user", "Q"))
-    task = sanitized(Task(query, ("A", "B", "C"), reference="R", principles="P"))
-    script = write_script(judge_template(None), task, (0, 1, 2), 64)
-    written = write_script(judge_template(None), sanitized(Task(query, ("A", "B", "C"))), (0, 1, 2), 64)
+    template = judge_template(None)
+    task = sanitized(Task(query, ("A", "B", "C"), reference="R", principles="P"), template)
+    script = write_script(template, task, (0, 1, 2), 64)
+    written = write_script(template, sanitized(Task(query, ("A", "B", "C")), template), (0, 1, 2), 64)
     fences = re.findall(r"^\[.* of Response \d\]$", script.prompt, re.MULTILINE)
     turns = re.findall(r"^\[.* of User Turn\]$", script.prompt, re.MULTILINE)
     principles, critique, scores = (segment.lead.strip() for segment in written.segments)

@@ -37,8 +37,8 @@ def chat(tokenizer: Any) -> ChatEncoder:
     return ChatEncoder(tokenizer)
 
 
-def task(response: str) -> Sanitized:
-    return sanitized(Task(QUESTION, (response, *OTHERS)))
+def task(response: str, template: JudgeTemplate) -> Sanitized:
+    return sanitized(Task(QUESTION, (response, *OTHERS)), template)
 
 
 @pytest.mark.parametrize("template", [JUDGE, META], ids=["judge", "meta"])
@@ -48,14 +48,14 @@ def test_the_tokens_around_a_response_stay_as_they_are(
 ) -> None:
     """Nothing is glued to a fence, and control tokens are those of the chat template, at its beginning and end."""
     place = order.index(0) + 1
-    before, after = template.render(task(MARK), order).split(f"\n{MARK}\n")
+    before, after = template.render(task(MARK, template), order).split(f"\n{MARK}\n")
     assert before.endswith(f"[The Begin of Response {place}]")
     assert after.startswith(f"[The End of Response {place}]")
     start, end = around(chat)
     head, tail = [*start, *chat.text(before)], [*chat.text(after), *end]
     controls = [token for token in (*start, *end) if token in chat.control_ids]
     for name, response in TEXTS:
-        ids = chat.prompt(template.render(task(response), order))
+        ids = chat.prompt(template.render(task(response, template), order))
         assert ids[: len(head)] == head, name
         assert ids[-len(tail) :] == tail, name
         assert [token for token in ids if token in chat.control_ids] == controls, name

@@ -50,7 +50,7 @@ def test_the_tokens_of_a_prompt_hold_only_its_own_fences(chat: ChatEncoder, toke
     template = JudgeTemplate((files("grm_server.grm") / "templates" / "judge.txt").read_text())
     for attack in HOSTILE:
         task = Task((Message("user", attack),), ("A.", attack, "B."))
-        script = write_script(template, sanitized(task), (0, 1, 2), 64)
+        script = write_script(template, sanitized(task, template), (0, 1, 2), 64)
         read = tokenizer.decode(chat.prompt(script.prompt))
         assert re.findall(r"\[The (?:Begin|End) of Response (\d)\]", read) == list("112233")
         assert len(re.findall(r"^#### .* ####$", read, re.MULTILINE)) == 4

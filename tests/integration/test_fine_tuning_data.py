@@ -23,7 +23,7 @@ def first(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def prompt_of(row: dict[str, Any], sample: dict[str, Any]) -> str:
     """The user turn of the judge, without a hint."""
     task = Task((Message("user", row["query"]),), tuple(row["responses"]))
-    return judge_template(None).render(sanitized(task), tuple(sample["order"]))
+    return judge_template(None).render(sanitized(task, judge_template(None)), tuple(sample["order"]))
 
 
 def accepted(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -91,7 +91,7 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
         concurrency = max_concurrent_samples(settings.engine)
         service.metrics.admission.saturation.set_function(lambda: judge.running / concurrency)
         principles = Principles(
-            principles_template(),
+            principles_template(template),
             scoring.admission,
             service.metrics,
             max_mib=settings.principles.max_mib,

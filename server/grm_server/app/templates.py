@@ -18,9 +18,9 @@ def meta_template(path: Path | None) -> JudgeTemplate:
     return JudgeTemplate(_source("meta.txt", path), principles=False)
 
 
-def principles_template() -> PrinciplesTemplate:
-    """What the judge is asked for before it sees a response."""
-    return PrinciplesTemplate(_source("principles.txt", None))
+def principles_template(judge: JudgeTemplate) -> PrinciplesTemplate:
+    """What the judge is asked for before it sees a response. judge: the template that shows the principles later."""
+    return PrinciplesTemplate(_source("principles.txt", None), judge)
 
 
 def _source(shipped: str, path: Path | None) -> str:

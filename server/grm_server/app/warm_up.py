@@ -42,7 +42,7 @@ async def warmed_up(engine: JudgeEngine, template: JudgeTemplate) -> None:
 async def _warm_up(engine: JudgeEngine, template: JudgeTemplate) -> None:
     began_s = time.monotonic()
     try:
-        script = write_script(template, sanitized(_TASK), (0, 1), _TOKENS)
+        script = write_script(template, sanitized(_TASK, template), (0, 1), _TOKENS)
         prepared = engine.prepare(script)
     except PromptTooLong as error:
         logger.warning("the engine was not warmed up: %s", error)

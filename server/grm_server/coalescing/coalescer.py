@@ -1,6 +1,6 @@
 """Requests that ask for the same share one judgement: while it is made, and, if a cache is set, for a while after.
 
-asked -> known? -> under way? -> judged -> known            See docs/design/sharing.md.
+asked -> known? -> under way? -> judged -> known            See docs/design/coalescing.md.
 """
 
 from __future__ import annotations

@@ -11,27 +11,13 @@ A meta RM gives every sample p, the probability that its scores are right (Liu e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from grm_server.grm.types import Bools, Floats, MetaAggregate
+from grm_server.grm.types import Ballots, Bools, Floats, MetaAggregate
 
 FLOOR = 1e-6
 """Weight of a sample that the hinge cuts off: where it cuts all of them, they vote as if there were no meta RM."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Guided:
-    """Ballots under guidance, for `evidence.gather`."""
-
-    ballots: Floats
-    """(m, n). Their mean over samples is the weighted mean of the scores, and the differences within a sample are w_j
-    times those of its scores, w_j with mean 1."""
-    kept: Bools
-    """(m,), samples that vote."""
-    ballot_range: float
-    """How far two ballots of a sample can be apart; infinite where a later sample may change what is past."""
 
 
 def hinge_weights(meta_rewards: Floats, p0: float) -> Floats:
@@ -44,7 +30,7 @@ def hinge_weights(meta_rewards: Floats, p0: float) -> Floats:
     return weights
 
 
-def hinge(scores: Floats, meta_rewards: Floats, p0: float, score_range: float) -> Guided:
+def hinge(scores: Floats, meta_rewards: Floats, p0: float, score_range: float) -> Ballots:
     """scores: (m, n), NaN where a response was not shown or the sample has none. meta_rewards: (m,), NaN for those.
 
     The ballots are L + w_j * (score - L) with w_j scaled to mean 1 and L the weighted mean of all scores. Scores enter
@@ -56,16 +42,16 @@ def hinge(scores: Floats, meta_rewards: Floats, p0: float, score_range: float) -
     seen = ~np.isnan(scores)
     voting: Bools = np.any(seen, axis=1)
     if not voting.any():
-        return Guided(scores, voting, score_range)
+        return Ballots(scores, voting, score_range)
     scale = weights[voting].mean()
     w = np.where(voting, weights / scale, 0.0)[:, None]
     level = np.where(seen, w * scores, 0.0).sum() / (w * seen).sum()
     cut = weights <= FLOOR
     kept: Bools = voting if cut[voting].all() else voting & ~cut
-    return Guided(level + w * (scores - level), kept, score_range / scale)
+    return Ballots(level + w * (scores - level), kept, score_range / scale)
 
 
-def top(scores: Floats, meta_rewards: Floats, k_meta: int, k: int, min_votes: int = 1) -> Guided:
+def top(scores: Floats, meta_rewards: Floats, k_meta: int, k: int, min_votes: int = 1) -> Ballots:
     """The k_meta of k samples with the highest p, earlier ones first among equals; the same share of fewer samples.
 
     Of samples that show blocks the best may all show the same responses: a response that would have fewer than
@@ -80,7 +66,7 @@ def top(scores: Floats, meta_rewards: Floats, k_meta: int, k: int, min_votes: in
     for j in ranked[count:]:
         lacking = seen[kept].sum(axis=0) < min(min_votes, count)
         kept[j] = (seen[j] & lacking).any()
-    return Guided(np.where(kept[:, None], scores, np.nan), kept, np.inf)
+    return Ballots(np.where(kept[:, None], scores, np.nan), kept, np.inf)
 
 
 def guide(
@@ -93,7 +79,7 @@ def guide(
     k: int,
     min_votes: int = 1,
     score_range: float = 9.0,
-) -> Guided:
+) -> Ballots:
     """`hinge` or `top`, by name."""
     p = np.array([np.nan if reward is None else reward for reward in meta_rewards], dtype=float)
     return hinge(scores, p, p0, score_range) if aggregate == "meta_hinge" else top(scores, p, k_meta, k, min_votes)

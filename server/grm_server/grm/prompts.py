@@ -3,9 +3,9 @@
 The markers and the three output lines are the interface of the released DeepSeek-GRM checkpoints; the wording around
 them is ours, and a template file of the user's own may replace it.
 
-Every inserted text is hostile: responses come from a policy that is trained against this judge. Texts are defused
-(`defuse`) and substituted in one pass, so that no response can close its fence, open a section, or plant a verdict for
-the judge to copy. The special tokens of the chat template are the engine's to neutralise, which knows the tokenizer.
+Every inserted text is hostile: responses come from a policy that is trained against this judge. Texts are sanitized
+(`sanitize`) and substituted in one pass, so no response can close its fence, open a section, or plant a verdict for the
+judge to copy. The engine, which knows the tokenizer, neutralizes the special tokens of the chat template.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import NewType
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from grm_server.grm.sanitize import defuse
+from grm_server.grm.sanitize import neutralize
+from grm_server.grm.structure import structure_of
 from grm_server.grm.types import Message, Order, Reading, Script, Segment, Task
 
 # What the judge is given before it writes each part: the three lines of the released checkpoints.
@@ -27,18 +28,6 @@ _END_OF_CRITIQUE = ("\nScores:", "\n**Scores", "\n#### Scores")
 
 Sanitized = NewType("Sanitized", Task)
 """A task whose texts can be shown to a judge."""
-
-
-def sanitized(task: Task) -> Sanitized:
-    """The task with every text of it defused."""
-    safe = Task(
-        query=tuple(Message(message.role, defuse(message.content)) for message in task.query),
-        responses=tuple(map(defuse, task.responses)),
-        reference=None if task.reference is None else defuse(task.reference),
-        principles=None if task.principles is None else defuse(task.principles),
-        hint=task.hint,
-    )
-    return Sanitized(safe)
 
 
 class JudgeTemplate:
@@ -55,6 +44,7 @@ class JudgeTemplate:
         self.source = source
         try:
             self._template = _compiled(source)
+            self.structure = structure_of(source)
             given = (None, "PROBE-PRINCIPLES") if principles else (None,)
             for probe in product((1, 3), (None, "PROBE-REFERENCE"), given):
                 self._probe(*probe)
@@ -91,12 +81,33 @@ class PrinciplesTemplate:
     Variables: `conversation`, `reference` (text or None).
     """
 
-    def __init__(self, source: str) -> None:
-        """Raise TemplateError for one that is not Jinja."""
+    def __init__(self, source: str, judge: JudgeTemplate) -> None:
+        """judge: shows the principles later, so they may not imitate its structure either.
+
+        Raise TemplateError for a source that is not Jinja.
+        """
         self._template = _compiled(source)
+        self.structure = structure_of(source) | judge.structure
 
     def render(self, task: Sanitized) -> str:
         return self._template.render(conversation=_conversation(task.query), reference=task.reference)
+
+
+def sanitized(task: Task, template: JudgeTemplate | PrinciplesTemplate) -> Sanitized:
+    """The task with nothing in its texts that could pass for structure of the template that will show it."""
+
+    def safe(text: str) -> str:
+        return neutralize(text, template.structure)
+
+    return Sanitized(
+        Task(
+            query=tuple(Message(message.role, safe(message.content)) for message in task.query),
+            responses=tuple(map(safe, task.responses)),
+            reference=None if task.reference is None else safe(task.reference),
+            principles=None if task.principles is None else safe(task.principles),
+            hint=task.hint,
+        )
+    )
 
 
 def _compiled(source: str) -> Template:
@@ -131,9 +142,9 @@ def write_script(
 def write_principles_script(template: PrinciplesTemplate, task: Task, max_tokens: int) -> Script:
     """What the judge is to write on a query alone: the principles that it would write first in every sample.
 
-    Of the task it is shown the query and the reference, defused.
+    It is shown the task's query and reference, sanitized.
     """
-    asked = sanitized(Task(task.query, (), task.reference))
+    asked = sanitized(Task(task.query, (), task.reference), template)
     return Script(template.render(asked), (_principles_segment(max_tokens),))
 
 

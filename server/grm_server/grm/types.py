@@ -261,6 +261,19 @@ class Prior:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Ballots:
+    """What each sample of a launch-order prefix votes."""
+
+    values: Floats
+    """(m, n), NaN where a response was not shown or the sample has no scores. Their mean over samples is the reward.
+    Under a meta RM's weights w_j, scaled to mean 1, differences within a sample are w_j times those of its scores."""
+    votes: Bools
+    """(m,), samples that vote."""
+    range: float
+    """How far two ballots of a sample can be apart; infinite where a later sample may change an earlier ballot."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
     """What the samples of a launch-order prefix say, before anything is decided or shrunk."""
 

@@ -10,10 +10,11 @@ import numpy as np
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.ballots import ballots
 from grm_server.grm.evidence import gather, position_effect
-from grm_server.grm.meta import Guided, guide
+from grm_server.grm.meta import guide
 from grm_server.grm.stopping import decide, may_drop
 from grm_server.grm.types import (
     Aggregate,
+    Ballots,
     Decision,
     Evidence,
     Failure,
@@ -35,8 +36,7 @@ class Assessment:
     """(m,), launch order."""
     aggregate: Aggregate
     """How the ballots were added up: as requested, or `mean` where the meta RM failed."""
-    guided: Guided
-    """(m, n) ballots and (m,) which samples vote."""
+    ballots: Ballots
     evidence: Evidence
     decision: Decision
 
@@ -75,31 +75,31 @@ class Decider:
         before: the decision after the previous wave. late: the deadline has come, so this decision is the last.
         """
         request = self.request
-        guided = self._ballots(outcomes, aggregate)
+        ballots = self._ballots(outcomes, aggregate)
         orders = [outcome.draw.order for outcome in outcomes]
-        evidence = gather(guided.ballots, orders, self.prior, blocks=in_blocks)
+        evidence = gather(ballots.values, orders, self.prior, blocks=in_blocks)
         decision = before
         if rounds:
             decision = decide(
                 request.stop,
                 evidence,
-                guided.ballots,
+                ballots.values,
                 rounds,
                 request.k,
                 before.contenders,
-                ballot_range=guided.ballot_range,
+                ballot_range=ballots.range,
                 droppable=self.may_drop(aggregate),
                 min_votes=request.min_votes,
             )
         if late:
             decision = replace(decision, stop=StopReason.DEADLINE)
-        return Assessment(tuple(outcomes), aggregate, guided, evidence, decision)
+        return Assessment(tuple(outcomes), aggregate, ballots, evidence, decision)
 
-    def _ballots(self, outcomes: Sequence[Trajectory | Failure], aggregate: Aggregate) -> Guided:
+    def _ballots(self, outcomes: Sequence[Trajectory | Failure], aggregate: Aggregate) -> Ballots:
         request, n = self.request, len(self.request.task.responses)
         values = ballots(outcomes, n, request.reading, aggregate)
         if not needs_meta_rm(aggregate):
-            return Guided(values, np.any(~np.isnan(values), axis=1), AGGREGATES[aggregate].ballot_range)
+            return Ballots(values, np.any(~np.isnan(values), axis=1), AGGREGATES[aggregate].ballot_range)
         return guide(
             values,
             [outcome.meta_reward if isinstance(outcome, Trajectory) else None for outcome in outcomes],
@@ -114,10 +114,10 @@ class Decider:
         """What the votes add up to. Raises ValueError where a response has none."""
         trajectories = [
             outcome
-            for outcome, votes in zip(assessment.outcomes, assessment.guided.kept, strict=True)
+            for outcome, votes in zip(assessment.outcomes, assessment.ballots.votes, strict=True)
             if votes and isinstance(outcome, Trajectory)
         ]
         orders = [outcome.draw.order for outcome in assessment.outcomes]
-        effect = position_effect(assessment.guided.ballots, orders, assessment.evidence.means)
+        effect = position_effect(assessment.ballots.values, orders, assessment.evidence.means)
         early = assessment.decision.stop in (StopReason.DECIDED, StopReason.STRICT)
         return vote(assessment.evidence, trajectories, effect, shrink=early)

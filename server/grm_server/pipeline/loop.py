@@ -8,7 +8,17 @@ from collections.abc import AsyncGenerator
 
 from grm_server.errors import DeadlineExceeded, GRMError, TooFewVotes
 from grm_server.grm.prompts import JudgeTemplate
-from grm_server.grm.types import Aggregate, Contenders, Decision, Failure, Floats, Prior, StopReason, Verdict
+from grm_server.grm.types import (
+    Aggregate,
+    Contenders,
+    Decision,
+    Failure,
+    Floats,
+    Prior,
+    StopReason,
+    Verdict,
+    needs_meta_rm,
+)
 from grm_server.pipeline.decider import Assessment, Decider
 from grm_server.pipeline.metrics import count_answer
 from grm_server.pipeline.permit import Permit
@@ -42,7 +52,9 @@ async def score(
     """
     undecided = Decision(None, 1.0, Contenders(tuple(range(len(request.task.responses)))))
     draws = SampleDraws(request, template, permit, metrics)
-    rater = Rater.of(request, guidance, draws.task, metrics)
+    rater: Rater | None = None
+    if guidance is not None and needs_meta_rm(request.aggregate):
+        rater = Rater(guidance, request, metrics)
     decider = Decider(request, prior) if rater is None else Decider(request, prior, rater.p0)
     decision = undecided
     verdict: Verdict | None = None
@@ -60,7 +72,7 @@ async def score(
                 assessment = _assess(decider, draws, decision, rater)
                 decision = assessment.decision
                 if first_wave is None and not draws.late:
-                    first_wave = assessment.guided.ballots
+                    first_wave = assessment.ballots.values
                 if decision.stop is None:
                     draws.keep_only(decision.contenders.active)
                 verdict = decider.verdict(assessment) if anytime and assessment.fewest_votes else None
@@ -125,7 +137,7 @@ def _judgement(
         first_wave=first_wave if assessment.aggregate == request.aggregate else None,
         # The meta RM may have failed since.
         aggregate=assessment.aggregate,
-        kept=tuple(map(bool, assessment.guided.kept)),
+        kept=tuple(map(bool, assessment.ballots.votes)),
         ratings=() if rater is None else tuple(rater.ratings),
         dropped=draws.dropped,
         arrived_s=arrived_s,

@@ -21,7 +21,7 @@ class PromptCache:
         self._request = request
         self._template = template
         self._permit = permit
-        self.task = sanitized(request.task)
+        self._task = sanitized(request.task, template)
         self.seed = request_seed(request.seed, request.task)
         self._prompts: dict[Order, TokenizedScript | PromptTooLong] = {}
         self._longest: list[int] = []
@@ -31,7 +31,7 @@ class PromptCache:
         if order not in self._prompts:
             if not past_deadline and self._permit.left_s <= 0:
                 raise TimeoutError
-            self._prompts[order] = await self._tokenized(self.task, order)
+            self._prompts[order] = await self._tokenized(self._task, order)
         prompt = self._prompts[order]
         if isinstance(prompt, PromptTooLong):
             raise prompt
@@ -102,7 +102,7 @@ class PromptCache:
         return self._longest
 
     async def _check_query(self) -> None:
-        empty = await self._tokenized(sanitized(replace(self._request.task, responses=("",), hint=None)), (0,))
+        empty = await self._tokenized(Sanitized(replace(self._task, responses=("",), hint=None)), (0,))
         if isinstance(empty, PromptTooLong):
             empty.oversized = range(len(self._request.task.responses))
             raise empty

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from grm_server.engine.protocol import MetaRM, Rating
 from grm_server.errors import GRMError
-from grm_server.grm.prompts import JudgeTemplate, Sanitized, judge_turn
-from grm_server.grm.types import Order, Trajectory, needs_meta_rm
+from grm_server.grm.prompts import JudgeTemplate, judge_turn, sanitized
+from grm_server.grm.types import Order, Trajectory
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
@@ -29,21 +29,13 @@ class Guidance:
 class Rater:
     """Rates the samples of one request until the meta RM fails; then it says so and stops."""
 
-    @classmethod
-    def of(cls, request: ScoreRequest, guidance: Guidance | None, task: Sanitized, metrics: Metrics) -> Rater | None:
-        """The rater of a request; None where its aggregate does not use the meta RM."""
-        if guidance is None or not needs_meta_rm(request.aggregate):
-            return None
-        return cls(guidance, task, metrics, fallback_to_plain_vote=request.fallback_to_plain_vote)
-
-    def __init__(self, guidance: Guidance, task: Sanitized, metrics: Metrics, *, fallback_to_plain_vote: bool) -> None:
-        """fallback_to_plain_vote: whether the request goes on without the meta RM after that failed."""
+    def __init__(self, guidance: Guidance, request: ScoreRequest, metrics: Metrics) -> None:
         self.p0 = guidance.p0
         self._meta_rm = guidance.meta_rm
         self._template = guidance.template
-        self._task = task
+        self._task = sanitized(request.task, guidance.template)
         self._metrics = metrics
-        self._fallback_to_plain_vote = fallback_to_plain_vote
+        self._fallback_to_plain_vote = request.fallback_to_plain_vote
         self._prompts: dict[Order, tuple[int, ...]] = {}
         self.failed = False
         """The request goes on without: no rating counts, or some samples would vote with guidance and some without."""

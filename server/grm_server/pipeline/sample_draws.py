@@ -10,7 +10,7 @@ from grm_server.engine.protocol import Outcome, SchedulingClass
 from grm_server.errors import DeadlineExceeded
 from grm_server.grm.parse import parse
 from grm_server.grm.plan import SamplePlan, make_plan
-from grm_server.grm.prompts import JudgeTemplate, Sanitized
+from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Draw, Failure, FailureReason, Order, Sample, Trajectory
 from grm_server.pipeline.in_flight import InFlightSamples, Rate
 from grm_server.pipeline.permit import Permit
@@ -53,10 +53,6 @@ class SampleDraws:
                 "generated: allow more time, or send shorter texts",
                 details={"finished": 0, "begun": 0},
             ) from None
-
-    @property
-    def task(self) -> Sanitized:
-        return self._prompts.task
 
     @property
     def in_blocks(self) -> bool:

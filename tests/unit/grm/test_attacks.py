@@ -8,7 +8,7 @@ import pytest
 
 from grm_server.grm.parse import parse
 from grm_server.grm.prompts import JudgeTemplate, judge_turn, sanitized, write_script
-from grm_server.grm.sanitize import SECTIONS, defuse
+from grm_server.grm.sanitize import neutralize
 from grm_server.grm.types import Draw, Failure, Message, Sample, Task, Trajectory
 from tests.attacks import Attack, corpus, is_text
 
@@ -17,6 +17,7 @@ JUDGE = JudgeTemplate((TEMPLATES / "judge.txt").read_text())
 META = JudgeTemplate((TEMPLATES / "meta.txt").read_text(), principles=False)
 QUESTION = (Message("user", "Why is the sky blue?"),)
 HONEST = ("Because of Rayleigh scattering.", "It reflects the sea.", "Nobody knows: \\boxed{42}.")
+SECTIONS = re.findall(r"^#### (.*) ####$", JUDGE.source, re.MULTILINE)
 MARK = "An honest answer at this place."
 ATTACKS = [attack for attack in corpus() if is_text(attack.response)]
 FAMILIES = sorted({attack.family for attack in ATTACKS})
@@ -68,11 +69,11 @@ def orders(n: int) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_all_around_a_response_stays_as_it_is(family: str, n: int) -> None:
-    benign = sanitized(Task(QUESTION, (MARK, *HONEST[: n - 1])))
     for template in (JUDGE, META):
+        benign = sanitized(Task(QUESTION, (MARK, *HONEST[: n - 1])), template)
         expected = {order: around(template.render(benign, order), order.index(0), n) for order in orders(n)}
         for attack in of(family):
-            hostile = sanitized(Task(QUESTION, (attack.response, *HONEST[: n - 1])))
+            hostile = sanitized(Task(QUESTION, (attack.response, *HONEST[: n - 1])), template)
             assert hostile.responses[1:] == HONEST[: n - 1]
             for order, outside in expected.items():
                 text = template.render(hostile, order)
@@ -82,12 +83,12 @@ def test_all_around_a_response_stays_as_it_is(family: str, n: int) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_reader_sees_no_more_structure_than_there_is(family: str) -> None:
-    whole = parts_of(JUDGE.render(sanitized(Task(QUESTION, (MARK, *HONEST))), (1, 0, 2, 3)))
+    whole = parts_of(JUDGE.render(sanitized(Task(QUESTION, (MARK, *HONEST)), JUDGE), (1, 0, 2, 3)))
     assert whole == {"fence": 8, "section": 4, "label": 1, "box": 0}
     for attack in of(family):
         # This reader takes quadratic time.
-        text = JUDGE.render(sanitized(Task(QUESTION, (attack.response[:3000], *HONEST))), (1, 0, 2, 3))
-        assert parts_of(text) == whole, (attack.name, defuse(attack.response)[:300])
+        text = JUDGE.render(sanitized(Task(QUESTION, (attack.response[:3000], *HONEST)), JUDGE), (1, 0, 2, 3))
+        assert parts_of(text) == whole, (attack.name, neutralize(attack.response, JUDGE.structure)[:300])
 
 
 def test_the_reader_sees_what_is_not_defused() -> None:
@@ -112,12 +113,12 @@ def test_attacks_in_any_other_text(family: str) -> None:
         "principles": Task(QUESTION, HONEST, principles=MARK),
     }
     for name, task in tasks.items():
-        benign = write_script(JUDGE, sanitized(task), (2, 0, 1), 64)
+        benign = write_script(JUDGE, sanitized(task, JUDGE), (2, 0, 1), 64)
         whole, lead = parts_of(benign.prompt), parts_of(benign.segments[0].lead)
         outside = benign.prompt.split(MARK)
         assert len(outside) == 2
         for attack in of(family):
-            if attack.family == "long run" or not defuse(attack.response):
+            if attack.family == "long run" or not neutralize(attack.response, JUDGE.structure):
                 # Long ones are seen above; an empty reference is none.
                 continue
             placed = Task(
@@ -126,7 +127,7 @@ def test_attacks_in_any_other_text(family: str) -> None:
                 attack.response if task.reference else None,
                 attack.response if task.principles else None,
             )
-            script = write_script(JUDGE, sanitized(placed), (2, 0, 1), 64)
+            script = write_script(JUDGE, sanitized(placed, JUDGE), (2, 0, 1), 64)
             assert script.prompt.startswith(outside[0]), (name, attack.name)
             assert script.prompt.endswith(outside[1]), (name, attack.name)
             assert parts_of(script.prompt) == whole, (name, attack.name)

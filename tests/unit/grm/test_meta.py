@@ -17,36 +17,36 @@ def test_the_papers_example() -> None:
     """Liu et al. 2025, figure 3: the four samples sum to (17, 25), the 1st and 3rd alone to (5, 13)."""
     assert FIGURE_3.sum(axis=0).tolist() == [17, 25]
     guided = guide(FIGURE_3, [0.9, 0.2, 0.8, 0.1], "meta_top", p0=0.5, k_meta=2, k=4)
-    assert np.nansum(guided.ballots, axis=0).tolist() == [5, 13]
-    assert guided.kept.tolist() == [True, False, True, False]
+    assert np.nansum(guided.values, axis=0).tolist() == [5, 13]
+    assert guided.votes.tolist() == [True, False, True, False]
 
 
 def test_equals_are_kept_in_launch_order() -> None:
-    assert top(FIGURE_3, np.array([0.5, 0.5, 0.5, 0.5]), 2, 4).kept.tolist() == [True, True, False, False]
-    assert top(FIGURE_3, np.array([0.5, 0.7, 0.5, 0.5]), 2, 4).kept.tolist() == [True, True, False, False]
+    assert top(FIGURE_3, np.array([0.5, 0.5, 0.5, 0.5]), 2, 4).votes.tolist() == [True, True, False, False]
+    assert top(FIGURE_3, np.array([0.5, 0.7, 0.5, 0.5]), 2, 4).votes.tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(("k_meta", "kept"), [(1, 1), (2, 1), (3, 2), (4, 2)])
 def test_of_fewer_samples_the_same_share_is_kept(k_meta: int, kept: int) -> None:
     scores = np.array([[NAN, NAN], [5, 6], [4, 8], [NAN, NAN]])
     guided = top(scores, np.array([NAN, 0.1, 0.9, NAN]), k_meta, 4)
-    assert guided.kept.sum() == kept
-    assert not guided.kept[[0, 3]].any()
-    assert np.isinf(guided.ballot_range)
+    assert guided.votes.sum() == kept
+    assert not guided.votes[[0, 3]].any()
+    assert np.isinf(guided.range)
 
 
 def test_no_block_is_left_without_a_vote() -> None:
     """The two best samples show the same two responses."""
     scores = np.array([[7.0, 5, NAN, NAN], [NAN, NAN, 3, 4], [6, 5, NAN, NAN], [NAN, NAN, 2, 9]])
     p = np.array([0.9, 0.1, 0.8, 0.2])
-    assert top(scores, p, 1, 2).kept.tolist() == [True, False, True, True]
-    assert top(scores, p, 1, 2, min_votes=2).kept.tolist() == [True, True, True, True]
-    assert top(scores, np.array([0.9, 0.1, 0.2, 0.8]), 1, 2).kept.tolist() == [True, False, False, True]
+    assert top(scores, p, 1, 2).votes.tolist() == [True, False, True, True]
+    assert top(scores, p, 1, 2, min_votes=2).votes.tolist() == [True, True, True, True]
+    assert top(scores, np.array([0.9, 0.1, 0.2, 0.8]), 1, 2).votes.tolist() == [True, False, False, True]
 
 
 def test_more_votes_are_not_made_of_what_failed() -> None:
     scores = np.array([[7.0, 5], [NAN, NAN], [6, 5], [NAN, NAN]])
-    assert top(scores, np.array([0.9, NAN, 0.8, NAN]), 2, 4, min_votes=2).kept.tolist() == [True, False, False, False]
+    assert top(scores, np.array([0.9, NAN, 0.8, NAN]), 2, 4, min_votes=2).votes.tolist() == [True, False, False, False]
 
 
 def test_the_mean_ballot_is_the_weighted_mean() -> None:
@@ -55,23 +55,23 @@ def test_the_mean_ballot_is_the_weighted_mean() -> None:
     assert hinge_weights(p, 0.5) == pytest.approx(weights)
     guided = hinge(FIGURE_3, p, 0.5, 9.0)
     expected = (weights[:, None] * FIGURE_3).sum(axis=0) / weights.sum()
-    assert guided.ballots.mean(axis=0) == pytest.approx(expected)
-    assert guided.kept.tolist() == [True, True, False, True]
+    assert guided.values.mean(axis=0) == pytest.approx(expected)
+    assert guided.votes.tolist() == [True, True, False, True]
 
 
 def test_differences_within_a_sample_are_weighted() -> None:
     p = np.array([0.9, 0.6, 0.3, 0.75])
     guided = hinge(FIGURE_3, p, 0.5, 9.0)
     weights = hinge_weights(p, 0.5)
-    differences = guided.ballots[:, 0] - guided.ballots[:, 1]
+    differences = guided.values[:, 0] - guided.values[:, 1]
     assert differences == pytest.approx(weights / weights.mean() * (FIGURE_3[:, 0] - FIGURE_3[:, 1]))
 
 
 def test_a_meta_rm_that_says_the_same_of_all_changes_nothing() -> None:
     for p in (0.2, 0.5, 0.8):
         guided = hinge(FIGURE_3, np.full(4, p), 0.5, 9.0)
-        assert guided.ballots == pytest.approx(FIGURE_3)
-        assert guided.kept.all()
+        assert guided.values == pytest.approx(FIGURE_3)
+        assert guided.votes.all()
 
 
 def test_p0_is_where_the_weight_ends() -> None:
@@ -84,11 +84,11 @@ def test_p0_is_where_the_weight_ends() -> None:
 def test_samples_without_scores_have_no_ballot_and_no_weight() -> None:
     scores = np.vstack([FIGURE_3, [[NAN, NAN]]])
     guided = hinge(scores, np.array([0.9, 0.6, 0.3, 0.75, NAN]), 0.5, 9.0)
-    assert np.isnan(guided.ballots[4]).all()
-    assert guided.ballots[:4] == pytest.approx(hinge(FIGURE_3, np.array([0.9, 0.6, 0.3, 0.75]), 0.5, 9.0).ballots)
-    assert not guided.kept[4]
+    assert np.isnan(guided.values[4]).all()
+    assert guided.values[:4] == pytest.approx(hinge(FIGURE_3, np.array([0.9, 0.6, 0.3, 0.75]), 0.5, 9.0).values)
+    assert not guided.votes[4]
     nothing = hinge(np.full((2, 2), NAN), np.full(2, NAN), 0.5, 9.0)
-    assert not nothing.kept.any()
+    assert not nothing.votes.any()
 
 
 def test_the_error_is_that_of_a_weighted_mean() -> None:
@@ -99,7 +99,7 @@ def test_the_error_is_that_of_a_weighted_mean() -> None:
     for _ in range(requests):
         scores = np.column_stack([rng.normal(7, 1.5, m), rng.normal(4, 1.5, m)])
         guided = hinge(scores, rng.uniform(0.3, 1.0, m), 0.5, 9.0)
-        evidence = gather(guided.ballots, [(0, 1), (1, 0)] * (m // 2), PRIOR)
+        evidence = gather(guided.values, [(0, 1), (1, 0)] * (m // 2), PRIOR)
         means.append(evidence.means)
         variances.append(evidence.mean_variance)
     observed = np.var(means, axis=0)
@@ -111,8 +111,8 @@ def test_the_error_is_that_of_a_weighted_mean() -> None:
 def test_blocks_keep_the_weighted_differences() -> None:
     scores = np.array([[7.0, 5, NAN], [NAN, 5, 3], [8, NAN, 4]])
     guided = hinge(scores, np.array([1.0, 0.75, 0.75]), 0.5, 9.0)
-    assert np.isnan(guided.ballots).tolist() == np.isnan(scores).tolist()
-    assert guided.ballots[0, 0] - guided.ballots[0, 1] == pytest.approx(2 * 1.0 / (2 / 3))
+    assert np.isnan(guided.values).tolist() == np.isnan(scores).tolist()
+    assert guided.values[0, 0] - guided.values[0, 1] == pytest.approx(2 * 1.0 / (2 / 3))
 
 
 def test_strict_is_strict_on_weighted_votes() -> None:
@@ -122,16 +122,16 @@ def test_strict_is_strict_on_weighted_votes() -> None:
     for _ in range(1500):
         scores = rng.integers(1, 11, (k, 2)).astype(float)
         p = rng.uniform(0.4, 1.0, k)
-        final = hinge(scores, p, 0.5, 9.0).ballots.sum(axis=0)
+        final = hinge(scores, p, 0.5, 9.0).values.sum(axis=0)
         for m in range(2, k, 2):
             guided = hinge(scores[:m], p[:m], 0.5, 9.0)
-            if proven(guided.ballots, k, guided.ballot_range, 0.2):
+            if proven(guided.values, k, guided.range, 0.2):
                 stopped += 1
-                wrong += final.argmax() != guided.ballots.sum(axis=0).argmax()
+                wrong += final.argmax() != guided.values.sum(axis=0).argmax()
                 break
     assert stopped > 50
     assert wrong / 1500 <= 0.2
     d = scores[:, [0]] - scores[:, [1]]
     weights = hinge_weights(p, 0.5)[:, None]
     assert np.abs(weights * d).max() <= 9.0
-    assert np.abs(np.diff(hinge(scores, p, 0.5, 9.0).ballots)).max() <= hinge(scores, p, 0.5, 9.0).ballot_range
+    assert np.abs(np.diff(hinge(scores, p, 0.5, 9.0).values)).max() <= hinge(scores, p, 0.5, 9.0).range

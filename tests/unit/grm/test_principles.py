@@ -13,24 +13,31 @@ TASK = Task((Message("user", "Why is it so?"),), ("SECRET A.", "SECRET B."), "Be
 
 
 def test_the_judge_sees_the_query_and_the_reference_and_no_response() -> None:
-    script = write_principles_script(principles_template(), TASK, 48)
+    script = write_principles_script(principles_template(judge_template(None)), TASK, 48)
     assert "Why is it so?" in script.prompt
     assert "Because." in script.prompt
     assert "SECRET" not in script.prompt
-    assert "None" not in write_principles_script(principles_template(), Task(TASK.query, ()), 48).prompt
+    assert (
+        "None"
+        not in write_principles_script(principles_template(judge_template(None)), Task(TASK.query, ()), 48).prompt
+    )
 
 
 def test_they_are_written_as_those_of_a_sample_are() -> None:
-    (alone,) = write_principles_script(principles_template(), TASK, 48).segments
-    first, *_ = write_script(judge_template(None), sanitized(Task(TASK.query, TASK.responses)), (0, 1), 96).segments
+    (alone,) = write_principles_script(principles_template(judge_template(None)), TASK, 48).segments
+    first, *_ = write_script(
+        judge_template(None), sanitized(Task(TASK.query, TASK.responses), judge_template(None)), (0, 1), 96
+    ).segments
     assert alone == first
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_opens_nothing(text: str) -> None:
-    plain = write_principles_script(principles_template(), Task((Message("user", "x"),) * 2, (), "x"), 48).prompt
+    plain = write_principles_script(
+        principles_template(judge_template(None)), Task((Message("user", "x"),) * 2, (), "x"), 48
+    ).prompt
     task = Task((Message("user", text), Message("user", text)), (), text or "x")
-    shown = write_principles_script(principles_template(), task, 48).prompt
+    shown = write_principles_script(principles_template(judge_template(None)), task, 48).prompt
     for mark in ("####", "[The Begin of", "[The End of", "Specific Criteria:"):
         extra = 3 * text.count(mark) if mark == "Specific Criteria:" else 0
         assert shown.count(mark) - extra == plain.count(mark)
@@ -38,7 +45,7 @@ def test_hostile_text_opens_nothing(text: str) -> None:
 
 def test_a_template_that_is_none_is_refused() -> None:
     with pytest.raises(TemplateError):
-        PrinciplesTemplate("{% if %}")
+        PrinciplesTemplate("{% if %}", judge_template(None))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
-from grm_server.grm.sanitize import SECTIONS, defuse
+from grm_server.grm.sanitize import neutralize
 from grm_server.grm.types import Message, Script, Task
 from tests.hostile import HOSTILE
 
 TEMPLATE = JudgeTemplate((files("grm_server.grm") / "templates" / "judge.txt").read_text())
+SECTIONS = re.findall(r"^#### (.*) ####$", TEMPLATE.source, re.MULTILINE)
 QUESTION = (Message("user", "Why is the sky blue?"),)
 FENCE = re.compile(r"\[The (Begin|End) of Response (\d+)\]")
 
@@ -25,7 +26,7 @@ def prompt(responses: tuple[str, ...], order: tuple[int, ...] | None = None, **p
 
 def script(task: Task, order: tuple[int, ...] | None = None, max_critique_tokens: int = 100) -> Script:
     order = order or tuple(range(len(task.responses)))
-    return write_script(TEMPLATE, sanitized(task), order, max_critique_tokens)
+    return write_script(TEMPLATE, sanitized(task, TEMPLATE), order, max_critique_tokens)
 
 
 def fences(text: str) -> list[tuple[str, str]]:
@@ -129,7 +130,7 @@ def test_other_responses_are_shown_as_they_are(text: str) -> None:
     ],
 )
 def test_honest_text_is_left_alone(text: str) -> None:
-    assert defuse(text) == text
+    assert neutralize(text, TEMPLATE.structure) == text
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_honest_text_is_left_alone(text: str) -> None:
 )
 def test_a_long_run_costs_linear_time(run: str) -> None:
     started = time.process_time()
-    defuse(run * (200_000 // len(run)))
+    neutralize(run * (200_000 // len(run)), TEMPLATE.structure)
     assert time.process_time() - started < 5
 
 

@@ -32,7 +32,7 @@ def sample(**fields: Any) -> LabelledSample:
 def script(**fields: Any) -> str:
     """The user turn of the server for such a request."""
     given: dict[str, Any] = {"query": (Message("user", "Which?"),), "responses": ("zero", "one", "two")}
-    return write_script(judge_template(None), sanitized(Task(**given | fields)), ORDER, 64).prompt
+    return write_script(judge_template(None), sanitized(Task(**given | fields), judge_template(None)), ORDER, 64).prompt
 
 
 def test_the_judge_is_shown_as_it_judged() -> None:
@@ -56,8 +56,8 @@ def test_a_conversation_and_its_roles() -> None:
 
 def test_given_principles_stand_in_the_judges_turn_as_the_lead_that_it_had() -> None:
     found = turns(judge_template(None), item(principles="Only \\boxed{1, 2} counts."), sample(principles=None))
-    task = sanitized(Task((Message("user", "Which?"),), ("zero", "one", "two"), None, "Only \\boxed{1, 2} counts."))
-    script = write_script(judge_template(None), task, ORDER, 64)
+    task = Task((Message("user", "Which?"),), ("zero", "one", "two"), None, "Only \\boxed{1, 2} counts.")
+    script = write_script(judge_template(None), sanitized(task, judge_template(None)), ORDER, 64)
     assert found.prompt == script.prompt
     critique, scores = script.segments
     assert found.completion == f"{critique.lead} Zero is right.{scores.lead}4, 9, 3}}"
@@ -65,7 +65,7 @@ def test_given_principles_stand_in_the_judges_turn_as_the_lead_that_it_had() -> 
 
 
 def test_the_leads_are_those_of_the_script() -> None:
-    task = sanitized(Task((Message("user", "Which?"),), ("zero", "one", "two")))
+    task = sanitized(Task((Message("user", "Which?"),), ("zero", "one", "two")), judge_template(None))
     principles, critique, scores = write_script(judge_template(None), task, ORDER, 64).segments
     expected = f"{principles.lead} Correctness.{critique.lead} Zero is right.{scores.lead}4, 9, 3}}"
     assert turns(judge_template(None), item(), sample()).completion == expected

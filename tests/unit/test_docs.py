@@ -1,0 +1,58 @@
+"""docs/api.md says what docs/openapi.json and the error classes say; the pages name files and modules that exist."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+ROOMS = (ROOT, ROOT / "server", ROOT / "server" / "grm_server", ROOT / "clients")
+"""Where the path of a file that a page names may begin."""
+
+PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+
+
+@pytest.fixture(scope="module")
+def make_api() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_api", DOCS / "make_api.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_api_page_is_up_to_date(make_api: ModuleType) -> None:
+    document = json.loads((DOCS / "openapi.json").read_text("utf-8"))
+    expected = make_api.api_page(document, (DOCS / "api.md.in").read_text("utf-8"))
+
+    assert (DOCS / "api.md").read_text("utf-8") == expected, "run `python docs/make_api.py`"
+
+
+def test_every_field_of_requests_and_answers_is_on_the_page(make_api: ModuleType) -> None:
+    schemas = json.loads((DOCS / "openapi.json").read_text("utf-8"))["components"]["schemas"]
+    page = (DOCS / "api.md").read_text("utf-8")
+
+    for name in ("RewardsRequest", "RewardsResponse", "SampleOut", "Usage", "Timing"):
+        for field in schemas[name]["properties"]:
+            assert f"| `{field}` |" in page, f"{name}.{field}"
+    assert set(make_api.CORE_REQUEST) <= set(schemas["RewardsRequest"]["properties"])
+    assert set(make_api.CORE_ANSWER) <= set(schemas["RewardsResponse"]["properties"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_name_files_that_exist(page: Path) -> None:
+    named = re.findall(r"`((?:[\w-]+/)+[\w.-]+\.(?:py|txt|md|toml|json))`", page.read_text("utf-8"))
+
+    assert [name for name in named if not any((room / name).exists() for room in ROOMS)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_name_benchmarks_that_exist(page: Path) -> None:
+    named = re.findall(r"\b((?:benchmarks|studies)(?:\.[a-z_]+)+)", page.read_text("utf-8").split("### Changed")[0])
+
+    assert [name for name in named if not (ROOT / f"{name.replace('.', '/')}.py").exists()] == []
