@@ -33,7 +33,7 @@ class Service:
     metrics: Metrics
     judgements: Judgements
     trainers: TrainerSettings
-    gathering: GroupingSettings
+    grouping_settings: GroupingSettings
     drain: Drain = field(default_factory=Drain)
     judging: Judging = field(init=False)
     sharing: Coalescer = field(init=False)

@@ -75,7 +75,7 @@ async def verify(request: Request, body: Rollout, options: OptionsDep, service: 
     """The rollout and its `reward`, with `grm_judgement`, `grm_group_size`, `grm_se` and `grm_k_used`."""
     chosen = service.trainers.nemo_gym
     trainer = Trainer("nemo_gym", chosen.reward_scale, "masked", chosen.timeout_s)
-    n = service.gathering.n if options.n is None else options.n
+    n = service.grouping_settings.n if options.n is None else options.n
     slot, group = None, ""
     if body.group_id is not None:
         if body.rollout_index is None:

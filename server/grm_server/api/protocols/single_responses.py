@@ -106,7 +106,7 @@ def as_reference(label: object, options: Options) -> str | None:
 
 
 def _pending(caller: Caller, service: Service, trainer: Trainer, options: Options, single: Single) -> PendingResponse:
-    policy, limits, gathering = service.policy, service.policy.limits, service.gathering
+    policy, limits, grouping = service.policy, service.policy.limits, service.grouping_settings
     body = rewards_body(
         single.messages,
         [single.response],
@@ -138,10 +138,10 @@ def _pending(caller: Caller, service: Service, trainer: Trainer, options: Option
         ask=request_for,
         charge=caller.take_samples,
         task=options.task,
-        n=gathering.n if options.n is None else options.n,
+        n=grouping.n if options.n is None else options.n,
         max_responses=max(1, min(limits.max_responses, alone.list_size * (limits.max_samples // alone.k))),
-        idle_s=gathering.idle_s if options.idle_s is None else options.idle_s,
-        window_s=gathering.window_s if options.window_s is None else options.window_s,
+        idle_s=grouping.idle_s if options.idle_s is None else options.idle_s,
+        window_s=grouping.window_s if options.window_s is None else options.window_s,
         timeout_s=trainer.timeout_s,
         slot=None if single.slot is None else replace(single.slot, tenant=caller.name),
     )
