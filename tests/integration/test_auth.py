@@ -1,5 +1,6 @@
 """API keys: access and quotas."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeEngine
 from grm_server.settings import SettingsError, load_settings
+from grm_server.telemetry.context import current_request
 from tests.integration.conftest import Serve
 from tests.integration.judging import PAIR, post
 from tests.integration.keys import A, B, basic, bearer, keys_file
@@ -148,6 +150,26 @@ async def test_requests_per_minute(serve: Serve, tmp_path: Path) -> None:
         assert 25 <= int(answers[2].headers["retry-after"]) <= 30
         assert (await client.get("/v1/models", headers=bearer(A))).status_code == 200, "GET requests are not charged"
         assert (await client.post("/v1/rewards", json=PAIR, headers=bearer(B))).status_code == 200
+
+
+async def test_log_lines_name_the_key(serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tenants: list[str | None] = []
+
+    def note(_: object) -> bool:
+        context = current_request.get()
+        tenants.append(None if context is None else context.tenant)
+        return True
+
+    caplog.set_level("INFO")
+    access = logging.getLogger("grm_server.api.access")
+    access.addFilter(note)
+    try:
+        async with serve(FakeEngine(), keys_file(tmp_path), "log_requests=all") as client:
+            for headers in (bearer(A), bearer("wrong"), bearer(B)):
+                await client.post("/v1/rewards", json=PAIR, headers=headers)
+    finally:
+        access.removeFilter(note)
+    assert tenants == ["trainer-a", None, "trainer-b"]
 
 
 async def test_samples_per_minute_count_requested_samples(serve: Serve, tmp_path: Path) -> None:

@@ -186,7 +186,8 @@ async def test_log_lines_have_the_request_id(serve: Serve) -> None:
     finally:
         logger.removeHandler(handler)
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
-    assert [line["request_id"] for line in lines if "meta RM failed" in line["message"]] == ["me"]
+    named = [(line["request_id"], line["tenant"]) for line in lines if "meta RM failed" in line["message"]]
+    assert named == [("me", "anonymous")]
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("none", []), ("failed", [503]), ("all", [422, 503])])
