@@ -8,7 +8,6 @@ it is. A rollout that cannot be judged becomes a masked sample with status 200, 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from itertools import combinations
 from statistics import fmean
 from typing import Annotated, Any
@@ -18,15 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from grm_server.api.openapi import BODY_ERRORS, ERRORS, SLOT_ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
+from grm_server.api.protocols.messages import final_answer, input_messages
 from grm_server.api.protocols.options import OptionsDep, rewards_body
 from grm_server.api.protocols.pairwise import compare_pair
 from grm_server.api.protocols.scale import scaled
 from grm_server.api.protocols.single_responses import Single, Trainer, judge_singles
-from grm_server.api.protocols.untemplate import content_text, to_messages
 from grm_server.api.schemas import HUGE, FirstError, Text, WellFormed, well_formed
 from grm_server.api.service import ServiceDep
 from grm_server.errors import InvalidRequest, LimitExceeded
-from grm_server.grm.types import Message
 from grm_server.grouping.types import Slot
 
 router = APIRouter()
@@ -93,8 +91,8 @@ async def verify(request: Request, body: Rollout, options: OptionsDep, service: 
         # Without a group id, an earlier run may have used the same names, so slots are not reliable.
         group = f"{body.task_index} {body.prompt_id}"
     single = Single(
-        _conversation(body.responses_create_params.input),
-        _text(body.response.output),
+        input_messages(body.responses_create_params.input),
+        final_answer(body.response.output),
         principles=body.principle or None,
         group=group,
         slot=slot,
@@ -160,8 +158,8 @@ async def compare(request: Request, body: Comparison, options: OptionsDep, servi
     if not body.response_objs:
         return Compared(rewards=[], comparison_results=[], metrics={})
     rewards_request = rewards_body(
-        _conversation(body.conversation_history),
-        [_text(answered.output) for answered in body.response_objs],
+        input_messages(body.conversation_history),
+        [final_answer(answered.output) for answered in body.response_objs],
         options,
         service,
         principles=body.principle or None,
@@ -223,22 +221,3 @@ async def aggregate_metrics(body: Verified) -> Aggregated:
 def _is_number(value: object) -> bool:
     """Neither a bool nor a number so large that a sum would overflow."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def _conversation(content: str | list[dict[str, Any]]) -> tuple[Message, ...]:
-    """The messages in the input of the Responses API, without other items such as reasoning."""
-    if isinstance(content, str):
-        return (Message("user", content.strip()),)
-    return to_messages(item for item in content if "role" in item)
-
-
-def _text(output: list[dict[str, Any]]) -> str:
-    """The final answer, without the policy's reasoning."""
-    return "".join(_message_text(item) for item in output if item.get("type") == "message")
-
-
-def _message_text(item: Mapping[str, Any]) -> str:
-    content = item.get("content")
-    if isinstance(content, list):
-        content = [part for part in content if isinstance(part, dict) and part.get("type") == "output_text"]
-    return content_text(content)
