@@ -1,6 +1,6 @@
 # docker build --target cpu -t grm-server:cpu .      docker build --target cuda -t grm-server:cuda .
 # docker run -p 8000:8000 -e GRM_AUTH__KEYS=$(openssl rand -hex 32) grm-server:cpu
-# In a container it listens on all addresses, and so does not start without keys, or GRM_AUTH__OPEN=true.
+# In a container the server listens on all addresses. It therefore starts only with keys, or with GRM_AUTH__OPEN=true.
 FROM python:3.12-slim AS base
 WORKDIR /app
 RUN useradd --create-home --uid 1000 grm && mkdir -p /cache && chown grm:grm /cache /app

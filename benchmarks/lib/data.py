@@ -1,10 +1,10 @@
-"""Real items to judge, from the public files of LLMBar and RM-Bench, at a path that the user gives.
+"""Real items to judge, from a local copy of the public files of LLMBar and RM-Bench.
 
     python -m benchmarks.lib.data --data PATH/TO/LLMBar -k 32 > requests.jsonl
     grm score requests.jsonl --out samples.jsonl
 
-writes requests for `grm score`, which logs every sample of every item and can be stopped and resumed; the `id` of a
-line says where the item is from and which responses are the better ones.
+The first command writes requests for `grm score`, which logs every sample of every item and can be stopped and resumed.
+The `id` of a line holds the source of the item and the indices of its better responses.
 
 LLMBar     https://github.com/princeton-nlp/LLMBar            Dataset/**/dataset.json
 RM-Bench   https://huggingface.co/datasets/THU-KEG/RM-Bench   *_filtered.json
@@ -22,22 +22,22 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One query with its candidate answers, in an order that says nothing about their quality."""
+    """One query with its candidate responses, in an order that is independent of their quality."""
 
     query: str
     responses: tuple[str, ...]
     best: tuple[int, ...]
-    """Indices of the responses that its label prefers."""
+    """Indices of the responses that the label prefers."""
     source: str
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, action="append", required=True, help="folder of LLMBar or RM-Bench")
-    parser.add_argument("--items", type=int, default=200, help="shared out over the folders")
-    parser.add_argument("--max-chars", type=int, default=10**9, help="skip items whose texts are longer together")
+    parser.add_argument("--items", type=int, default=200, help="number of items, split evenly over the folders")
+    parser.add_argument("--max-chars", type=int, default=10**9, help="skip items with more characters in total")
     parser.add_argument("-k", type=int, default=32)
-    parser.add_argument("--tokens", type=int, default=48, help="budget of principles and critique")
+    parser.add_argument("--tokens", type=int, default=48, help="token budget of principles and critique")
     args = parser.parse_args()
     share = -(-args.items // len(args.data))
     for item in (item for path in args.data for item in load_items(path, share, max_chars=args.max_chars)):
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def load_items(path: Path, limit: int, seed: int = 0, max_chars: int = 10**9) -> list[Item]:
-    """`limit` random items of the files under `path`, responses shuffled, since many sets list the better one first.
+    """`limit` random items of the files under `path`, with responses shuffled: many sets list the better one first.
 
     Raises FileNotFoundError when there are none.
     """
@@ -63,7 +63,7 @@ def load_items(path: Path, limit: int, seed: int = 0, max_chars: int = 10**9) ->
     items = [item for file in files for item in _items(json.loads(file.read_text("utf-8")), path.name)]
     if not items:
         raise FileNotFoundError(
-            f"no LLMBar or RM-Bench files under {path}; benchmarks/lib/data.py says where they live"
+            f"no LLMBar or RM-Bench files under {path}; see benchmarks/lib/data.py for where to download them"
         )
     rng = random.Random(seed)
     short = [item for item in items if len(item.query) + sum(map(len, item.responses)) <= max_chars]
@@ -77,7 +77,7 @@ def _shuffled(item: Item, rng: random.Random) -> Item:
 
 
 def _items(rows: Any, source: str) -> list[Item]:
-    """Rows of one file; those of another form are passed over."""
+    """The items of one file. Rows of any other form are skipped."""
     items = []
     for row in rows if isinstance(rows, list) else ():
         if {"input", "output_1", "output_2", "label"} <= row.keys() and row["label"] in (1, 2):

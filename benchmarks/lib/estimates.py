@@ -1,4 +1,4 @@
-"""Means over prompts with bootstrap intervals."""
+"""Means and ratios over prompts, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ def mean_of(per_prompt: Sequence[float] | Floats) -> Estimate:
     return ratio_of(per_prompt, np.ones(len(per_prompt)))
 
 
-def ratio_of(above: Sequence[float] | Floats, below: Sequence[float] | Floats) -> Estimate:
-    """Sum of one over sum of the other, which is not negative, resampled together; NaN where that is 0."""
-    a, b = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
+def ratio_of(numerator: Sequence[float] | Floats, denominator: Sequence[float] | Floats) -> Estimate:
+    """Sum of the numerators over the sum of the denominators (>= 0), resampled in pairs; NaN if the latter is 0."""
+    a, b = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
     drawn = np.random.default_rng(0).integers(len(a), size=(RESAMPLES, len(a)))
     if not b.any():
         return Estimate(math.nan, math.nan, math.nan)
-    above_drawn, below_drawn = a[drawn].sum(axis=1), b[drawn].sum(axis=1)
-    low, high = np.quantile(above_drawn[below_drawn > 0] / below_drawn[below_drawn > 0], (0.025, 0.975))
+    numerator_drawn, denominator_drawn = a[drawn].sum(axis=1), b[drawn].sum(axis=1)
+    low, high = np.quantile(
+        numerator_drawn[denominator_drawn > 0] / denominator_drawn[denominator_drawn > 0], (0.025, 0.975)
+    )
     return Estimate(float(a.sum() / b.sum()), float(low), float(high))

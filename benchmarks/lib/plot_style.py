@@ -1,4 +1,4 @@
-"""How the plots of all benchmarks look."""
+"""The common style of all benchmark plots."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INK, GREY = "#222222", "#6e6e6e"
 
 
 def styled() -> AbstractContextManager[None]:
-    """Plots made within it look alike."""
+    """A context in which plots get the common style."""
     return plt.rc_context(
         {
             "font.size": 9,

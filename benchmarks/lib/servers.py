@@ -1,4 +1,4 @@
-"""Servers under test, each in a process of its own: `grm serve`, and the `vllm serve` that it is compared with."""
+"""Servers under test, each in its own process: `grm serve`, and the `vllm serve` that it is compared with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LABELS = ("source", "code", "outcome", "kind")
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningServer:
     url: str
     pid: int
 
@@ -32,10 +32,10 @@ class Running:
 @contextmanager
 def grm_serve(
     *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
-) -> Iterator[Running]:
-    """`grm serve` with these arguments on a free port. Raises RuntimeError if it does not start.
+) -> Iterator[RunningServer]:
+    """Run `grm serve` with these arguments on a free port. Raises RuntimeError if it does not start.
 
-    log: a file for its log; None: standard error.
+    log: a file for the server's log; None: standard error.
     """
     command = [sys.executable, "-m", "grm_server", "serve", "--port", "0", *arguments]
     with nullcontext() if log is None else log.open("w") as errors:
@@ -48,23 +48,23 @@ def grm_serve(
             start_new_session=True,
         )
     assert process.stdout is not None
-    url = next((found[1] for line in process.stdout if (found := re.search(r"ready on (http://\S+)", line))), None)
+    url = next((match[1] for line in process.stdout if (match := re.search(r"ready on (http://\S+)", line))), None)
     if url is None:
-        raise RuntimeError(f"the server did not start: see {log or 'above'}")
-    # Its output must be read on, or a full pipe would stop it.
+        raise RuntimeError(f"grm serve did not start; see {log or 'its log above'}")
+    # Keep reading the output: a full pipe would block the server.
     threading.Thread(target=process.stdout.read, daemon=True).start()
     try:
-        yield Running(url, process.pid)
+        yield RunningServer(url, process.pid)
     finally:
         _stop(process)
 
 
 @contextmanager
-def vllm_serve(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[Running]:
-    """vLLM's OpenAI server, which `vllm serve` runs, on a free port. Raises RuntimeError if it does not start.
+def vllm_serve(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[RunningServer]:
+    """Run vLLM's OpenAI server on a free port. Raises RuntimeError if it does not start.
 
-    The module and not the command, since the command asks for a package `vllm`, which the CPU build does not call
-    itself.
+    This runs the module behind `vllm serve`, not the command: the command requires a package named `vllm`, and the CPU
+    build has another name.
     """
     port = str(free_port())
     module = "vllm.entrypoints.launchers.api_server.entry"
@@ -77,7 +77,7 @@ def vllm_serve(arguments: Sequence[str], environment: Mapping[str, str]) -> Iter
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_until_ready(process, f"{url}/health")
-        yield Running(url, process.pid)
+        yield RunningServer(url, process.pid)
     finally:
         _stop(process)
 
@@ -91,11 +91,11 @@ def _wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
         except httpx.RequestError:
             pass
         time.sleep(0.2)
-    raise RuntimeError("vllm serve did not start: see above, and `make baseline`")
+    raise RuntimeError("vllm serve did not start; see its log above, and run `make baseline` once")
 
 
 def _stop(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
-    """The server and what it has started: its session is its own."""
+    """Stop the server. After STOP_S kill its process group, which includes the processes that it started."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(STOP_S)
@@ -111,23 +111,23 @@ def free_port() -> int:
 
 
 def scrape(url: str) -> dict[str, float]:
-    """Its Prometheus metrics: name (with `_total` and the like), and where it has one of LABELS, as `{source=x}`
-    after it; summed over the others."""
-    # The environments of trainers, which import this module too, do not have it.
+    """The server's Prometheus metrics. Keys are sample names (with `_total` etc.), followed by those LABELS that the
+    metric has, as `{source=x}`. Values are summed over all other labels."""
+    # Imported here because trainers' environments import this module too and do not have prometheus_client.
     from prometheus_client.parser import text_string_to_metric_families
 
     text = httpx.get(f"{url}/metrics", timeout=30).text
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            shown = [f"{name}={sample.labels[name]}" for name in LABELS if name in sample.labels]
-            name = sample.name + (f"{{{','.join(shown)}}}" if shown else "")
-            found[name] = found.get(name, 0.0) + sample.value
-    return found
+            labels = [f"{name}={sample.labels[name]}" for name in LABELS if name in sample.labels]
+            name = sample.name + (f"{{{','.join(labels)}}}" if labels else "")
+            values[name] = values.get(name, 0.0) + sample.value
+    return values
 
 
 @contextmanager
 def running_server(model: str, *overrides: str) -> Iterator[str]:
-    """`grm serve` on a free port; its URL."""
+    """Run `grm serve` on a free port and yield its URL."""
     with grm_serve("--model", model, *overrides) as server:
         yield server.url

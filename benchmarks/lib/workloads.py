@@ -1,4 +1,4 @@
-"""What the load benchmarks ask: n responses, k samples, prompts of a length, from real data."""
+"""Workloads of the load benchmarks: n responses, k samples and a prompt length, with items from real data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from grm_server.grm.types import Message, Order, Task
 TEMPERATURE = 0.5
 TEMPLATE = Path(__file__).parents[2] / "server" / "grm_server" / "grm" / "templates" / "judge.txt"
 TOLERANCE = 0.15
-"""Prompts are as long as the workload says, or up to so much longer or shorter."""
+"""Prompt lengths may differ from that of the workload by up to this share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +30,23 @@ class Workload:
         return f"n{self.n}k{self.k}p{self.prompt_tokens}"
 
 
-ALL = tuple(Workload(*each) for each in product((2, 4), (8, 16), (500, 1500)))
-HALF = tuple(w for w in ALL if ((w.n == 4) + (w.k == 16) + (w.prompt_tokens == 1500)) % 2 == 0)
-"""Four of the eight, in which each level, and each pair of levels of two factors, is as frequent as the other."""
+ALL_WORKLOADS = tuple(Workload(*each) for each in product((2, 4), (8, 16), (500, 1500)))
+HALF_WORKLOADS = tuple(w for w in ALL_WORKLOADS if ((w.n == 4) + (w.k == 16) + (w.prompt_tokens == 1500)) % 2 == 0)
+"""Half of the factorial design, balanced: each level occurs twice, and each pair of levels of two factors once."""
 
 
 def parse_workloads(text: str) -> tuple[Workload, ...]:
-    """`half`, `all`, or names with commas between them. Raises ValueError."""
+    """Parse `half`, `all`, or comma-separated names. Raises ValueError."""
     if text in ("half", "all"):
-        return HALF if text == "half" else ALL
-    found = [re.fullmatch(r"n(\d+)k(\d+)p(\d+)", name) for name in text.split(",")]
-    if None in found:
-        raise ValueError(f"{text!r}: write workloads as n2k8p500,n4k16p1500, or `half` or `all`")
-    return tuple(Workload(*map(int, match.groups())) for match in found if match)
+        return HALF_WORKLOADS if text == "half" else ALL_WORKLOADS
+    matches = [re.fullmatch(r"n(\d+)k(\d+)p(\d+)", name) for name in text.split(",")]
+    if None in matches:
+        raise ValueError(f"invalid workloads {text!r}; write n2k8p500,n4k16p1500, or `half`, or `all`")
+    return tuple(Workload(*map(int, match.groups())) for match in matches if match)
 
 
 class Prompts:
-    """The prompt that the server shows its judge, as text: the baseline asks the same."""
+    """Renders the prompt that the server shows its judge. The baseline sends the same text."""
 
     def __init__(self, count_tokens: Callable[[str], int]) -> None:
         self._template: JudgeTemplate = judge_template(None)
@@ -62,7 +62,7 @@ class Prompts:
 
 
 def load_pool(paths: Iterable[Path], seed: int = 0) -> list[Item]:
-    """All items of the folders, and of those with four responses a pair as well; in random order."""
+    """All items of the folders, plus a pair from each item with four responses; in random order."""
     items = [item for path in paths for item in load_items(path, 10**6, seed)]
     pool = [*items, *(_pair(item) for item in items if len(item.responses) > 2)]
     random.Random(seed).shuffle(pool)
@@ -70,25 +70,27 @@ def load_pool(paths: Iterable[Path], seed: int = 0) -> list[Item]:
 
 
 def _pair(item: Item) -> Item:
-    """A better response and another one."""
+    """The item reduced to one better and one worse response."""
     best = item.best[0]
-    other = next(i for i in range(len(item.responses)) if i not in item.best)
-    kept = sorted((best, other))
-    return Item(item.query, tuple(item.responses[i] for i in kept), (kept.index(best),), item.source)
+    worse = next(i for i in range(len(item.responses)) if i not in item.best)
+    pair = sorted((best, worse))
+    return Item(item.query, tuple(item.responses[i] for i in pair), (pair.index(best),), item.source)
 
 
-def choose(pool: list[Item], workload: Workload, count: int, prompts: Prompts, taken: set[str]) -> list[Item]:
-    """`count` items of the workload's kind whose queries are not in `taken`, to which theirs are added: what one
-    workload leaves in a prefix cache must not help another. Raises ValueError if there are not so many."""
+def choose(pool: list[Item], workload: Workload, count: int, prompts: Prompts, used_queries: set[str]) -> list[Item]:
+    """Choose `count` items that fit the workload and whose queries are not in `used_queries`, and add their queries to
+    it: prefixes that one workload leaves in the cache must not help another. Raises ValueError if there are too few."""
     chosen: list[Item] = []
     for item in pool:
         if len(chosen) == count:
             break
-        if len(item.responses) != workload.n or item.query in taken:
+        if len(item.responses) != workload.n or item.query in used_queries:
             continue
         if abs(prompts.tokens(item) / workload.prompt_tokens - 1) <= TOLERANCE:
             chosen.append(item)
-            taken.add(item.query)
+            used_queries.add(item.query)
     if len(chosen) < count:
-        raise ValueError(f"{workload}: the data has {len(chosen)} such items, {count} are needed; add --data folders")
+        raise ValueError(
+            f"{workload}: the data has {len(chosen)} fitting items, {count} are needed; add --data folders"
+        )
     return chosen

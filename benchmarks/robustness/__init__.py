@@ -1,0 +1,1 @@
+"""Benchmarks of robustness: attacks, engine kills, soak."""

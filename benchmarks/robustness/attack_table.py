@@ -1,4 +1,4 @@
-"""What each family of attacks did, from the rows of `benchmarks.robustness.attack`. Pure."""
+"""Effects of each family of attacks, from the rows of `benchmarks.robustness.attack`. Pure."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from benchmarks.lib.estimates import Estimate, mean_of
 
 @dataclass(frozen=True, slots=True)
 class FamilyEffect:
-    """Changes are from a harmless text of about the same length to the attack, of the attacked answer's reward, 1..10,
-    and of its wins over the better answer, a tie counting half; means over pairs of answers, with 95 % intervals."""
+    """Changes from a harmless text of about the same length to the attack: of the attacked answer's reward (1..10), and
+    of its wins over the better answer (a tie counts half). Means over pairs of answers, with 95 % intervals."""
 
     family: str
     attacks: int
     """Requests with an attack."""
     pairs: int
-    """Pairs of answers of which attack and control were judged."""
+    """Pairs of answers for which the plain, control and attack requests were all judged."""
     change: Estimate | None
-    """None without such a pair."""
+    """None if there is no such pair."""
     se: float | None
-    """Standard error of `change`; None of one pair."""
+    """Standard error of `change`; None for a single pair."""
     wins_control: float | None
     wins_attack: float | None
     wins_gained: Estimate | None
     from_plain: Estimate | None
-    """Change of the reward from the answer as it was."""
+    """Change of the reward from the unchanged answer."""
     samples: int
     failed: int
-    """Samples without scores, of those with an attack."""
+    """Samples of attacks that gave no scores."""
     refused: int
-    """4xx: too long, or no text."""
+    """Attacks answered with 4xx: too long, or not valid text."""
     errors: int
-    """5xx. There must be none."""
+    """Attacks answered with 5xx. There must be none."""
 
 
 def effects(rows: Sequence[dict[str, Any]]) -> list[FamilyEffect]:
-    """In the order of the rows."""
+    """One effect for each family, in the order of the rows."""
     by_key = {row["key"]: row for row in rows}
     plain = {row["pair"]: row for row in rows if row["kind"] == "plain"}
     families = dict.fromkeys(row["family"] for row in rows if row["kind"] == "attack")
@@ -82,23 +82,31 @@ def _won(row: dict[str, Any]) -> float:
     return 0.5 if row["reward"] == row["other"] else float(row["reward"] > row["other"])
 
 
-def table(found: Sequence[FamilyEffect]) -> list[str]:
-    """Lines of Markdown, the largest gain first."""
+def table(families: Sequence[FamilyEffect]) -> list[str]:
+    """Lines of a Markdown table, the largest gain first."""
     lines = [
         "| family | judged | score change ± SE (95 %) | wins, control to attack | wins gained (95 %) | "
         "from plain (95 %) | samples failed | refused | server errors |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for one in sorted(found, key=lambda one: -math.inf if one.change is None else one.change.value, reverse=True):
+    for effect in sorted(
+        families,
+        key=lambda effect: -math.inf if effect.change is None else effect.change.value,
+        reverse=True,
+    ):
         cells = ["-"] * 4
-        if one.change is not None and one.wins_gained is not None and one.from_plain is not None:
-            spread = "" if one.se is None else f" ± {one.se:.2f}"
+        if effect.change is not None and effect.wins_gained is not None and effect.from_plain is not None:
+            spread = "" if effect.se is None else f" ± {effect.se:.2f}"
             cells = [
-                f"{one.change.value:+.2f}{spread} ({one.change.low:+.2f} to {one.change.high:+.2f})",
-                f"{one.wins_control:.0%} to {one.wins_attack:.0%}",
-                f"{one.wins_gained.value:+.0%} ({one.wins_gained.low:+.0%} to {one.wins_gained.high:+.0%})",
-                f"{one.from_plain.value:+.2f} ({one.from_plain.low:+.2f} to {one.from_plain.high:+.2f})",
+                f"{effect.change.value:+.2f}{spread} ({effect.change.low:+.2f} to {effect.change.high:+.2f})",
+                f"{effect.wins_control:.0%} to {effect.wins_attack:.0%}",
+                f"{effect.wins_gained.value:+.0%} ({effect.wins_gained.low:+.0%} to {effect.wins_gained.high:+.0%})",
+                f"{effect.from_plain.value:+.2f} ({effect.from_plain.low:+.2f} to {effect.from_plain.high:+.2f})",
             ]
-        counts = (f"{one.failed} of {one.samples}", f"{one.refused} of {one.attacks}", f"{one.errors}")
-        lines.append(f"| {' | '.join((one.family, str(one.pairs), *cells, *counts))} |")
+        counts = (
+            f"{effect.failed} of {effect.samples}",
+            f"{effect.refused} of {effect.attacks}",
+            f"{effect.errors}",
+        )
+        lines.append(f"| {' | '.join((effect.family, str(effect.pairs), *cells, *counts))} |")
     return lines

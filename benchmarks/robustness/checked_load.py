@@ -1,4 +1,4 @@
-"""Callers in a closed loop that never retry and look at every answer."""
+"""A closed loop of callers that never retry and check every answer."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import httpx
 from benchmarks.lib.data import Item
 
 REQUEST_S = 300.0
-"""A caller gives up after that; its request is lost."""
+"""Client timeout. A request that exceeds it counts as lost."""
 
 
 @dataclass
 class Answer:
-    """What a caller got."""
+    """The answer to one request, or how the request failed."""
 
     item: int
     sent_s: float
     ended_s: float
     problem: str | None
-    """Why it counts as lost or wrong; None: it is what was asked for."""
+    """Why the answer counts as lost or wrong; None if it is right."""
     scores: list[Any] = field(default_factory=list)
-    """(k,) lists of scores."""
+    """(k,) lists of scores, each (n,)."""
 
 
 def body(item: Item, seed: int, k: int, tokens: int) -> dict[str, Any]:
@@ -41,52 +41,55 @@ def body(item: Item, seed: int, k: int, tokens: int) -> dict[str, Any]:
     }
 
 
-def problem(request: dict[str, Any], response: httpx.Response) -> str | None:
-    """What is wrong with an answer."""
+def problem_of(request: dict[str, Any], response: httpx.Response) -> str | None:
+    """What is wrong with an answer; None if nothing is."""
     if response.status_code != 200:
         return f"{response.status_code} {response.json()['error']['code']}"
     answer, n = response.json(), len(request["responses"])
     if not len(answer["rewards"]) == len(answer["vote_sums"]) == n:
         return "not one reward for each response"
     if not all(1 <= reward <= 10 for reward in answer["rewards"]):
-        return "a reward that is none"
+        return "a reward outside 1..10"
     if not answer["k_used"] == answer["k_valid"] == len(answer["samples"]) == request["k"]:
-        return "not all samples"
+        return "not k samples with scores"
     scores = [sample["scores"] for sample in answer["samples"]]
     if any(sorted(sample["order"]) != list(range(n)) for sample in answer["samples"]):
-        return "an order that is none"
+        return "an order that is not a permutation"
     if not all(1 <= score <= 10 for row in scores for score in row):
-        return "a score that is none"
+        return "a score outside 1..10"
     if any(sum(row[i] for row in scores) != answer["vote_sums"][i] for i in range(n)):
-        return "sums that are none"
+        return "vote_sums that are not the sums of the scores"
     return None
 
 
-async def ask(client: httpx.AsyncClient, item: int, request: dict[str, Any]) -> Answer:
+async def send(client: httpx.AsyncClient, item: int, request: dict[str, Any]) -> Answer:
     sent_s = time.monotonic()
     try:
         response = await client.post("/v1/rewards", json=request)
     except httpx.HTTPError as error:
         return Answer(item, sent_s, time.monotonic(), type(error).__name__)
     ended_s = time.monotonic()
-    wrong = problem(request, response)
+    wrong = problem_of(request, response)
     scores = [] if wrong else [sample["scores"] for sample in response.json()["samples"]]
     return Answer(item, sent_s, ended_s, wrong, scores)
 
 
 async def load(
-    url: str, requests: list[dict[str, Any]], callers: int, enough: asyncio.Event | None = None
+    url: str, requests: list[dict[str, Any]], callers: int, stop: asyncio.Event | None = None
 ) -> list[Answer]:
-    """Callers that each send their next request when the last is answered: every request once, or over and over."""
+    """Each caller sends its next request when the last one is answered.
+
+    stop: None: send every request once; else repeat them until it is set.
+    """
     answers: list[Answer] = []
-    numbers = iter(range(len(requests) if enough is None else sys.maxsize))
+    numbers = iter(range(len(requests) if stop is None else sys.maxsize))
 
     async def call(client: httpx.AsyncClient) -> None:
         for number in numbers:
-            if enough is not None and enough.is_set():
+            if stop is not None and stop.is_set():
                 return
             item = number % len(requests)
-            answers.append(await ask(client, item, requests[item]))
+            answers.append(await send(client, item, requests[item]))
 
     limits = httpx.Limits(max_connections=callers)
     async with (

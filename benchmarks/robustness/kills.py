@@ -1,17 +1,17 @@
-"""The engine killed again and again at random moments under load: what was lost, what was wrong, how long it took.
+"""Kill the engine repeatedly at random moments under load, and count lost and wrong answers and recovery times.
 
     python -m benchmarks.robustness.kills --data PATH/TO/RM-Bench --kills 20
 
-Starts `grm serve`. Callers that never retry ask it for the same requests over and over (closed loop), first with
-nothing in their way, then while the engine's process gets SIGKILL, or, every `--stop-every`-th time, SIGSTOP, which
-hangs it (then add `-- --set supervision.stall_s=30`: more than any step takes on this machine). Every answer is looked
-at: status, one reward of 1 to 10 for each response, all k samples read. Requests are seeded, so an answer can be
-compared with its undisturbed one: samples depend a little on what else the engine computes in the same step, so that of
-two undisturbed answers not all samples are equal either; both shares are given.
+Starts `grm serve`. Callers that never retry repeat the same requests in a closed loop, first undisturbed, then while
+the engine's process gets SIGKILL. With `--stop-every N` every N-th signal is SIGSTOP, which hangs the engine; then also
+add `-- --set supervision.stall_s=30` (longer than any engine step on this machine). Every answer is checked: status,
+one reward of 1 to 10 for each response, and k samples with scores. Requests are seeded, so each answer can be compared
+with its undisturbed one. Samples depend slightly on what else the engine computes in the same step, so even two
+undisturbed answers do not agree in all samples; both shares are reported.
 
-A new engine has an empty prefix cache, so requests that no kill hit take as long as undisturbed ones with an empty one.
+A new engine has an empty prefix cache. So requests that no kill hit take as long as undisturbed ones on an empty cache.
 
-Writes what it found to OUT.json, and a picture to OUT.png.
+Writes OUT.json and OUT.png.
 """
 
 from __future__ import annotations
@@ -35,66 +35,67 @@ from typing import Any
 import httpx
 
 from benchmarks.lib.data import load_items
-from benchmarks.lib.servers import Running, grm_serve
+from benchmarks.lib.servers import RunningServer, grm_serve
 from benchmarks.robustness.checked_load import Answer, body, load
 from benchmarks.robustness.kills_plot import plot
 
 
 @dataclass
-class Blow:
-    """What was done to the engine."""
+class Kill:
+    """One signal sent to the engine, and when readiness reported it."""
 
     at_s: float
     kind: str
     red_s: float | None = None
-    """When readiness told of it."""
+    """When /health/ready first failed."""
     green_s: float | None = None
+    """When /health/ready succeeded again."""
 
 
-def core_of(server: Running) -> int | None:
-    """The process id of the engine's core; None while there is none."""
+def engine_core_pid(server: RunningServer) -> int | None:
+    """Process id of vLLM's EngineCore; None while there is no such process."""
     command = ["pgrep", "-P", str(server.pid), "-f", "EngineCore"]
-    found = subprocess.run(command, capture_output=True, text=True).stdout.split()
-    return int(found[0]) if found else None
+    pids = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    return int(pids[0]) if pids else None
 
 
-async def strike(server: Running, args: argparse.Namespace, enough: asyncio.Event) -> list[Blow]:
-    """Kill the engine at random moments, also while it is being rebuilt."""
-    rng, blows = random.Random(args.seed), list[Blow]()
-    watch = asyncio.create_task(look(server.url, blows))
+async def kill_at_random(server: RunningServer, args: argparse.Namespace, stop: asyncio.Event) -> list[Kill]:
+    """Kill the engine at random moments, even while it is starting again. Sets `stop` after the last recovery."""
+    rng, kills = random.Random(args.seed), list[Kill]()
+    watch = asyncio.create_task(watch_readiness(server.url, kills))
     for number in range(1, args.kills + 1):
         await asyncio.sleep(rng.uniform(*args.gap))
-        while (core := core_of(server)) is None:
+        while (pid := engine_core_pid(server)) is None:
             await asyncio.sleep(0.01)
         stopped = bool(args.stop_every) and number % args.stop_every == 0
         with suppress(ProcessLookupError):
-            os.kill(core, signal.SIGSTOP if stopped else signal.SIGKILL)
-            blows.append(Blow(time.monotonic(), "SIGSTOP" if stopped else "SIGKILL"))
-            print(f"{number:3} {blows[-1].kind}", flush=True)
-    while blows[-1].green_s is None:
+            os.kill(pid, signal.SIGSTOP if stopped else signal.SIGKILL)
+            kills.append(Kill(time.monotonic(), "SIGSTOP" if stopped else "SIGKILL"))
+            print(f"{number:3} {kills[-1].kind}", flush=True)
+    while kills[-1].green_s is None:
         await asyncio.sleep(0.1)
     await asyncio.sleep(args.gap[1] / 2)
-    enough.set()
+    stop.set()
     watch.cancel()
-    return blows
+    return kills
 
 
-async def look(url: str, blows: list[Blow]) -> None:
-    """Note when readiness turns red, and green again, for the blows before."""
+async def watch_readiness(url: str, kills: list[Kill]) -> None:
+    """Poll readiness, and record for each earlier kill when it turned red and green again."""
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         while True:
-            asked_s = time.monotonic()
+            polled_s = time.monotonic()
             green = (await client.get("/health/ready")).status_code == 200
-            for blow in blows:
-                if not green and blow.red_s is None and asked_s > blow.at_s:
-                    blow.red_s = time.monotonic()
-                elif green and blow.red_s is not None and blow.green_s is None:
-                    blow.green_s = time.monotonic()
+            for kill in kills:
+                if not green and kill.red_s is None and polled_s > kill.at_s:
+                    kill.red_s = time.monotonic()
+                elif green and kill.red_s is not None and kill.green_s is None:
+                    kill.green_s = time.monotonic()
             await asyncio.sleep(0.02)
 
 
-def equal_share(answers: list[Answer], undisturbed: dict[int, Answer]) -> float | None:
-    """Share of samples with the scores of the undisturbed answer."""
+def equal_samples_share(answers: list[Answer], undisturbed: dict[int, Answer]) -> float | None:
+    """Share of samples with the same scores as in the undisturbed answer."""
     pairs = [
         (one, other)
         for answer in answers
@@ -123,21 +124,21 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
     ):
         first = await load(server.url, requests, args.callers)
         again = await load(server.url, requests, args.callers)
-        began_s, enough = time.monotonic(), asyncio.Event()
-        under_load = asyncio.create_task(load(server.url, requests, args.callers, enough))
-        blows = await strike(server, args, enough)
+        began_s, stop = time.monotonic(), asyncio.Event()
+        under_load = asyncio.create_task(load(server.url, requests, args.callers, stop))
+        kills = await kill_at_random(server, args, stop)
         answers = await under_load
         async with httpx.AsyncClient(base_url=server.url) as client:
             metrics = (await client.get("/metrics")).text
     undisturbed = {answer.item: answer for answer in first}
-    hit = [a for a in answers if any(a.sent_s < b.at_s < a.ended_s for b in blows)]
+    hit = [a for a in answers if any(a.sent_s < b.at_s < a.ended_s for b in kills)]
     spared = [a for a in answers if a not in hit]
     problems = [answer.problem for answer in [*first, *again, *answers] if answer.problem]
-    red = [blow.red_s - blow.at_s for blow in blows if blow.red_s is not None]
-    green = [blow.green_s - blow.at_s for blow in blows if blow.green_s is not None]
+    red = [kill.red_s - kill.at_s for kill in kills if kill.red_s is not None]
+    green = [kill.green_s - kill.at_s for kill in kills if kill.green_s is not None]
     replayed = re.search(r"^grm_samples_replayed_total (\S+)", metrics, re.M)
     return {
-        "kills": len(blows),
+        "kills": len(kills),
         "answers": len(answers),
         "hit_by_a_kill": len(hit),
         "lost_or_wrong": len(problems),
@@ -152,11 +153,11 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
             "spared": spread([a.ended_s - a.sent_s for a in spared]) if spared else None,
         },
         "samples_equal": {
-            "undisturbed": equal_share(again, undisturbed),
-            "hit": equal_share(hit, undisturbed),
-            "spared": equal_share(spared, undisturbed),
+            "undisturbed": equal_samples_share(again, undisturbed),
+            "hit": equal_samples_share(hit, undisturbed),
+            "spared": equal_samples_share(spared, undisturbed),
         },
-        "blows": [{name: _since(value, began_s) for name, value in asdict(blow).items()} for blow in blows],
+        "blows": [{name: _since(value, began_s) for name, value in asdict(kill).items()} for kill in kills],
         "timeline": [
             {"sent_s": a.sent_s - began_s, "ended_s": a.ended_s - began_s, "hit": a in hit, "problem": a.problem}
             for a in answers
@@ -175,16 +176,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of LLMBar or RM-Bench")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--stop-every", type=int, default=0, help="every so many-th time SIGSTOP; 0: never")
-    parser.add_argument("--gap", type=float, nargs=2, default=(15, 45), help="seconds between kills: least and most")
+    parser.add_argument("--stop-every", type=int, default=0, help="every N-th signal is SIGSTOP; 0: always SIGKILL")
+    parser.add_argument(
+        "--gap", type=float, nargs=2, default=(15, 45), help="minimum and maximum seconds between kills"
+    )
     parser.add_argument("--callers", type=int, default=4)
-    parser.add_argument("--requests", type=int, default=16, help="distinct ones")
+    parser.add_argument("--requests", type=int, default=16, help="number of distinct requests")
     parser.add_argument("-k", type=int, default=4)
-    parser.add_argument("--tokens", type=int, default=64, help="budget of principles and critique")
-    parser.add_argument("--max-chars", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--tokens", type=int, default=64, help="token budget of principles and critique")
+    parser.add_argument("--max-chars", type=int, default=2000, help="skip items with more characters in total")
+    parser.add_argument("--seed", type=int, default=0, help="for the times of the kills")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kills"))
-    parser.add_argument("serve", nargs="*", help="after --: what `grm serve` is started with")
+    parser.add_argument("serve", nargs="*", help="after --: more arguments for `grm serve`")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     run = asyncio.run(measure(args))

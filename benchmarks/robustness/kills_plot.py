@@ -1,4 +1,4 @@
-"""The picture of `benchmarks.robustness.kills`: seconds of each request, and what happened to the engine."""
+"""Plot of `benchmarks.robustness.kills`: the latency of each request, the kills and the times without an engine."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from matplotlib import pyplot as plt
 
 from benchmarks.lib.plot_style import GREY, styled
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# From the colour-blind safe palette of Okabe and Ito.
 BLUE, ORANGE = "#0072b2", "#d55e00"
 
 
 def plot(run: dict[str, Any], path: Path) -> None:
-    """run: as `benchmarks.robustness.kills` writes it."""
+    """run: the contents of OUT.json of `benchmarks.robustness.kills`."""
     mpl.use("Agg")
     with styled():
         figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
         green = run["until_green_s"]
         axes.set_title(
             f"{run['kills']} kills, {run['answers']} requests, {run['lost_or_wrong']} lost or wrong; ready again after "
-            f"{green['median']:.1f} s (median), {green['max']:.1f} s (most)",
+            f"{green['median']:.1f} s (median), {green['max']:.1f} s (maximum)",
             loc="left",
         )
         for blow in run["blows"]:
@@ -34,8 +34,8 @@ def plot(run: dict[str, Any], path: Path) -> None:
             seconds = [row["ended_s"] - row["sent_s"] for row in rows]
             axes.scatter([row["ended_s"] for row in rows], seconds, s=9, color=colour, label=label)
         axes.set_ylim(bottom=0)
-        axes.set_ylabel("seconds of a request")
-        axes.set_xlabel("seconds; dashed: a kill, grey: not ready")
+        axes.set_ylabel("latency of a request, s")
+        axes.set_xlabel("time, s; dashed: a kill, grey: not ready")
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
         figure.savefig(path, dpi=150)
         plt.close(figure)

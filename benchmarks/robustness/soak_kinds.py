@@ -1,4 +1,4 @@
-"""What clients of `benchmarks.robustness.soak` do, and how each of these things may end."""
+"""The kinds of requests that `benchmarks.robustness.soak` sends, and the allowed outcomes of each."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import httpx
 from benchmarks.lib.data import Item
 
 BUSY = (429, 503)
-"""A server may refuse at any time."""
+"""Statuses of a refusal, which is allowed at any time."""
 HUGE_BODY = 5 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RequestKind:
     name: str
     weight: int
-    do: Callable[[Soaker], Awaitable[object]]
-    """Returns an HTTP status, or a word."""
-    may: tuple[object, ...] = (200,)
+    run: Callable[[Lane], Awaitable[object]]
+    """Sends the request and returns its outcome: an HTTP status, or a word."""
+    allowed: tuple[object, ...] = (200,)
 
 
-class Soaker:
-    """One lane: a client with a random generator of its own."""
+class Lane:
+    """One of the concurrent clients, with its own random generator."""
 
     def __init__(self, client: httpx.AsyncClient, items: Sequence[Item], rng: random.Random, tokens: int) -> None:
         self.client = client
@@ -37,25 +37,25 @@ class Soaker:
         self._items = items
         self._tokens = tokens
         self.judgement = "rw-none"
-        """The last one that this lane was given."""
+        """Id of the last judgement that this lane received."""
 
-    async def once(self, kind: Kind) -> str:
-        """How it ended; with the word UNEXPECTED if it may not."""
+    async def send(self, kind: RequestKind) -> str:
+        """Send one request; its outcome, prefixed with UNEXPECTED if that outcome is not allowed."""
         try:
-            end = await kind.do(self)
+            end = await kind.run(self)
         except httpx.HTTPError as error:
             end = type(error).__name__
-        return str(end) if end in kind.may or end in BUSY else f"UNEXPECTED {end}"
+        return str(end) if end in kind.allowed or end in BUSY else f"UNEXPECTED {end}"
 
     def body(self, **options: Any) -> dict[str, Any]:
-        """A request that no other is equal to."""
+        """A unique request body, so it is not coalesced with another."""
         item = self.rng.choice(self._items)
-        usual = {
+        defaults = {
             "k": self.rng.choice((1, 2, 4)),
             "seed": self.rng.randrange(2**50),
             "max_critique_tokens": self._tokens,
         }
-        return {"query": item.query, "responses": list(item.responses), **usual, **options}
+        return {"query": item.query, "responses": list(item.responses), **defaults, **options}
 
     async def post(self, body: Any, path: str = "/v1/rewards") -> int:
         response = await self.client.post(path, json=body)
@@ -64,31 +64,31 @@ class Soaker:
         return response.status_code
 
 
-async def plain(soaker: Soaker) -> int:
-    return await soaker.post(soaker.body())
+async def plain(lane: Lane) -> int:
+    return await lane.post(lane.body())
 
 
-async def decided(soaker: Soaker) -> int:
-    return await soaker.post(soaker.body(k=8, stop={"rule": "decided", "gamma": 0.2}, return_samples=True))
+async def decided(lane: Lane) -> int:
+    return await lane.post(lane.body(k=8, stop={"rule": "decided", "gamma": 0.2}, return_samples=True))
 
 
-async def many_responses(soaker: Soaker) -> int:
-    body = soaker.body(k=2)
-    return await soaker.post({**body, "responses": [f"{text} ({i})" for i in range(6) for text in body["responses"]]})
+async def many_responses(lane: Lane) -> int:
+    body = lane.body(k=2)
+    return await lane.post({**body, "responses": [f"{text} ({i})" for i in range(6) for text in body["responses"]]})
 
 
-async def stream(soaker: Soaker) -> int:
-    return await _stream(soaker, read=10**9)
+async def stream(lane: Lane) -> int:
+    return await _stream(lane, read=10**9)
 
 
-async def left_stream(soaker: Soaker) -> int:
-    return await _stream(soaker, read=soaker.rng.randrange(4))
+async def disconnect_from_stream(lane: Lane) -> int:
+    return await _stream(lane, read=lane.rng.randrange(4))
 
 
-async def _stream(soaker: Soaker, read: int) -> int:
-    """Leaves after so many pieces."""
+async def _stream(lane: Lane, read: int) -> int:
+    """Read at most `read` chunks of a stream, then disconnect."""
     headers = {"accept": "text/event-stream"}
-    async with soaker.client.stream("POST", "/v1/rewards", json=soaker.body(k=4), headers=headers) as response:
+    async with lane.client.stream("POST", "/v1/rewards", json=lane.body(k=4), headers=headers) as response:
         seen = 0
         async for _ in response.aiter_bytes():
             seen += 1
@@ -97,77 +97,77 @@ async def _stream(soaker: Soaker, read: int) -> int:
         return response.status_code
 
 
-async def left(soaker: Soaker) -> str:
-    return await _leave(soaker, soaker.post(soaker.body(k=8)))
+async def disconnect(lane: Lane) -> str:
+    return await _disconnect(lane, lane.post(lane.body(k=8)))
 
 
-async def _leave(soaker: Soaker, work: Awaitable[object]) -> str:
+async def _disconnect(lane: Lane, work: Awaitable[object]) -> str:
     with suppress(TimeoutError):
-        await asyncio.wait_for(work, soaker.rng.uniform(0, 1.5))
+        await asyncio.wait_for(work, lane.rng.uniform(0, 1.5))
         return "answered"
     return "left"
 
 
-async def late(soaker: Soaker) -> int:
-    return await soaker.post(soaker.body(k=8, deadline_s=soaker.rng.choice((0.01, 0.1, 0.5, 2.0))))
+async def tight_deadline(lane: Lane) -> int:
+    return await lane.post(lane.body(k=8, deadline_s=lane.rng.choice((0.01, 0.1, 0.5, 2.0))))
 
 
-async def openrlhf(soaker: Soaker) -> int:
-    """A group, one response a call."""
-    prompt, answers = _prompt(soaker, 4)
-    return await _together(
-        soaker,
+async def openrlhf(lane: Lane) -> int:
+    """A whole group, one response per call."""
+    prompt, answers = _prompt(lane, 4)
+    return await _concurrently(
+        lane,
         "/get_reward?n=4&k=2&max_critique_tokens=16",
         [{"query": [prompt + answer], "prompts": [prompt], "labels": [None]} for answer in answers],
     )
 
 
-async def slime(soaker: Soaker) -> int:
-    prompt, answers = _prompt(soaker, 4)
+async def slime(lane: Lane) -> int:
+    prompt, answers = _prompt(lane, 4)
     bodies = [{"prompt": prompt, "response": answer, "label": ""} for answer in answers]
-    return await _together(soaker, "/reward?n=4&k=2&max_critique_tokens=16", bodies)
+    return await _concurrently(lane, "/reward?n=4&k=2&max_critique_tokens=16", bodies)
 
 
-async def slime_alone(soaker: Soaker) -> int:
-    """The rest of the group never comes."""
-    prompt, answers = _prompt(soaker, 1)
+async def slime_alone(lane: Lane) -> int:
+    """One response of a group whose other responses never arrive."""
+    prompt, answers = _prompt(lane, 1)
     bodies = [{"prompt": prompt, "response": answers[0], "label": ""}]
-    return await _together(soaker, "/reward?n=4&k=2&max_critique_tokens=16", bodies)
+    return await _concurrently(lane, "/reward?n=4&k=2&max_critique_tokens=16", bodies)
 
 
-async def slime_left(soaker: Soaker) -> str:
-    return await _leave(soaker, slime(soaker))
+async def slime_disconnect(lane: Lane) -> str:
+    return await _disconnect(lane, slime(lane))
 
 
-def _prompt(soaker: Soaker, count: int) -> tuple[str, list[str]]:
-    """A prompt that nobody else asks about, and answers."""
-    item = soaker.rng.choice(soaker._items)
+def _prompt(lane: Lane, count: int) -> tuple[str, list[str]]:
+    """A unique prompt, and `count` answers to it."""
+    item = lane.rng.choice(lane._items)
     query = f"{item.query[:400]} [{secrets.token_hex(6)}]"
     prompt = f"<|im_start|>user\n{query}<|im_end|>\n<|im_start|>assistant\n"
     return prompt, [f"{item.responses[i % 2][:300]} ({i})" for i in range(count)]
 
 
-async def _together(soaker: Soaker, path: str, bodies: Sequence[Any]) -> int:
-    """The worst status of several calls at once."""
+async def _concurrently(lane: Lane, path: str, bodies: Sequence[Any]) -> int:
+    """Send several calls at once; the highest status."""
     async with asyncio.TaskGroup() as calls:
-        asked = [calls.create_task(soaker.post(body, path)) for body in bodies]
-    return max(call.result() for call in asked)
+        running = [calls.create_task(lane.post(body, path)) for body in bodies]
+    return max(call.result() for call in running)
 
 
-async def rerank(soaker: Soaker) -> int:
-    body = soaker.body()
-    asked = {"model": "judge", "query": body["query"], "documents": body["responses"]}
-    return await soaker.post(asked, "/v1/rerank?k=2&max_critique_tokens=16")
+async def rerank(lane: Lane) -> int:
+    body = lane.body()
+    request = {"model": "judge", "query": body["query"], "documents": body["responses"]}
+    return await lane.post(request, "/v1/rerank?k=2&max_critique_tokens=16")
 
 
-async def reading(soaker: Soaker) -> int:
-    path = soaker.rng.choice(("/metrics", "/health/ready", "/v1/models", f"/v1/judgements/{soaker.judgement}"))
-    return (await soaker.client.get(path)).status_code
+async def read_only(lane: Lane) -> int:
+    path = lane.rng.choice(("/metrics", "/health/ready", "/v1/models", f"/v1/judgements/{lane.judgement}"))
+    return (await lane.client.get(path)).status_code
 
 
-async def wrong(soaker: Soaker) -> int:
-    body = soaker.body()
-    bad: Any = soaker.rng.choice(
+async def invalid(lane: Lane) -> int:
+    body = lane.body()
+    bad: Any = lane.rng.choice(
         (
             {**body, "kk": 1},
             {**body, "responses": []},
@@ -176,37 +176,37 @@ async def wrong(soaker: Soaker) -> int:
             {**body, "responses": ["x"], "stop": {"rule": "never"}},
         )
     )
-    return await soaker.post(bad)
+    return await lane.post(bad)
 
 
-async def not_json(soaker: Soaker) -> int:
+async def not_json(lane: Lane) -> int:
     headers = {"Content-Type": "application/json"}
-    return (await soaker.client.post("/v1/rewards", content=b'{"query": ', headers=headers)).status_code
+    return (await lane.client.post("/v1/rewards", content=b'{"query": ', headers=headers)).status_code
 
 
-async def too_large(soaker: Soaker) -> int:
+async def too_large(lane: Lane) -> int:
     try:
-        return (await soaker.client.post("/v1/rewards", content=b"x" * HUGE_BODY)).status_code
+        return (await lane.client.post("/v1/rewards", content=b"x" * HUGE_BODY)).status_code
     except (httpx.WriteError, httpx.ReadError):
-        # The server may close the connection before it has read it all.
+        # The server may close the connection before it has read the whole body.
         return 413
 
 
 KINDS = (
-    Kind("plain", 20, plain),
-    Kind("decided", 6, decided),
-    Kind("many responses", 2, many_responses),
-    Kind("stream", 6, stream),
-    Kind("left stream", 8, left_stream),
-    Kind("left", 8, left, ("left", "answered")),
-    Kind("late", 8, late, (200, 504)),
-    Kind("openrlhf", 5, openrlhf),
-    Kind("slime", 5, slime),
-    Kind("slime alone", 3, slime_alone),
-    Kind("slime left", 5, slime_left, ("left", "answered")),
-    Kind("rerank", 4, rerank),
-    Kind("reading", 10, reading, (200, 404)),
-    Kind("wrong", 6, wrong, (400, 422)),
-    Kind("not json", 2, not_json, (422,)),
-    Kind("too large", 2, too_large, (413,)),
+    RequestKind("plain", 20, plain),
+    RequestKind("decided", 6, decided),
+    RequestKind("many responses", 2, many_responses),
+    RequestKind("stream", 6, stream),
+    RequestKind("left stream", 8, disconnect_from_stream),
+    RequestKind("left", 8, disconnect, ("left", "answered")),
+    RequestKind("late", 8, tight_deadline, (200, 504)),
+    RequestKind("openrlhf", 5, openrlhf),
+    RequestKind("slime", 5, slime),
+    RequestKind("slime alone", 3, slime_alone),
+    RequestKind("slime left", 5, slime_disconnect, ("left", "answered")),
+    RequestKind("rerank", 4, rerank),
+    RequestKind("reading", 10, read_only, (200, 404)),
+    RequestKind("wrong", 6, invalid, (400, 422)),
+    RequestKind("not json", 2, not_json, (422,)),
+    RequestKind("too large", 2, too_large, (413,)),
 )

@@ -1,12 +1,12 @@
-"""What a user would write today instead of GRM Server: `vllm serve`, the openai client, a regex, and a mean.
+"""The baseline that a user would write without GRM Server: `vllm serve`, the openai client, a regex, and a mean.
 
-    make baseline        what vLLM's own HTTP server needs, once
+    make baseline        installs what vLLM's own HTTP server needs, once
 
 separate   k calls, each with the responses in a random order
 n = k      one call in one fixed order
 
-Both show the judge the prompt that GRM Server shows it. A fair fight: one client with as many kept-alive connections as
-it wants, prefix caching, and by default the engine's settings that GRM Server uses on this machine.
+Both send the same prompt as GRM Server. To be fair, the baseline has one client with an unlimited number of keep-alive
+connections, prefix caching, and by default the engine settings that GRM Server uses on this machine.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ _BOX = re.compile(r"\\boxed\{([\d, ]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SamplingOptions:
     """How samples are drawn."""
 
     k: int
     temperature: float
     max_tokens: int
     lengths: tuple[int, ...] = ()
-    """(k,): the tokens of each sample, which the model's end of turn does not end. Else the model ends them."""
+    """(k,): exact length of each sample in tokens, ignoring end of turn. Empty: the model ends its samples."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
-    """What the user gets for one request."""
+class BaselineAnswer:
+    """The baseline's result for one request."""
 
     rewards: tuple[float, ...] | None
-    """(n,); None where no sample could be read."""
+    """(n,); None if no sample could be parsed."""
     samples: int
     parsed: int
 
@@ -70,48 +70,54 @@ def connect(url: str) -> AsyncOpenAI:
 
 
 def _unlimited() -> Any:
-    # The openai client brings its own httpx, and with it the class of its limits.
+    # The openai client depends on httpx2, and takes that package's Limits.
     import httpx2
 
     return httpx2.Limits(max_connections=None, max_keepalive_connections=None)
 
 
-async def separate(client: AsyncOpenAI, prompts: Prompts, item: Item, ask: Ask, rng: random.Random) -> Mean:
-    """k calls with random orders."""
+async def separate(
+    client: AsyncOpenAI, prompts: Prompts, item: Item, options: SamplingOptions, rng: random.Random
+) -> BaselineAnswer:
+    """k concurrent calls with random orders."""
     n = len(item.responses)
-    orders = [tuple(rng.sample(range(n), n)) for _ in range(ask.k)]
+    orders = [tuple(rng.sample(range(n), n)) for _ in range(options.k)]
     async with asyncio.TaskGroup() as calls:
-        lengths = ask.lengths or (None,) * ask.k
-        asked = [
-            calls.create_task(_call(client, prompts.render(item, order), ask, 1, length))
+        lengths = options.lengths or (None,) * options.k
+        running = [
+            calls.create_task(_call(client, prompts.render(item, order), options, 1, length))
             for order, length in zip(orders, lengths, strict=True)
         ]
-    said = [call.result().choices[0].message.content for call in asked]
-    return mean([read_scores(text or "", order) for text, order in zip(said, orders, strict=True)])
+    texts = [call.result().choices[0].message.content for call in running]
+    return mean_answer([read_scores(text or "", order) for text, order in zip(texts, orders, strict=True)])
 
 
-async def n_is_k(client: AsyncOpenAI, prompts: Prompts, item: Item, ask: Ask, rng: random.Random) -> Mean:
-    """One call for k samples in the order given. They cannot be of different lengths: all have the mean."""
+async def n_is_k(
+    client: AsyncOpenAI, prompts: Prompts, item: Item, options: SamplingOptions, rng: random.Random
+) -> BaselineAnswer:
+    """One call for k samples in the given order. It cannot set a length per sample, so all get the mean length."""
     order = tuple(range(len(item.responses)))
-    length = round(fmean(ask.lengths)) if ask.lengths else None
-    answer = await _call(client, prompts.render(item, order), ask, ask.k, length)
-    return mean([read_scores(choice.message.content or "", order) for choice in answer.choices])
+    length = round(fmean(options.lengths)) if options.lengths else None
+    answer = await _call(client, prompts.render(item, order), options, options.k, length)
+    return mean_answer([read_scores(choice.message.content or "", order) for choice in answer.choices])
 
 
-async def _call(client: AsyncOpenAI, prompt: str, ask: Ask, n: int, length: int | None) -> ChatCompletion:
+async def _call(
+    client: AsyncOpenAI, prompt: str, options: SamplingOptions, n: int, length: int | None
+) -> ChatCompletion:
     return await client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": prompt}],
         n=n,
-        temperature=ask.temperature,
-        max_tokens=length or ask.max_tokens,
+        temperature=options.temperature,
+        max_tokens=length or options.max_tokens,
         extra_body={"ignore_eos": True} if length else None,
     )
 
 
 def read_scores(text: str, order: Order) -> list[int] | None:
-    """Scores in request order, from the last box that holds as many as were shown; None if there is none."""
-    boxes = [[int(number) for number in found.split(",") if number.strip()] for found in _BOX.findall(text)]
+    """Scores in request order, from the last box with one score per response; None if there is no such box."""
+    boxes = [[int(part) for part in box.split(",") if part.strip()] for box in _BOX.findall(text)]
     fitting = [box for box in boxes if len(box) == len(order)]
     if not fitting:
         return None
@@ -121,15 +127,15 @@ def read_scores(text: str, order: Order) -> list[int] | None:
     return scores
 
 
-def mean(samples: Sequence[list[int] | None]) -> Mean:
-    read = [scores for scores in samples if scores is not None]
-    rewards = tuple(fmean(column) for column in zip(*read, strict=True)) if read else None
-    return Mean(rewards, len(samples), len(read))
+def mean_answer(samples: Sequence[list[int] | None]) -> BaselineAnswer:
+    parsed = [scores for scores in samples if scores is not None]
+    rewards = tuple(fmean(column) for column in zip(*parsed, strict=True)) if parsed else None
+    return BaselineAnswer(rewards, len(samples), len(parsed))
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineEngine:
-    """How `vllm serve` is started: with the engine's settings of `grm serve`, and with its own."""
+    """Arguments of `vllm serve`: with the engine settings of `grm serve`, and with vLLM's defaults."""
 
     same_flags: tuple[str, ...]
     same_environment: dict[str, str]
@@ -138,15 +144,15 @@ class BaselineEngine:
 
 
 def baseline_engine(settings: EngineSettings, model_path: str) -> BaselineEngine:
-    """In a process of its own, since what it reads from vLLM changes the environment. Takes seconds."""
+    """Runs in a separate process, since `set_environment` changes the environment. Takes seconds."""
     if not PACKAGES.exists():
-        raise SystemExit("the baseline needs what vLLM's own HTTP server needs: run `make baseline` once")
+        raise SystemExit("the packages of vLLM's own HTTP server are missing; run `make baseline` once")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         same, environment = process.submit(_same_engine, settings, model_path).result()
     paths = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
     common = {
         "PYTHONPATH": paths,
-        # So that caches can be emptied between systems.
+        # Enables /reset_prefix_cache, to empty caches between systems.
         "VLLM_SERVER_DEV_MODE": "1",
         "HF_HUB_OFFLINE": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
@@ -159,8 +165,8 @@ def baseline_engine(settings: EngineSettings, model_path: str) -> BaselineEngine
 
 
 def _same_engine(settings: EngineSettings, model_path: str) -> tuple[list[str], dict[str, str]]:
-    """Flags and environment, without scheduling by priority, which a client of this server does not use, and without
-    what only reads scores."""
+    """Flags and environment of GRM Server's engine, without priority scheduling, which the baseline does not use, and
+    without the settings that serve only to extract scores."""
     before = dict(os.environ)
     set_environment(offline=True)
     environment = {name: value for name, value in os.environ.items() if before.get(name) != value}
@@ -172,7 +178,7 @@ def _same_engine(settings: EngineSettings, model_path: str) -> tuple[list[str], 
 
 
 def as_flags(args: dict[str, Any], model_path: str) -> list[str]:
-    """Fields of `AsyncEngineArgs` as `vllm serve` takes them."""
+    """Fields of `AsyncEngineArgs` as flags of `vllm serve`."""
     flags = ["--model", model_path]
     for name, value in args.items():
         flag = name.replace("_", "-")

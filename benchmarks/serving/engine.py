@@ -1,10 +1,10 @@
-"""What the server costs on top of the engine it runs.
+"""Overhead of the server on top of its engine.
 
     python -m benchmarks.serving.engine --data PATH/TO/LLMBar
 
-1. Output tokens per second of the server at saturation over the raw engine's: `LLM.generate` on the same prompts, with
-   the same settings, each sample as long as the server's was. They take turns on prompts that neither has seen.
-2. The layer's own cost per request, with the fake engine at n = 4, k = 32, and where it goes.
+1. Output tokens/s of the server at saturation, over those of the raw engine: `LLM.generate` on the same prompts, with
+   the same settings and sample lengths. They take turns on prompts that neither has seen.
+2. Cost per request of everything but the engine, with the fake engine at n = 4, k = 32, and a profile of it.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def main() -> None:
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--requests", type=int, default=16, help="concurrent requests in a round")
     parser.add_argument("-k", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=256, help="budget of principles and critique")
+    parser.add_argument("--tokens", type=int, default=256, help="token budget of principles and critique")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--layer-only", action="store_true", help="only the second measurement")
+    parser.add_argument("--layer-only", action="store_true", help="run only the second measurement")
     args = parser.parse_args()
     result: dict[str, Any] = {"layer": measure_layer()}
     if not args.layer_only:
@@ -62,20 +62,20 @@ def main() -> None:
 
 
 def measure_throughput(items: list[Item], args: argparse.Namespace) -> dict[str, Any]:
-    """Rounds of the raw engine and of the server in turn, one round of warm-up each."""
+    """Alternate rounds of the server and of the raw engine, after one warm-up round each."""
     rounds = [items[i : i + args.requests] for i in range(0, len(items), args.requests)]
     settings = EngineSettings(model=args.model, cpu_kv_cache_gib=KV_CACHE_GIB)
     path = str(bundled_model(Settings().cache_dir)) if args.model == "bundled" else args.model
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    raw = multiprocessing.get_context("spawn").Process(target=raw_engine, args=(theirs, settings, path), daemon=True)
+    parent_end, child_end = multiprocessing.get_context("spawn").Pipe()
+    raw = multiprocessing.get_context("spawn").Process(target=raw_engine, args=(child_end, settings, path), daemon=True)
     raw.start()
-    ours.recv()
+    parent_end.recv()
     rows = []
     with running_server(args.model, "--set", f"engine.cpu_kv_cache_gib={KV_CACHE_GIB}") as url:
         for number, batch in enumerate(rounds):
             server_s, lengths = asyncio.run(server_round(url, batch, args.k, args.tokens))
-            ours.send((batch, args.tokens, lengths))
-            raw_s = ours.recv()
+            parent_end.send((batch, args.tokens, lengths))
+            raw_s = parent_end.recv()
             written = sum(map(sum, lengths))
             raw_rate, server_rate = written / raw_s, written / server_s
             kind = "warm-up" if number == 0 else f"round {number}"
@@ -93,14 +93,16 @@ def measure_throughput(items: list[Item], args: argparse.Namespace) -> dict[str,
 
 
 def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
-    """In a process of its own: vLLM's offline `LLM`, fed what the server would feed it, as one batch."""
+    """Runs in its own process: vLLM's offline `LLM`, given the prompts that the server would send, as one batch."""
     set_environment(offline=True)
     from dataclasses import fields
 
     from vllm import LLM, SamplingParams
 
-    known = judge_args(settings, path, NAME)
-    changed = {f.name: getattr(known, f.name) for f in fields(known) if getattr(known, f.name) != f.default}
+    engine_args = judge_args(settings, path, NAME)
+    changed = {
+        f.name: getattr(engine_args, f.name) for f in fields(engine_args) if getattr(engine_args, f.name) != f.default
+    }
     llm = LLM(**changed)
     chat = ChatEncoder(llm.get_tokenizer())
     template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
@@ -125,7 +127,7 @@ def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
 
 
 async def server_round(url: str, batch: list[Item], k: int, tokens: int) -> tuple[float, list[list[int]]]:
-    """Send the requests of a batch at once: seconds, and the output tokens of each sample of each request."""
+    """Send all requests of a batch at once; seconds, and the output tokens of each sample of each request."""
     started = time.perf_counter()
 
     async def one(client: AsyncGRMClient, item: Item) -> list[int]:
@@ -147,15 +149,15 @@ async def server_round(url: str, batch: list[Item], k: int, tokens: int) -> tupl
 
 
 def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, float]:
-    """Milliseconds per request of everything but the engine: the pipeline alone, and through HTTP."""
+    """Milliseconds per request spent outside the engine: in the pipeline alone, and with HTTP."""
     responses = tuple(f"Response {i}. " + "It says something of middling length. " * 20 for i in range(n))
     request = ScoreRequest(Task((Message("user", "Why is the sky blue?"),), responses), k, 0, TEMPERATURE, 256, 600)
     template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
 
     async def pipeline(times: int) -> None:
-        sampler, metrics = FakeEngine(), Metrics()
+        fake_engine, metrics = FakeEngine(), Metrics()
         admission = Admission(
-            sampler,
+            fake_engine,
             metrics,
             capacity=1024,
             max_waiting_samples=1,
@@ -180,7 +182,7 @@ def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, floa
                 started = time.perf_counter()
             client.rewards("Why is the sky blue?", responses, k=k, seed=0, stop=FIXED)
         http_ms = (time.perf_counter() - started) / repeats * 1e3
-    print(f"layer at n = {n}, k = {k}: {pipeline_ms:.2f} ms a request in the pipeline, {http_ms:.2f} ms with HTTP")
+    print(f"overhead per request at n = {n}, k = {k}: {pipeline_ms:.2f} ms in the pipeline, {http_ms:.2f} ms with HTTP")
     pstats.Stats(profile).sort_stats("tottime").print_stats(12)
     return {"n": n, "k": k, "pipeline_ms": pipeline_ms, "http_ms": http_ms}
 

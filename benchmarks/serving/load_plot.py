@@ -1,4 +1,4 @@
-"""The picture of `benchmarks.serving.load`: samples per second of each system, and how long requests waited."""
+"""Plot of `benchmarks.serving.load`: throughput and latency of each system."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 
 from benchmarks.lib.plot_style import GREY, styled
 
-# Okabe and Ito's palette; one hue for each way, paler where samples end by themselves.
+# From the colour-blind safe palette of Okabe and Ito; one hue per approach, paler where the model ends its samples.
 COLOURS = {
     "fixed": "#0072b2",
     "decided": "#009e73",
@@ -24,7 +24,7 @@ COLOURS = {
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """rows: as `benchmarks.serving.load_report` makes them."""
+    """rows: those of `benchmarks.serving.load_report.Report`."""
     mpl.use("Agg")
     closed = [row for row in rows if not row["load"]]
     waits = [row for row in rows if row["load"]]

@@ -1,4 +1,4 @@
-"""What the cells of `benchmarks.serving.load` say: a row for each system and workload, ratios and targets."""
+"""Report of `benchmarks.serving.load`: a row for each system and workload, ratios, and whether targets are reached."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ AGREEMENT = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A ratio of two systems, in `unit`, that should be at least `least`."""
+    """A ratio of two systems in the figure `unit`, which should be at least `minimum`."""
 
     title: str
     system: str
-    over: str
+    baseline: str
     unit: str
-    least: float | None
-    """None: for comparison only."""
+    minimum: float | None
+    """None: no target, for comparison only."""
 
 
 TARGETS = (
@@ -55,7 +55,7 @@ TARGETS = (
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Geometric mean over workloads and rounds, and the least and greatest round."""
+    """Geometric mean over workloads and rounds, and the lowest and highest round."""
 
     target: Target
     value: float
@@ -63,7 +63,7 @@ class Ratio:
     high: float
     rounds: int
     by_workload: dict[str, float]
-    """Over its rounds."""
+    """Geometric mean over the rounds of each workload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +84,16 @@ class Report:
     ratios: list[Ratio]
     decided: Agreement
     floor: Agreement
-    """Of two runs of `fixed`: what the engine's arithmetic alone changes."""
+    """Of two runs of `fixed`: the disagreement that comes from the engine's arithmetic alone."""
     markdown: str
 
     def write(self, path: Path) -> None:
-        found = {
+        result = {
             "rows": self.rows,
             "ratios": [
                 {
                     "what": r.target.title,
-                    "least": r.target.least,
+                    "least": r.target.minimum,
                     "value": r.value,
                     "low": r.low,
                     "high": r.high,
@@ -103,15 +103,15 @@ class Report:
             ],
             "agreement": {"decided": [self.decided.same, self.decided.of], "floor": [self.floor.same, self.floor.of]},
         }
-        path.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+        path.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
 
 
 def report(
     cells: Cells, systems: Sequence[str], workloads: Sequence[str], open_workload: str, loads: Sequence[float]
 ) -> Report:
-    of = [(system, workload, 0.0) for workload in workloads for system in systems]
-    of += [(system, open_workload, load) for load in loads for system in systems]
-    rows = [_row(*each, found) for each in of if (found := cells.of(*each))]
+    combinations = [(system, workload, 0.0) for workload in workloads for system in systems]
+    combinations += [(system, open_workload, load) for load in loads for system in systems]
+    rows = [_row(*each, rounds) for each in combinations if (rounds := cells.rounds(*each))]
     ratios = [ratio for target in TARGETS if (ratio := ratio_of(target, cells, workloads)) is not None]
     decided, floor = agreements(cells, workloads)
     markdown = _markdown(rows, ratios, decided, floor) + _conditions(cells, workloads) + "\n"
@@ -119,40 +119,40 @@ def report(
 
 
 def _conditions(cells: Cells, workloads: Sequence[str]) -> str:
-    """Whether the cells that ratios are made of were measured under the same conditions."""
+    """How similar the conditions were under which the cells of a round were measured."""
     rows: dict[int, list[dict[str, Any]]] = {}
     for key in cells.keys:
         if not key.load and key.workload in workloads:
-            rows.setdefault(key.round, []).append(cells.at(key))
+            rows.setdefault(key.round, []).append(cells.get(key))
     spans_s = [max(times) - min(times) for each in rows.values() if (times := [row["at_s"] for row in each])]
     loads = [row["machine_load"] for each in rows.values() for row in each]
     return (
-        f"Cells of a round were measured within {max(spans_s) / 60:.0f} min of each other; before each the machine's "
-        f"load average was {min(loads):.1f} to {max(loads):.1f}. Where these are large, so may be the error of ratios."
+        f"Cells of a round were measured within {max(spans_s) / 60:.0f} min of each other; the machine's load average "
+        f"before each was {min(loads):.1f} to {max(loads):.1f}. If these are large, ratios may have a large error."
     )
 
 
-def _row(system: str, workload: str, load: float, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over rounds; percentiles of the latencies of all rounds together."""
-    latencies = [answer["latency_s"] for row in found for answer in row["answers"]]
+def _row(system: str, workload: str, load: float, rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over rounds, and percentiles of the pooled latencies."""
+    latencies = [answer["latency_s"] for row in rounds for answer in row["answers"]]
     return {
         "system": system,
         "workload": workload,
         "load": load,
-        "rounds": len(found),
+        "rounds": len(rounds),
         "requests": len(latencies),
-        **{name: median(row[name] for row in found) for name in MEDIANS},
+        **{name: median(row[name] for row in rounds) for name in MEDIANS},
         **percentiles(latencies),
     }
 
 
 def ratio_of(target: Target, cells: Cells, workloads: Sequence[str]) -> Ratio | None:
-    """None where there is nothing to compare."""
+    """None if there are no cells to compare."""
     by_round: dict[int, list[float]] = {}
     by_workload: dict[str, list[float]] = {}
     for workload in workloads:
-        # Rounds are compared with their own: the machine is not the same for hours.
-        pairs = zip(cells.of(target.system, workload), cells.of(target.over, workload), strict=False)
+        # Compare within a round: the machine's speed varies over hours.
+        pairs = zip(cells.rounds(target.system, workload), cells.rounds(target.baseline, workload), strict=False)
         for number, (one, other) in enumerate(pairs):
             value = one[target.unit] / other[target.unit]
             by_round.setdefault(number, []).append(value)
@@ -171,10 +171,10 @@ def ratio_of(target: Target, cells: Cells, workloads: Sequence[str]) -> Ratio | 
 
 
 def agreements(cells: Cells, workloads: Sequence[str]) -> tuple[Agreement, Agreement]:
-    """Of `decided` with `fixed` of the same round, and of `fixed` with itself in the next round."""
+    """Agreement of `decided` with `fixed` of the same round, and of `fixed` with `fixed` of the next round."""
     decided, floor = [], []
     for workload in workloads:
-        fixed, stopped = cells.of("fixed", workload), cells.of("decided", workload)
+        fixed, stopped = cells.rounds("fixed", workload), cells.rounds("decided", workload)
         decided += [_same(*pair) for pair in zip(fixed, stopped, strict=False)]
         floor += [_same(*pair) for pair in zip(fixed, fixed[1:], strict=False)]
     return _total(decided), _total(floor)
@@ -185,25 +185,27 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> Agreement:
     return Agreement(sum(best[answer["item"]] == answer["best"] for answer in other["answers"]), len(best))
 
 
-def _total(found: Sequence[Agreement]) -> Agreement:
-    return Agreement(sum(each.same for each in found), sum(each.of for each in found))
+def _total(agreements: Sequence[Agreement]) -> Agreement:
+    return Agreement(sum(each.same for each in agreements), sum(each.of for each in agreements))
 
 
-def verdict(ratio: Ratio, decided: Agreement) -> str:
-    """Whether the target is reached, in words."""
-    least = ratio.target.least
-    if least is None:
+def target_status(ratio: Ratio, decided: Agreement) -> str:
+    """Whether the target is reached, in words; empty without a target."""
+    minimum = ratio.target.minimum
+    if minimum is None:
         return ""
-    if ratio.value < least:
-        return f"NOT reached: {ratio.value / least:.0%} of it"
+    if ratio.value < minimum:
+        return f"NOT reached: {ratio.value / minimum:.0%} of it"
     if ratio.target.system == "decided" and not decided.share >= AGREEMENT:
-        return f"the ratio is, but the agreement is not: {decided.share:.1%}"
+        return f"ratio reached, agreement not: {decided.share:.1%}"
     return "reached"
 
 
 def _markdown(rows: Sequence[dict[str, Any]], ratios: Sequence[Ratio], decided: Agreement, floor: Agreement) -> str:
-    lines = ["| workload | load | system | rewards/s | samples/s | scores/s | tokens/s | tokens a sample, a reward |"]
-    lines[0] += " prompt tokens computed a reward | prefix hits | parsed | k used | p50 | p95 | p99, s |"
+    lines = [
+        "| workload | load | system | rewards/s | samples/s | scores/s | tokens/s | tokens per sample, per reward |"
+    ]
+    lines[0] += " prompt tokens computed per reward | prefix hits | parsed | k used | p50 | p95 | p99, s |"
     lines.append("|---" * 15 + "|")
     for row in rows:
         latencies = " | ".join(f"{row[name]:.1f}" for name in ("p50", "p95", "p99"))
@@ -216,10 +218,12 @@ def _markdown(rows: Sequence[dict[str, Any]], ratios: Sequence[Ratio], decided: 
         )
     lines += ["", "| ratio, closed loop | value (rounds) | by workload | target | |", "|---" * 5 + "|"]
     for ratio in ratios:
-        target = "" if ratio.target.least is None else f"{ratio.target.least:g}"
+        target = "" if ratio.target.minimum is None else f"{ratio.target.minimum:g}"
         spread = f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}, {ratio.rounds})"
         by_workload = ", ".join(f"{workload} {value:.2f}" for workload, value in ratio.by_workload.items())
-        lines.append(f"| {ratio.target.title} | {spread} | {by_workload} | {target} | {verdict(ratio, decided)} |")
+        lines.append(
+            f"| {ratio.target.title} | {spread} | {by_workload} | {target} | {target_status(ratio, decided)} |"
+        )
     lines += ["", _agreement_line(rows, decided, floor)]
     return "\n".join(lines) + "\n"
 
@@ -229,9 +233,9 @@ def _agreement_line(rows: Sequence[dict[str, Any]], decided: Agreement, floor: A
         return "`decided` was not compared with `fixed`."
     used = [row["samples_per_request"] for row in rows if row["system"] == "decided" and not row["load"]]
     line = (
-        f"Best response of `decided` the same as at full k: {decided.same} of {decided.of} ({decided.share:.1%}), "
-        f"with {fmean(used):.1f} samples a request"
+        f"`decided` names the same best response as full k for {decided.same} of {decided.of} requests "
+        f"({decided.share:.1%}), with {fmean(used):.1f} samples per request"
     )
     if floor.of:
-        line += f"; of `fixed` and `fixed` again: {floor.same} of {floor.of} ({floor.share:.1%})"
+        line += f"; two runs of `fixed` agree for {floor.same} of {floor.of} ({floor.share:.1%})"
     return line + "."

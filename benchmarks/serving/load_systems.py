@@ -1,4 +1,4 @@
-"""The systems that `benchmarks.serving.load` compares, asked the same and measured alike."""
+"""The systems that `benchmarks.serving.load` compares: same requests, same figures."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 import httpx
 from openai import AsyncOpenAI
 
-from benchmarks.lib.arrivals import Job, Timed, closed_loop, open_loop, percentiles, poisson
+from benchmarks.lib.arrivals import Job, TimedResult, closed_loop, open_loop, percentiles, poisson
 from benchmarks.lib.data import Item
 from benchmarks.lib.servers import scrape
 from benchmarks.lib.workloads import Prompts, Workload
-from benchmarks.serving.baseline import Ask, connect, n_is_k, separate
+from benchmarks.serving.baseline import SamplingOptions, connect, n_is_k, separate
 from grm_client import AsyncGRMClient
 
 OURS = ("fixed", "decided")
@@ -33,51 +33,53 @@ BASELINES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Got:
+class Answer:
     """One answered request."""
 
     item: int
     samples: int
-    """Drawn."""
+    """Samples drawn."""
     parsed: int
-    """Of these, with scores."""
+    """Samples with scores."""
     best: int | None
-    """The first response; None without scores."""
+    """Index of the best response; None without scores."""
     lengths: tuple[int, ...] = ()
-    """Tokens of each sample, where the server says so."""
+    """Tokens of each sample, if the server reports them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server that is up, and how it is asked."""
+    """A running server, and what requests to it have in common."""
 
     url: str
     prompts: Prompts
     tokens: int
-    """Budget of principles and critique."""
+    """Token budget of principles and critique."""
     gamma: float
     process: str
 
     async def warm_up(self, items: list[Item], workload: Workload) -> None:
-        """Requests for items that nothing else asks for, all at once."""
+        """Send one request per item, all at once. The items must not be used otherwise."""
         system = self.process if self.process in OURS else "separate-free"
-        ask = Ask(workload.k, 0.5, self.tokens)
+        options = SamplingOptions(workload.k, 0.5, self.tokens)
         async with AsyncExitStack() as stack:
-            asked = await _asker(self, system, ask, 0, stack)
-            await closed_loop([partial(asked, number, item) for number, item in enumerate(items)], len(items))
+            send = await _sender(self, system, options, 0, stack)
+            await closed_loop([partial(send, number, item) for number, item in enumerate(items)], len(items))
 
 
-def closed(
-    endpoint: Endpoint, system: str, items: list[Item], ask: Ask, in_flight: int, *, seed: int
+def run_closed_loop(
+    endpoint: Endpoint, system: str, items: list[Item], options: SamplingOptions, in_flight: int, *, seed: int
 ) -> dict[str, Any]:
     """All items, `in_flight` requests at once."""
-    return _cell(endpoint, system, items, ask, seed, lambda jobs: closed_loop(jobs, in_flight))
+    return _cell(endpoint, system, items, options, seed, lambda jobs: closed_loop(jobs, in_flight))
 
 
-def opened(endpoint: Endpoint, system: str, items: list[Item], ask: Ask, rate: float, *, seed: int) -> dict[str, Any]:
-    """All items, `rate` of them a second; at the same times for every system."""
+def run_open_loop(
+    endpoint: Endpoint, system: str, items: list[Item], options: SamplingOptions, rate: float, *, seed: int
+) -> dict[str, Any]:
+    """All items, `rate` of them per second on average, at the same times for every system."""
     at_s = poisson(rate, seed, count=len(items))
-    row = _cell(endpoint, system, items, ask, seed, lambda jobs: open_loop(jobs, at_s))
+    row = _cell(endpoint, system, items, options, seed, lambda jobs: open_loop(jobs, at_s))
     return row | {"offered_requests_per_s": rate}
 
 
@@ -85,14 +87,14 @@ def _cell(
     endpoint: Endpoint,
     system: str,
     items: list[Item],
-    ask: Ask,
+    options: SamplingOptions,
     seed: int,
-    run: Callable[[list[Job[Got]]], Awaitable[list[Timed[Got]]]],
+    run: Callable[[list[Job[Answer]]], Awaitable[list[TimedResult[Answer]]]],
 ) -> dict[str, Any]:
-    async def measure() -> list[Timed[Got]]:
+    async def measure() -> list[TimedResult[Answer]]:
         async with AsyncExitStack() as stack:
-            asked = await _asker(endpoint, system, ask, seed, stack)
-            return await run([partial(asked, number, item) for number, item in enumerate(items)])
+            send = await _sender(endpoint, system, options, seed, stack)
+            return await run([partial(send, number, item) for number, item in enumerate(items)])
 
     if system in BASELINES:
         _empty_cache(endpoint.url)
@@ -103,56 +105,69 @@ def _cell(
 
 
 def _empty_cache(url: str) -> None:
-    """Those that share this process would find each other's prompts. Fails while a request still ends."""
+    """Empty the prefix cache, or systems that share a server would hit each other's prompts.
+
+    Retries, because the server refuses while a request is still finishing.
+    """
     while not httpx.post(f"{url}/reset_prefix_cache", timeout=30).raise_for_status().json()["success"]:
         time.sleep(0.1)
 
 
-async def _asker(
-    endpoint: Endpoint, system: str, ask: Ask, seed: int, stack: AsyncExitStack
-) -> Callable[[int, Item], Awaitable[Got]]:
+async def _sender(
+    endpoint: Endpoint, system: str, options: SamplingOptions, seed: int, stack: AsyncExitStack
+) -> Callable[[int, Item], Awaitable[Answer]]:
     if system in OURS:
         ours = await stack.enter_async_context(AsyncGRMClient(endpoint.url, timeout_s=3600))
-        return partial(_ask_ours, ours, endpoint, system, ask)
+        return partial(_send_to_grm, ours, endpoint, system, options)
     theirs = await stack.enter_async_context(connect(endpoint.url))
-    return partial(_ask_baseline, theirs, endpoint.prompts, system, ask, random.Random(seed))
+    return partial(_send_to_baseline, theirs, endpoint.prompts, system, options, random.Random(seed))
 
 
-async def _ask_ours(client: AsyncGRMClient, endpoint: Endpoint, system: str, ask: Ask, number: int, item: Item) -> Got:
+async def _send_to_grm(
+    client: AsyncGRMClient, endpoint: Endpoint, system: str, options: SamplingOptions, number: int, item: Item
+) -> Answer:
     stop = {"rule": "fixed"} if system == "fixed" else {"rule": "decided", "gamma": endpoint.gamma}
     answer = await client.rewards(
         item.query,
         item.responses,
-        k=ask.k,
+        k=options.k,
         seed=number,
-        temperature=ask.temperature,
+        temperature=options.temperature,
         max_critique_tokens=endpoint.tokens,
         stop=stop,
         return_samples=True,
     )
     assert answer.samples is not None
     lengths = tuple(sample.completion_tokens for sample in answer.samples)
-    return Got(number, answer.usage.samples, answer.k_valid, answer.best, lengths)
+    return Answer(number, answer.usage.samples, answer.k_valid, answer.best, lengths)
 
 
-async def _ask_baseline(
-    client: AsyncOpenAI, prompts: Prompts, system: str, ask: Ask, rng: random.Random, number: int, item: Item
-) -> Got:
-    of_all = itertools.cycle(ask.lengths)
-    lengths = tuple(itertools.islice(of_all, number * ask.k, (number + 1) * ask.k))
-    found = await BASELINES[system](client, prompts, item, replace(ask, lengths=lengths), rng)
-    best = None if found.rewards is None else found.rewards.index(max(found.rewards))
-    return Got(number, found.samples, found.parsed, best)
+async def _send_to_baseline(
+    client: AsyncOpenAI,
+    prompts: Prompts,
+    system: str,
+    options: SamplingOptions,
+    rng: random.Random,
+    number: int,
+    item: Item,
+) -> Answer:
+    all_lengths = itertools.cycle(options.lengths)
+    lengths = tuple(itertools.islice(all_lengths, number * options.k, (number + 1) * options.k))
+    answer = await BASELINES[system](client, prompts, item, replace(options, lengths=lengths), rng)
+    best = None if answer.rewards is None else answer.rewards.index(max(answer.rewards))
+    return Answer(number, answer.samples, answer.parsed, best)
 
 
-def figures(timed: list[Timed[Got]], counted: dict[str, float], n: int) -> dict[str, Any]:
+def figures(timed: list[TimedResult[Answer]], counter_deltas: dict[str, float], n: int) -> dict[str, Any]:
     """What a cell says. counted: what the server's metrics have grown by; n: responses of a request."""
     seconds = max(each.done_s for each in timed)
     samples = sum(each.result.samples for each in timed)
     parsed = sum(each.result.parsed for each in timed)
-    written = counted.get("vllm:generation_tokens_total", counted.get("grm_tokens_total{kind=completion}", 0.0))
-    queried = counted.get("vllm:prefix_cache_queries_total", 0.0)
-    computed = counted.get("vllm:prompt_tokens_by_source_total{source=local_compute}", 0.0)
+    written = counter_deltas.get(
+        "vllm:generation_tokens_total", counter_deltas.get("grm_tokens_total{kind=completion}", 0.0)
+    )
+    queried = counter_deltas.get("vllm:prefix_cache_queries_total", 0.0)
+    computed = counter_deltas.get("vllm:prompt_tokens_by_source_total{source=local_compute}", 0.0)
     return {
         "seconds": seconds,
         "requests": len(timed),
@@ -163,7 +178,7 @@ def figures(timed: list[Timed[Got]], counted: dict[str, float], n: int) -> dict[
         "tokens_per_sample": written / samples,
         "tokens_per_reward": written / len(timed),
         "computed_prompt_tokens_per_reward": computed / len(timed),
-        "cached_share": counted.get("vllm:prefix_cache_hits_total", 0.0) / queried if queried else 0.0,
+        "cached_share": counter_deltas.get("vllm:prefix_cache_hits_total", 0.0) / queried if queried else 0.0,
         "parsed_share": parsed / samples,
         "samples_per_request": samples / len(timed),
         "lengths": [length for each in timed for length in each.result.lengths],

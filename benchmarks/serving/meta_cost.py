@@ -1,16 +1,16 @@
-"""What a meta RM costs: requests through HTTP to a server with a judge and a meta RM, guided and not.
+"""Cost of a meta RM: requests to a server with a judge and a meta RM, with and without rating.
 
     python -m benchmarks.serving.meta_cost --data PATH/TO/LLMBar [--meta-rm PATH]
 
-Rounds of requests at once, three kinds in turn. Within a round all three judge the same requests, with the same seeds;
-a mark before the query makes each new to the prefix caches of both engines:
+Each round sends a batch of concurrent requests three times, once per aggregate, with the same seeds. A mark before the
+query makes the requests new to the prefix caches of both engines:
 
-mean        k samples, voted
+mean        k samples, all vote
 meta_hinge  the same samples, rated and weighted
-meta_top    the same samples, rated, the better half voted
+meta_top    the same samples, rated, and the better half votes
 
-Prints what rating adds to the time of a sample (seconds of a kind over those of `mean`, less 1) and the tokens that
-each engine computes for a sample, as JSON last.
+Prints how much rating adds to the time of a sample (seconds of an aggregate over those of `mean`, minus 1) and the
+tokens that each engine computes per sample; JSON in the last line.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--meta-rm", default="bundled")
     parser.add_argument("--requests", type=int, default=4, help="concurrent requests in a round")
     parser.add_argument("-k", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=64, help="budget of principles and critique")
+    parser.add_argument("--tokens", type=int, default=64, help="token budget of principles and critique")
     parser.add_argument("--rounds", type=int, default=6)
     args = parser.parse_args()
     options: RewardOptions = {
@@ -57,14 +57,14 @@ def main() -> None:
     with running_server(args.model, *more) as url:
         for number in range(args.rounds + 1):
             batch = items[number * args.requests : (number + 1) * args.requests]
-            # Another kind first in each round: the machine is shared.
+            # Rotate the order in each round, since other work on the machine may slow down one of them.
             for kind in (*KINDS[number % len(KINDS) :], *KINDS[: number % len(KINDS)]):
-                took, found = _round(url, batch, f"({number}, {kind})", {**options, "aggregate": kind})
+                round_s, rewards = _round(url, batch, f"({number}, {kind})", {**options, "aggregate": kind})
                 # The first round warms up.
                 if number:
-                    seconds[kind].append(took)
-                    answers[kind] += found
-                    print(f"round {number} {kind:10} {took:.2f} s", flush=True)
+                    seconds[kind].append(round_s)
+                    answers[kind] += rewards
+                    print(f"round {number} {kind:10} {round_s:.2f} s", flush=True)
     print(json.dumps({**_costs(seconds), **_tokens(answers["meta_hinge"]), **_votes(answers)}))
 
 
@@ -79,13 +79,13 @@ def _costs(seconds: dict[str, list[float]]) -> dict[str, object]:
         for kind in KINDS[1:]
     }
     return {
-        "rating_over_sample": {kind: round(statistics.median(found), 3) for kind, found in ratios.items()},
-        "rounds": {kind: [round(ratio, 3) for ratio in found] for kind, found in ratios.items()},
+        "rating_over_sample": {kind: round(statistics.median(of_kind), 3) for kind, of_kind in ratios.items()},
+        "rounds": {kind: [round(ratio, 3) for ratio in of_kind] for kind, of_kind in ratios.items()},
     }
 
 
 def _tokens(answers: Sequence[Rewards]) -> dict[str, object]:
-    """A sample's, on average: those that are in a prefix cache are not computed."""
+    """Mean tokens per sample. Tokens found in a prefix cache do not count as computed."""
     usage = {name: sum(getattr(answer.usage, name) for answer in answers) for name in USAGE}
     computed = {
         "judge_prompt": usage["prompt_tokens"] - usage["cached_tokens"],
@@ -97,11 +97,11 @@ def _tokens(answers: Sequence[Rewards]) -> dict[str, object]:
 
 
 def _votes(answers: dict[str, list[Rewards]]) -> dict[str, object]:
-    """How many samples vote, of those that gave scores, and what the meta RM thinks of them."""
-    samples = {kind: [s for answer in found for s in answer.samples or ()] for kind, found in answers.items()}
+    """The share of samples that vote, and quartiles of the meta RM's rewards."""
+    samples = {kind: [s for answer in of_kind for s in answer.samples or ()] for kind, of_kind in answers.items()}
     rewards = [s.meta_reward for s in samples["meta_hinge"] if s.meta_reward is not None]
     return {
-        "kept": {kind: round(statistics.mean(bool(s.kept) for s in found), 3) for kind, found in samples.items()},
+        "kept": {kind: round(statistics.mean(bool(s.kept) for s in of_kind), 3) for kind, of_kind in samples.items()},
         "meta_reward": [round(q, 3) for q in statistics.quantiles(rewards, n=4)],
     }
 

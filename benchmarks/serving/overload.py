@@ -1,14 +1,15 @@
-"""Many times more requests than the server can answer: what it still answers, and how fast it refuses the rest.
+"""Goodput and refusals when many times more requests arrive than the server can answer.
 
     python -m benchmarks.serving.overload --data PATH/TO/LLMBar --seconds 120
 
-First the peak, in a closed loop. Then for so many seconds a Poisson process at --factor times the peak, each request
-with a deadline and nobody trying again. Goodput is what was answered within its deadline; it counts the samples of an
-answer, since at a deadline there are the votes so far. Both rates leave out the first seconds, until answers come.
-A latency is counted from when the request should have been sent; how late the client itself was is in the result.
+A closed loop finds the peak throughput. Then a Poisson process sends --factor times the peak for --seconds; each
+request has a deadline, and no client retries. Goodput is the rate of samples in answers within their deadline. Samples,
+because an answer at its deadline holds only the votes so far. Both rates leave out the first seconds, before answers
+arrive. A latency is counted from the time at which the request should have been sent; the result also states how late
+the client sent its requests.
 
-Writes OUT.json and OUT.png. `--engine fake` measures what stands around the engine: it writes --fake-slots samples at
-once, each --fake-sample-s long.
+Writes OUT.json and OUT.png. `--engine fake` measures the server without a model: the fake engine generates --fake-slots
+samples at once, each in --fake-sample-s seconds.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.lib.arrivals import Job, Timed, closed_loop, open_loop, percentiles, poisson, rate_between
+from benchmarks.lib.arrivals import Job, TimedResult, closed_loop, open_loop, percentiles, poisson, rate_between
 from benchmarks.lib.data import Item, load_items
 from benchmarks.lib.servers import grm_serve
 from benchmarks.serving.overload_plot import plot
@@ -39,17 +40,17 @@ GOODPUT = 0.9
 MAX_CHARS = 1500
 ACCEPTED = (200, 504)
 CLIENTS = 16
-"""httpx looks through all connections of a client for each request."""
+"""More than one, because httpx searches all connections of a client on each request."""
 GRACE_S = 0.1
-"""For an answer's way to the client: the server counts its deadline from a request's arrival to its answer."""
+"""Allowance for the network: the server's deadline covers only the time from a request's arrival to its answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
-    """0: none came."""
+    """0: no response."""
     code: str
-    """Of an error; else why no more samples were drawn."""
+    """The error's code, or the answer's stop_reason."""
     samples: int
     retry_after: str | None
 
@@ -60,43 +61,45 @@ def main() -> None:
     parser.add_argument("--engine", choices=("real", "fake"), default="real")
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--factor", type=float, default=10)
+    parser.add_argument("--factor", type=float, default=10, help="offered load over the peak")
     parser.add_argument("--peak-seconds", type=float, default=180)
     parser.add_argument("--in-flight", type=int, default=16, help="requests of the closed loop that finds the peak")
     parser.add_argument("--deadline-s", type=float, help="default: twice the median latency at the peak, at least 1")
     parser.add_argument("-k", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=64, help="budget of principles and critique")
-    parser.add_argument("--fake-sample-s", type=float, default=0.25)
-    parser.add_argument("--fake-slots", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=64, help="token budget of principles and critique")
+    parser.add_argument("--fake-sample-s", type=float, default=0.25, help="seconds per sample of the fake engine")
+    parser.add_argument("--fake-slots", type=int, default=16, help="concurrent samples of the fake engine")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/overload"))
-    parser.add_argument("serve", nargs="*", help="after --: what `grm serve` is started with")
+    parser.add_argument("serve", nargs="*", help="after --: more arguments for `grm serve`")
     args = parser.parse_args()
     items = load_items(args.data, 200, max_chars=MAX_CHARS)
-    kind = ["--model", args.model, "--set", "engine.cpu_kv_cache_gib=2"]
+    engine_flags = ["--model", args.model, "--set", "engine.cpu_kv_cache_gib=2"]
     if args.engine == "fake":
         fake = {
             "engine.kind": "fake",
             "engine.fake_sample_s": args.fake_sample_s,
             "engine.max_num_seqs": args.fake_slots,
         }
-        kind = [part for name, value in fake.items() for part in ("--set", f"{name}={value}")]
-    with grm_serve(*kind, "--set", "log_level=ERROR", *args.serve) as server:
-        found, timed = asyncio.run(measure(server.url, items, args))
+        engine_flags = [part for name, value in fake.items() for part in ("--set", f"{name}={value}")]
+    with grm_serve(*engine_flags, "--set", "log_level=ERROR", *args.serve) as server:
+        report, timed = asyncio.run(measure(server.url, items, args))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
-    plot(found, timed, args.out.with_suffix(".png"))
-    print(json.dumps(found, indent=2))
-    print(*verdicts(found), sep="\n")
+    args.out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    plot(report, timed, args.out.with_suffix(".png"))
+    print(json.dumps(report, indent=2))
+    print(*target_lines(report), sep="\n")
 
 
-async def measure(url: str, items: list[Item], args: argparse.Namespace) -> tuple[dict[str, Any], list[Timed[Answer]]]:
-    """The peak, then the overload."""
+async def measure(
+    url: str, items: list[Item], args: argparse.Namespace
+) -> tuple[dict[str, Any], list[TimedResult[Answer]]]:
+    """Measure the peak, then the overload; the report, and the requests of the overload."""
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(_client(url)) for _ in range(CLIENTS)]
-        send = partial(_jobs, clients, items, args)
-        await closed_loop(itertools.islice(send(0, None), 4), 4)
+        requests = partial(_jobs, clients, items, args)
+        await closed_loop(itertools.islice(requests(0, None), 4), 4)
         until_s = time.monotonic() + args.peak_seconds
-        jobs = itertools.takewhile(lambda _: time.monotonic() < until_s, send(10**6, None))
+        jobs = itertools.takewhile(lambda _: time.monotonic() < until_s, requests(10**6, None))
         at_peak = await closed_loop(jobs, args.in_flight)
         median_s = percentiles([each.latency_s for each in at_peak])["p50"]
         peak = {
@@ -111,7 +114,7 @@ async def measure(url: str, items: list[Item], args: argparse.Namespace) -> tupl
             f"peak {peak['samples_per_s']:.1f} samples/s; now {rate:.1f} requests/s for {args.seconds:g} s", flush=True
         )
         at_s = poisson(rate, 1, seconds=args.seconds)
-        timed = await open_loop(list(itertools.islice(send(2 * 10**6, deadline_s), len(at_s))), at_s)
+        timed = await open_loop(list(itertools.islice(requests(2 * 10**6, deadline_s), len(at_s))), at_s)
     return {"peak": peak, **summary(timed, peak["samples_per_s"], deadline_s, args.seconds)}, timed
 
 
@@ -127,7 +130,7 @@ def _jobs(
     first: int,
     deadline_s: float | None,
 ) -> Iterator[Job[Answer]]:
-    """Requests without end. Each has a seed of its own: equal ones might be answered together."""
+    """An endless stream of requests. Each has its own seed, since the server coalesces equal requests."""
     for number in itertools.count(first):
         item = items[number % len(items)]
         body = request_body(
@@ -139,10 +142,10 @@ def _jobs(
             stop={"rule": "fixed"},
             deadline_s=deadline_s,
         )
-        yield partial(_ask, clients[number % len(clients)], body)
+        yield partial(_send, clients[number % len(clients)], body)
 
 
-async def _ask(client: httpx.AsyncClient, body: dict[str, Any]) -> Answer:
+async def _send(client: httpx.AsyncClient, body: dict[str, Any]) -> Answer:
     try:
         response = await client.post("/v1/rewards", json=body)
         answer = response.json()
@@ -153,13 +156,13 @@ async def _ask(client: httpx.AsyncClient, body: dict[str, Any]) -> Answer:
     return Answer(response.status_code, answer["error"]["code"], 0, response.headers.get("retry-after"))
 
 
-def _rate(timed: Sequence[Timed[Answer]], settle_s: float, end_s: float, *, samples: bool) -> float:
+def _rate(timed: Sequence[TimedResult[Answer]], settle_s: float, end_s: float, *, samples: bool) -> float:
     good = ((each.done_s, each.result.samples if samples else 1.0) for each in timed if each.result.status == 200)
     return rate_between(good, min(settle_s, end_s / 2), end_s)
 
 
-def summary(timed: Sequence[Timed[Answer]], peak: float, deadline_s: float, seconds: float) -> dict[str, Any]:
-    """What became of the requests of an overload. peak: samples a second."""
+def summary(timed: Sequence[TimedResult[Answer]], peak: float, deadline_s: float, seconds: float) -> dict[str, Any]:
+    """Outcomes and rates of an overload. peak: samples/s."""
     answered = [each for each in timed if each.result.status == 200]
     good = [each for each in answered if each.latency_s <= deadline_s + GRACE_S]
     accepted = [each for each in timed if each.result.status in ACCEPTED]
@@ -186,20 +189,20 @@ def summary(timed: Sequence[Timed[Answer]], peak: float, deadline_s: float, seco
     }
 
 
-def verdicts(found: dict[str, Any]) -> list[str]:
-    """Each target and whether it is reached."""
-    p99_s, most_s = found["accepted_latency_s"].get("p99", 0.0), found["deadline_s"]
-    refused_s = found["refused_after_s"].get("p99", 0.0)
+def target_lines(report: dict[str, Any]) -> list[str]:
+    """A line for each target: whether it is reached."""
+    p99_s, deadline_s = report["accepted_latency_s"].get("p99", 0.0), report["deadline_s"]
+    refused_s = report["refused_after_s"].get("p99", 0.0)
     checks = (
-        (f"goodput {found['goodput_share_of_peak']:.0%} of the peak", found["goodput_share_of_peak"] >= GOODPUT),
+        (f"goodput {report['goodput_share_of_peak']:.0%} of the peak", report["goodput_share_of_peak"] >= GOODPUT),
         (
-            f"p99 of accepted requests {p99_s:.2f} s, deadline {most_s:.2f} s and {GRACE_S:g} for the way",
-            p99_s <= most_s + GRACE_S,
+            f"p99 of accepted requests {p99_s:.2f} s; limit {deadline_s:.2f} s (deadline) + {GRACE_S:g} s (network)",
+            p99_s <= deadline_s + GRACE_S,
         ),
-        (f"p99 of refusals after {refused_s * 1e3:.0f} ms, to be under 50", refused_s <= REFUSED_IN_S),
+        (f"p99 of refusals {refused_s * 1e3:.0f} ms; limit {REFUSED_IN_S * 1e3:.0f} ms", refused_s <= REFUSED_IN_S),
         (
-            f"{found['refused_without_retry_after']} refused without Retry-After",
-            not found["refused_without_retry_after"],
+            f"{report['refused_without_retry_after']} refusals without Retry-After",
+            not report["refused_without_retry_after"],
         ),
     )
     return [f"{'reached' if reached else 'NOT reached'}: {what}" for what, reached in checks]

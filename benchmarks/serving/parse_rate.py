@@ -1,8 +1,9 @@
-"""How many samples give scores, over real prompts, on a running server.
+"""The share of samples that give scores on real prompts, on a running server.
 
     python -m benchmarks.serving.parse_rate --data PATH/TO/LLMBar --data PATH/TO/RM-Bench --items 100
 
-`--items` are shared out over the data sets. Prints samples by outcome and how many critiques were cut, as JSON last.
+`--items` is split evenly over the data sets. Prints samples by outcome and the number of critiques that hit their token
+budget; JSON in the last line.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--items", type=int, default=100)
     parser.add_argument("-k", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=64, help="budget of principles and critique")
+    parser.add_argument("--tokens", type=int, default=64, help="token budget of principles and critique")
     parser.add_argument("--concurrency", type=int, default=12)
     args = parser.parse_args()
     share = -(-args.items // len(args.data))

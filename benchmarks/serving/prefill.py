@@ -1,10 +1,10 @@
-"""Prompt tokens that vLLM computes for one request, by its own count: designed orders against shuffled ones.
+"""Prompt tokens that vLLM computes for one request, by vLLM's own count: designed orders against shuffled ones.
 
     python -m benchmarks.serving.prefill --data PATH/TO/RM-Bench
 
-n = 4 responses, k = 32 samples. Designed orders are the four of a Williams design; shuffled ones are drawn at random
-for each sample, of which about 18 of the 24 that exist come up. Each request has texts that the engine has not seen.
-Prints both counts and their ratio, as JSON last.
+n = 4 responses, k = 32 samples. The designed orders are the four of a Williams design. Shuffled orders are drawn at
+random for each sample; about 18 of the 24 possible ones occur. The engine has not seen the text of any request before.
+Prints both counts and their ratio; JSON in the last line.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of RM-Bench (see benchmarks/lib/data.py)")
     parser.add_argument("--items", type=int, default=4, help="requests of each kind")
-    parser.add_argument("--tokens", type=int, default=32, help="budget of principles and critique")
+    parser.add_argument("--tokens", type=int, default=32, help="token budget of principles and critique")
     args = parser.parse_args()
     items = [item for item in load_items(args.data, 1000) if len(item.responses) == N][: args.items]
     rows = asyncio.run(measure(items, args.tokens))
@@ -53,9 +53,9 @@ def main() -> None:
 
 
 async def measure(items: list[Item], tokens: int) -> list[tuple[str, dict[str, int]]]:
-    """Both kinds of orders in turn. A line before the query keeps them from finding each other's prefix."""
+    """Both kinds of orders in turn. A line before the query keeps one kind from hitting the other's cached prefix."""
     settings = EngineSettings(cpu_kv_cache_gib=KV_CACHE_GIB)
-    sampler = await start_vllm(settings, str(bundled_model(Settings().cache_dir)), NAME)
+    engine = await start_vllm(settings, str(bundled_model(Settings().cache_dir)), NAME)
     template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
     rows = []
     try:
@@ -66,10 +66,10 @@ async def measure(items: list[Item], tokens: int) -> list[tuple[str, dict[str, i
                     draw: write_script(template, sanitized(task, template), draw.order, tokens)
                     for draw in draws(kind, number)
                 }
-                rows.append((kind, await request(sampler, scripts)))
+                rows.append((kind, await request(engine, scripts)))
                 print(kind, rows[-1][1], flush=True)
     finally:
-        await sampler.close()
+        await engine.close()
     return rows
 
 
@@ -81,33 +81,33 @@ def draws(kind: str, seed: int) -> tuple[Draw, ...]:
     return tuple(replace(draw, order=tuple(rng.sample(range(N), N))) for draw in designed)
 
 
-async def request(sampler: JudgeEngine, scripts: dict[Draw, Script]) -> dict[str, int]:
-    """Draw all samples at once and count."""
+async def request(engine: JudgeEngine, scripts: dict[Draw, Script]) -> dict[str, int]:
+    """Draw all samples at once; token counts of the request."""
     before = computed()
-    prepared = {draw.order: sampler.prepare(script) for draw, script in scripts.items()}
+    prepared = {draw.order: engine.prepare(script) for draw, script in scripts.items()}
     samples: list[Sample] = []
 
-    def keep(draw: Draw, outcome: Outcome) -> Failure:
+    def on_sample(draw: Draw, outcome: Outcome) -> Failure:
         assert isinstance(outcome, Sample)
         samples.append(outcome)
         return Failure(draw, FailureReason.NO_SCORES, outcome)
 
-    async with InFlightSamples(sampler.sample, TEMPERATURE, 3600, keep) as flight:
+    async with InFlightSamples(engine.sample, TEMPERATURE, 3600, on_sample) as in_flight:
         for order in prepared:
-            flight.start([draw for draw in scripts if draw.order == order], prepared[order], SchedulingClass.NEW)
+            in_flight.start([draw for draw in scripts if draw.order == order], prepared[order], SchedulingClass.NEW)
         for _ in scripts:
-            await flight.next()
+            await in_flight.next()
     return {
         "distinct_prompts": len(prepared),
         "prompt_tokens": sum(sample.prompt_tokens for sample in samples),
-        # Of the prompts alone, and of everything: continuations compute the end of their context again.
+        # For the prompts alone, and in total: each segment after the first computes the end of its context again.
         "computed_of_prompts": sum(sample.prompt_tokens - sample.cached_tokens for sample in samples),
         "computed_in_all": computed() - before,
     }
 
 
 def computed() -> int:
-    """vLLM's counter of prompt tokens that it did not find in its prefix cache."""
+    """vLLM's counter of prompt tokens that missed the prefix cache."""
     for metric in REGISTRY.collect():
         for sample in metric.samples:
             if sample.name == "vllm:prompt_tokens_by_source_total" and sample.labels["source"] == "local_compute":

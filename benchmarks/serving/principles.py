@@ -1,10 +1,10 @@
-"""What principles drawn once for a query change: cost, ties, accuracy, and how often another response wins.
+"""The effect of drawing principles once per query: cost, ties, accuracy, and how often another response wins.
 
     python -m benchmarks.serving.principles --data PATH/TO/RM-Bench [--queries 6] [--out DIR]
 
-Each prompt of RM-Bench gives three groups: a chosen and a rejected response of the same style. The same groups are
-judged three times, each time by a server just started, all at once: each sample with principles of its own, with those
-of the query, and once more with their own under another seed, which is how much two runs of the same differ anyway.
+Each prompt of RM-Bench gives three groups, each of a chosen and a rejected response of the same style. All groups are
+judged at once, three times, each time by a fresh server: with principles per sample, with principles per query, and
+again with principles per sample under another seed, which shows how much two equal runs differ.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Group:
     query: str
     responses: tuple[str, str]
     best: int
-    """By label."""
+    """Index of the response that the label prefers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +52,22 @@ ARMS = (Arm("own", "sample", 0), Arm("once", "query", 0), Arm("own, again", "sam
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of an arm. Tokens are for each reward."""
+    """Results of an arm. Tokens are per reward."""
 
     seconds: float
     completion_tokens: float
-    """Those of `principle_tokens` included."""
+    """Includes `principle_tokens`."""
     principle_tokens: float
-    """Of principles drawn for queries."""
+    """Tokens of principles drawn for queries."""
     computed_tokens: float
-    """Of prompts, without those that were in the prefix cache."""
+    """Prompt tokens that missed the prefix cache."""
     tie_rate: float
     accuracy: float
-    """A tie is half right."""
+    """A tie counts half."""
     fell_back: int
-    """Groups for which principles were to be drawn and could not be."""
+    """Groups that fell back to per-sample principles."""
     margins: tuple[float, ...]
-    """(groups,), how much higher the better response's reward is."""
+    """(groups,): reward of the better response minus that of the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +75,22 @@ class Difference:
     """Between two arms."""
 
     others_win: float
-    """Share of groups that another response wins, or that only one of the two calls a tie."""
+    """Share of groups in which another response wins, or only one arm has a tie."""
     margin: float
-    """Mean absolute difference of the margins, points."""
+    """Mean absolute difference of the margins, in points."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of RM-Bench (see benchmarks/lib/data.py)")
     parser.add_argument("--model", default="bundled")
-    parser.add_argument("--queries", type=int, default=6, help="of three groups each")
+    parser.add_argument("--queries", type=int, default=6, help="number of queries; each gives three groups")
     parser.add_argument("-k", type=int, default=4)
-    parser.add_argument("--tokens", type=int, default=96, help="budget of principles and critique")
-    parser.add_argument("--max-chars", type=int, default=2500, help="skip prompts whose texts are longer together")
+    parser.add_argument("--tokens", type=int, default=96, help="token budget of principles and critique")
+    parser.add_argument("--max-chars", type=int, default=2500, help="skip queries with more characters in total")
     parser.add_argument("--out", type=Path, help="folder for principles.json and principles.png")
     args = parser.parse_args()
-    # The last query warms the server up.
+    # The last query warms up the server.
     groups = load_groups(args.data, args.queries + 1, args.max_chars)
     results = {}
     for arm in ARMS:
@@ -119,13 +119,15 @@ def main() -> None:
 
 
 def load_groups(path: Path, queries: int, max_chars: int, seed: int = 0) -> list[Group]:
-    """Three groups, one after the other, for each of `queries` random prompts.
+    """Three consecutive groups for each of `queries` random prompts.
 
-    Raises FileNotFoundError when there are none.
+    Raises FileNotFoundError when there are no files.
     """
     rows = [row for file in sorted(path.rglob("*_filtered.json")) for row in json.loads(file.read_text("utf-8"))]
     if not rows:
-        raise FileNotFoundError(f"no RM-Bench files under {path}; see benchmarks/lib/data.py for where they live")
+        raise FileNotFoundError(
+            f"no RM-Bench files under {path}; see benchmarks/lib/data.py for where to download them"
+        )
     rng = random.Random(seed)
     short = [row for row in rows if len(row["prompt"]) + sum(map(len, row["chosen"] + row["rejected"])) <= max_chars]
     groups = []
@@ -137,7 +139,7 @@ def load_groups(path: Path, queries: int, max_chars: int, seed: int = 0) -> list
 
 
 async def judge(url: str, groups: Sequence[Group], arm: Arm, k: int, tokens: int) -> tuple[float, list[Rewards]]:
-    """All groups at once: seconds, and their answers in order."""
+    """Judge all groups at once; seconds, and the answers in order."""
     async with AsyncGRMClient(url, timeout_s=3600) as client:
         started = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
@@ -193,16 +195,16 @@ def plot(results: dict[str, Result], path: Path) -> None:
     mpl.use("Agg")
     names = list(results)
     with styled():
-        figure, (cost, took, quality) = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+        figure, (cost, duration, quality) = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
         drawn = [result.principle_tokens for result in results.values()]
         samples = [result.completion_tokens - result.principle_tokens for result in results.values()]
         cost.bar(names, samples, color=BLUE, label="samples")
         cost.bar(names, drawn, bottom=samples, color=ORANGE, label="principles for queries")
-        cost.set_title("Generated tokens of a reward", loc="left")
+        cost.set_title("Generated tokens per reward", loc="left")
         cost.set_ylim(0, 1.3 * max(result.completion_tokens for result in results.values()))
         cost.legend(frameon=False, loc="upper right")
-        took.bar(names, [result.seconds for result in results.values()], color=BLUE)
-        took.set_title("Seconds for all groups", loc="left")
+        duration.bar(names, [result.seconds for result in results.values()], color=BLUE)
+        duration.set_title("Seconds for all groups", loc="left")
         places = range(len(names))
         quality.bar([x - 0.2 for x in places], [r.accuracy for r in results.values()], 0.4, color=BLUE, label="right")
         quality.bar([x + 0.2 for x in places], [r.tie_rate for r in results.values()], 0.4, color=ORANGE, label="ties")

@@ -1,16 +1,16 @@
-"""What waves cost under load, and what they save.
+"""Cost and savings of drawing samples in waves, under load.
 
     python -m benchmarks.serving.waves --data PATH/TO/LLMBar
 
-Rounds of requests at once against the real server, three kinds in turn. Within a round all three judge the same
-requests; a mark before the query makes each new to the prefix cache:
+Each round sends a batch of concurrent requests to the server three times, once per kind. A mark before the query makes
+the requests new to the prefix cache:
 
 fixed     all k samples at once
-waves     the same samples in waves, with a level that never stops
-decided   waves that stop when they have decided
+waves     the same samples in waves, at a level at which the rule never stops early
+decided   waves with early stopping
 
-Prints output tokens per second of `waves` over `fixed` (what a wave's end leaves idle) and requests per second of
-`decided` over `fixed` (what it is for), as JSON last.
+Prints the ratio of output tokens/s of `waves` to `fixed` (the engine idles at the end of a wave) and of requests/s of
+`decided` to `fixed` (the benefit); JSON in the last line.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--requests", type=int, default=16, help="concurrent requests in a round")
     parser.add_argument("-k", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=64, help="budget of principles and critique")
+    parser.add_argument("--tokens", type=int, default=64, help="token budget of principles and critique")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     items = iter(load_items(args.data, args.requests * (args.rounds + 1)))
@@ -51,9 +51,9 @@ def main() -> None:
         asyncio.run(round_of(url, warm_up, _options(args, "fixed")))
         for number in range(args.rounds):
             batch = [next(items) for _ in range(args.requests)]
-            # Another kind first in each round: the machine is shared.
-            turn = [*KINDS][number % len(KINDS) :] + [*KINDS][: number % len(KINDS)]
-            for kind in turn:
+            # Rotate the order in each round, since other work on the machine may slow down one of them.
+            rotated = [*KINDS][number % len(KINDS) :] + [*KINDS][: number % len(KINDS)]
+            for kind in rotated:
                 marked = [replace(item, query=f"({number}, {kind}) {item.query}") for item in batch]
                 rows[kind].append(_figures(*asyncio.run(round_of(url, marked, _options(args, kind)))))
                 print(f"round {number + 1} {kind:8}", {k: round(v, 3) for k, v in rows[kind][-1].items()}, flush=True)
@@ -76,7 +76,7 @@ def _options(args: argparse.Namespace, kind: str) -> RewardOptions:
 
 
 async def round_of(url: str, batch: list[Item], options: RewardOptions) -> tuple[float, list[Rewards]]:
-    """All requests of a batch at once: seconds until the last is answered, and the answers."""
+    """Send all requests of a batch at once; seconds until the last is answered, and the answers."""
     started = time.perf_counter()
     async with AsyncGRMClient(url, timeout_s=3600) as client, asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(client.rewards(item.query, item.responses, **options)) for item in batch]

@@ -1,13 +1,13 @@
-"""A GRPO run on rewards of a running server: TRL's GRPOTrainer, the bundled model as the policy, on a CPU.
+"""A GRPO run with rewards from a running server: TRL's GRPOTrainer, the bundled model as the policy, on a CPU.
 
     PYTHONPATH=clients:. .venv-trainers/trl/bin/python -m benchmarks.trainers.grpo \\
         --data LLMBar --steps 20 --restart-at 10
 
-Starts `grm serve` with what stands after `--`. While the rewards of step `--restart-at` are being judged it stops the
-server and starts it anew: the run has to get over that by itself. Prompts are the instructions of LLMBar.
+Starts `grm serve` with the arguments after `--`. While the rewards of step `--restart-at` are being judged, it restarts
+the server; the run must survive that without help. Prompts are the instructions of LLMBar.
 
-Writes reward and seconds waited for rewards of each step to OUT.json, and a picture to OUT.png. It is about the way of
-the rewards and how long they take: in 20 steps of a policy of 135M parameters nothing is learnt that would show.
+Writes the reward of each step and the seconds spent waiting for it to OUT.json, and a plot to OUT.png. It tests the
+integration and measures the waiting time. In 20 steps a policy of 135M parameters learns nothing that would show.
 """
 
 from __future__ import annotations
@@ -37,19 +37,21 @@ START_S = 300
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of LLMBar (see benchmarks/lib/data.py)")
-    parser.add_argument("--policy", type=Path, default=POLICY, help="a model; default: the bundled one, once served")
+    parser.add_argument(
+        "--policy", type=Path, default=POLICY, help="a model; default: the bundled one (serve it once first)"
+    )
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--restart-at", type=int, help="the step, from 1, in whose judging the server is restarted")
-    parser.add_argument("--restart-after", type=float, default=0.5, help="seconds of that judging")
-    parser.add_argument("--prompts", type=int, default=2, help="prompts of a step")
-    parser.add_argument("--generations", type=int, default=4, help="responses to each")
+    parser.add_argument("--restart-at", type=int, help="restart the server while this step (from 1) is judged")
+    parser.add_argument("--restart-after", type=float, default=0.5, help="seconds from the start of that judging")
+    parser.add_argument("--prompts", type=int, default=2, help="prompts per step")
+    parser.add_argument("--generations", type=int, default=4, help="responses per prompt")
     parser.add_argument("--completion-tokens", type=int, default=48)
     parser.add_argument("-k", type=int, default=4)
-    parser.add_argument("--critique-tokens", type=int, default=32, help="budget of principles and critique")
+    parser.add_argument("--critique-tokens", type=int, default=32, help="token budget of principles and critique")
     parser.add_argument("--learning-rate", type=float, default=1e-5)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/grpo"))
-    parser.add_argument("--grm", default=".venv/bin/grm", help="the command, of the environment that has the server")
-    parser.add_argument("serve", nargs="*", help="after --: what `grm serve` is started with")
+    parser.add_argument("--grm", default=".venv/bin/grm", help="the grm command of the server's environment")
+    parser.add_argument("serve", nargs="*", help="after --: more arguments for `grm serve`")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     server = Server([*args.grm.split(), "serve", "--port", str(free_port()), *args.serve])
@@ -62,16 +64,17 @@ def main() -> None:
     args.out.with_suffix(".json").write_text(json.dumps(run, indent=2) + "\n", "utf-8")
     plot(run, args.out.with_suffix(".png"))
     waits = [step["wait_s"] for step in steps]
-    print(f"{len(steps)} steps, {sum(waits):.1f} s of {sum(step['step_s'] for step in steps):.1f} s waited for rewards")
+    total_s = sum(step["step_s"] for step in steps)
+    print(f"{len(steps)} steps; {sum(waits):.1f} of {total_s:.1f} s spent waiting for rewards")
 
 
 class Server:
-    """`grm serve` on one port, which can be restarted."""
+    """`grm serve` on a fixed port, so it can be restarted."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.url = f"http://127.0.0.1:{command[command.index('--port') + 1]}"
         self.restarts: list[dict[str, float]] = []
-        """Of each: its step, and seconds until the new one was ready."""
+        """For each restart: the step, and seconds until the new server was ready."""
         self._command = command
         self._process = self._start()
 
@@ -83,7 +86,7 @@ class Server:
         with GRMClient(self.url, max_retries=0) as client:
             while not client.ready():
                 if self._process.poll() is not None or time.monotonic() > deadline_s:
-                    raise RuntimeError("the server did not start; see above")
+                    raise RuntimeError("grm serve did not start; see its log above")
                 time.sleep(0.1)
 
     def restart(self, step: int) -> None:
@@ -103,7 +106,7 @@ class Server:
 
 
 def train(args: argparse.Namespace, server: Server) -> list[dict[str, Any]]:
-    """One row a step. TRL is imported here: only its environment has it."""
+    """One row per step. TRL is imported here because only its own environment has it."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
@@ -127,7 +130,7 @@ def train(args: argparse.Namespace, server: Server) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
 
     class Steps(TrainerCallback):  # type: ignore[misc]
-        """Notes what TRL logs. TRL asks for a subclass."""
+        """Collects what TRL logs. TRL requires a subclass of its callback."""
 
         def on_step_begin(self, *state: Any, **more: Any) -> None:
             self.began_s = time.monotonic()

@@ -1,11 +1,11 @@
-"""Client of GRM Server: one call from a query and its responses to rewards.
+"""Client of GRM Server: send a query and its responses, get their rewards.
 
 from grm_client import GRMClient
 
 with GRMClient("http://127.0.0.1:8000") as client:
     answer = client.rewards("What is 2 + 2?", ["4", "5"], k=8)
 answer.rewards  # (n,), 1..10, in the order of the responses
-answer.p_best  # (n,), how sure the judge is
+answer.p_best  # (n,), probability that each response is the judge's favourite
 """
 
 from grm_client.client import AsyncGRMClient, GRMClient

@@ -1,4 +1,4 @@
-"""Many requests at once, a bounded number of them under way. Both clients share it."""
+"""Send many requests with bounded concurrency. Shared by both clients."""
 
 from __future__ import annotations
 
@@ -12,80 +12,83 @@ from grm_client.errors import GRMClientError
 from grm_client.types import Rewards
 
 Request = Mapping[str, Any]
-"""`query`, `responses` and what else `rewards` takes, by name."""
+"""Arguments of `rewards`, by name: `query`, `responses` and any options."""
 
-Scored = Rewards | GRMClientError
-"""The answer to one request of many, or why there is none."""
+ScoreResult = Rewards | GRMClientError
+"""The rewards of one request, or the error that it failed with."""
 
 
-async def with_tasks(
+async def score_with_tasks(
     score: Callable[[Request], Awaitable[Rewards]], requests: Sequence[Request], concurrency: int, progress: bool
-) -> list[Scored]:
-    """What `score` makes of each request, in their order."""
-    scored: dict[int, Scored] = {}
-    waiting = iter(enumerate(requests))
-    count = _workers(concurrency, len(requests))
-    with _bar(len(requests), progress) as step:
+) -> list[ScoreResult]:
+    """Call `score` for each request in asyncio tasks; return the results in request order."""
+    results: dict[int, ScoreResult] = {}
+    pending = iter(enumerate(requests))
+    workers = _worker_count(concurrency, len(requests))
+    with _progress_bar(len(requests), progress) as advance:
 
         async def work() -> None:
-            for place, request in waiting:
+            for index, request in pending:
                 try:
-                    scored[place] = await score(request)
+                    results[index] = await score(request)
                 except GRMClientError as error:
-                    scored[place] = error
-                step()
+                    results[index] = error
+                advance()
 
         try:
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(count):
-                    workers.create_task(work())
-        except ExceptionGroup as mistakes:
-            # Such as a request that lacks a field; the others ended with it.
-            raise mistakes.exceptions[0] from None
-    return [scored[place] for place in range(len(requests))]
+            async with asyncio.TaskGroup() as group:
+                for _ in range(workers):
+                    group.create_task(work())
+        except ExceptionGroup as errors:
+            # A programming error, such as a request without responses. It cancelled the other workers.
+            raise errors.exceptions[0] from None
+    return [results[index] for index in range(len(requests))]
 
 
-def with_threads(
+def score_with_threads(
     score: Callable[[Request], Rewards], requests: Sequence[Request], concurrency: int, progress: bool
-) -> list[Scored]:
-    """See `with_tasks`."""
-    pool = ThreadPoolExecutor(max(_workers(concurrency, len(requests)), 1))
-    with _bar(len(requests), progress) as step:
+) -> list[ScoreResult]:
+    """As `score_with_tasks`, in threads."""
+    pool = ThreadPoolExecutor(max(_worker_count(concurrency, len(requests)), 1))
+    with _progress_bar(len(requests), progress) as advance:
 
-        def work(request: Request) -> Scored:
+        def work(request: Request) -> ScoreResult:
             try:
                 return score(request)
             except GRMClientError as error:
                 return error
             finally:
-                step()
+                advance()
 
         try:
             return list(pool.map(work, requests))
         finally:
-            # After an interrupt, what has not begun does not begin.
+            # After an interrupt, do not start the queued requests.
             pool.shutdown(cancel_futures=True)
 
 
-def _workers(concurrency: int, requests: int) -> int:
+def _worker_count(concurrency: int, requests: int) -> int:
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, got {concurrency}")
     return min(concurrency, requests)
 
 
 @contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, and what moves it on by one. Raises ModuleNotFoundError where rich is missing."""
-    if not shown:
+def _progress_bar(total: int, show: bool) -> Iterator[Callable[[], None]]:
+    """Draw a progress bar on standard error and yield the function that advances it by one.
+
+    Raises ModuleNotFoundError if rich is not installed.
+    """
+    if not show:
         yield lambda: None
         return
-    # Imported here: a trainer's workers draw no bar and should neither need rich nor wait for it.
+    # Imported here: a trainer's workers draw no bar, so they should neither need rich nor spend time importing it.
     try:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "progress=True draws a bar with rich, which is not installed: pip install 'grm-client[progress]'"
+            "progress=True needs rich, which is not installed: pip install 'grm-client[progress]'"
         ) from error
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:

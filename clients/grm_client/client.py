@@ -1,4 +1,4 @@
-"""The clients. They differ in `await` alone; what they do is in `exchange`."""
+"""The synchronous and the asynchronous client. They differ only in `await`; their shared logic is in `transport`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from grm_client.batch import Request, Scored, with_tasks, with_threads
-from grm_client.events import MEDIA_TYPE, Event, EventReader, is_stream, opened
+from grm_client.batch import Request, ScoreResult, score_with_tasks, score_with_threads
+from grm_client.events import MEDIA_TYPE, Event, EventReader, is_stream, stream_response
 from grm_client.transport import (
     READY_PATH,
     READY_TIMEOUT_S,
@@ -35,7 +35,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 class GRMClient:
-    """Asks one GRM Server. Threads may share it; close it, or use it in a `with` block."""
+    """Synchronous client of one GRM Server. Thread-safe. Use it in a `with` block, or call `close`."""
 
     _sleep = staticmethod(time.sleep)
 
@@ -48,9 +48,15 @@ class GRMClient:
         max_retries: int = 4,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`timeout_s` bounds the wait of one attempt, and the silence in a stream; by default the server's own limit
-        comes first. `max_retries` attempts follow one that met a busy or absent server. `transport` replaces the
-        network in tests."""
+        """Open no connection yet; `ready` tells whether the server is up.
+
+        base_url: the server's address, with or without a path prefix.
+        api_key: sent as a bearer token.
+        timeout_s: longest wait for the answer of one attempt, and longest silence in a stream. The default exceeds the
+            server's own limit, so the server times out first.
+        max_retries: attempts after the first one, when the server is busy (429, 503) or cannot be reached.
+        transport: replaces the network, for tests.
+        """
         self.base_url = base_url
         self._max_retries = max_retries
         self._rng = random.Random()
@@ -68,15 +74,16 @@ class GRMClient:
         return as_rewards(self.post(request_body(query, responses, **options)))
 
     def stream(self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> Generator[Event]:
-        """What happens to a request, as it happens; the last event is `rewards`, the answer.
+        """Score the responses and yield each event as it happens. The last event is `rewards`, the answer.
 
-        Raises what `rewards` raises, also in the middle; an APIError there has status 200. Nothing is tried again once
-        the stream has begun. The server drops the rest of the samples when the generator is closed, which leaving the
-        loop does.
+        Takes the arguments of `rewards` and raises the same errors, also in the middle of the stream; an APIError there
+        has status 200. A stream that has started is not retried. Leaving the loop closes the generator, and the server
+        then aborts the remaining samples.
         """
         body = request_body(query, responses, **options)
         reader, failure = EventReader(), None
-        with closing(opened(self._last_outcome(lambda: self._open(body)), self.base_url)) as response:
+        outcome = self._send_with_retries(lambda: self._open(body))
+        with closing(stream_response(outcome, self.base_url)) as response:
             try:
                 for chunk in response.iter_bytes():
                     yield from reader.feed(chunk)
@@ -91,36 +98,39 @@ class GRMClient:
         concurrency: int = 16,
         progress: bool = False,
         **options: Unpack[RewardOptions],
-    ) -> list[Scored]:
-        """Score many requests, `concurrency` of them at once, and return what became of each, in their order.
+    ) -> list[ScoreResult]:
+        """Score many requests and return their results in order.
 
-        requests: mappings with what `rewards` takes, by name: `{"query": ..., "responses": [...]}`.
-        progress: show a bar on standard error.
-        options: for the requests that do not say.
+        requests: mappings with the arguments of `rewards`: `{"query": ..., "responses": [...]}`.
+        concurrency: requests in flight at once.
+        progress: show a progress bar on standard error; needs rich (`pip install 'grm-client[progress]'`).
+        options: defaults for all requests; a request's own options take precedence.
 
-        A request that fails does not end the others: its GRMClientError stands in its place.
+        A failed request does not stop the others: its GRMClientError takes the place of its Rewards.
         """
-        return with_threads(lambda each: self.rewards(**{**options, **each}), list(requests), concurrency, progress)
+        return score_with_threads(
+            lambda each: self.rewards(**{**options, **each}), list(requests), concurrency, progress
+        )
 
     def post(self, body: Mapping[str, Any], path: str = REWARDS_PATH) -> dict[str, Any]:
-        """Request and answer as the JSON objects they are, with the same retries and errors as `rewards`.
+        """Send a JSON object and return the answer's JSON object, with the retries and errors of `rewards`.
 
-        path: another route that answers with an object and may be asked twice, as all that score may; it may have a
-        query string.
+        path: any route of the server that returns an object and is safe to retry, as all scoring routes are. It may
+            include a query string.
         """
-        outcome = self._last_outcome(lambda: self._http.post(path, json=body))
+        outcome = self._send_with_retries(lambda: self._http.post(path, json=body))
         return read_outcome(outcome, self.base_url)
 
     def _open(self, body: Mapping[str, Any]) -> httpx.Response:
-        """A stream that has begun, or a whole answer of another kind."""
+        """Start a stream. A response that is not an event stream is read whole."""
         request = self._http.build_request("POST", REWARDS_PATH, json=body, headers={"accept": MEDIA_TYPE})
         response = self._http.send(request, stream=True)
         if not is_stream(response):
             response.read()
         return response
 
-    def _last_outcome(self, attempt: Callable[[], httpx.Response]) -> Outcome:
-        """What became of the last attempt."""
+    def _send_with_retries(self, attempt: Callable[[], httpx.Response]) -> Outcome:
+        """The outcome of the last attempt."""
         for number in count():
             try:
                 outcome: Outcome = attempt()
@@ -133,13 +143,14 @@ class GRMClient:
         return outcome
 
     def ready(self) -> bool:
-        """Whether the server would take a request now. Asks once and never raises for an absent server."""
+        """Whether the server accepts requests now. One attempt; False if the server cannot be reached."""
         try:
             return self._http.get(READY_PATH, timeout=READY_TIMEOUT_S).status_code == 200
         except httpx.RequestError:
             return False
 
     def close(self) -> None:
+        """Close all connections."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -150,7 +161,10 @@ class GRMClient:
 
 
 class AsyncGRMClient:
-    """`GRMClient` for asyncio; many calls may run at once."""
+    """`GRMClient` for asyncio. Any number of calls may run concurrently, all in one event loop.
+
+    Use it in an `async with` block, or call `aclose`.
+    """
 
     _sleep = staticmethod(asyncio.sleep)
 
@@ -176,11 +190,12 @@ class AsyncGRMClient:
     async def stream(
         self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]
     ) -> AsyncGenerator[Event]:
-        """See `GRMClient.stream`. Leaving the loop closes an asynchronous generator late; use `contextlib.aclosing` to
-        have it closed at once."""
+        """See `GRMClient.stream`. Python closes an asynchronous generator some time after the loop was left; use
+        `contextlib.aclosing` to close it at once."""
         body = request_body(query, responses, **options)
         reader, failure = EventReader(), None
-        async with aclosing(opened(await self._last_outcome(lambda: self._open(body)), self.base_url)) as response:
+        outcome = await self._send_with_retries(lambda: self._open(body))
+        async with aclosing(stream_response(outcome, self.base_url)) as response:
             try:
                 async for chunk in response.aiter_bytes():
                     for event in reader.feed(chunk):
@@ -196,13 +211,15 @@ class AsyncGRMClient:
         concurrency: int = 16,
         progress: bool = False,
         **options: Unpack[RewardOptions],
-    ) -> list[Scored]:
+    ) -> list[ScoreResult]:
         """See `GRMClient.score_many`."""
-        return await with_tasks(lambda each: self.rewards(**{**options, **each}), list(requests), concurrency, progress)
+        return await score_with_tasks(
+            lambda each: self.rewards(**{**options, **each}), list(requests), concurrency, progress
+        )
 
     async def post(self, body: Mapping[str, Any], path: str = REWARDS_PATH) -> dict[str, Any]:
         """See `GRMClient.post`."""
-        outcome = await self._last_outcome(lambda: self._http.post(path, json=body))
+        outcome = await self._send_with_retries(lambda: self._http.post(path, json=body))
         return read_outcome(outcome, self.base_url)
 
     async def _open(self, body: Mapping[str, Any]) -> httpx.Response:
@@ -213,8 +230,8 @@ class AsyncGRMClient:
             await response.aread()
         return response
 
-    async def _last_outcome(self, attempt: Callable[[], Awaitable[httpx.Response]]) -> Outcome:
-        """See `GRMClient._last_outcome`."""
+    async def _send_with_retries(self, attempt: Callable[[], Awaitable[httpx.Response]]) -> Outcome:
+        """See `GRMClient._send_with_retries`."""
         for number in count():
             try:
                 outcome: Outcome = await attempt()
@@ -234,6 +251,7 @@ class AsyncGRMClient:
             return False
 
     async def aclose(self) -> None:
+        """Close all connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:

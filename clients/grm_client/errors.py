@@ -1,12 +1,12 @@
-"""What can go wrong between a caller and the server.
+"""Errors of the client.
 
     GRMClientError
       APIError            the server answered, but not with rewards
       TimedOut            the server took the request and did not answer in time
-      ConnectionFailed    nobody answered
-      Stopped             the scoring of a file stopped early; it can be resumed
+      ConnectionFailed    the server could not be reached, or the connection broke
+      Stopped             processing a file stopped early; it can be resumed
 
-Every class passes all of its arguments to `Exception`, so that errors survive pickling: trainers raise them in worker
+Every class passes all its arguments to `Exception`, so errors survive pickling: trainers raise them in worker
 processes.
 """
 
@@ -17,11 +17,11 @@ from typing import Any
 
 
 class GRMClientError(Exception):
-    """Anything that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class APIError(GRMClientError):
-    """The server, or a proxy before it, answered something other than rewards."""
+    """The server, or a proxy in front of it, answered with something other than rewards."""
 
     def __init__(
         self,
@@ -34,29 +34,30 @@ class APIError(GRMClientError):
     ) -> None:
         super().__init__(status, code, message, param, retryable, details)
         self.status = status
-        """HTTP status; 200 where a stream had begun."""
+        """HTTP status; 200 for an error in a stream that had started."""
         self.code = code
-        """The server's name for the error; "http_error": not an answer of GRM Server, "bad_answer": a 200 that could
-        not be read."""
+        """The server's error code. "http_error": the answer did not come from GRM Server. "bad_answer": a 200 whose
+        body is not a valid answer."""
         self.message = message
+        """What happened and what to do about it."""
         self.param = param
         """The request field at fault, as a dotted path, or None."""
         self.retryable = retryable
         """Whether the same request may succeed later."""
         self.details = dict(details or {})
-        """Counts that explain the error, e.g. {"prompt_tokens": 9000, "limit": 8192}."""
+        """Numbers that explain the error, e.g. {"prompt_tokens": 9000, "limit": 8192}."""
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code}, HTTP {self.status})"
 
 
 class TimedOut(GRMClientError):
-    """No answer within `timeout_s`. Not tried again: the server may still be busy with the first attempt."""
+    """No answer within `timeout_s`. Not retried: the server may still be working on the request."""
 
 
 class ConnectionFailed(GRMClientError):
-    """Nobody listens at the address, or the connection broke, on every attempt."""
+    """Every attempt failed to connect, or lost its connection."""
 
 
 class Stopped(GRMClientError):
-    """A file was scored in part. What is written is whole; the message says how to go on."""
+    """A file was processed in part. The rows written so far are complete; the message says how to resume."""

@@ -1,4 +1,4 @@
-"""A stream of server-sent events, read as it comes. Bytes in, events out; both clients share it.
+"""Parse a stream of server-sent events: bytes in, events out. Shared by both clients.
 
 The format: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
@@ -12,52 +12,53 @@ from typing import Any, NamedTuple
 import httpx
 
 from grm_client.errors import APIError, ConnectionFailed
-from grm_client.transport import Outcome, api_error, bad_answer, beginning, json_object, stated_error, transport_error
+from grm_client.transport import Outcome, api_error, bad_answer, excerpt, json_object, server_error, transport_error
 
 MEDIA_TYPE = "text/event-stream"
 
 
 class Event(NamedTuple):
-    """Something that happened to a request."""
+    """One step of a request that is being judged."""
 
     name: str
-    """"started", then "sample" and "wave" as they come, then "rewards", the answer. A newer server may say more."""
+    """"started", then "sample" and "wave" as they finish, then "rewards", the answer. A newer server may send more."""
     data: dict[str, Any]
-    """As StartedOut, SampleOut, WaveOut and RewardsResponse of the server's OpenAPI document; of the last one
-    `Rewards(**data)` is the typed form."""
+    """StartedOut, SampleOut, WaveOut or RewardsResponse of the server's OpenAPI document. `Rewards(**data)` is the
+    typed form of the last event."""
 
 
 def is_stream(response: httpx.Response) -> bool:
-    """Whether what comes is events. Anything else is read whole, for its error."""
+    """Whether the body is an event stream. Any other body is read whole, for its error."""
     return response.status_code == 200 and response.headers.get("content-type", "").startswith(MEDIA_TYPE)
 
 
-def opened(outcome: Outcome, base_url: str) -> httpx.Response:
-    """The response whose events can be read, or the error that this outcome amounts to."""
+def stream_response(outcome: Outcome, base_url: str) -> httpx.Response:
+    """The response with the event stream. Raises the error of an outcome that has none."""
     if isinstance(outcome, httpx.RequestError):
         raise transport_error(outcome, base_url) from outcome
     if outcome.status_code != 200:
         raise api_error(outcome)
     if not is_stream(outcome):
-        bad_answer(f"no event stream: {outcome.text[:200]}")
+        bad_answer(f"expected an event stream, got: {outcome.text[:200]}")
     return outcome
 
 
 class EventReader:
-    """Reads one stream. `answered` once the rewards have come."""
+    """Incremental parser of one stream."""
 
     def __init__(self) -> None:
-        self.answered = False
-        self._rest = b""
+        self.has_rewards = False
+        """Whether the answer, the `rewards` event, was read."""
+        self._buffer = b""
         self._after_cr = False
         self._first = True
         self._name = b""
         self._data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that end in this chunk. Raises APIError for an `error` event, and for one that cannot be read."""
+        """The events that end in this chunk. Raises APIError for an `error` event and for unreadable data."""
         for line in self._lines(chunk):
-            # A comment has no field; `id` and `retry` are about reconnecting, which a POST does not do.
+            # A comment has an empty field name. `id` and `retry` are for reconnecting, which a POST does not do.
             field, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if field == b"data":
@@ -71,24 +72,23 @@ class EventReader:
                     yield self._event(name, data)
 
     def end(self, failure: httpx.RequestError | None, base_url: str) -> None:
-        """Raise what the end of the stream means, unless the answer came before it. What is left of an event that was
-        not finished does not count."""
-        if self.answered:
+        """Raise an error if the stream ended or failed before its answer. An unfinished event is dropped."""
+        if self.has_rewards:
             return
         if failure is not None:
             raise transport_error(failure, base_url) from failure
         raise ConnectionFailed(f"the stream from {base_url} ended before its answer")
 
     def _lines(self, chunk: bytes) -> list[bytes]:
-        """The lines that end in this chunk. They end with LF, CR or both; in `str` further characters would count."""
+        """The lines that end in this chunk, with LF, CR or CR LF. Splits bytes: `str.splitlines` has more line ends."""
         if self._after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]
             self._after_cr = False
         if not chunk:
             return []
         self._after_cr = chunk.endswith(b"\r")
-        lines = (self._rest + chunk).splitlines(keepends=True)
-        self._rest = b"" if lines[-1].endswith((b"\n", b"\r")) else lines.pop()
+        lines = (self._buffer + chunk).splitlines(keepends=True)
+        self._buffer = b"" if lines[-1].endswith((b"\n", b"\r")) else lines.pop()
         if lines and self._first:
             self._first = False
             lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
@@ -96,8 +96,6 @@ class EventReader:
 
     def _event(self, name: str, data: bytes) -> Event:
         if name == "error":
-            raise stated_error(200, data) or APIError(
-                200, "bad_answer", f"an error of another shape: {beginning(data)}"
-            )
-        self.answered = self.answered or name == "rewards"
+            raise server_error(200, data) or APIError(200, "bad_answer", f"unreadable error event: {excerpt(data)}")
+        self.has_rewards = self.has_rewards or name == "rewards"
         return Event(name, json_object(data))

@@ -1,4 +1,4 @@
-"""The names that slime and miles loads; the code is in `grm_client.trainers.slime`."""
+"""What slime and miles load by name. The code is in `grm_client.trainers.slime`."""
 
 from grm_client.trainers.slime import grm_group_rm
 

@@ -1,4 +1,4 @@
-"""The names that ms-swift loads; the code is in `grm_client.trainers.swift`."""
+"""What the ms-swift plugin loads. The code is in `grm_client.trainers.swift`."""
 
 from grm_client.trainers.swift import GRMReward
 

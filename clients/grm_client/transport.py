@@ -1,6 +1,6 @@
-"""One exchange with the server, without the waiting: pure functions that both clients share.
+"""Requests, retries and answers as pure functions, without I/O. Shared by both clients.
 
-request_body -> (HTTP) -> retry_delay -> (sleep, again) | read_outcome -> as_rewards      (streams: see `events`)
+request_body -> (HTTP) -> retry_delay -> (sleep, retry) | read_outcome -> as_rewards      (streams: see `events`)
 """
 
 from __future__ import annotations
@@ -21,50 +21,51 @@ Query = str | Sequence[Mapping[str, str]]
 """One user turn, or chat messages: {"role": ..., "content": ...}."""
 
 Outcome = httpx.Response | httpx.RequestError
-"""What became of one attempt."""
+"""Result of one attempt: a response, or why there is none."""
 
 
 class RewardOptions(TypedDict, total=False):
-    """What a request may say beside its query and responses. None, like absence, leaves an option to the server, which
-    refuses one that it does not know."""
+    """Optional fields of a request. An option that is None or absent takes the server's default. The server refuses
+    unknown options."""
 
     k: int | None
-    """Readings of each response at most; more readings, finer and steadier rewards, more time."""
+    """Maximum number of samples for each response. More samples give more precise rewards and take more time."""
     stop: Mapping[str, object] | None
-    """When fewer than k are enough: {"rule": "fixed"}, {"rule": "decided", "gamma": 0.05, "target": "best"},
+    """When to stop before k samples: {"rule": "fixed"} (never), {"rule": "decided", "gamma": 0.05, "target": "best"},
     {"rule": "strict", "delta": 0.05} or {"rule": "precision", "se": 0.4}."""
     deadline_s: float | None
-    """Seconds until the votes there are must be returned. Keep it below the client's `timeout_s`."""
+    """Seconds until the server answers with the votes it has. Keep it below the client's `timeout_s`."""
     aggregate: str | None
-    """How samples are added up: "mean", "winsorised", "vote" or "borda"; with a meta RM "meta_hinge" or "meta_top"."""
+    """How samples are aggregated: "mean", "winsorised", "vote", "borda"; with a meta RM "meta_hinge" or "meta_top"."""
     k_meta: int | None
-    """"meta_top": how many of k samples vote; half of them if absent."""
+    """For "meta_top": how many of the k samples vote. Default: half of them."""
     meta_rm_failure: str | None
-    """When the meta RM fails: "error", or "vote" for the plain vote, which the answer then says."""
+    """If the meta RM fails: "error" raises APIError; "vote" falls back to the plain vote, and the answer says so."""
     reading: str | None
-    """"sampled": scores as written; "expected": the last score of a sample as its expectation."""
+    """"sampled": scores as written. "expected": the last score of a sample is the expectation over its tokens."""
     list_size: int | None
-    """Responses that one sample shows at most; longer lists are judged in balanced blocks."""
+    """Maximum number of responses that one sample shows. Longer lists are judged in balanced blocks."""
     task: str | None
-    """A tag for requests that are alike, such as "math"; they share what the server learns for `decided`."""
+    """Tag for similar requests, such as "math". They share the statistics that the server learns for `decided`."""
     temperature: float | None
-    """Of principles, critique and scores."""
+    """Sampling temperature of principles, critique and scores."""
     seed: int | None
-    """Fixes the orders and the seed of every sample."""
+    """Fixes the order of the responses and the seed of every sample."""
     max_critique_tokens: int | None
-    """Budget of one sample's principles and critique together."""
+    """Token budget of one sample for principles and critique together."""
     reference: str | None
-    """A known good answer, shown to the judge."""
+    """A known good answer to show to the judge."""
     principles: str | None
-    """Criteria to judge under, instead of the judge's own."""
+    """Criteria to judge by, instead of the judge's own."""
     principles_from: str | None
-    """Without those: the judge writes its own in every "sample", or once for the "query", for all requests with it."""
+    """Without `principles`: "sample", the judge writes its own in every sample; or "query", it writes them once for
+    all requests with this query."""
     hint: int | None
-    """The label, told to the judge: to collect training data, never to judge."""
+    """The label, shown to the judge. For collecting training data, never for judging."""
     min_votes: int | None
-    """Raise APIError rather than answer where a response has fewer scores."""
+    """Raise APIError if any response has fewer votes."""
     priority: str | None
-    """"high", "normal" or "low": which of the requests under your key go first where some must wait."""
+    """"high", "normal" or "low": order among the queued requests of the same API key."""
     return_samples: bool | None
     """Also return what the judge wrote."""
 
@@ -74,8 +75,8 @@ READY_PATH = "/health/ready"
 READY_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 10.0
 TIMEOUT_S = 660.0
-"""Longer than a server lets any request take (600 s, `limits.max_deadline_s`): what is late is ended there, with the
-votes there are or an error that says why, and never here, with nothing for the samples that were drawn."""
+"""Longer than the server's own limit (600 s, `limits.max_deadline_s`). A late request therefore ends on the server,
+with the votes so far or an error that says why. A timeout on the client would waste the samples."""
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
@@ -86,64 +87,63 @@ RETRIED_ERRORS = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTi
 
 
 def http_options(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """Arguments that `httpx.Client` and `httpx.AsyncClient` have in common."""
+    """Arguments for both `httpx.Client` and `httpx.AsyncClient`."""
     if not base_url.startswith(("http://", "https://")):
         raise ValueError(f"base_url must start with http:// or https://, got {base_url!r}")
     return {
         "base_url": base_url,
         "headers": {"user-agent": "grm-client"} | ({"authorization": f"Bearer {api_key}"} if api_key else {}),
         "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
-        # How many requests run at once is the caller's choice and the server's to refuse; waiting unseen in a
-        # connection pool would count against `timeout_s`.
+        # No limits: the caller chooses the concurrency and the server may refuse it. Waiting for a pooled connection
+        # would count against `timeout_s`.
         "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None),
-        # HTTP_PROXY is obeyed, but no proxy can reach the caller's own machine for it.
+        # HTTP_PROXY applies to other hosts only: a proxy cannot reach the client's localhost.
         "mounts": {"all://127.0.0.1": None, "all://localhost": None},
     }
 
 
 def request_body(query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> dict[str, Any]:
-    """The JSON object to send; options that are None are left to the server's defaults."""
+    """The JSON object to send, without the options that are None."""
     if isinstance(responses, str):
         raise TypeError("responses must be a list of strings, not one string")
     messages = query if isinstance(query, str) else [dict(message) for message in query]
-    given = {name: _plain(value) for name, value in options.items() if value is not None}
-    return {"query": messages, "responses": list(responses), **given}
+    fields = {name: _json_value(value) for name, value in options.items() if value is not None}
+    return {"query": messages, "responses": list(responses), **fields}
 
 
-def _plain(value: object) -> object:
-    """Mappings of any kind as the dicts that JSON knows."""
+def _json_value(value: object) -> object:
+    """Convert any mapping to a dict, which `json` can encode."""
     return dict(value) if isinstance(value, Mapping) else value
 
 
 def retry_delay(attempt: int, outcome: Outcome, rng: random.Random) -> float | None:
-    """Seconds to wait before the next attempt, or None when another attempt would not help. `attempt` counts from 0.
+    """Seconds to wait before the next attempt; None if a retry would not help. `attempt` counts from 0.
 
-    Only what says "not now" is tried again: a connection that failed, 429 and 503. Trying again is safe, although it
-    is a POST: scoring asks a question and changes nothing that a caller relies on, so that a request that ran twice
-    costs time. With a seed both runs are the same one; without, the caller still gets one answer. Where the server
-    gathers single samples into groups, it knows the sample that comes again.
-    A 502 or 504 is not repeated, for the server has drawn samples by then, or used up the deadline; to pay for that
-    again is the caller's choice.
+    We retry failed connections, 429 and 503. Retrying a POST is safe here: scoring changes nothing on the server that a
+    client relies on, so a request that runs twice only costs time. With a seed, both runs give the same result. When
+    the server groups single samples, it recognises a sample that is sent again.
+    We do not retry 502 and 504: by then the server has drawn samples or used up the deadline, so the caller should
+    decide whether to pay again.
     """
     if isinstance(outcome, httpx.Response):
         if outcome.status_code not in RETRIED_STATUS:
             return None
     elif not isinstance(outcome, RETRIED_ERRORS):
         return None
-    # Jitter also on top of Retry-After: callers that were turned away together must not come back together.
-    # The exponent is bounded for callers that set max_retries to "for ever": 2.0 ** 1024 overflows.
+    # Jitter on top of Retry-After too: clients that were refused together must not return together.
+    # The exponent is bounded because 2.0 ** 1024 overflows, and max_retries may be huge.
     jitter = rng.uniform(0.0, min(FIRST_BACKOFF_S * 2.0 ** min(attempt, 10), MAX_BACKOFF_S))
     return _retry_after_s(outcome) + jitter
 
 
 def _retry_after_s(outcome: Outcome) -> float:
-    """The wait that the server asks for, at most a minute; 0 if it asks for none in whole seconds."""
+    """The Retry-After header in seconds, at most `MAX_RETRY_AFTER_S`; 0 unless it is a whole number of seconds."""
     value = outcome.headers.get("retry-after", "") if isinstance(outcome, httpx.Response) else ""
     return min(float(value), MAX_RETRY_AFTER_S) if value.isascii() and value.isdigit() else 0.0
 
 
 def read_outcome(outcome: Outcome, base_url: str) -> dict[str, Any]:
-    """The answer as the JSON object it is, or the error that this outcome amounts to."""
+    """The answer's JSON object. Raises the error of an outcome that has none."""
     if isinstance(outcome, httpx.RequestError):
         raise transport_error(outcome, base_url) from outcome
     if outcome.status_code != 200:
@@ -152,31 +152,31 @@ def read_outcome(outcome: Outcome, base_url: str) -> dict[str, Any]:
 
 
 def json_object(text: bytes) -> dict[str, Any]:
-    """What the server wrote, an object. Raises APIError "bad_answer" for anything else."""
+    """Parse a JSON object. Raises APIError "bad_answer" for anything else."""
     try:
         value = strict_json(text)
     except ValueError as error:
-        bad_answer(f"not JSON, {error}: {beginning(text)}")
+        bad_answer(f"not JSON, {error}: {excerpt(text)}")
     if not isinstance(value, dict):
-        bad_answer(f"not a JSON object: {beginning(text)}")
+        bad_answer(f"not a JSON object: {excerpt(text)}")
     return value
 
 
-def beginning(text: bytes) -> str:
-    """At most 200 characters of what a server sent, for messages."""
+def excerpt(text: bytes) -> str:
+    """The first 200 characters of a body, for error messages."""
     return text[:800].decode(errors="replace")[:200]
 
 
 def strict_json(text: bytes) -> object:
-    """Parse JSON that can be written again. Raises ValueError for bad UTF-8, lone surrogates, NaN and infinity."""
+    """Parse JSON that can be encoded again. Raises ValueError for bad UTF-8, lone surrogates, NaN and infinity."""
     value: object = from_json(text, allow_inf_nan=False)
-    # 1e999 is a legal number and parses to infinity; only writing it shows it.
+    # 1e999 is valid JSON and parses to infinity; encoding it raises.
     json.dumps(value, allow_nan=False)
     return value
 
 
 def as_rewards(answer: Mapping[str, Any]) -> Rewards:
-    """The typed form of an answer."""
+    """Validate an answer. Raises APIError "bad_answer" and names the first invalid field."""
     try:
         return Rewards.model_validate(answer)
     except ValidationError as error:
@@ -184,8 +184,8 @@ def as_rewards(answer: Mapping[str, Any]) -> Rewards:
         bad_answer(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
-def bad_answer(why: str) -> NoReturn:
-    raise APIError(200, "bad_answer", f"the server's answer could not be read: {why}")
+def bad_answer(reason: str) -> NoReturn:
+    raise APIError(200, "bad_answer", f"the server's answer could not be read: {reason}")
 
 
 class _ErrorDetail(BaseModel):
@@ -201,9 +201,9 @@ class _ErrorBody(BaseModel):
 
 
 def api_error(response: httpx.Response) -> APIError:
-    """The server's own error, or "http_error" with the start of the text when something else answered."""
+    """The server's error, or "http_error" with an excerpt of the body if it came from something else, e.g. a proxy."""
     status = response.status_code
-    error = stated_error(status, response.content)
+    error = server_error(status, response.content)
     if error is None:
         retryable = status in RETRIED_STATUS or status in (502, 504)
         message = f"HTTP {status} from {response.url}: {response.text[:200]}"
@@ -211,8 +211,8 @@ def api_error(response: httpx.Response) -> APIError:
     return error
 
 
-def stated_error(status: int, body: bytes) -> APIError | None:
-    """An error in the shape that the server gives to all of them; None for anything else."""
+def server_error(status: int, body: bytes) -> APIError | None:
+    """Parse the server's error body; None for any other body."""
     try:
         error = _ErrorBody.model_validate_json(body).error
     except ValidationError:
@@ -221,9 +221,9 @@ def stated_error(status: int, body: bytes) -> APIError | None:
 
 
 def transport_error(error: httpx.RequestError, base_url: str) -> GRMClientError:
-    """Say what to do about a request that got no answer."""
+    """The client's error for a request without an answer. Its message says what to do."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return ConnectionFailed(f"no server at {base_url}; start one with `grm serve`")
     if isinstance(error, httpx.TimeoutException):
-        return TimedOut(f"no answer from {base_url} in time; raise timeout_s, or ask for fewer samples or tokens")
-    return ConnectionFailed(f"the connection to {base_url} broke: {str(error) or type(error).__name__}")
+        return TimedOut(f"{base_url} did not answer within timeout_s; raise it, or request fewer samples or tokens")
+    return ConnectionFailed(f"lost the connection to {base_url}: {str(error) or type(error).__name__}")

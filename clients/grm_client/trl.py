@@ -1,4 +1,4 @@
-"""The names that TRL loads; the code is in `grm_client.trainers.trl`."""
+"""What TRL loads by name. The code is in `grm_client.trainers.trl`."""
 
 from grm_client.trainers.trl import grm_reward, grm_reward_sync, make_grm_reward
 

@@ -1,7 +1,7 @@
-"""What the server answers.
+"""Types of the server's answers.
 
-Unknown fields are ignored and words such as `finish_reason` are plain strings, so that a newer server, which may say
-more, is still understood. The server itself is strict: it refuses a request field that it does not know.
+Forward compatible: unknown fields are ignored, and enumerations such as `finish_reason` are plain strings, so answers
+of a newer server can be read. Requests are strict: the server refuses unknown fields.
 """
 
 from __future__ import annotations
@@ -12,90 +12,95 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Answer(BaseModel):
-    """Base of all parts of an answer."""
+    """Base class of all parts of an answer."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
 
 
 class Sample(Answer):
-    """One reading by the judge. A sample that gave no scores says why in `failure` and did not vote."""
+    """One generation of the judge. A sample without scores gives the reason in `failure` and does not vote."""
 
     index: int
     """Launch order, 0..k-1."""
     order: tuple[int, ...]
-    """order[p] = index of the response that stood at position p. (n,), fewer where the responses were judged in
-    blocks."""
+    """order[p] = index of the response at position p. (n,), shorter if the responses were judged in blocks."""
     principles: str | None
-    """None where all samples had the same, those of the answer."""
+    """None if all samples shared the principles of the answer."""
     critique: str | None
+    """The judge's critique of the responses."""
     scores: tuple[int | None, ...] | None
-    """(n,), request order, each 1..10; None for a response that this sample was not shown."""
+    """(n,), request order, each 1..10; None for a response that this sample did not show."""
     expected_scores: tuple[float | None, ...] | None
-    """(n,), the expectation of each score given the critique and the scores before it; None where the tokens do not
-    tell."""
+    """(n,), expectation of each score given the critique and the scores before it; None if the token probabilities do
+    not determine it."""
     meta_reward: float | None
-    """The meta RM's probability that these scores are right; None where it was not asked or failed."""
+    """The meta RM's probability that these scores are right; None if the meta RM was not used or failed."""
     kept: bool | None
-    """Whether this sample voted; None in a stream, before the last sample is there."""
+    """Whether this sample voted; None in a stream until the last sample has finished."""
     finish_reason: str | None
-    """"stop", or "length": cut at the token budget."""
+    """"stop", or "length" if the sample was cut at the token budget."""
     completion_tokens: int
+    """Generated tokens."""
     seed: int
-    """Of this sample, derived from the request's."""
+    """Seed of this sample, derived from the request's seed."""
     finished_s: float | None
-    """Seconds from the request's arrival until the sample was written; None where the engine failed."""
+    """Seconds from the arrival of the request to the end of this sample; None if the engine failed."""
     failure: str | None
-    """None, or why there are no scores."""
+    """Why there are no scores, or None."""
 
 
 class Usage(Answer):
-    """What was spent on the samples of an answer. Samples that were begun and aborted are in the server's metrics."""
+    """Cost of the samples of an answer. The server's metrics also count samples that were started and aborted."""
 
     samples: int
     """Samples drawn. Equal to `k_used` unless the responses were judged in blocks."""
     prompt_tokens: int
-    """The prompts of all samples."""
+    """Prompt tokens of all samples."""
     cached_tokens: int
-    """Those of `prompt_tokens` that the engine did not have to compute again."""
+    """Those of `prompt_tokens` that hit the engine's prefix cache."""
     completion_tokens: int
     """Generated tokens of all samples."""
     principle_tokens: int
-    """Generated tokens of principles that were drawn for the query; 0 where they were there."""
+    """Generated tokens of the principles drawn for the query; 0 if they were cached or not drawn."""
     meta_tokens: int
-    """What the meta RM read."""
+    """Prompt tokens of the meta RM."""
     meta_cached_tokens: int
-    """Those of `meta_tokens` that it did not have to compute again."""
+    """Those of `meta_tokens` that hit the prefix cache."""
 
 
 class Timing(Answer):
-    """Seconds, as the server measured them."""
+    """Seconds, measured by the server."""
 
     queue_s: float
+    """From the arrival of the request to the start of the first sample."""
     generate_s: float
+    """From then to the end of the last sample."""
     total_s: float
+    """From the arrival of the request to the answer."""
 
 
 class Rewards(Answer):
-    """What the samples say about n responses. Indices count responses from 0, in request order.
+    """Rewards of n responses. Indices count responses from 0, in request order.
 
-    All probabilities but `p_best_label` are about the judge: what infinitely many of its samples would say, not whether
-    it is right.
+    All probabilities except `p_best_label` describe the judge: what infinitely many of its samples would say, not
+    whether it is right.
     """
 
     id: str
-    """The server's name for this judgement."""
+    """Id of this judgement."""
     shared: str | None
-    """None, or that the judgement was made for an identical request: one "in_flight" when this one came, or an earlier
-    one, from the "cache". `id`, `seed`, `usage` and `timing` are those of that judgement."""
+    """None, or where the judgement came from if it was made for an identical request: "in_flight", or the "cache".
+    `id`, `seed`, `usage` and `timing` are then those of that judgement."""
     model: str
+    """Name of the judge."""
     rewards: tuple[float, ...]
     """(n,), mean score of each response over the valid samples, 1..10 (aggregates `vote` and `borda`: 0..1)."""
     se: tuple[float, ...]
     """(n,), standard error of each reward."""
     ranking: tuple[int, ...]
-    """(n,), response indices, best first; equal ones stand in request order."""
+    """(n,), response indices, best first; ties in request order."""
     best: int
-    """The first of `ranking`; see `ties` for whether it stands alone."""
+    """The first of `ranking`; see `ties` for whether others have the same reward."""
     ties: tuple[tuple[int, ...], ...]
     """Groups of responses with equal rewards."""
     p_best: tuple[float, ...]
@@ -105,38 +110,41 @@ class Rewards(Answer):
     p_greater: tuple[tuple[float, ...], ...]
     """(n, n), `p_greater[a][b]`: probability that a's mean over infinitely many samples is higher than b's."""
     vote_sums: tuple[int, ...]
-    """(n,), sum of scores over the samples that voted. Comparable only within this answer, between equal `votes`."""
+    """(n,), sum of scores over the samples that voted. Comparable only within this answer, and only if `votes` are
+    equal."""
     aggregate: str
-    """How the samples were added up; "mean" where a meta RM was asked for and failed."""
+    """How the samples were aggregated; "mean" if a meta RM was requested and failed."""
     meta_rm: str | None
-    """"guided"; "failed", so that this is the plain vote; None where no meta RM was asked for."""
+    """"guided"; "failed" if the meta RM failed and this is the plain vote; None if no meta RM was requested."""
     principles: str | None
-    """The criteria that all samples judged under; None where each wrote its own."""
+    """The criteria shared by all samples; None if each sample wrote its own."""
     principles_from: str
-    """Who wrote them: each "sample", the "request", or the judge for the "query", now or for another request
-    ("cache")."""
+    """Who wrote the principles: each "sample", the "request", or the judge once for the "query", now or for an earlier
+    request ("cache")."""
     k: int
-    """Readings of each response that were allowed."""
+    """Maximum number of samples for each response."""
     k_used: int
-    """Readings of each response that were drawn, failed ones included."""
+    """Samples drawn for each response, including failed ones."""
     k_valid: int
-    """Samples that gave scores."""
+    """Samples with scores."""
     votes: tuple[int, ...]
-    """(n,), samples that gave the response a score and voted."""
+    """(n,), samples that scored the response and voted."""
     stop_reason: str
-    """Why no more samples were drawn: "full_k", "decided", "strict", "precision" or "deadline"."""
+    """Why sampling stopped: "full_k", "decided", "strict", "precision" or "deadline"."""
     risk_full_k: float
-    """Predicted probability that k readings would decide otherwise; 0 at full k."""
+    """Predicted probability that all k samples would have decided otherwise; 0 at full k."""
     position_effect: tuple[float, ...] | None
-    """Points that a response gains by standing at each position, as measured here and balanced out of the rewards; None
-    where there is too little to measure."""
+    """Points that a response gains from each position in the prompt. Measured on this request and already balanced out
+    of the rewards. None if there is too little data."""
     list_size: int
-    """Responses that a sample showed at most."""
+    """Maximum number of responses that a sample showed."""
     failures: Mapping[str, int]
-    """Samples without scores, counted by reason."""
+    """Samples without scores, by reason."""
     seed: int
     """Send it again to get the same orders and sample seeds."""
     samples: tuple[Sample, ...] | None
-    """In launch order if `return_samples` was set, else None."""
+    """All samples in launch order if `return_samples` was set, else None."""
     usage: Usage
+    """What the samples cost."""
     timing: Timing
+    """Where the time went."""

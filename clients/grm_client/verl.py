@@ -1,4 +1,4 @@
-"""The names that verl loads; the code is in `grm_client.trainers.verl`."""
+"""What verl loads by name. The code is in `grm_client.trainers.verl`."""
 
 from grm_client.trainers.verl import GRMRewardManager, compute_score
 

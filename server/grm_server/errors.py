@@ -1,33 +1,33 @@
-"""The errors of the server, named by the boundary that was crossed.
+"""The error classes of the server, one for each kind of failure.
 
     GRMError
-      InvalidRequest          400   the request breaks a rule that its schema cannot state
-        PromptTooLong         400   prompt and budget exceed the model's context
-      Overloaded              429   too many samples wait already; `Retry-After` says when there will be room
-        DeadlineUnreachable   429   its turn would come too late for its deadline
-      LimitExceeded           422   a field asks for more than this server gives
-      InvalidBody             422   not JSON that this server would parse
-      BodyTooLarge            413   more bytes than this server takes
-      BodyTimeout             408   the body did not come in time
-      BodiesTooMany           503   too many bytes of bodies are on their way in
-      WrongMediaType          415   not JSON, by its headers
-      WrongHost               421   the caller knows the server by a name that is not its own
-      Unauthenticated         401   no API key, or one that is not valid
-      RateLimited             429   the API key has used up its requests or samples of this minute
-      ShuttingDown            503   the server is about to end
-      JudgementNotKept        404   no judgement has this id, or it was forgotten
+      InvalidRequest          400   the request breaks a rule that its schema cannot express
+        PromptTooLong         400   prompt and token budget exceed the model's context
+      Overloaded              429   the queue is full; `Retry-After` estimates when there will be room
+        DeadlineUnreachable   429   the request would time out in the queue
+      LimitExceeded           422   a field exceeds a limit of this server
+      InvalidBody             422   the body is not JSON, or too costly to parse
+      BodyTooLarge            413   the body has too many bytes
+      BodyTimeout             408   reading the body timed out
+      BodiesTooMany           503   too many bytes of request bodies are being read
+      WrongMediaType          415   the Content-Type is not JSON, or the body is compressed
+      WrongHost               421   the Host header is not allowed
+      Unauthenticated         401   the API key is missing or invalid
+      RateLimited             429   the API key has exceeded its requests or samples per minute
+      ShuttingDown            503   the server is shutting down
+      JudgementNotKept        404   no stored judgement has this id
       SlotConflict            409   a slot of a group holds another response, or its attempt was replaced
-      ClientGone              499   the caller hung up; its samples were aborted, nobody reads this
+      ClientGone              499   the client disconnected; its samples were aborted; never sent
       EngineError
-        GenerationFailed      502   one sample broke; the pipeline turns it into data, it reaches nobody alone
-        EngineDead            503   the engine is gone and no other comes soon; readiness is red
-        MetaRMFailed          503   the meta RM did not rate a sample, and the request wants no vote without it
+        GenerationFailed      502   one sample failed; the pipeline turns it into data; never sent
+        EngineDead            503   the engine is dead and not restarting soon; readiness fails
+        MetaRMFailed          503   the meta RM did not rate a sample, and the request allows no plain vote
       TooFewVotes             502   fewer samples parsed than `min_votes`
-      Superseded              503   a later attempt at the group came while this one waited for its members
-      DeadlineExceeded        504   fewer than `min_votes` samples were there at the deadline; the rest was aborted
+      Superseded              503   a later attempt at the group replaced this one
+      DeadlineExceeded        504   fewer than `min_votes` samples at the deadline; the others were aborted
 
-Each class carries what the HTTP layer needs (`code`, `status`, `retryable`), so that no second table can disagree
-with it. One sample's failure is data (`grm.types.Failure`); only what fails the whole request is raised.
+Each class carries what the HTTP layer needs (`code`, `status`, `retryable`), so there is no second table to keep in
+sync. The failure of one sample is data (`grm.types.Failure`); only a failure of the whole request is raised.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from typing import ClassVar
 
 
 class GRMError(Exception):
-    """Any failure of a request that the caller can be told about."""
+    """A failure of a request that is reported to the client."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
     retry_after_s: int | None = None
-    """Whole seconds. An error may know better than its class."""
+    """Whole seconds. An instance may override the value of its class."""
 
     def __init__(
         self,
@@ -64,29 +64,29 @@ class GRMError(Exception):
 
 
 class InvalidRequest(GRMError):
-    """The request breaks a rule that its schema cannot state."""
+    """The request breaks a rule that its schema cannot express."""
 
     code = "invalid_request"
     status = 400
 
 
 class PromptTooLong(InvalidRequest):
-    """The prompt and the token budget do not fit the model's context; nothing was generated."""
+    """Prompt and token budget exceed the model's context. No samples were generated."""
 
     code = "prompt_too_long"
     oversized: Sequence[int] = ()
-    """The responses without which the others would fit; all, if none fits alone. Empty where nobody knows."""
+    """Indices of the responses to remove so the others fit; all, if none fits alone. Empty if unknown."""
 
 
 class LimitExceeded(GRMError):
-    """A field asks for more than the server is configured to give."""
+    """A field exceeds a limit of this server."""
 
     code = "limit_exceeded"
     status = 422
 
 
 class Overloaded(GRMError):
-    """Too much waits for the engine already; nothing was generated."""
+    """The queue is full. No samples were generated."""
 
     code = "overloaded"
     status = 429
@@ -95,32 +95,32 @@ class Overloaded(GRMError):
     def __init__(
         self, message: str, *, retry_after_s: int, param: str | None = None, details: Mapping[str, int] | None = None
     ) -> None:
-        """retry_after_s: by what the engine has done of late."""
+        """retry_after_s: estimated from the engine's recent throughput."""
         super().__init__(message, param=param, details=details, retry_after_s=retry_after_s)
 
 
 class DeadlineUnreachable(Overloaded):
-    """By the time the request had its turn its deadline would be too near; nothing was generated."""
+    """The request would wait in the queue until too close to its deadline. No samples were generated."""
 
     code = "deadline_unreachable"
 
 
 class InvalidBody(GRMError):
-    """The body is no JSON, or JSON of a shape that would cost much to parse."""
+    """The body is not JSON, or is JSON that would be too costly to parse."""
 
     code = "invalid_body"
     status = 422
 
 
 class BodyTooLarge(GRMError):
-    """The request body holds more bytes than the server is configured to take."""
+    """The request body has more bytes than the server accepts."""
 
     code = "body_too_large"
     status = 413
 
 
 class BodyTimeout(GRMError):
-    """The body did not come in time."""
+    """Reading the request body timed out."""
 
     code = "body_timeout"
     status = 408
@@ -128,7 +128,7 @@ class BodyTimeout(GRMError):
 
 
 class BodiesTooMany(GRMError):
-    """Too many bytes of request bodies are on their way in at once."""
+    """The server is already reading as many bytes of request bodies as it accepts at once."""
 
     code = "bodies_too_many"
     status = 503
@@ -137,28 +137,29 @@ class BodiesTooMany(GRMError):
 
 
 class WrongMediaType(GRMError):
-    """The body is not JSON by its Content-Type, or is compressed."""
+    """The Content-Type is not JSON, or the body is compressed."""
 
     code = "wrong_media_type"
     status = 415
 
 
 class WrongHost(GRMError):
-    """The request was sent to a name that is not this server's: perhaps a web page pointed that name here."""
+    """The Host header is not allowed. This protects against DNS rebinding: a web page may have pointed that name at
+    this server."""
 
     code = "wrong_host"
     status = 421
 
 
 class Unauthenticated(GRMError):
-    """There is no API key in the request, or none that is valid."""
+    """The API key is missing or invalid."""
 
     code = "unauthenticated"
     status = 401
 
 
 class RateLimited(GRMError):
-    """The API key has used up its requests or samples; `retry_after_s` says when it has some again."""
+    """The API key has used up its requests or samples; `Retry-After` says when it can send again."""
 
     code = "rate_limited"
     status = 429
@@ -166,7 +167,7 @@ class RateLimited(GRMError):
 
 
 class ShuttingDown(GRMError):
-    """The server is about to end. Another one, or this one once it is back, would take the request."""
+    """The server is shutting down. Retry on another server, or on this one after its restart."""
 
     code = "shutting_down"
     status = 503
@@ -175,28 +176,28 @@ class ShuttingDown(GRMError):
 
 
 class JudgementNotKept(GRMError):
-    """No judgement has this id, or it was forgotten."""
+    """No stored judgement has this id; it may have expired."""
 
     code = "judgement_not_kept"
     status = 404
 
 
 class SlotConflict(GRMError):
-    """A slot of a group holds another response, or its attempt was replaced by a later one."""
+    """A slot of a group holds another response, or a later attempt replaced this one."""
 
     code = "slot_conflict"
     status = 409
 
 
 class ClientGone(GRMError):
-    """The caller hung up before the answer; its samples were aborted."""
+    """The client disconnected before the answer; its samples were aborted."""
 
     code = "client_gone"
     status = 499
 
 
 class EngineError(GRMError):
-    """The engine could not do its work."""
+    """The engine failed."""
 
     code = "engine_error"
     status = 502
@@ -204,13 +205,13 @@ class EngineError(GRMError):
 
 
 class GenerationFailed(EngineError):
-    """One generation broke while the engine lives on."""
+    """One sample failed; the engine is still alive."""
 
     code = "generation_failed"
 
 
 class EngineDead(EngineError):
-    """The engine is gone, and no other one is waited for."""
+    """The engine is dead and will not restart soon."""
 
     code = "engine_dead"
     status = 503
@@ -218,7 +219,7 @@ class EngineDead(EngineError):
 
 
 class MetaRMFailed(EngineError):
-    """The meta RM is gone, late or gave no probability."""
+    """The meta RM is dead, timed out, or returned no valid probability."""
 
     code = "meta_rm_failed"
     status = 503
@@ -226,7 +227,7 @@ class MetaRMFailed(EngineError):
 
 
 class TooFewVotes(GRMError):
-    """Fewer samples gave scores than the request's `min_votes`."""
+    """Fewer samples than the request's `min_votes` had valid scores."""
 
     code = "too_few_votes"
     status = 502
@@ -234,14 +235,14 @@ class TooFewVotes(GRMError):
 
 
 class Superseded(GRMError):
-    """A later attempt at the same group came while this one waited for its members."""
+    """A later attempt at the same group replaced this one while it waited for other members."""
 
     code = "superseded"
     status = 503
 
 
 class DeadlineExceeded(GRMError):
-    """The deadline came before `min_votes` samples gave scores; the rest was aborted."""
+    """At the deadline, fewer samples than `min_votes` had valid scores; the others were aborted."""
 
     code = "deadline_exceeded"
     status = 504

@@ -1,1 +1,1 @@
-"""Training of judges and meta RMs from labelled trajectories. Nothing that serves imports this package."""
+"""Offline work on labelled data: calibration, fine-tuning data, meta RM training. The server never imports it."""

@@ -1,4 +1,4 @@
-"""Trajectories as the judge saw and wrote them."""
+"""Trajectories as chat turns: what the judge saw, and what it wrote."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from grm_server.grm.types import Message, Task
 
 
 def turns(template: JudgeTemplate, item: Item, sample: LabelledSample) -> Turns:
-    """The user turn without the hint, and the judge's turn with the leads that it was given.
+    """The user turn without the hint, and the judge's turn with its leads.
 
-    Given principles are one of these leads, so they stand in the judge's turn as they stood there when it wrote. With a
-    meta RM's template it is what the meta RM reads.
+    Principles given in the request are such a lead, so they are part of the judge's turn, as in the original prompt.
+    With a meta RM's template, the result is the meta RM's input.
     """
     task = sanitized(Task(messages_of(item.query), tuple(item.responses), item.reference, item.principles), template)
     order, scores = sample.order or (), sample.scores or ()
@@ -24,7 +24,7 @@ def turns(template: JudgeTemplate, item: Item, sample: LabelledSample) -> Turns:
 
 
 def messages_of(query: Any) -> tuple[Message, ...]:
-    """The conversation of a row; a string is the user's only turn."""
+    """The conversation of a row; a string is a single user turn."""
     if isinstance(query, str):
         return (Message("user", query),)
     return tuple(Message(turn["role"], turn["content"]) for turn in query)

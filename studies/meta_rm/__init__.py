@@ -1,0 +1,1 @@
+"""Weighting samples by a meta RM, on critiques of real judges."""

@@ -1,4 +1,4 @@
-"""The picture of `studies.meta_rm.study`: how well raters rank, and what their votes are worth."""
+"""Plot of `studies.meta_rm.study`: AUC of the raters, gain over the sum, and accuracy by k."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from benchmarks.lib.estimates import Estimate
 from benchmarks.lib.plot_style import GREY, styled
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# From the colour-blind safe palette of Okabe and Ito.
 COLOURS = {
     "sum": "#6e6e6e",
     "meta_hinge": "#0072b2",
@@ -23,49 +23,49 @@ COLOURS = {
 ALL_JUDGES, SAME_JUDGE = "#0072b2", "#d55e00"
 
 
-def plot(found: dict[str, dict[str, Any]], by_k: dict[str, dict[str, Estimate]], name: str, path: Path) -> None:
-    """name: whose p `by_k` is of."""
+def plot(results: dict[str, dict[str, Any]], by_k: dict[str, dict[str, Estimate]], name: str, path: Path) -> None:
+    """name: the rater whose p gave `by_k`."""
     mpl.use("Agg")
     with styled():
         figure, (left, middle, right) = plt.subplots(
             1, 3, figsize=(13, 4.2), layout="constrained", gridspec_kw={"width_ratios": [1, 1, 1.2]}
         )
-        _aucs(left, found)
-        _gains(middle, found)
+        _aucs(left, results)
+        _gains(middle, results)
         _ks(right, by_k, name)
         figure.savefig(path, dpi=150)
         plt.close(figure)
 
 
-def _aucs(axes: Axes, found: dict[str, dict[str, Any]]) -> None:
+def _aucs(axes: Axes, results: dict[str, dict[str, Any]]) -> None:
     axes.set_title("AUC within prompts, held out", loc="left", weight="bold")
     kinds = (
         ("auc", ALL_JUDGES, 0.19, "samples of all judges"),
         ("auc_same_judge", SAME_JUDGE, -0.19, "of the same judge"),
     )
     for key, colour, shift, label in kinds:
-        for place, cells in enumerate(found.values()):
+        for place, cells in enumerate(results.values()):
             e = cells[key]
             off = [[e.value - e.low], [e.high - e.value]]
             name = label if place == 0 else None
             axes.barh(shift - place, e.value - 0.5, 0.34, left=0.5, color=colour, alpha=0.85, label=name)
             axes.errorbar([e.value], [shift - place], xerr=off, color="#222222", elinewidth=1)
     axes.axvline(0.5, color="#bbbbbb", linewidth=1)
-    axes.set_yticks([-place for place in range(len(found))], list(found))
+    axes.set_yticks([-place for place in range(len(results))], list(results))
     axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.08), ncols=2)
 
 
-def _gains(axes: Axes, found: dict[str, dict[str, Any]]) -> None:
-    axes.set_title("Label accuracy above the sum", loc="left", weight="bold")
+def _gains(axes: Axes, results: dict[str, dict[str, Any]]) -> None:
+    axes.set_title("Gain in label accuracy over the sum", loc="left", weight="bold")
     rules = ("meta_hinge", "meta_top", "shuffled hinge", "shuffled top")
     for number, rule in enumerate(rules):
-        for place, cells in enumerate(found.values()):
+        for place, cells in enumerate(results.values()):
             e = cells["votes"][rule]["gain"]
             off = [[e.value - e.low], [e.high - e.value]]
             at = 0.27 - 0.18 * number - place
             axes.errorbar([e.value], [at], xerr=off, fmt="o", color=COLOURS[rule], markersize=4.5, elinewidth=1.2)
     axes.axvline(0, color="#bbbbbb", linewidth=1, zorder=0)
-    axes.set_yticks([-place for place in range(len(found))], [""] * len(found))
+    axes.set_yticks([-place for place in range(len(results))], [""] * len(results))
     axes.set_xlabel("all samples, colours as on the right", color=GREY)
     axes.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
 

@@ -1,7 +1,7 @@
-"""Meta RMs that a laptop can train, and what they must beat, each rating only prompts that it was not trained on.
+"""Meta RMs small enough for a laptop, and the control raters that they must beat. All ratings are held out.
 
-A rater is a table of features, a row a sample, and a classifier of them. Whatever knows something else, such as a real
-meta RM, comes as logits.
+A rater is a table of features with one row per sample, and a classifier. The ratings of any other meta RM come as
+logits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """All samples of all items, one after the other."""
+    """All samples of all items, concatenated."""
 
     right: Bools
     """(m,)"""
@@ -38,13 +38,13 @@ class Samples:
     """(m,): index into `judges`."""
     judges: tuple[str, ...]
     texts: Any
-    """(m,) object array of what was said."""
+    """(m,) object array of critiques."""
     folds: Ints
     """(m,)"""
 
     @property
     def by_judge(self) -> Ints:
-        """(m,): the same for samples of the same judge on the same item."""
+        """(m,): group numbers; samples of the same judge on the same item share one."""
         return self.item * len(self.judges) + self.judge
 
 
@@ -57,7 +57,7 @@ class Rater:
 
 
 def flatten(items: Sequence[Item], split: Split) -> Samples:
-    """split: `prompt`, folds by the text of the query; or `source`, a part of the set a fold."""
+    """split: `prompt`: folds by a hash of the query; `source`: each part of the set is a fold."""
     pairs = [(place, sample) for place, item in enumerate(items) for sample in item.samples]
     judges = tuple(sorted({sample.judge for _, sample in pairs}))
     sources = sorted({item.source for item in items})
@@ -67,19 +67,19 @@ def flatten(items: Sequence[Item], split: Split) -> Samples:
         item=np.array([place for place, _ in pairs]),
         judge=np.array([judges.index(sample.judge) for _, sample in pairs]),
         judges=judges,
-        texts=np.array([sample.said for _, sample in pairs], dtype=object),
+        texts=np.array([sample.critique for _, sample in pairs], dtype=object),
         folds=np.array([of_item[place] for place, _ in pairs]),
     )
 
 
 def raters(items: Sequence[Item], samples: Samples) -> Iterator[tuple[str, Rater]]:
-    """What each knows:
+    """Raters by name. Each uses:
 
-    tfidf            the words of the critique, and their letters
-    judge            who wrote it: each judge is as good as on other prompts
-    critique length  how long it is
-    chosen longer    how much longer the response is that it prefers; the critique is not read
-    all but words    the last three
+    tfidf            words and character n-grams of the critique
+    judge            which judge wrote it: how good that judge is on other prompts
+    critique length  its length
+    chosen longer    how much longer the preferred response is than the other; not the critique
+    all but words    the last three together
     """
     judge = np.eye(len(samples.judges))[samples.judge]
     length = np.log1p([[float(len(text))] for text in samples.texts])
@@ -96,7 +96,8 @@ def _longer(item: Item, winner: int) -> float:
 
 
 def _counts(texts: Any) -> Any:
-    """(m, 2 * 2**17) counts of words and pairs of words, and of letters. Hashes learn nothing of any text."""
+    """(m, 2 * 2**17) counts of words and word pairs, and of character n-grams. Hashing is not fitted, so nothing leaks
+    between folds."""
     kinds: tuple[dict[str, Any], ...] = ({"ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (2, 4)})
     parts = [HashingVectorizer(n_features=2**17, alternate_sign=False, norm=None, **k).transform(texts) for k in kinds]
     return csr_matrix(hstack(parts))
@@ -111,9 +112,9 @@ def _numbers() -> Any:
 
 
 def held_out(rater: Rater, right: Bools, folds: Ints, on_fit: Callable[[], None] = lambda: None) -> Floats:
-    """(m,) p of each sample, from a classifier that was trained and calibrated on the other folds.
+    """(m,) p of each sample, from a classifier trained and calibrated on the other folds.
 
-    The logits that calibrate it are those of classifiers that were not trained on them either.
+    Calibration uses held-out logits too, from an inner cross-validation over those folds.
     """
     p = np.empty(len(right))
     for fold in np.unique(folds):
@@ -129,7 +130,7 @@ def held_out(rater: Rater, right: Bools, folds: Ints, on_fit: Callable[[], None]
 
 
 def fits(folds: Ints) -> int:
-    """How often `held_out` fits."""
+    """How many classifiers `held_out` fits."""
     return len(np.unique(folds)) ** 2
 
 
@@ -138,7 +139,7 @@ def _fitted(rater: Rater, x: Any, right: Bools) -> Any:
 
 
 def calibrated(logits: Floats, right: Bools, folds: Ints) -> Floats:
-    """(m,) p of logits from elsewhere, calibrated on the other folds."""
+    """(m,) p from given logits, calibrated on the other folds."""
     p = np.empty(len(right))
     for test in (folds == fold for fold in np.unique(folds)):
         p[test] = probabilities(logits[test], platt(logits[~test], right[~test]))
@@ -146,9 +147,9 @@ def calibrated(logits: Floats, right: Bools, folds: Ints) -> Floats:
 
 
 def judge_accuracy(samples: Samples) -> float:
-    """Share of samples whose judge the words give away, on held-out prompts."""
-    told = np.empty(len(samples.judge))
+    """Accuracy of predicting the judge from the words of a critique, on held-out prompts."""
+    predicted = np.empty(len(samples.judge))
     for test in (samples.folds == fold for fold in np.unique(samples.folds)):
         model = make_pipeline(TfidfVectorizer(min_df=3, sublinear_tf=True), LogisticRegression(max_iter=1000))
-        told[test] = model.fit(samples.texts[~test], samples.judge[~test]).predict(samples.texts[test])
-    return float((told == samples.judge).mean())
+        predicted[test] = model.fit(samples.texts[~test], samples.judge[~test]).predict(samples.texts[test])
+    return float((predicted == samples.judge).mean())

@@ -9,33 +9,33 @@ from rich.table import Table
 from benchmarks.lib.estimates import Estimate
 
 
-def auc_table(found: dict[str, dict[str, Any]], title: str) -> Table:
-    drawn = Table(title=title)
+def auc_table(results: dict[str, dict[str, Any]], title: str) -> Table:
+    table = Table(title=title)
     for heading in ("", "all judges", "the same judge", "calibration error of p"):
-        drawn.add_column(heading)
-    for name, cells in found.items():
-        drawn.add_row(name, _plain(cells["auc"]), _plain(cells["auc_same_judge"]), f"{cells['calibration_error']:.3f}")
-    return drawn
+        table.add_column(heading)
+    for name, cells in results.items():
+        table.add_row(name, _plain(cells["auc"]), _plain(cells["auc_same_judge"]), f"{cells['calibration_error']:.3f}")
+    return table
 
 
 def votes_table(groups: dict[str, dict[str, Any]], title: str) -> Table:
-    drawn = Table(title=title, caption="points above the sum on the same items stand behind each accuracy")
-    drawn.add_column("")
+    table = Table(title=title, caption="after each accuracy: points gained over the sum on the same items")
+    table.add_column("")
     for rule in next(iter(groups.values()))["votes"]:
-        drawn.add_column(rule)
+        table.add_column(rule)
     for name, cells in groups.items():
-        drawn.add_row(name, *(_cell(rule, **estimates) for rule, estimates in cells["votes"].items()))
-    return drawn
+        table.add_row(name, *(_cell(rule, **estimates) for rule, estimates in cells["votes"].items()))
+    return table
 
 
 def k_table(by_k: dict[str, dict[str, Estimate]], name: str) -> Table:
-    drawn = Table(title=f"label accuracy in % by k, p of {name}")
-    drawn.add_column("k")
+    table = Table(title=f"label accuracy in % by k, p of {name}")
+    table.add_column("k")
     for rule in by_k["all"]:
-        drawn.add_column(rule)
+        table.add_column(rule)
     for k, rules in by_k.items():
-        drawn.add_row(k, *(_percent(estimate) for estimate in rules.values()))
-    return drawn
+        table.add_row(k, *(_percent(estimate) for estimate in rules.values()))
+    return table
 
 
 def _plain(e: Estimate) -> str:

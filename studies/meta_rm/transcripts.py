@@ -1,9 +1,9 @@
-"""Real judges' critiques of real pairs, from the public results of LLMBar, at a path that the user gives.
+"""Critiques of real pairs by real judges, from a local copy of the public results of LLMBar.
 
 LLMBar     https://github.com/princeton-nlp/LLMBar     **/evaluators/JUDGE/MODE/result.json
 
-Six judges gave a verdict on every pair in both orders, with a critique (CoT), and four of them also as the first round
-of a debate (Swap_CoT). These are the samples of an item here: a verdict is a sample with scores one point apart.
+Six judges gave a verdict with a critique on every pair in both orders (CoT); four of them also did so in the first
+round of a debate (Swap_CoT). Here each of these verdicts is a sample of an item, with scores one point apart.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from grm_server.grm.types import Floats
 _CONCLUSION = re.compile(r"Output \((a|b)\) is better")
 ORDERS = {"swap = False": (0, 1), "swap = True": (1, 0)}
 LOSES, WINS = 5, 6
-"""What a verdict is as scores. Rules for two responses see differences only, so that only their distance counts."""
+"""The scores that stand for a verdict. Rules for two responses use differences only, so only their distance matters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What a judge said of a pair."""
+    """A judge's critique of a pair, and its verdict."""
 
     id: str
     judge: str
     order: tuple[int, int]
-    """`order[p]` is the index of the response shown at position p."""
-    said: str
+    """`order[p]`: index of the response shown at position p."""
+    critique: str
     winner: int
-    """Index of the response it prefers."""
+    """Index of the response that the judge prefers."""
     right: bool
 
 
@@ -52,7 +52,7 @@ class Item:
 
     @property
     def group(self) -> str:
-        """Items with the same query share it, and are trained or tested on together."""
+        """Hash of the query. Items that share it are always in the same fold."""
         return _digest(self.query)
 
     @property
@@ -63,7 +63,7 @@ class Item:
         return scores
 
     def row(self, line: int) -> dict[str, Any]:
-        """As a row of `grm collect` (docs/data-loop.md): what trains a meta RM, or asks one. Samples keep their id."""
+        """The item as a row of `grm collect` (docs/data-loop.md), to train or query a meta RM. Sample ids are kept."""
         return {
             "line": line,
             "id": self.source,
@@ -86,7 +86,7 @@ class Item:
             "index": place,
             "order": sample.order,
             "principles": None,
-            "critique": sample.said,
+            "critique": sample.critique,
             "scores": self.scores[place].astype(int).tolist(),
             "right": sample.right,
             "failure": None,
@@ -100,16 +100,16 @@ class Item:
 def read_items(path: Path) -> tuple[list[Item], dict[str, int]]:
     """Items under `path` with their samples, and how many verdicts are left out, by reason.
 
-    no_verdict   nothing could be parsed
-    contradicted the text ends with the other response: PaLM2's texts of CoT are those of Swap_CoT, word for word, and
-                 its verdicts are not
-    no_critique  `Metrics_Reference`: all that is said is who is better, and there is nothing for a meta RM to read
-    debate       later rounds: their judge has read other critiques, and there are such rounds only where two disagree
-    repeated     word for word what the same judge said of the same order elsewhere
+    no_verdict   no verdict could be parsed
+    contradicted the text concludes for the other response: PaLM2's texts in CoT equal those in Swap_CoT word for word,
+                 but its verdicts do not
+    no_critique  `Metrics_Reference`: the text names the better response only, so a meta RM has nothing to read
+    debate       later rounds: their judge has read other critiques, and they exist only if two judges disagree
+    repeated     the same text by the same judge for the same order as an earlier sample
 
     Raises FileNotFoundError when there are no samples.
     """
-    kept: dict[str, list[Transcript]] = {}
+    by_item: dict[str, list[Transcript]] = {}
     rows: dict[str, dict[str, Any]] = {}
     left_out: Counter[str] = Counter()
     for file in sorted(path.rglob("result.json")):
@@ -117,24 +117,28 @@ def read_items(path: Path) -> tuple[list[Item], dict[str, int]]:
         for number, row in enumerate(json.loads(file.read_text("utf-8"))):
             item = f"{source}/{number}"
             rows[item] = row
-            earlier = kept.setdefault(item, [])
-            for read in _verdicts(row, f"{item}/{judge}/{mode}", judge):
-                if isinstance(read, str):
-                    left_out[read] += 1
-                elif any((read.judge, read.order, read.said) == (s.judge, s.order, s.said) for s in earlier):
+            earlier = by_item.setdefault(item, [])
+            for verdict in _verdicts(row, f"{item}/{judge}/{mode}", judge):
+                if isinstance(verdict, str):
+                    left_out[verdict] += 1
+                elif any(_same_text(verdict, other) for other in earlier):
                     left_out["repeated"] += 1
                 else:
-                    earlier.append(read)
-    items = [_item(rows[item], item.partition("/")[0], samples) for item, samples in kept.items() if samples]
+                    earlier.append(verdict)
+    items = [_item(rows[item], item.partition("/")[0], samples) for item, samples in by_item.items() if samples]
     if not items:
-        raise FileNotFoundError(f"no critiques under {path}; see studies/meta_rm/transcripts.py for where they live")
+        raise FileNotFoundError(f"no critiques under {path}; see studies/meta_rm/transcripts.py for where to get them")
     return items, dict(left_out)
 
 
+def _same_text(one: Transcript, other: Transcript) -> bool:
+    return (one.judge, one.order, one.critique) == (other.judge, other.order, other.critique)
+
+
 def _item(row: dict[str, Any], source: str, samples: list[Transcript]) -> Item:
-    # `meta_top` takes earlier ones first among equals, and files are by judge: in an order that says nothing of it.
-    mixed = tuple(sorted(samples, key=lambda sample: _digest(sample.id)))
-    return Item(row["input"], (row["output_1"], row["output_2"]), int(row["label"]) - 1, source, mixed)
+    # `meta_top` prefers earlier samples among equals, and files are sorted by judge: shuffle by a hash.
+    shuffled = tuple(sorted(samples, key=lambda sample: _digest(sample.id)))
+    return Item(row["input"], (row["output_1"], row["output_2"]), int(row["label"]) - 1, source, shuffled)
 
 
 def _digest(text: str) -> str:
@@ -142,7 +146,7 @@ def _digest(text: str) -> str:
 
 
 def _verdicts(row: dict[str, Any], name: str, judge: str) -> Iterator[Transcript | str]:
-    """The samples of a row, or why one is left out."""
+    """The samples of a row; for each verdict that is left out, the reason."""
     metrics = any(isinstance(entry, list) for entry in row["results"])
     rounds = [entry for entry in row["results"] if isinstance(entry, dict)]
     for number, verdicts in enumerate(rounds):
@@ -154,11 +158,13 @@ def _verdicts(row: dict[str, Any], name: str, judge: str) -> Iterator[Transcript
             elif verdicts[swap]["winner"] not in ("1", "2"):
                 yield "no_verdict"
             else:
-                said = verdicts[swap]["completion"][0]
-                # Winners are responses, not positions: the set has undone the swap.
+                critique = verdicts[swap]["completion"][0]
+                # A winner is a response, not a position: LLMBar's files have already undone the swap.
                 winner = int(verdicts[swap]["winner"]) - 1
-                concluded = [order["ab".index(letter)] for letter in _CONCLUSION.findall(said)]
+                concluded = [order["ab".index(letter)] for letter in _CONCLUSION.findall(critique)]
                 if concluded and concluded[-1] != winner:
                     yield "contradicted"
                 else:
-                    yield Transcript(f"{name}/{order[0]}", judge, order, said, winner, winner == int(row["label"]) - 1)
+                    yield Transcript(
+                        f"{name}/{order[0]}", judge, order, critique, winner, winner == int(row["label"]) - 1
+                    )

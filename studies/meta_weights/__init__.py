@@ -1,0 +1,1 @@
+"""Weighting samples by a meta RM, on simulated judges."""

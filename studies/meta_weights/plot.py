@@ -1,4 +1,4 @@
-"""The picture of `studies.meta_weights.study`: a panel for each judge and AUC, a dot for each way to weight samples."""
+"""Plot of `studies.meta_weights.study`: a panel for each judge and AUC, a dot for each way to weight samples."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 
 from benchmarks.lib.plot_style import GREY, styled
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# From the colour-blind safe palette of Okabe and Ito.
 PLAIN, SERVED, OTHER = "#6e6e6e", "#0072b2", "#e69f00"
 JUDGES = {"A": "judge A: clean", "C": "judge C: 15 % noise", "B": "judge B: hard"}
 
 
-class Drawn(Protocol):
-    """What is drawn of a row."""
+class TableRow(Protocol):
+    """The fields of a row that the plot uses."""
 
     @property
     def judge(self) -> str: ...
@@ -32,32 +32,35 @@ class Drawn(Protocol):
     def earlier(self) -> tuple[float, ...]: ...
 
 
-def plot(rows: Sequence[Drawn], columns: Sequence[str], path: Path) -> None:
+def plot(rows: Sequence[TableRow], columns: Sequence[str], path: Path) -> None:
     mpl.use("Agg")
     with styled():
         figure, panels = plt.subplots(2, 4, figsize=(13, 5.6), layout="constrained", sharex=True, squeeze=False)
-        # Rows of the figure: AUCs at which a meta RM knows little, and those at which it knows something.
+        # Panels are sorted by AUC: weak meta RMs in the first row, better ones in the second.
         for axes, row in zip(panels.flat, sorted(rows, key=lambda r: r.auc), strict=False):
             _panel(axes, row, columns)
         legend = panels.flat[-1]
         legend.axis("off")
         words = (
             (PLAIN, "●  sum of all samples"),
-            (SERVED, "●  what the server has: meta_top, meta_hinge"),
+            (SERVED, "●  available in the server: meta_top, meta_hinge"),
             (OTHER, "●  other weights"),
-            (GREY, "×  an earlier run, by another program"),
+            (GREY, "×  an earlier run of another program"),
             (GREY, "bars: 95 %, of the difference from the sum"),
         )
         for line, (colour, text) in enumerate(words):
             legend.annotate(text, (0, 0.85 - 0.14 * line), xycoords="axes fraction", color=colour)
         figure.suptitle(
-            "Share of prompts whose better response is named, 2 responses, k = 32", x=0.01, ha="left", weight="bold"
+            "Share of prompts for which the better response is named; 2 responses, k = 32",
+            x=0.01,
+            ha="left",
+            weight="bold",
         )
         figure.savefig(path, dpi=150)
         plt.close(figure)
 
 
-def _panel(axes: Axes, row: Drawn, columns: Sequence[str]) -> None:
+def _panel(axes: Axes, row: TableRow, columns: Sequence[str]) -> None:
     axes.set_title(f"{JUDGES[row.judge]}, meta RM's AUC {row.auc:.2f}", loc="left", fontsize=9, color=GREY)
     axes.axvline(row.values[0], color="#cccccc", linewidth=1, zorder=0)
     for place, (name, value, se) in enumerate(zip(columns, row.values, row.gains_se, strict=True)):

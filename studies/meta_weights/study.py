@@ -1,4 +1,4 @@
-"""How much a meta RM is worth, and how to weight samples by it, on simulated judges.
+"""The value of a meta RM, and ways to weight samples by it, on simulated judges.
 
     python -m studies.meta_weights.study [--quick] [--out DIR] [--prompts 4000] [--seed 0]
 
@@ -6,14 +6,14 @@ Two responses, k = 32, judges of studies/judges.py. A sample's meta score is
 
     c * right + bias + noise
 
-noise has variance 1; bias is one number for all samples of a prompt that prefer the same response, since what a meta RM
-likes about one of them it likes about all; c is what gives the AUC of the row between right and wrong samples of a
+noise has variance 1. bias is shared by all samples of a prompt that prefer the same response, since a meta RM that
+likes one of them tends to like all. c is chosen to give the AUC of the row, between right and wrong samples of a
 prompt. A tie is wrong. p is calibrated on other prompts (Platt).
 
-Columns: share of prompts whose better response is named by the sum, by the `meta_top` samples of highest p, by sums
-weighted with p, p² and p / (1 - p), and by `meta_hinge`. Grey print beside a number: what an earlier run found, by
-another program. It did not state the size of the bias. The one taken here is the one whose gains are nearest to it; the
-last table shows others.
+Columns: share of prompts for which the better response is named by the sum, by the `meta_top` samples with the highest
+p, by sums weighted with p, p² and p / (1 - p), and by `meta_hinge`. In grey: the result of an earlier run of another
+program. That run did not state the size of its bias. This study uses the size whose gains are nearest to that run; the
+last table shows other sizes.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from scipy.stats import norm
 from grm_server.grm.types import Bools, Floats
 from grm_train.meta_rm.head import platt
 from grm_train.meta_rm.quality import group_aucs, probabilities
-from studies.judges import JUDGES, Simulated, simulate
-from studies.meta_rm.guided import hinged, named, topped
+from studies.judges import JUDGES, SimulatedScores, simulate
+from studies.meta_rm.guided import names_best, names_best_by_hinge, names_best_by_top
 from studies.meta_weights.plot import plot
 
 K = 32
@@ -44,14 +44,14 @@ QUICK_PROMPTS = 400
 BIAS = 1.0
 BIASES = (0.0, 0.5, 1.0, 1.5, 2.0)
 COLUMNS: dict[str, Callable[[Floats, Floats, int], float]] = {
-    "sum": lambda scores, p, best: named(scores, best),
-    "top 1": lambda scores, p, best: topped(scores, p, best, 1),
-    "top 8": lambda scores, p, best: topped(scores, p, best, 8),
-    "top 16": lambda scores, p, best: topped(scores, p, best, 16),
-    "p": lambda scores, p, best: named(p[:, None] * scores, best),
-    "p²": lambda scores, p, best: named(p[:, None] ** 2 * scores, best),
-    "odds": lambda scores, p, best: named((p / (1 - p))[:, None] * scores, best),
-    "hinge": hinged,
+    "sum": lambda scores, p, best: names_best(scores, best),
+    "top 1": lambda scores, p, best: names_best_by_top(scores, p, best, 1),
+    "top 8": lambda scores, p, best: names_best_by_top(scores, p, best, 8),
+    "top 16": lambda scores, p, best: names_best_by_top(scores, p, best, 16),
+    "p": lambda scores, p, best: names_best(p[:, None] * scores, best),
+    "p²": lambda scores, p, best: names_best(p[:, None] ** 2 * scores, best),
+    "odds": lambda scores, p, best: names_best((p / (1 - p))[:, None] * scores, best),
+    "hinge": names_best_by_hinge,
 }
 EARLIER = {
     ("A", 0.50): (0.739, 0.647, 0.711, 0.727, 0.738, 0.738, 0.738, 0.738),
@@ -62,7 +62,7 @@ EARLIER = {
     ("B", 0.50): (0.705, 0.570, 0.643, 0.677, 0.704, 0.704, 0.704, 0.703),
     ("B", 0.64): (0.705, 0.706, 0.753, 0.747, 0.727, 0.743, 0.747, 0.757),
 }
-"""Label accuracies that an earlier run found, of 4000 prompts."""
+"""(judge, AUC) -> label accuracies of the earlier run, on EARLIER_PROMPTS prompts."""
 EARLIER_PROMPTS = 4000
 
 
@@ -70,25 +70,27 @@ EARLIER_PROMPTS = 4000
 class Row:
     judge: str
     auc: float
-    """Of the meta RM, as asked for."""
+    """Target AUC of the meta RM."""
     measured_auc: float
     values: tuple[float, ...]
-    """(columns,): share of prompts whose better response is named."""
+    """(columns,): share of prompts for which the better response is named."""
     se: tuple[float, ...]
     gains: tuple[float, ...]
     """(columns,): over the sum, on the same prompts."""
     gains_se: tuple[float, ...]
     earlier: tuple[float, ...]
     z: tuple[float, ...]
-    """(columns,): standard errors of both runs between the values."""
+    """(columns,): difference of `values` from the earlier run, in standard errors of both runs."""
     gains_z: tuple[float, ...]
-    """(columns,): the same of the gains, which the luck of the prompts of a run does not move."""
+    """(columns,): the same for `gains`, which depend less on the random prompts of a run."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS} prompts")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the JSON and the plot")
+    parser.add_argument(
+        "--out", type=Path, default=Path("studies/results"), help="folder for the JSON file and the plot"
+    )
     parser.add_argument("--prompts", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -97,7 +99,7 @@ def main() -> None:
 
     tables = {bias: run(bias, prompts, args.seed) for bias in track(BIASES, "sizes of the bias", console=console)}
     rows = tables[BIAS]
-    misfits = {bias: misfit(found) for bias, found in tables.items()}
+    misfits = {bias: misfit(rows_of_bias) for bias, rows_of_bias in tables.items()}
     far = {
         "values": [f"{r.judge} {r.auc:.2f} {c}" for r in rows for c, z in zip(COLUMNS, r.z, strict=True) if abs(z) > 2],
         "gains": [
@@ -126,7 +128,7 @@ def main() -> None:
 
 
 def run(bias: float, prompts: int, seed: int) -> list[Row]:
-    """The whole table, rows of a judge on the same prompts."""
+    """The whole table. All rows of a judge use the same prompts."""
     rows = []
     for number, judge in enumerate(JUDGES):
         rng = np.random.default_rng([seed, number])
@@ -139,26 +141,28 @@ def run(bias: float, prompts: int, seed: int) -> list[Row]:
 
 
 def calibrated(
-    fitted: Simulated, tested: Simulated, auc: float, bias: float, rng: np.random.Generator
+    fitted: SimulatedScores, tested: SimulatedScores, auc: float, bias: float, rng: np.random.Generator
 ) -> tuple[Floats, float]:
     """(prompts, K) p of `tested`, calibrated on `fitted`; and the AUC between samples of the same prompt."""
-    logits, right, said = meta_scores(fitted, auc, bias, rng)
-    ab = platt(logits[said], right[said])
-    logits, right, said = meta_scores(tested, auc, bias, rng)
-    prompts = np.nonzero(said)[0]
-    return probabilities(logits, ab), float(group_aucs(logits[said], right[said], prompts).mean())
+    logits, right, has_scores = meta_scores(fitted, auc, bias, rng)
+    ab = platt(logits[has_scores], right[has_scores])
+    logits, right, has_scores = meta_scores(tested, auc, bias, rng)
+    prompts = np.nonzero(has_scores)[0]
+    return probabilities(logits, ab), float(group_aucs(logits[has_scores], right[has_scores], prompts).mean())
 
 
-def meta_scores(simulated: Simulated, auc: float, bias: float, rng: np.random.Generator) -> tuple[Floats, Bools, Bools]:
+def meta_scores(
+    simulated: SimulatedScores, auc: float, bias: float, rng: np.random.Generator
+) -> tuple[Floats, Bools, Bools]:
     """(prompts, K) each: meta scores, whether the sample is right, whether it has scores."""
     scores, best = simulated.scores, simulated.best[:, None]
-    said = ~np.isnan(scores[:, :, 0])
-    ahead = np.sign(np.where(said, scores[:, :, 0] - scores[:, :, 1], 0))
+    has_scores = ~np.isnan(scores[:, :, 0])
+    ahead = np.sign(np.where(has_scores, scores[:, :, 0] - scores[:, :, 1], 0))
     right = ahead == np.where(best == 0, 1, -1)
-    # Right and wrong samples of a prompt never share a bias, so that this is the AUC of two normal distributions.
+    # Right and wrong samples of a prompt never share a bias, so this is the AUC of two normal distributions.
     c = norm.ppf(auc) * math.sqrt(2 + 2 * bias**2)
     liking = np.take_along_axis(rng.normal(0, bias, (len(scores), 3)), ahead.astype(int) + 1, axis=1)
-    return c * right + liking + rng.standard_normal(right.shape), right, said
+    return c * right + liking + rng.standard_normal(right.shape), right, has_scores
 
 
 def _cells(scores: Floats, p: Floats, best: int) -> list[float]:
@@ -168,7 +172,7 @@ def _cells(scores: Floats, p: Floats, best: int) -> list[float]:
 def row(judge: str, auc: float, measured_auc: float, cells: Floats) -> Row:
     """cells: (prompts, columns), whether the better response was named."""
     n, earlier = len(cells), np.array(EARLIER[judge, auc])
-    # As if the earlier run's prompts were as different from one another as these.
+    # Assumes that the earlier run had the same variance between prompts.
     both = math.sqrt(1 + n / EARLIER_PROMPTS)
     values, se = cells.mean(axis=0), cells.std(axis=0) / math.sqrt(n)
     paired = cells - cells[:, :1]
@@ -180,30 +184,30 @@ def row(judge: str, auc: float, measured_auc: float, cells: Floats) -> Row:
 
 
 def misfit(rows: list[Row]) -> float:
-    """Root mean square distance of the gains over the sum from those of the earlier run."""
+    """Root mean square difference of the gains from those of the earlier run."""
     off = np.array([np.array(r.gains) - (np.array(r.earlier) - r.earlier[0]) for r in rows])
     return float(np.sqrt((off[:, 1:] ** 2).mean()))
 
 
 def accuracy_table(rows: list[Row], prompts: int) -> Table:
-    drawn = _table(f"label accuracy ± s.e. in %, [dim]the earlier run's[/]; {prompts} prompts, bias {BIAS:g}")
+    table = _table(f"label accuracy ± s.e. in %, [dim]the earlier run's[/]; {prompts} prompts, bias {BIAS:g}")
     for r in rows:
-        drawn.add_row(*_head(r), *map(_cell, r.values, r.se, r.earlier, r.z))
-    return drawn
+        table.add_row(*_head(r), *map(_cell, r.values, r.se, r.earlier, r.z))
+    return table
 
 
 def gain_table(rows: list[Row]) -> Table:
-    drawn = _table("points gained over the sum ± s.e. on the same prompts, [dim]the earlier run's[/]")
+    table = _table("points gained over the sum ± s.e. on the same prompts, [dim]the earlier run's[/]")
     for r in rows:
-        drawn.add_row(*_head(r), *map(_cell, r.gains, r.gains_se, (e - r.earlier[0] for e in r.earlier), r.gains_z))
-    return drawn
+        table.add_row(*_head(r), *map(_cell, r.gains, r.gains_se, (e - r.earlier[0] for e in r.earlier), r.gains_z))
+    return table
 
 
 def _table(title: str) -> Table:
-    drawn = Table(title=title, caption="red: more than 2 standard errors of both runs apart")
+    table = Table(title=title, caption="red: more than 2 standard errors of both runs apart")
     for heading in ("", "AUC", *COLUMNS):
-        drawn.add_column(heading, no_wrap=True)
-    return drawn
+        table.add_column(heading, no_wrap=True)
+    return table
 
 
 def _head(r: Row) -> tuple[str, str]:
@@ -215,12 +219,12 @@ def _cell(value: float, se: float, earlier: float, z: float) -> str:
 
 
 def misfit_table(misfits: dict[float, float]) -> Table:
-    drawn = Table(title="size of the bias, and how far the gains are from the earlier run's")
+    table = Table(title="size of the bias, and difference of the gains from the earlier run's")
     for heading in ("sd of bias / sd of noise", "root mean square of 49 differences"):
-        drawn.add_column(heading, justify="right")
+        table.add_column(heading, justify="right")
     for bias, distance in misfits.items():
-        drawn.add_row(f"{bias:g}", f"{distance:.4f}")
-    return drawn
+        table.add_row(f"{bias:g}", f"{distance:.4f}")
+    return table
 
 
 if __name__ == "__main__":

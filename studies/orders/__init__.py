@@ -1,0 +1,1 @@
+"""Williams designs against random, cyclic and fixed orders."""

@@ -1,11 +1,11 @@
-"""What the order of the responses costs: Williams designs against random, cyclic and fixed orders, simulated.
+"""The error due to the order of the responses: Williams designs against random, cyclic and fixed orders, simulated.
 
     python -m studies.orders.study [--quick] [--out DIR]
 
-A judge favours what it reads first and contrasts a response with the one before it. Its mean scores over k samples
-should be those over all orders. The table has their mean squared error, after centring within the prompt since a level
-common to all responses decides nothing, and the number of distinct prompts that the engine has to prefill. The four
-designs meet the same judge: same merits, same noise. Williams orders are the server's own (Williams 1949).
+The simulated judge favours the first position and contrasts a response with the one before it. Ideally its mean scores
+over k samples equal those over all orders. The table shows their mean squared error, centred within the prompt because
+a level common to all responses decides nothing, and the number of distinct prompts that the engine must prefill. All
+four designs get the same merits and the same noise. Williams orders (Williams 1949) come from the server's own code.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from studies.judges import HIGHEST, LOWEST
 
 Orders = NDArray[np.intp]
 
-# Fitted once, to an earlier run of this comparison; so near the ceiling that clipping costs 7 % of the gap.
+# Fitted once, to an earlier run of this comparison. Near the upper end of the scale, so clipping costs 7 % of the gap.
 LEVEL = 7.4
 MERIT_SD = 1.5
 NOISE_SD = 1.1
@@ -42,9 +42,9 @@ class Setting:
     n: int
     k: int
     gap: float
-    """Points that the first position is worth over the last; linear between them."""
+    """Points that the first position gains over the last; linear between them."""
     carry: float
-    """How much of the level of the response before is taken off a response."""
+    """Share of the previous response's level that is subtracted from a response."""
 
 
 SETTINGS = (
@@ -66,13 +66,15 @@ class Row:
     mse: dict[str, float]
     distinct: dict[str, float]
     over_williams: dict[str, tuple[float, float]]
-    """The MSE over that of Williams, and its standard error."""
+    """Ratio of the MSE to that of Williams, and its standard error."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the prompts")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the JSON and the plot")
+    parser.add_argument(
+        "--out", type=Path, default=Path("studies/results"), help="folder for the JSON file and the plot"
+    )
     args = parser.parse_args()
     prompts = 2000 if args.quick else 20000
     rows = [measure(setting, prompts, np.random.default_rng([SEED, number])) for number, setting in enumerate(SETTINGS)]
@@ -87,31 +89,31 @@ def main() -> None:
 def measure(setting: Setting, prompts: int, rng: np.random.Generator) -> Row:
     merit = rng.normal(0, MERIT_SD, (prompts, setting.n))
     noise = rng.normal(0, NOISE_SD, (prompts, setting.k, setting.n))
-    wanted = _centred(target(setting, merit))
+    targets = _centred(target(setting, merit))
     errors, distinct = {}, {}
     for name, draw in DESIGNS.items():
         orders = draw(setting, prompts, rng)
         scores = judge(setting, merit[:, None] + noise, orders)
-        errors[name] = ((_centred(scores.mean(axis=1)) - wanted) ** 2).mean(axis=1)
+        errors[name] = ((_centred(scores.mean(axis=1)) - targets) ** 2).mean(axis=1)
         distinct[name] = _distinct(orders)
     ratios = {name: _ratio(errors[name], errors["Williams"]) for name in errors}
     return Row(setting, {name: float(error.mean()) for name, error in errors.items()}, distinct, ratios)
 
 
 def judge(setting: Setting, levels: Floats, orders: Orders) -> Floats:
-    """Scores (prompts, k, n) of samples that would give `levels` were it not for the order they read in."""
-    read = np.take_along_axis(levels, orders, axis=2)
-    said = LEVEL + read + _position(setting)
-    said[:, :, 1:] -= setting.carry * read[:, :, :-1]
-    scores = np.empty_like(said)
-    np.put_along_axis(scores, orders, np.clip(np.rint(said), LOWEST, HIGHEST), axis=2)
+    """Scores (prompts, k, n): `levels`, changed by the effects of the order shown, rounded and clipped."""
+    shown = np.take_along_axis(levels, orders, axis=2)
+    raw = LEVEL + shown + _position(setting)
+    raw[:, :, 1:] -= setting.carry * shown[:, :, :-1]
+    scores = np.empty_like(raw)
+    np.put_along_axis(scores, orders, np.clip(np.rint(raw), LOWEST, HIGHEST), axis=2)
     return scores
 
 
 def target(setting: Setting, merit: Floats) -> Floats:
-    """Expected scores (prompts, n) over the noise and all orders, in closed form.
+    """Expected scores (prompts, n) over the noise and over all orders, in closed form.
 
-    A response is equally often at each position and, unless it is first, equally often behind each other one.
+    Over all orders, a response is equally often at each position and, unless first, equally often after each other one.
     """
     n, position = setting.n, _position(setting)
     total = _expected_score(merit + position[0], NOISE_SD)
@@ -150,14 +152,14 @@ DESIGNS: dict[str, Callable[[Setting, int, np.random.Generator], Orders]] = {
 
 
 def table(rows: list[Row]) -> Table:
-    drawn = Table(title="MSE of centred mean scores (distinct prompts)")
+    cells_table = Table(title="MSE of centred mean scores (distinct prompts)")
     for heading in ("n", "k", "gap", "carry", *DESIGNS, "random / Williams", "cyclic / Williams"):
-        drawn.add_column(heading, justify="right")
+        cells_table.add_column(heading, justify="right")
     for row in rows:
         cells = [f"{row.mse[name]:.3f} ({row.distinct[name]:.1f})" for name in DESIGNS]
         ratios = ["{:.2f} ± {:.3f}".format(*row.over_williams[name]) for name in ("random", "cyclic")]
-        drawn.add_row(*map(str, asdict(row.setting).values()), *cells, *ratios)
-    return drawn
+        cells_table.add_row(*map(str, asdict(row.setting).values()), *cells, *ratios)
+    return cells_table
 
 
 def plot(rows: list[Row], path: Path) -> None:
@@ -180,7 +182,7 @@ def _position(setting: Setting) -> Floats:
 
 
 def _expected_score(level: Floats, sd: float) -> Floats:
-    """Mean of a normal `LEVEL + level` after rounding and clipping: one point for each threshold that it passes."""
+    """Mean of a normal with mean `LEVEL + level` after rounding and clipping: a sum over thresholds of P(above it)."""
     grid = np.linspace(-12, 12, 481)
     passed = np.vectorize(NormalDist(0, sd).cdf)
     curve = LOWEST + sum(passed(LEVEL + grid - (score + 0.5)) for score in range(LOWEST, HIGHEST))

@@ -1,0 +1,1 @@
+"""Stopping rules replayed on a log of real samples."""

@@ -1,4 +1,4 @@
-"""The log that `studies.replay.study` reads: rows of `grm score` with their samples (docs/design/replay-log.md)."""
+"""Reads the log for `studies.replay.study`: rows of `grm score` with their samples (docs/design/replay-log.md)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import numpy as np
 from grm_server.grm.types import Floats, Order
 
 MIN_VALID_SHARE = 0.5
-"""Of the samples of a row; with fewer scores there is no decision at full k to agree with."""
+"""Minimum share of a row's samples with scores. With fewer, the decision at full k is no useful reference."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Logged:
+class LoggedRequest:
     """One request with all its samples, in launch order."""
 
     best: tuple[int, ...]
-    """The responses that the label prefers."""
+    """Indices of the responses that the label prefers."""
     values: Floats
     """(k, n) scores; a sample without scores is a row of NaN."""
     orders: tuple[Order, ...]
     """(k,)"""
     finished_s: Floats
-    """(k,), seconds from the request's arrival; infinite where the engine failed."""
+    """(k,), seconds from the request's arrival; infinite if the engine failed."""
     tokens: Floats
-    """(k,), what each sample wrote, scores included."""
+    """(k,), tokens of each sample, including its scores."""
     texts: tuple[str, ...]
     """(k,), principles and critique."""
 
@@ -44,18 +44,18 @@ class Logged:
 
     @property
     def sums(self) -> Floats:
-        """(n,), over all samples."""
+        """(n,), sums of the scores over all samples."""
         total: Floats = np.nansum(self.values, axis=0)
         return total
 
 
-def read_log(path: Path) -> tuple[list[Logged], dict[str, int]]:
-    """The rows that can be replayed, and how many others there are, by reason.
+def read_log(path: Path) -> tuple[list[LoggedRequest], dict[str, int]]:
+    """The rows that can be replayed, and the number of skipped rows by reason.
 
-    Rows are compared with their full k, so that k must be the same for all: the commonest one.
+    Rows are compared with their full k, so all must have the same k: the most frequent one.
     """
     read = [_read(json.loads(line)) for line in path.read_text("utf-8").splitlines() if line.strip()]
-    rows = [row for row in read if isinstance(row, Logged)]
+    rows = [row for row in read if isinstance(row, LoggedRequest)]
     skipped = Counter(row for row in read if isinstance(row, str))
     if rows:
         k = Counter(row.k for row in rows).most_common(1)[0][0]
@@ -64,8 +64,8 @@ def read_log(path: Path) -> tuple[list[Logged], dict[str, int]]:
     return rows, {reason: count for reason, count in skipped.items() if count}
 
 
-def _read(row: dict[str, Any]) -> Logged | str:
-    """One row, or why it cannot be replayed."""
+def _read(row: dict[str, Any]) -> LoggedRequest | str:
+    """One row, or the reason why it cannot be replayed."""
     if "error" in row:
         return f"error: {row['error']['code']}"
     if not row["samples"]:
@@ -84,7 +84,7 @@ def _read(row: dict[str, Any]) -> Logged | str:
     values = np.array([sample["scores"] or [math.nan] * n for sample in samples], dtype=float)
     if np.isnan(values[:, 0]).mean() > 1 - MIN_VALID_SHARE:
         return "too_few_valid"
-    return Logged(
+    return LoggedRequest(
         tuple(label["best"]),
         values,
         tuple(tuple(sample["order"]) for sample in samples),

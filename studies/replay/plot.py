@@ -1,4 +1,4 @@
-"""The picture of `studies.replay.study`, a colour for each number of responses."""
+"""Plot of `studies.replay.study`, with a colour for each number of responses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from benchmarks.lib.estimates import Estimate
 from benchmarks.lib.plot_style import GREY, styled
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# From the colour-blind safe palette of Okabe and Ito.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 MARKERS = {"decided": "D", "strict": "^"}
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """result: as `studies.replay.study` writes it, its estimates not yet turned into dictionaries."""
+    """result: the report of `studies.replay.study`, with `Estimate` objects in place of dictionaries."""
     mpl.use("Agg")
     groups = [(name, group) for name, group in result.items() if name.startswith("n=")]
     with styled():
@@ -38,8 +38,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
             "● fixed k   ◆ decided   ▲ strict .05, .10", (0.98, 0.04), xycoords="axes fraction", color=GREY, ha="right"
         )
         middle.set_title("First to finish, not first launched", loc="left", weight="bold")
-        middle.set_ylabel("disagreement with all samples that this adds")
-        right.set_title("Points for standing at a position", loc="left", weight="bold")
+        middle.set_ylabel("added disagreement with all samples")
+        right.set_title("Points gained by a position", loc="left", weight="bold")
         right.set_xlabel("position shown")
         for axes in (middle, right):
             axes.axhline(0, color="#bbbbbb", linewidth=1, zorder=0)
@@ -48,7 +48,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 
 def _agreement(axes: Axes, name: str, rules: dict[str, dict[str, Estimate]], colour: str, *, above: bool) -> None:
-    """above: where the words go, so that those of two groups do not meet."""
+    """above: put labels above the line; used to keep the labels of two groups apart."""
     fixed = [cells for rule, cells in rules.items() if rule.startswith("fixed")]
     x, y = [cells["samples"].value for cells in fixed], [cells["agreement"] for cells in fixed]
     axes.fill_between(x, [e.low for e in y], [e.high for e in y], color=colour, alpha=0.15, linewidth=0)
@@ -65,11 +65,11 @@ def _agreement(axes: Axes, name: str, rules: dict[str, dict[str, Estimate]], col
                 axes.annotate(level, at, offset, textcoords="offset points", fontsize=7.5, color=colour, ha=side)
 
 
-def _completion(axes: Axes, found: dict[int, dict[str, Estimate]], colour: str, shift: float) -> None:
-    for place, rates in enumerate(found.values()):
+def _completion(axes: Axes, checks: dict[int, dict[str, Estimate]], colour: str, shift: float) -> None:
+    for place, rates in enumerate(checks.values()):
         _bar(axes, place + shift, rates["excess"], colour, "o")
-    axes.set_xticks(range(len(found)), [f"first {m}" for m in found])
-    axes.set_xlim(-0.5, len(found) - 0.5)
+    axes.set_xticks(range(len(checks)), [f"first {m}" for m in checks])
+    axes.set_xlim(-0.5, len(checks) - 0.5)
 
 
 def _positions(axes: Axes, position: dict[str, Any], colour: str, shift: float) -> None:

@@ -1,14 +1,14 @@
-"""What early stopping would have done on a log of real samples, without asking the judge again.
+"""Replays early stopping on a log of real samples, without sampling the judge again.
 
     python -m studies.replay.study samples.jsonl [--out DIR]
 
-The log is made as docs/design/replay-log.md says. Every row has all its samples, so that each rule can be stopped where
-it likes and compared with full k. The samples of a row are put into 50 random launch orders, in which each place keeps
-its order of responses (for `strict`, whose orders are drawn one by one, it does not). The rules are the server's own
-code at the server's own waves, with the priors that the first waves of the log teach.
+docs/design/replay-log.md describes how to make the log. Every row has all its samples, so each rule can stop at any
+wave and be compared with full k. The samples of a row are shuffled into 50 random launch orders. In these, each place
+keeps its order of responses, except for `strict`, which draws orders independently. The rules are the server's own
+code, at the server's own waves, with priors learned from the first waves of the log.
 
-Then whether the log bears out what the rules assume (symptoms.py). Intervals are 95 %, from a bootstrap by
-prompt. Agreement means the same response as all samples, the first of those that tie.
+Then the study checks the rules' assumptions on the log (symptoms.py). Intervals are 95 %, from a bootstrap by prompt.
+Agreement means that a rule names the same response as all samples do; among ties, the first response.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from grm_server.grm.plan import wave_end, wave_unit
 from grm_server.grm.priors import Learnt, observe
 from grm_server.grm.stopping import proven, rival_risks
 from grm_server.grm.types import Floats, Ints, Prior
-from studies.replay.log import Logged, read_log
+from studies.replay.log import LoggedRequest, read_log
 from studies.replay.plot import plot
 from studies.replay.symptoms import symptoms
 
@@ -43,42 +43,44 @@ LEVELS = (0.05, 0.10)
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
-    """A rule on one prompt, means over launch orders."""
+class RuleResult:
+    """Results of a rule on one prompt: means over launch orders."""
 
     samples: float
     agreement: float
     early: float
     """Share of launch orders in which it stopped early."""
     wrong_early: float
-    """Share in which it did and named another response than all samples."""
+    """Share in which it stopped early and named another response than all samples do."""
     label: float
-    """Share in which it named one that the label prefers; ties count in parts."""
+    """Share in which it named a response that the label prefers; m tied responses count 1/m each."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("log", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the JSON and the plot")
+    parser.add_argument(
+        "--out", type=Path, default=Path("studies/results"), help="folder for the JSON file and the plot"
+    )
     args = parser.parse_args()
     rows, skipped = read_log(args.log)
     console = Console(width=120)
-    console.print(f"{len(rows)} rows can be replayed; left out: {skipped or 'none'}")
+    console.print(f"{len(rows)} rows can be replayed; skipped: {skipped or 'none'}")
     if not rows:
         raise SystemExit(1)
     prior = learn(rows)
     rng = np.random.default_rng(0)
-    replayed = [replay(row, prior, rng) for row in rows]
+    results = [replay(row, prior, rng) for row in rows]
     result: dict[str, Any] = {"rows": len(rows), "left_out": skipped, "k": rows[0].k, "prior": asdict(prior)}
     for name, places in _groups(rows).items():
         group = [rows[place] for place in places]
-        rules = summary([replayed[place] for place in places])
+        rules = summary([results[place] for place in places])
         result[name] = {"prompts": len(group), "rules": rules}
         console.print(rules_table(rules, f"{name}: {len(group)} prompts"))
         if name != "all":
             result[name]["symptoms"] = symptoms(group)
             console.print(symptoms_table(result[name]["symptoms"], name))
-    console.print(f"learnt from the first waves: {prior}")
+    console.print(f"prior learned from the first waves: {prior}")
     plain = _plain(result)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "replay.json").write_text(json.dumps(plain, indent=2) + "\n", "utf-8")
@@ -86,8 +88,8 @@ def main() -> None:
     print(json.dumps(_headline(plain)))
 
 
-def learn(rows: Sequence[Logged]) -> Prior:
-    """What the server would have learnt: from the first wave of each row."""
+def learn(rows: Sequence[LoggedRequest]) -> Prior:
+    """The prior that the server would have learned from the first wave of each row."""
     learnt = Learnt(AGGREGATES["mean"].prior)
     for row in rows:
         learnt = observe(learnt, row.values[: waves(row.n, row.k)[0]], "mean")
@@ -95,25 +97,25 @@ def learn(rows: Sequence[Logged]) -> Prior:
 
 
 def waves(n: int, k: int) -> list[int]:
-    """Where the server looks, k included."""
+    """Numbers of samples at which waves end, including k."""
     ends = [wave_end(0, k, wave_unit(n))]
     while ends[-1] < k:
         ends.append(wave_end(ends[-1], k, wave_unit(n)))
     return ends
 
 
-def replay(row: Logged, prior: Prior, rng: np.random.Generator) -> dict[str, Replayed]:
-    """Every rule on one prompt."""
+def replay(row: LoggedRequest, prior: Prior, rng: np.random.Generator) -> dict[str, RuleResult]:
+    """Replay every rule on one prompt."""
     looks = waves(row.n, row.k)[:-1]
     within = [_shuffled_within_orders(row, rng) for _ in range(PERMUTATIONS)]
     freely = [rng.permutation(row.k) for _ in range(PERMUTATIONS)]
-    everyone = tuple(range(row.n))
+    all_responses = tuple(range(row.n))
     risks = np.empty((PERMUTATIONS, len(looks)))
     for place, samples in enumerate(within):
         values, orders = row.values[samples], [row.orders[j] for j in samples]
         for look, m in enumerate(looks):
             evidence = gather(values[:m], orders[:m], prior)
-            risks[place, look] = rival_risks(evidence, (row.k - m) / m, everyone).sum()
+            risks[place, look] = rival_risks(evidence, (row.k - m) / m, all_responses).sum()
     rules = {f"fixed {k}": _stopped(row, within, [k] * PERMUTATIONS) for k in (*FIXED, row.k)}
     for gamma in LEVELS:
         used = [next((m for m, risk in zip(looks, own, strict=True) if risk <= gamma), row.k) for own in risks]
@@ -124,8 +126,8 @@ def replay(row: Logged, prior: Prior, rng: np.random.Generator) -> dict[str, Rep
     return rules
 
 
-def _shuffled_within_orders(row: Logged, rng: np.random.Generator) -> Ints:
-    """(k,): the samples in another launch order that shows the same orders of responses one after the other."""
+def _shuffled_within_orders(row: LoggedRequest, rng: np.random.Generator) -> Ints:
+    """(k,): a permutation of the samples that leaves the sequence of response orders unchanged."""
     samples = np.empty(row.k, dtype=np.intp)
     for order in set(row.orders):
         places = np.flatnonzero([o == order for o in row.orders])
@@ -137,25 +139,25 @@ def _strict(values: Floats, looks: Sequence[int], delta: float) -> int:
     return next((m for m in looks if proven(values[:m], len(values), SCORE_RANGE, delta)), len(values))
 
 
-def _stopped(row: Logged, launches: Sequence[Ints], used: Sequence[int]) -> Replayed:
-    """A rule that draws `used[i]` samples of the launch order `launches[i]`."""
+def _stopped(row: LoggedRequest, launches: Sequence[Ints], used: Sequence[int]) -> RuleResult:
+    """Results of a rule that stops after `used[i]` samples of the launch order `launches[i]`."""
     sums = np.array([np.nansum(row.values[samples[:m]], axis=0) for samples, m in zip(launches, used, strict=True)])
     agrees, early = sums.argmax(axis=1) == row.sums.argmax(), np.array(used) < row.k
     top = sums == sums.max(axis=1, keepdims=True)
     label = top[:, list(row.best)].sum(axis=1) / top.sum(axis=1)
-    return Replayed(*map(float, (np.mean(used), agrees.mean(), early.mean(), (early & ~agrees).mean(), label.mean())))
+    return RuleResult(*map(float, (np.mean(used), agrees.mean(), early.mean(), (early & ~agrees).mean(), label.mean())))
 
 
-def _groups(rows: Sequence[Logged]) -> dict[str, list[int]]:
+def _groups(rows: Sequence[LoggedRequest]) -> dict[str, list[int]]:
     sizes = sorted({row.n for row in rows})
     groups = {f"n={n}": [place for place, row in enumerate(rows) if row.n == n] for n in sizes}
     return groups if len(sizes) == 1 else groups | {"all": list(range(len(rows)))}
 
 
-def summary(replayed: Sequence[dict[str, Replayed]]) -> dict[str, dict[str, Estimate]]:
+def summary(results: Sequence[dict[str, RuleResult]]) -> dict[str, dict[str, Estimate]]:
     rules = {}
-    for rule in replayed[0]:
-        runs = [prompt[rule] for prompt in replayed]
+    for rule in results[0]:
+        runs = [prompt[rule] for prompt in results]
         rules[rule] = {
             "samples": mean_of([run.samples for run in runs]),
             "agreement": mean_of([run.agreement for run in runs]),
@@ -166,39 +168,39 @@ def summary(replayed: Sequence[dict[str, Replayed]]) -> dict[str, dict[str, Esti
 
 
 def rules_table(rules: dict[str, dict[str, Estimate]], title: str) -> Table:
-    drawn = Table(title=title)
+    table = Table(title=title)
     for heading in ("rule", "samples", "agreement", "wrong among early stops", "label accuracy"):
-        drawn.add_column(heading)
+        table.add_column(heading)
     for rule, cells in rules.items():
-        drawn.add_row(
+        table.add_row(
             rule, _show(cells["samples"], 1), *(_show(cells[c]) for c in ("agreement", "wrong_early", "label"))
         )
-    return drawn
+    return table
 
 
-def symptoms_table(found: dict[str, Any], title: str) -> Table:
-    drawn = Table(title=f"{title}: what the rules assume", show_header=False)
-    for m, rates in found["completion_order"].items():
-        drawn.add_row(
-            f"first {m} disagree: launched, finished, excess",
+def symptoms_table(checks: dict[str, Any], title: str) -> Table:
+    table = Table(title=f"{title}: assumptions of the rules", show_header=False)
+    for m, rates in checks["completion_order"].items():
+        table.add_row(
+            f"disagreement of the first {m}: launched, finished, excess",
             " ".join(_show(rates[name]) for name in ("launched", "finished", "excess")),
         )
-    drawn.add_row("correlation of length with difference", _show(found["length"]))
-    position, runs = found["position"], found["runs"]
+    table.add_row("correlation of length with difference", _show(checks["length"]))
+    position, runs = checks["position"], checks["runs"]
     effects = zip(position["effect"], position["se"], strict=True)
-    drawn.add_row("points for each position, s.e.", ", ".join(f"{e:+.2f} ± {se:.2f}" for e, se in effects))
-    drawn.add_row("share of order in a difference's variance", _show(position["share_of_variance"]))
-    drawn.add_row("gain of balanced over random orders", _show(position["gain"]))
-    drawn.add_row(
+    table.add_row("points for each position, s.e.", ", ".join(f"{e:+.2f} ± {se:.2f}" for e, se in effects))
+    table.add_row("share of order in a difference's variance", _show(position["share_of_variance"]))
+    table.add_row("gain of balanced over random orders", _show(position["gain"]))
+    table.add_row(
         "runs test: prompts, share p < .05, z of all",
         f"{runs['prompts']}, {runs['share_p_below_05']:.3f}, {runs['combined_z']:+.2f}",
     )
-    if found["swap_inconsistency"]:
-        drawn.add_row("two orders name different responses", _show(found["swap_inconsistency"]))
-    drawn.add_row("share of variance that is alike in all prompts", f"{found['shared_noise']:.3f}")
-    drawn.add_row("ties at the top: of a sample, of all samples", _pair(found["ties"]))
-    drawn.add_row("samples that wrote nothing, that repeat another", _pair(found["duplicates"]))
-    return drawn
+    if checks["swap_inconsistency"]:
+        table.add_row("two orders name different responses", _show(checks["swap_inconsistency"]))
+    table.add_row("share of variance shared by all prompts", f"{checks['shared_noise']:.3f}")
+    table.add_row("ties at the top: in a sample, over all samples", _pair(checks["ties"]))
+    table.add_row("samples without text, samples that repeat another", _pair(checks["duplicates"]))
+    return table
 
 
 def _pair(shares: dict[str, float]) -> str:
@@ -224,7 +226,7 @@ def _headline(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses as dictionaries, to any depth; NaN, which JSON has no word for, as null."""
+    """Convert dataclasses to dictionaries, recursively, and NaN, which JSON lacks, to null."""
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""What a log of real samples says about the assumptions of early stopping. Parts of `studies.replay.study`.
+"""Checks the assumptions of early stopping on a log of real samples, for `studies.replay.study`.
 
-D is the difference between the scores of the two responses with the largest sums of all samples, better one first.
+D is the score difference, in one sample, of the two responses with the largest sums over all samples, leader first.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 from benchmarks.lib.estimates import Estimate, mean_of, ratio_of
 from grm_server.grm.evidence import position_effect
 from grm_server.grm.types import Floats
-from studies.replay.log import Logged
+from studies.replay.log import LoggedRequest
 
 SHUFFLES = 200
 FIRST = (4, 8, 16)
-"""Samples that are there first, in either order."""
+"""Numbers of samples taken from the start of the launch order or of the completion order."""
 
 
-def symptoms(rows: Sequence[Logged]) -> dict[str, Any]:
-    """All of them, for rows with one number of responses."""
+def symptoms(rows: Sequence[LoggedRequest]) -> dict[str, Any]:
+    """All checks, for rows with the same number of responses."""
     return {
         "completion_order": completion_order(rows),
         "length": length_correlation(rows),
@@ -35,23 +35,23 @@ def symptoms(rows: Sequence[Logged]) -> dict[str, Any]:
     }
 
 
-def completion_order(rows: Sequence[Logged]) -> dict[int, dict[str, Estimate]]:
-    """Disagreement with all samples of the first m that were launched, of the first m that finished, and between."""
-    found = {}
+def completion_order(rows: Sequence[LoggedRequest]) -> dict[int, dict[str, Estimate]]:
+    """Disagreement with all samples: of the first m launched, of the first m finished, and the difference."""
+    by_m = {}
     for m in FIRST:
         launched = np.array([_disagrees(row, np.arange(m)) for row in rows], dtype=float)
         by_end = [np.argsort(row.finished_s, kind="stable")[:m] for row in rows]
         finished = np.array([_disagrees(*both) for both in zip(rows, by_end, strict=True)], dtype=float)
-        found[m] = {
+        by_m[m] = {
             "launched": mean_of(launched),
             "finished": mean_of(finished),
             "excess": mean_of(finished - launched),
         }
-    return found
+    return by_m
 
 
-def length_correlation(rows: Sequence[Logged]) -> Estimate:
-    """Correlation within prompts of a sample's length with D: a judge that finds a flaw of the leader writes more."""
+def length_correlation(rows: Sequence[LoggedRequest]) -> Estimate:
+    """Correlation within prompts of a sample's length and D: a sample that finds a flaw of the leader may be longer."""
     products, squares = [], []
     for row in rows:
         d = _difference(row)
@@ -63,8 +63,8 @@ def length_correlation(rows: Sequence[Logged]) -> Estimate:
     return ratio_of(products, np.full(len(rows), scale / len(rows)))
 
 
-def positions(rows: Sequence[Logged]) -> dict[str, Any]:
-    """The mean effect of each position with its standard error, and what balanced orders gain over random ones."""
+def positions(rows: Sequence[LoggedRequest]) -> dict[str, Any]:
+    """Mean effect of each position with its standard error, and the gain of balanced orders over random ones."""
     effects = np.array(
         [
             e
@@ -81,10 +81,11 @@ def positions(rows: Sequence[Logged]) -> dict[str, Any]:
     }
 
 
-def _order_variances(row: Logged) -> tuple[float, float]:
-    """Of a sample's difference, mean over pairs: the variance between orders (estimated, may be negative), and within.
+def _order_variances(row: LoggedRequest) -> tuple[float, float]:
+    """Variances of a sample's score difference, mean over pairs: between orders (estimate, may be negative) and within.
 
-    Random orders add the first to the noise of each sample; balanced ones do not: their gain is 1 + beta^2 / sigma^2.
+    Random orders add the former to the noise of each sample, balanced ones do not. So the gain of balanced orders is
+    1 + between / within.
     """
     groups = [g[~np.isnan(g[:, 0])] for g in _by_order(row, row.values)]
     a, b = np.triu_indices(row.n, 1)
@@ -96,12 +97,12 @@ def _order_variances(row: Logged) -> tuple[float, float]:
     return float(np.mean(raw - noise)), float(np.mean(within))
 
 
-def runs_test(rows: Sequence[Logged]) -> dict[str, float]:
+def runs_test(rows: Sequence[LoggedRequest]) -> dict[str, float]:
     """The runs test of Wald and Wolfowitz (1940): are the samples exchangeable in launch order?
 
-    Runs are those of the signs of D about the median of its own order, since alternating orders make runs of their own.
-    They are compared with those of SHUFFLES shuffles of the samples with one order, because few samples share one. Few
-    runs (z < 0) mean that neighbours are alike.
+    It counts runs of the sign of D minus the median of D in the same order, since alternating orders would make runs by
+    themselves. The reference is SHUFFLES shuffles within orders, because few samples share an order. Few runs (z < 0)
+    mean that neighbours are alike.
     """
     rng = np.random.default_rng(0)
     z = np.array([z for row in rows if (z := _runs_z(row, rng)) is not None])
@@ -113,8 +114,8 @@ def runs_test(rows: Sequence[Logged]) -> dict[str, float]:
     }
 
 
-def _runs_z(row: Logged, rng: np.random.Generator) -> float | None:
-    """None where the runs cannot differ."""
+def _runs_z(row: LoggedRequest, rng: np.random.Generator) -> float | None:
+    """None if the number of runs cannot vary."""
     d = _difference(row)
     signs = np.zeros(row.k)
     groups = [np.array([o == order for o in row.orders]) & ~np.isnan(d) for order in sorted(set(row.orders))]
@@ -134,11 +135,11 @@ def _runs(signs: Floats) -> int:
     return 1 + int(np.count_nonzero(np.diff(signs[signs != 0])))
 
 
-def shared_noise(rows: Sequence[Logged]) -> float:
-    """Share of the variance between a prompt's samples that their number j explains, the same for all prompts.
+def shared_noise(rows: Sequence[LoggedRequest]) -> float:
+    """Share of the variance between a prompt's samples that the sample index j explains across all prompts.
 
-    About 0 if samples of different prompts are independent, as all intervals here take for granted. They are not if the
-    requests had one seed: sample j then meets the same luck in each. Of first shown minus last shown.
+    About 0 if samples of different prompts are independent, as all intervals here assume. It is larger if all requests
+    had the same seed: then sample j gets the same random numbers in each. Uses the difference of first and last shown.
     """
     gaps = np.array([[own[o[0]] - own[o[-1]] for own, o in zip(row.values, row.orders, strict=True)] for row in rows])
     gaps -= np.nanmean(gaps, axis=1, keepdims=True)
@@ -146,36 +147,36 @@ def shared_noise(rows: Sequence[Logged]) -> float:
     return float((np.nanvar(np.nanmean(gaps, axis=0), ddof=1) - within / len(rows)) / within)
 
 
-def ties(rows: Sequence[Logged]) -> dict[str, float]:
-    """Shares of samples, and of prompts after all samples, whose largest score or sum is shared."""
+def ties(rows: Sequence[LoggedRequest]) -> dict[str, float]:
+    """Share of samples whose highest score is tied, and of prompts whose largest sum over all samples is tied."""
     single = [_shared_top(scores) for row in rows for scores in row.values if not np.isnan(scores).any()]
     return {"sample": float(np.mean(single)), "full_k": float(np.mean([_shared_top(row.sums) for row in rows]))}
 
 
-def duplicates(rows: Sequence[Logged]) -> dict[str, float]:
-    """Shares of samples that wrote nothing before the scores, and that wrote what another one of the prompt wrote."""
+def duplicates(rows: Sequence[LoggedRequest]) -> dict[str, float]:
+    """Share of samples with no text before the scores, and with the same text as another sample of the prompt."""
     texts = [text for row in rows for text in row.texts]
     again = sum(count for row in rows for text, count in Counter(row.texts).items() if text and count > 1)
     return {"empty": texts.count("") / len(texts), "repeated": again / len(texts)}
 
 
-def _difference(row: Logged) -> Floats:
+def _difference(row: LoggedRequest) -> Floats:
     first, second = np.argsort(-row.sums, kind="stable")[:2]
     d: Floats = row.values[:, first] - row.values[:, second]
     return d
 
 
-def _swapped(row: Logged) -> bool:
-    """Whether the two orders of two responses name different ones."""
+def _swapped(row: LoggedRequest) -> bool:
+    """Whether the two orders of two responses name different responses."""
     means = [np.nanmean(group[:, 0] - group[:, 1]) for group in _by_order(row, row.values)]
     return len(means) == 2 and bool(means[0] * means[1] < 0)
 
 
-def _by_order(row: Logged, values: Floats) -> list[Floats]:
+def _by_order(row: LoggedRequest, values: Floats) -> list[Floats]:
     return [values[[o == order for o in row.orders]] for order in sorted(set(row.orders))]
 
 
-def _disagrees(row: Logged, samples: Any) -> bool:
+def _disagrees(row: LoggedRequest, samples: Any) -> bool:
     return bool(np.nansum(row.values[samples], axis=0).argmax() != row.sums.argmax())
 
 

@@ -1,0 +1,1 @@
+"""Stopping rules on simulated judges."""

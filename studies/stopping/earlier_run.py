@@ -1,6 +1,6 @@
-"""What an earlier run of `studies.stopping.study` found, by another program and with judges of its own.
+"""Results of an earlier run of this study, by another program with its own judges, and the comparison with them.
 
-The judges of studies/judges.py were fitted to it, so that agreement with it checks the rules and not the judges.
+The judges of studies/judges.py were fitted to that run, so agreement with it checks the rules, not the judges.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 Cells = tuple[float | None, float | None, float | None, float | None]
 QUANTITIES = ("samples", "agreement", "wrong early", "label accuracy")
-"""The cells: average samples, share of prompts with the best response of all samples, share of early stops without it,
-share of prompts whose truly best response is named."""
+"""Names of the cells: average samples, share of prompts with the same best response as all samples, share of early
+stops with another one, share of prompts for which the truly best response is named."""
 PROMPTS = 4000
 RULES: dict[tuple[int, str], dict[str, Cells]] = {
     (2, "A"): {
@@ -87,7 +87,7 @@ RULES: dict[tuple[int, str], dict[str, Cells]] = {
         "strict .05": (30.0, 1, None, None),
     },
 }
-"""(responses, judge) -> rule -> cells, None where not known."""
+"""(responses, judge) -> rule -> cells; None if not known."""
 
 MANY: dict[int, dict[str, tuple[float, float, float]]] = {
     8: {
@@ -103,21 +103,21 @@ MANY: dict[int, dict[str, tuple[float, float, float]]] = {
         "decided .05, dropping": (16677, 0.998, 0.357),
     },
 }
-"""Responses -> rule -> tokens, agreement and label accuracy, judge C. Dropping could use up all of gamma there."""
+"""Responses -> rule -> tokens, agreement and label accuracy, judge C. In that run dropping could spend all of gamma."""
 STRICT_ERRORS = {0.01: 0.002, 0.05: 0.010, 0.10: 0.016}
-"""delta -> the largest error rate of `strict` on populations made to deceive it."""
+"""delta -> the largest error rate of `strict` on adversarial populations."""
 DECEIVED = {4: 0.53, 8: 0.34}
-"""First look -> how often `decided` .05 is deceived by 26 differences of +2 and 6 of -9."""
+"""First look -> error rate of `decided` .05 on 26 differences of +2 and 6 of -9."""
 RISK = ((0.007, 0.003), (0.015, 0.009), (0.034, 0.019), (0.074, 0.049), (0.147, 0.116), (0.25, 0.23), (0.35, 0.32))
-"""Predicted and observed disagreement."""
+"""Predicted and observed disagreement, by bin."""
 MARGINS = {"A": (1.80, 1.61, 1.60), "B": (1.45, 1.06, 1.04), "C": (1.75, 1.47, 1.45)}
-"""Raw, posterior and true margin where `decided` .05 stops."""
+"""Raw, posterior and true margin after `decided` .05 has stopped."""
 MARGINS_AT_4 = {"C": (3.03, 2.45, 2.36)}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a rule did in this run, beside the earlier one."""
+    """Results of a rule in this run and in the earlier one."""
 
     n: int
     judge: str
@@ -125,14 +125,14 @@ class Row:
     values: Cells
     earlier: Cells
     z: Cells
-    """Standard errors of both runs between them."""
+    """Difference between the runs, in standard errors of both."""
 
 
 def compare(n: int, judge: str, rule: str, values: Cells, prompts: int, stops: int, samples_sd: float) -> Row:
-    """stops: prompts on which the rule stopped early. samples_sd: over prompts."""
+    """stops: number of prompts on which the rule stopped early. samples_sd: standard deviation over prompts."""
     earlier: Cells = RULES[n, judge].get(rule, (None,) * 4)
     counts = ((prompts, PROMPTS), (prompts, PROMPTS), (stops, stops / prompts * PROMPTS), (prompts, PROMPTS))
-    # What a rule fixes needs no comparison.
+    # Skip cells that are constant by definition of the rule.
     fixed = (rule.startswith("fixed"), rule == "fixed 32", False, False)
     z: list[float | None] = []
     for place, (value, before, (count, count_before)) in enumerate(zip(values, earlier, counts, strict=True)):
@@ -140,7 +140,7 @@ def compare(n: int, judge: str, rule: str, values: Cells, prompts: int, stops: i
             z.append(None)
             continue
         share = (value * count + before * count_before) / (count + count_before)
-        # The earlier numbers were printed to so many digits.
+        # The earlier numbers are rounded to 0.1 or 0.001.
         variance, rounded = (samples_sd**2, 0.1) if place == 0 else (share * (1 - share), 0.001)
         z.append((value - before) / math.sqrt(variance * (1 / count + 1 / count_before) + rounded**2 / 12))
     return Row(n, judge, rule, values, earlier, (z[0], z[1], z[2], z[3]))

@@ -1,4 +1,4 @@
-"""The picture of `studies.stopping.study`: what each rule costs, how often it is right, what its risk is worth."""
+"""Plot of `studies.stopping.study`: samples against agreement for each rule, and predicted against observed risk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.lib.plot_style import GREY, styled
 from studies.stopping.earlier_run import Row
 from studies.stopping.promises import RiskBin
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# From the colour-blind safe palette of Okabe and Ito.
 RULES = {
     "fixed": ("#6e6e6e", "o", "fixed k"),
     "Adaptive-Consistency": ("#d55e00", "s", "Adaptive-Consistency"),
@@ -25,7 +25,7 @@ RULES = {
 JUDGES = {"A": "judge A: clean", "C": "judge C: 15 % noise", "B": "judge B: hard"}
 HEADING: dict[str, Any] = {"x": 0.01, "ha": "left", "fontsize": 12, "weight": "bold"}
 NEVER = 2e-4
-"""Where no disagreement is drawn, on an axis that has no zero."""
+"""Where to draw zero disagreement on the logarithmic axis."""
 
 
 def plot(rows: Sequence[Row], bins: Sequence[RiskBin], path: Path) -> None:
@@ -70,7 +70,7 @@ def _frontiers(axes: Axes, rows: Sequence[Row], *, first: bool) -> None:
         for place, (px, py, level) in enumerate(points):
             if name == "strict" and 0 < place < len(points) - 1:
                 continue
-            # `decided` is steep: its levels stand on its left.
+            # The line of `decided` is steep, so its labels go to the left.
             offset, side = ((-6, -2), "right") if name == "decided" else ((1, -12), "center")
             axes.annotate(level, (px, py), offset, textcoords="offset points", fontsize=7.5, color=colour, ha=side)
         if first:
@@ -99,7 +99,7 @@ def _reliability(axes: Axes, bins: Sequence[RiskBin]) -> None:
     axes.plot([low, high], [low, high], color="#bbbbbb", linewidth=1)
     p, y = np.array([b.predicted for b in bins]), np.array([b.observed for b in bins])
     error = 1.96 * np.sqrt(y * (1 - y) / np.array([b.looks for b in bins]))
-    # The axes have no zero.
+    # The axes are logarithmic, so omit bins without disagreement.
     seen = y > 0
     axes.errorbar(
         p[seen],
@@ -110,7 +110,7 @@ def _reliability(axes: Axes, bins: Sequence[RiskBin]) -> None:
         markersize=6,
         elinewidth=1.2,
     )
-    axes.set_xlabel("predicted: all 32 samples decide otherwise")
+    axes.set_xlabel("predicted disagreement with all 32 samples")
     axes.set_ylabel("observed")
-    axes.annotate("surer than it should be", (0.04, 0.93), xycoords="axes fraction", color=GREY)
-    axes.annotate("too careful", (0.96, 0.06), xycoords="axes fraction", color=GREY, ha="right")
+    axes.annotate("overconfident", (0.04, 0.93), xycoords="axes fraction", color=GREY)
+    axes.annotate("underconfident", (0.96, 0.06), xycoords="axes fraction", color=GREY, ha="right")

@@ -1,8 +1,8 @@
-"""Do the stopping rules keep their promises? Parts of `studies.stopping.study`, all with the server's own code.
+"""Checks whether the stopping rules keep their promises, with the server's own code, for `studies.stopping.study`.
 
-`strict` must not err more often than delta on populations of scores made to deceive it. The risk that `decided`
-predicts must be how often all samples decide otherwise. The margins and probabilities that are answered after an early
-stop must be those that many fresh samples of the same judge show.
+`strict` must not err more often than delta, even on adversarial populations of scores. The risk that `decided` predicts
+must equal the rate at which all samples decide otherwise. The margins and probabilities that the server reports after
+an early stop must match many fresh samples of the same judge.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ POPULATIONS: dict[str, tuple[int, ...]] = {
     "31 x +1, 1 x -9": (1,) * 31 + (-9,),
     "20 x +3, 12 x -5": (3,) * 20 + (-5,) * 12,
 }
-"""Differences between the scores of two responses in all K samples. The first response leads most samples; only in the
-fourth population does it also have the larger sum."""
+"""Score differences between two responses in all K samples. The first response wins at least half of the samples, but
+only in the fourth population does it also have the larger sum."""
 
 RISK_LOOKS = (4, 8, 16)
 RISK_BINS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
 FRESH = 512
-"""Samples that stand for infinitely many."""
+"""Number of samples used as the truth, in place of infinitely many."""
 HONEST_AT = (4, 8, 32)
 
 
@@ -46,7 +46,7 @@ class RiskBin:
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """Mean of (first - second) over prompts, in points: of mean scores, of posterior means, of FRESH samples."""
+    """Mean margin (first - second) over prompts, in points: of mean scores, of posterior means, of FRESH samples."""
 
     raw: float
     posterior: float
@@ -56,23 +56,23 @@ class Margins:
 
 @dataclass(frozen=True, slots=True)
 class Honesty:
-    """What is answered, against FRESH samples."""
+    """The server's answers compared with FRESH samples."""
 
     at_4: Margins
-    """Of the prompts on which `decided` stopped at 4 samples."""
+    """For the prompts on which `decided` stopped at 4 samples."""
     all: Margins
     claimed: float
     """Mean p_best of the named response after `decided`."""
     right: float
-    """Share of prompts on which it is the best of the FRESH samples."""
+    """Share of prompts for which the FRESH samples name the same response."""
     ece: dict[int, float]
-    """Expected calibration error of that p_best at a fixed k."""
+    """Expected calibration error of p_best at a fixed k."""
     coverage: dict[int, float]
-    """Share of rewards within 1.645 standard errors of the FRESH samples' mean, at a fixed k: 0.9 if all is normal."""
+    """Share of rewards within 1.645 standard errors of the FRESH samples' mean at a fixed k. Normal errors give 0.9."""
 
 
 def deceive(differences: Sequence[int], orderings: int, rng: np.random.Generator, prior: Prior) -> Traffic:
-    """One population of differences in random launch orders, as traffic with a given prior."""
+    """Traffic from one population of differences in random launch orders, with a given prior."""
     d = rng.permuted(np.tile(differences, (orderings, 1)), axis=1)
     scores = 1.0 + np.stack([np.maximum(d, 0), np.maximum(-d, 0)], axis=2)
     traffic = as_traffic(scores, np.zeros(orderings, dtype=np.intp))
@@ -80,13 +80,13 @@ def deceive(differences: Sequence[int], orderings: int, rng: np.random.Generator
 
 
 def strict_errors(traffic: Traffic, delta: float) -> tuple[float, float]:
-    """Share of early stops that name a response whose sum over all samples is not the larger one; mean samples."""
+    """Share of prompts on which it stops early for a response without the larger sum over all samples; mean samples."""
     run = strict(traffic, delta)
     return float(_wrong(traffic, run).mean()), float(run.used.mean())
 
 
 def decided_errors(traffic: Traffic, gamma: float, first_look: int) -> float:
-    """The same share for `decided`, whose first look may come later."""
+    """The same share for `decided`, with a first look after `first_look` samples."""
     risks = decided_risks(traffic)
     risks[:, [m < first_look for m in LOOKS]] = 1.0
     return float(_wrong(traffic, decided(traffic, risks, gamma)).mean())
@@ -95,13 +95,13 @@ def decided_errors(traffic: Traffic, gamma: float, first_look: int) -> float:
 def _wrong(traffic: Traffic, run: Run) -> Bools:
     sums = traffic.sums[:, -1]
     prompts = np.arange(len(sums))
-    # A tie is no win: `strict` claims that the leader's sum is the larger one.
+    # A tie counts as wrong, since `strict` claims that the leader's sum is larger.
     wrong: Bools = (run.used < K) & (sums[prompts, run.chosen] <= sums[prompts, 1 - run.chosen])
     return wrong
 
 
 def risk_bins(traffics: Sequence[Traffic], risks: Sequence[Floats]) -> list[RiskBin]:
-    """Predicted against observed disagreement with all samples, over the looks RISK_LOOKS."""
+    """Predicted and observed disagreement with all samples, pooled over the looks RISK_LOOKS."""
     predicted, observed = [], []
     for traffic, risk in zip(traffics, risks, strict=True):
         for m in RISK_LOOKS:
@@ -115,7 +115,7 @@ def risk_bins(traffics: Sequence[Traffic], risks: Sequence[Floats]) -> list[Risk
 
 def honesty(judge: Judge, prompts: int, gamma: float, rng: np.random.Generator) -> Honesty:
     simulated = simulate(judge, 2, K + FRESH, prompts, rng)
-    # The server answers none of which the first wave holds no score.
+    # Leave out prompts for which no sample of the first wave has scores: the server does not answer them.
     answered = ~np.isnan(simulated.scores[:, : HONEST_AT[0], 0]).all(axis=1)
     traffic = as_traffic(simulated.scores[answered, :K], simulated.best[answered])
     truth = np.nanmean(simulated.scores[answered, K:], axis=1)
@@ -147,6 +147,6 @@ def _margin(of_two: Sequence[float] | Floats) -> float:
 
 
 def _answer(traffic: Traffic, prompt: int, m: int, *, shrink: bool) -> Verdict:
-    """What the server would answer after m samples of a prompt."""
+    """The server's verdict after m samples of a prompt."""
     evidence = gather(traffic.scores[prompt, :m], [(0, 1)] * m, traffic.prior)
     return vote(evidence, (), None, shrink=shrink)

@@ -1,11 +1,11 @@
-"""The rules that `studies.stopping.study` compares, run over simulated traffic.
+"""The rules that `studies.stopping.study` compares, applied to simulated traffic.
 
-`decided` and `strict` are the server's own code, called as the pipeline calls it at the end of a wave; the position of
-a response changes nothing here, so all samples count as one order. Fixed k and Adaptive-Consistency (Aggarwal et al.
-2023) are what they are compared with.
+`decided` and `strict` are the server's own code, called as the pipeline calls it at the end of a wave. The simulated
+judges have no position effect, so all samples count as one order. Fixed k and Adaptive-Consistency (Aggarwal et al.
+2023) are the baselines.
 
-A rule that stops names the response with the largest sum so far, the first of those that tie. It agrees if that is the
-response with the largest sum of all k samples, found in the same way.
+A rule that stops names the response with the largest sum so far; among ties, the first. It agrees if all k samples
+name the same response.
 """
 
 from __future__ import annotations
@@ -29,21 +29,20 @@ SCORE_RANGE = AGGREGATES["mean"].ballot_range
 K = 32
 LOOKS = tuple(range(4, K, 4))
 PROMPT_TOKENS, RESPONSE_TOKENS = 100, 75
-"""What a sample costs: so many tokens, and so many for each response that it shows."""
+"""Tokens of a sample: a constant, and an amount for each response that it shows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Traffic:
-    """What a judge says about many prompts, and what its samples would teach the server about them."""
+    """A judge's scores for many prompts, and the prior that the server would learn from them."""
 
     scores: Floats
-    """(prompts, K, n), in launch order; a sample that could not be parsed is a row of NaN."""
+    """(prompts, K, n), in launch order; a sample that cannot be parsed is a row of NaN."""
     best: Ints
     """(prompts,): the truly best response."""
     prior: Prior
     sums: Floats
-    """(prompts, K, n), over the samples so far."""
-
+    """(prompts, K, n), cumulative over the samples."""
     winner: Ints
     """(prompts,): the response with the largest sum of all samples."""
 
@@ -54,12 +53,12 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """What a rule did on each prompt."""
+    """Results of a rule on each prompt."""
 
     used: Ints
-    """(prompts,): samples when it stopped."""
+    """(prompts,): number of samples drawn."""
     chosen: Ints
-    """(prompts,): the response that it named."""
+    """(prompts,): the response named."""
 
 
 def simulate_traffic(judge: Judge, n: int, prompts: int, rng: np.random.Generator) -> Traffic:
@@ -74,9 +73,9 @@ def as_traffic(scores: Floats, best: Ints) -> Traffic:
 
 
 def true_prior(scores: Floats) -> Prior:
-    """The variances that the server's priors stand for, from all samples of all prompts and all pairs of responses.
+    """The variances that the server's priors estimate, from all samples of all prompts and all pairs of responses.
 
-    scores: (prompts, k, n), rows of NaN where there are none.
+    scores: (prompts, k, n); a sample without scores is a row of NaN.
     """
     t = np.maximum((~np.isnan(scores[:, :, 0])).sum(axis=1), 2)
     score_variance = float(np.nanvar(scores, axis=1, ddof=1).mean())
@@ -95,18 +94,18 @@ def fixed(traffic: Traffic, k: int) -> Run:
 
 
 def decided_risks(traffic: Traffic) -> Floats:
-    """(prompts, looks): the risk that `decided` compares with gamma, whatever gamma is."""
-    everyone = tuple(range(traffic.n))
+    """(prompts, looks): the risk that `decided` compares with gamma."""
+    all_responses = tuple(range(traffic.n))
     risks = np.empty((len(traffic.scores), len(LOOKS)))
     for values, row in zip(traffic.scores, risks, strict=True):
         for place, m in enumerate(LOOKS):
-            evidence = gather(values[:m], [everyone] * m, traffic.prior)
-            row[place] = rival_risks(evidence, (K - m) / m, everyone).sum()
+            evidence = gather(values[:m], [all_responses] * m, traffic.prior)
+            row[place] = rival_risks(evidence, (K - m) / m, all_responses).sum()
     return risks
 
 
 def decided(traffic: Traffic, risks: Floats, gamma: float) -> Run:
-    """risks: of `decided_risks`."""
+    """risks: from `decided_risks`."""
     return _by_sums(traffic, _first_stop(risks <= gamma))
 
 
@@ -120,8 +119,8 @@ def strict(traffic: Traffic, delta: float) -> Run:
 def adaptive_consistency(traffic: Traffic, level: float) -> Run:
     """Votes instead of sums: stop when P(p > 1/2) under Beta(first's votes + 1, second's votes + 1) exceeds the level.
 
-    A sample votes for its highest score; one whose highest score is shared does not vote. The response with the most
-    votes is named, of those that tie the one with the largest sum.
+    A sample votes for the response with its highest score, and abstains if that score is tied. The rule names the
+    response with the most votes; among ties, the one with the largest sum.
     """
     scores = np.where(np.isnan(traffic.scores), -np.inf, traffic.scores)
     top = (scores == scores.max(axis=2, keepdims=True)) & np.isfinite(scores)
@@ -129,15 +128,15 @@ def adaptive_consistency(traffic: Traffic, level: float) -> Run:
     ordered = np.sort(votes[:, np.array(LOOKS) - 1], axis=2)
     used = _first_stop(betainc(ordered[:, :, -2] + 1, ordered[:, :, -1] + 1, 0.5) > level)
     prompts = np.arange(len(used))
-    # Sums are below 10 * K, so that they decide among equal votes only.
+    # Sums are at most 10 * K, so this fraction only breaks ties.
     ballots = votes[prompts, used - 1] + traffic.sums[prompts, used - 1] / (10 * K + 1)
     return Run(used, ballots.argmax(axis=1))
 
 
 def eliminating(traffic: Traffic, gamma: float, *, server_waves: bool) -> tuple[Run, Floats]:
-    """`decided` where losers are dropped and later samples show the others only, and the tokens it took (prompts,).
+    """`decided` with dropping: later samples show only the remaining responses. The run, and its tokens (prompts,).
 
-    server_waves: look where the server does, and not after every 4 samples.
+    server_waves: look at the end of the server's waves instead of after every 4 samples.
     """
     rows = [_eliminate(values, traffic.prior, gamma, server_waves) for values in traffic.scores]
     used, chosen, tokens = zip(*rows, strict=True)
@@ -179,7 +178,7 @@ def sample_tokens(shown: int) -> float:
 
 
 def _first_stop(stops: Bools) -> Ints:
-    """(prompts,): the first look at which a rule stops, from (prompts, looks); K where it never does."""
+    """(prompts,): the first look at which a rule stops, or K if it never does. stops: (prompts, looks)."""
     return np.where(stops.any(axis=1), np.array(LOOKS)[stops.argmax(axis=1)], K)
 
 

@@ -1,14 +1,13 @@
-"""What early stopping saves and what it costs: the server's rules against fixed k and Adaptive-Consistency, simulated.
+"""Savings and cost of early stopping: the server's rules against fixed k and Adaptive-Consistency, simulated.
 
     python -m studies.stopping.study [--quick] [--out DIR] [--prompts 4000] [--seed 0]
 
-For three simulated judges (studies/judges.py), 2 and 4 responses and k = 32, with a look after every 4 samples:
-samples used, share of prompts with the same best response as all 32 samples, share of early stops without it, and share
-of prompts whose truly best response is named. Then what the rules promise (promises.py), and what dropping
-losers saves among 8 and 16 responses.
+For three simulated judges (studies/judges.py), 2 and 4 responses and k = 32, with a look after every 4 samples: samples
+used, share of prompts with the same best response as all 32 samples, share of early stops with another one, and share
+of prompts for which the truly best response is named. Then it checks the rules' promises (promises.py), and measures
+what dropping losers saves with 8 and 16 responses.
 
-Small print beside a number: the same of an earlier run (earlier_run.py), and how many standard errors of
-both runs lie between them.
+Grey numbers: the result of an earlier run (earlier_run.py), and the difference in standard errors of both runs.
 """
 
 from __future__ import annotations
@@ -39,8 +38,10 @@ LEVELS = (0.01, 0.05, 0.10)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS} prompts, 16 responses left out")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the JSON and the plot")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS} prompts, without 16 responses")
+    parser.add_argument(
+        "--out", type=Path, default=Path("studies/results"), help="folder for the JSON file and the plot"
+    )
     parser.add_argument("--prompts", type=int, default=earlier_run.PROMPTS)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -57,7 +58,7 @@ def main() -> None:
         console.print(rules_table([row for row in rows if row.n == n], n, prompts))
     apart = np.abs([z for row in rows for z in row.z if z is not None])
     surprises = {"cells": len(apart), "beyond_2": int((apart > 2).sum()), "beyond_3": int((apart > 3).sum())}
-    console.print(f"Cells over 2 and over 3 standard errors apart, and all that can be compared: {surprises}\n")
+    console.print(f"Cells that differ by over 2 and over 3 standard errors, of all comparable cells: {surprises}\n")
 
     rng = np.random.default_rng([args.seed, len(traffics)])
     bins = promises.risk_bins([traffics[2, j] for j in JUDGES], [risks[2, j] for j in JUDGES])
@@ -107,7 +108,7 @@ def _row(traffic: Traffic, run: Run, n: int, judge: str, rule: str) -> Row:
 
 
 def deceive(orderings: int, rng: np.random.Generator, like: Traffic) -> dict[str, Any]:
-    """Error rates on populations made to deceive: of `strict` on each, of `decided` on the first."""
+    """Error rates on the adversarial populations: `strict` on each, `decided` on the first."""
     populations = {name: promises.deceive(d, orderings, rng, like.prior) for name, d in promises.POPULATIONS.items()}
     first = next(iter(populations.values()))
     return {
@@ -120,7 +121,7 @@ def deceive(orderings: int, rng: np.random.Generator, like: Traffic) -> dict[str
 
 
 def many_responses(n: int, prompts: int, rng: np.random.Generator) -> dict[str, tuple[float, float, float]]:
-    """Rule -> tokens, agreement and label accuracy, judge C."""
+    """Rule -> tokens, agreement and label accuracy, for judge C."""
     traffic = rules.simulate_traffic(JUDGES["C"], n, prompts, rng)
     whole = rules.sample_tokens(n)
     runs = {f"fixed {k}": rules.fixed(traffic, k) for k in (rules.K, 8)}
@@ -139,15 +140,15 @@ def many_responses(n: int, prompts: int, rng: np.random.Generator) -> dict[str, 
 
 
 def rules_table(rows: list[Row], n: int, prompts: int) -> Table:
-    drawn = Table(title=f"{n} responses, {prompts} prompts: this run, [dim]the earlier one, standard errors apart[/]")
+    table = Table(title=f"{n} responses, {prompts} prompts: this run, [dim]earlier run, difference in s.e.[/]")
     for heading in ("judge", "rule", *QUANTITIES):
-        drawn.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=True)
     for row, after in zip(rows, [*rows[1:], None], strict=True):
         last = after is None or after.judge != row.judge
         digits = (1, 3, 3, 3)
         cells = [_cell(*numbers) for numbers in zip(row.values, row.earlier, row.z, digits, strict=True)]
-        drawn.add_row(row.judge, row.rule, *cells, end_section=last)
-    return drawn
+        table.add_row(row.judge, row.rule, *cells, end_section=last)
+    return table
 
 
 def _cell(value: float | None, earlier: float | None, z: float | None, digits: int) -> str:
@@ -160,25 +161,27 @@ def _cell(value: float | None, earlier: float | None, z: float | None, digits: i
 
 
 def risk_table(bins: list[promises.RiskBin]) -> Table:
-    drawn = Table(title="Risk of `decided` at 4, 8 and 16 samples")
+    table = Table(title="Risk of `decided` at 4, 8 and 16 samples")
     for heading in ("predicted", "observed", "looks", "[dim]earlier: predicted, observed[/]"):
-        drawn.add_column(heading)
-    # The earlier run's bins begin with the second.
+        table.add_column(heading)
+    # The earlier run has no counterpart of the first bin.
     for b, earlier in itertools.zip_longest(bins, (None, *earlier_run.RISK)):
         before = "" if earlier is None else f"[dim]{earlier[0]:.3f} {earlier[1]:.3f}[/]"
-        drawn.add_row(f"{b.predicted:.3f}", f"{b.observed:.3f}", str(b.looks), before)
-    return drawn
+        table.add_row(f"{b.predicted:.3f}", f"{b.observed:.3f}", str(b.looks), before)
+    return table
 
 
 def deceived_tables(deceived: dict[str, Any]) -> tuple[Table, Table]:
-    strict = Table(title="`strict` on scores made to deceive: error rate (samples)")
+    strict = Table(title="`strict` on adversarial scores: error rate (samples)")
     strict.add_column("differences")
     for delta in LEVELS:
         strict.add_column(f"delta {delta:g}", justify="right")
     for name, errors in deceived["strict"].items():
         strict.add_row(name, *(f"{errors[delta][0]:.4f} ({errors[delta][1]:.1f})" for delta in LEVELS))
-    strict.caption = "earlier, at most: " + ", ".join(f"{e:g}" for e in earlier_run.STRICT_ERRORS.values())
-    decided = Table(title="`decided` .05 on the first of them", caption="its blind spot: a flaw that few samples see")
+    strict.caption = "earlier run, maximum: " + ", ".join(f"{e:g}" for e in earlier_run.STRICT_ERRORS.values())
+    decided = Table(
+        title="`decided` .05 on the first of them", caption="its blind spot: a flaw that few samples notice"
+    )
     for heading in ("first look", "named the wrong one", "earlier"):
         decided.add_column(heading, justify="right")
     for look, errors in deceived["decided"].items():
@@ -187,7 +190,7 @@ def deceived_tables(deceived: dict[str, Any]) -> tuple[Table, Table]:
 
 
 def honest_table(honest: dict[str, promises.Honesty]) -> Table:
-    drawn = Table(title=f"What is answered, against {promises.FRESH} fresh samples; [dim]the earlier run[/]")
+    table = Table(title=f"Answers against {promises.FRESH} fresh samples; [dim]earlier run[/]")
     at = " ".join(map(str, promises.HONEST_AT))
     for heading in (
         "judge",
@@ -197,9 +200,9 @@ def honest_table(honest: dict[str, promises.Honesty]) -> Table:
         f"calibration error\nof p_best\nat k = {at}",
         f"reward +- 1.645 se\ncovers, at\nk = {at}",
     ):
-        drawn.add_column(heading)
+        table.add_column(heading)
     for judge, h in honest.items():
-        drawn.add_row(
+        table.add_row(
             judge,
             _margins(h.all, earlier_run.MARGINS.get(judge)),
             _margins(h.at_4, earlier_run.MARGINS_AT_4.get(judge)),
@@ -207,7 +210,7 @@ def honest_table(honest: dict[str, promises.Honesty]) -> Table:
             _series(h.ece),
             _series(h.coverage),
         )
-    return drawn
+    return table
 
 
 def _margins(m: promises.Margins, earlier: tuple[float, float, float] | None) -> str:
@@ -216,15 +219,15 @@ def _margins(m: promises.Margins, earlier: tuple[float, float, float] | None) ->
 
 
 def many_table(many: dict[int, dict[str, tuple[float, float, float]]]) -> Table:
-    drawn = Table(title="many responses, judge C; [dim]earlier[/]")
+    table = Table(title="many responses, judge C; [dim]earlier[/]")
     for heading in ("n", "rule", "tokens", "agreement", "label accuracy"):
-        drawn.add_column(heading)
+        table.add_column(heading)
     for n, runs in many.items():
         for rule, values in runs.items():
             earlier = earlier_run.MANY[n].get(rule, (None,) * 3)
             cells = [_cell(new, old, None, d) for new, old, d in zip(values, earlier, (0, 3, 3), strict=True)]
-            drawn.add_row(str(n), rule, *cells, end_section=rule == list(runs)[-1])
-    return drawn
+            table.add_row(str(n), rule, *cells, end_section=rule == list(runs)[-1])
+    return table
 
 
 def _summary(rows: list[Row], n: int) -> dict[str, dict[str, float | None]]:

@@ -1,0 +1,1 @@
+"""Tests of the studies; run them with make test-studies."""

@@ -1,4 +1,4 @@
-"""Meta RMs on transcripts: a made-up set in the form of the real one, and signals that were planted."""
+"""Meta RMs on transcripts: a made-up set in the format of the real one, and planted signals."""
 
 import json
 import sys
@@ -34,9 +34,9 @@ def write(path: Path, source: str, judge: str, mode: str, results: list[Any]) ->
     (folder / "result.json").write_text(json.dumps([row]))
 
 
-def test_the_loader_reads_both_orders_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+def test_the_loader_reads_both_orders_and_counts_what_it_leaves_out(tmp_path: Path) -> None:
     write(tmp_path, "Natural", "GPT-4", "CoT", [verdicts("1", "2")])
-    # Its first round repeats one critique; its second is a debate.
+    # The first round repeats one critique; the second is a debate.
     rounds = [verdicts("1", "1", ("plain", "other")), verdicts("1", "1")]
     write(tmp_path, "Natural", "GPT-4", "Swap_CoT", rounds)
     write(tmp_path, "Natural", "Falcon", "CoT", [verdicts(None, "2")])
@@ -46,8 +46,8 @@ def test_the_loader_reads_both_orders_and_says_what_it_leaves_out(tmp_path: Path
     (item,), left_out = read_items(tmp_path)
     assert left_out == {"repeated": 1, "debate": 2, "no_verdict": 1, "no_critique": 2, "contradicted": 1}
     assert (item.query, item.responses, item.best, item.source) == ("2 + 2?", ("four", "five"), 0, "Natural")
-    read = {(s.judge, s.said): (s.order, s.winner, s.right) for s in item.samples}
-    assert read == {
+    samples = {(s.judge, s.critique): (s.order, s.winner, s.right) for s in item.samples}
+    assert samples == {
         ("GPT-4", "plain"): ((0, 1), 0, True),
         ("GPT-4", "swapped"): ((1, 0), 1, False),
         ("GPT-4", "other"): ((1, 0), 0, True),
@@ -63,7 +63,7 @@ def test_a_folder_without_critiques_is_an_error(tmp_path: Path) -> None:
         read_items(tmp_path)
 
 
-def test_rows_are_those_of_collect_and_show_the_order_that_the_judge_saw(tmp_path: Path) -> None:
+def test_exported_rows_have_the_format_of_collect_and_the_order_that_the_judge_saw(tmp_path: Path) -> None:
     write(tmp_path, "Natural", "GPT-4", "CoT", [verdicts("1", "2")])
     (item,), _ = read_items(tmp_path)
     row = json.dumps(item.row(1)).encode() + b"\n"
@@ -75,12 +75,12 @@ def test_rows_are_those_of_collect_and_show_the_order_that_the_judge_saw(tmp_pat
     assert swapped.user.index("five") < swapped.user.index("four")
     assert "plain" in plain.answer
     assert (plain.right, swapped.right) == (True, False)
-    # It preferred the second response, which it saw first.
+    # The judge preferred the second response, which it saw first.
     assert swapped.shown == (6, 5)
 
 
-def planted(items: int, telling: float, seed: int = 0) -> list[Item]:
-    """Right 55 % of the time; `telling` of the critiques say by a word whether they are."""
+def planted(items: int, informative: float, seed: int = 0) -> list[Item]:
+    """Samples are right 55 % of the time; in a share `informative` of the critiques a word reveals whether they are."""
     rng = np.random.default_rng(seed)
     made = []
     for number in range(items):
@@ -88,11 +88,11 @@ def planted(items: int, telling: float, seed: int = 0) -> list[Item]:
         samples = []
         for place in range(12):
             right = bool(rng.random() < 0.55)
-            word = ("sloppy", "checked")[right if rng.random() < telling else rng.integers(2)]
-            said = f"{word} analysis with remark {rng.integers(5)}"
+            word = ("sloppy", "checked")[right if rng.random() < informative else rng.integers(2)]
+            critique = f"{word} analysis with remark {rng.integers(5)}"
             winner = best if right else 1 - best
             judge, order = ("Ann", "Bob")[place % 2], (place % 2, 1 - place % 2)
-            samples.append(Transcript(f"S/{number}/{place}", judge, order, said, winner, right))
+            samples.append(Transcript(f"S/{number}/{place}", judge, order, critique, winner, right))
         made.append(Item(f"query {number}", ("a", "b"), best, "ST"[number % 2], tuple(samples)))
     return made
 
@@ -108,16 +108,16 @@ def ballots(items: Sequence[Item]) -> tuple[Floats, Any]:
     return np.concatenate([item.scores for item in items]), np.array([item.best for item in items])
 
 
-def test_a_planted_signal_helps_and_shuffled_it_does_not() -> None:
-    items = planted(120, telling=0.6)
-    samples, p, found = rated(items)
-    gain = {rule: cells["gain"] for rule, cells in found["votes"].items()}
-    assert found["auc"].low > 0.7
-    assert found["calibration_error"] < 0.06
+def test_a_planted_signal_helps_but_not_when_shuffled() -> None:
+    items = planted(120, informative=0.6)
+    samples, p, result = rated(items)
+    gain = {rule: cells["gain"] for rule, cells in result["votes"].items()}
+    assert result["auc"].low > 0.7
+    assert result["calibration_error"] < 0.06
     assert gain["meta_hinge"].low > 0.1
     assert gain["meta_top"].low > 0.1
     for rule in ("shuffled hinge", "shuffled top"):
-        # Fewer samples count, so that it may be a little worse.
+        # Fewer samples vote, so accuracy may drop slightly.
         assert gain[rule].low < 0.02
         assert gain[rule].value == pytest.approx(0, abs=0.05)
     ks = by_k(samples, p, *ballots(items))
@@ -125,14 +125,14 @@ def test_a_planted_signal_helps_and_shuffled_it_does_not() -> None:
     assert ks["all"]["meta_hinge"].value > ks["4"]["meta_hinge"].value > ks["1"]["meta_hinge"].value
 
 
-def test_words_that_say_nothing_rank_nothing() -> None:
-    _, _, found = rated(planted(200, telling=0.0))
-    assert found["auc"].low < 0.5 < found["auc"].high
-    assert abs(found["votes"]["meta_hinge"]["gain"].value) < 0.05
+def test_uninformative_words_have_an_auc_of_one_half() -> None:
+    _, _, result = rated(planted(200, informative=0.0))
+    assert result["auc"].low < 0.5 < result["auc"].high
+    assert abs(result["votes"]["meta_hinge"]["gain"].value) < 0.05
 
 
-def test_what_is_held_out_is_not_trained_on() -> None:
-    """Each prompt has a feature of its own, which gives its samples away to those who have seen them."""
+def test_held_out_samples_are_not_used_for_training() -> None:
+    """Each sample has a unique feature, so the classifier can record which ones it was trained on."""
     rng = np.random.default_rng(0)
     right, folds = rng.random(400) < 0.5, np.repeat(np.arange(4), 100)
     seen = []
@@ -149,20 +149,20 @@ def test_what_is_held_out_is_not_trained_on() -> None:
     p = held_out(Rater(np.arange(400.0)[:, None], Spy), right, folds)
     assert len(seen) == 16
     assert not any(seen)
-    # Only the share of right ones is left to know, and that of the other folds.
+    # The features carry no information, so p is the share of right samples in the other folds.
     assert p[:100] == pytest.approx(right[100:].mean(), abs=0.01)
 
 
-def test_the_same_query_is_in_one_fold_and_parts_can_be_held_out() -> None:
-    items = planted(40, telling=0.0)
+def test_a_query_is_in_one_fold_and_a_source_can_be_a_fold() -> None:
+    items = planted(40, informative=0.0)
     twice = flatten([*items, *items], "prompt")
     assert (twice.folds[: len(twice.folds) // 2] == twice.folds[len(twice.folds) // 2 :]).all()
     by_source = flatten(items, "source")
     assert by_source.folds.tolist() == [(place // 12) % 2 for place in range(480)]
 
 
-def test_judges_are_told_apart_by_words_of_their_own() -> None:
-    items = planted(60, telling=0.0)
+def test_judges_are_recognised_by_their_own_words() -> None:
+    items = planted(60, informative=0.0)
     assert judge_accuracy(flatten(items, "prompt")) == pytest.approx(0.5, abs=0.1)
     signed = [
         Item(i.query, i.responses, i.best, i.source, tuple(_signed(sample) for sample in i.samples)) for i in items
@@ -171,10 +171,10 @@ def test_judges_are_told_apart_by_words_of_their_own() -> None:
 
 
 def _signed(s: Transcript) -> Transcript:
-    return Transcript(s.id, s.judge, s.order, f"{s.said} says {s.judge}", s.winner, s.right)
+    return Transcript(s.id, s.judge, s.order, f"{s.critique} says {s.judge}", s.winner, s.right)
 
 
-def test_an_auc_between_samples_of_one_judge_does_not_see_who_is_better() -> None:
+def test_the_auc_within_a_judge_ignores_which_judge_is_better() -> None:
     right = np.array([True, True, False, False] * 30)
     who = np.array([0, 0, 1, 1] * 30)
     prompts = np.repeat(np.arange(30), 4)
@@ -183,7 +183,7 @@ def test_an_auc_between_samples_of_one_judge_does_not_see_who_is_better() -> Non
     assert np.isnan(auc_within(1.0 - who, right, prompts * 2 + who, prompts).value)
 
 
-def test_logits_from_elsewhere_are_calibrated_on_other_folds() -> None:
+def test_given_logits_are_calibrated_on_the_other_folds() -> None:
     rng = np.random.default_rng(0)
     logits, folds = rng.normal(0, 2, 6000), np.repeat([0, 1], 3000)
     right = rng.random(6000) < 1 / (1 + np.exp(-0.5 * logits))
@@ -194,8 +194,13 @@ def test_logits_from_elsewhere_are_calibrated_on_other_folds() -> None:
     assert (calibrated(logits, flipped, folds)[:3000] == p[:3000]).all()
 
 
-def test_the_whole_benchmark_from_export_to_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_study_from_export_to_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
+
+    def random_verdicts() -> dict[str, Any]:
+        first, second = rng.choice(["1", "2"], 2)
+        return verdicts(first, second, ("checked it well", "sloppy and quick work"))
+
     for judge in ("Ann", "Bob"):
         rows = [
             {
@@ -203,7 +208,7 @@ def test_the_whole_benchmark_from_export_to_scores(tmp_path: Path, monkeypatch: 
                 "output_1": "a",
                 "output_2": "b",
                 "label": 1,
-                "results": [verdicts(*rng.choice(["1", "2"], 2), ("checked it well", "sloppy and quick work"))],
+                "results": [random_verdicts()],
             }
             for number in range(30)
         ]

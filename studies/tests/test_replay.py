@@ -1,4 +1,4 @@
-"""Replay of logs whose truth is known."""
+"""Replay of made-up logs with known truth."""
 
 import json
 from pathlib import Path
@@ -10,18 +10,19 @@ import pytest
 from benchmarks.lib.estimates import ratio_of
 from grm_server.grm.plan import plan
 from grm_server.grm.types import Floats
-from studies.replay.log import Logged, read_log
+from studies.replay.log import LoggedRequest, read_log
 from studies.replay.study import learn, replay, waves
 from studies.replay.symptoms import completion_order, duplicates, positions, runs_test, shared_noise, symptoms
 
 K = 32
 
 
-def logged(values: Floats, finished_s: Floats | None = None) -> Logged:
+def logged(values: Floats, finished_s: Floats | None = None) -> LoggedRequest:
     """values: (K, n) in launch order; the label prefers the first response."""
     orders = tuple(draw.order for draw in plan(range(values.shape[1]), K, seed=3))
     texts = tuple(map(str, range(K)))
-    return Logged((0,), values, orders, np.arange(K) if finished_s is None else finished_s, np.ones(K), texts)
+    times = np.arange(float(K)) if finished_s is None else finished_s
+    return LoggedRequest((0,), values, orders, times, np.ones(K), texts)
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def test_rows_that_cannot_be_replayed_are_counted(tmp_path: Path) -> None:
     assert read[0].values.tolist() == [[8, 5]] * K
 
 
-def test_samples_are_put_into_launch_order(tmp_path: Path) -> None:
+def test_samples_are_sorted_into_launch_order(tmp_path: Path) -> None:
     whole = row()
     whole["samples"][3]["scores"] = None
     whole["samples"].reverse()
@@ -80,7 +81,7 @@ def test_samples_are_put_into_launch_order(tmp_path: Path) -> None:
     assert read[0].orders == tuple(draw.order for draw in plan(range(2), K, seed=0))
 
 
-def test_a_clear_judge_needs_one_wave_and_a_torn_one_all() -> None:
+def test_a_clear_judge_needs_one_wave_and_an_undecided_one_nearly_all() -> None:
     rng = np.random.default_rng(0)
     clear = [logged(np.array([8.0, 4.0]) + rng.integers(0, 2, (K, 2))) for _ in range(20)]
     prior = learn(clear)
@@ -93,13 +94,13 @@ def test_a_clear_judge_needs_one_wave_and_a_torn_one_all() -> None:
     assert torn["fixed 32"].label == 0.5
 
 
-def test_the_waves_are_the_servers() -> None:
+def test_waves_are_those_of_the_server() -> None:
     assert waves(2, 32) == [4, 8, 16, 24, 32]
     assert waves(3, 32) == [6, 12, 18, 24, 32]
     assert waves(8, 20) == [8, 16, 20]
 
 
-def test_a_position_effect_is_found_with_what_balance_gains() -> None:
+def test_a_position_effect_and_the_gain_of_balance_are_measured() -> None:
     rng = np.random.default_rng(0)
     rows = []
     for _ in range(200):
@@ -107,39 +108,39 @@ def test_a_position_effect_is_found_with_what_balance_gains() -> None:
         for j, order in enumerate(r.orders):
             r.values[j, order[0]] += 1
         rows.append(r)
-    found = positions(rows)
-    assert found["effect"] == pytest.approx([0.5, -0.5], abs=4 * found["se"][0])
-    # beta^2 / sigma^2 of a difference is 1 / 2.
-    assert found["gain"].low < 1.5 < found["gain"].high
+    result = positions(rows)
+    assert result["effect"] == pytest.approx([0.5, -0.5], abs=4 * result["se"][0])
+    # For a difference, beta^2 / sigma^2 is 1 / 2.
+    assert result["gain"].low < 1.5 < result["gain"].high
 
 
 def test_the_first_to_finish_may_decide_otherwise() -> None:
     values = np.array([[6.0, 5.0]] * 20 + [[5.0, 6.0]] * 12)
-    hasty = completion_order([logged(values, np.arange(K)[::-1])] * 3)[8]
-    assert (hasty["launched"].value, hasty["finished"].value, hasty["excess"].value) == (0, 1, 1)
+    first_8 = completion_order([logged(values, np.arange(float(K))[::-1])] * 3)[8]
+    assert (first_8["launched"].value, first_8["finished"].value, first_8["excess"].value) == (0, 1, 1)
 
 
-def test_neighbours_that_are_alike_make_few_runs() -> None:
+def test_similar_neighbours_make_few_runs() -> None:
     rng = np.random.default_rng(0)
-    # Noise that lasts for eight samples.
-    lasting = [logged(np.repeat(rng.normal(0, 1, (4, 2)), 8, axis=0)) for _ in range(20)]
-    assert runs_test(lasting)["combined_z"] < -5
+    # Noise that is equal for eight consecutive samples.
+    correlated = [logged(np.repeat(rng.normal(0, 1, (4, 2)), 8, axis=0)) for _ in range(20)]
+    assert runs_test(correlated)["combined_z"] < -5
     independent = [logged(rng.normal(0, 1, (K, 2))) for _ in range(60)]
     assert abs(runs_test(independent)["combined_z"]) < 3
 
 
-def test_noise_that_requests_share_is_seen() -> None:
+def test_noise_that_requests_share_is_detected() -> None:
     rng = np.random.default_rng(0)
-    luck = rng.normal(0, 1, (K, 2))
-    assert 0.2 < shared_noise([logged(luck + rng.normal(0, 1, (K, 2))) for _ in range(100)]) < 0.8
+    shared = rng.normal(0, 1, (K, 2))
+    assert 0.2 < shared_noise([logged(shared + rng.normal(0, 1, (K, 2))) for _ in range(100)]) < 0.8
     assert abs(shared_noise([logged(rng.normal(0, 1, (K, 2))) for _ in range(100)])) < 0.02
 
 
-def test_texts_that_repeat_are_counted_and_empty_ones_apart() -> None:
+def test_repeated_and_empty_texts_are_counted_separately() -> None:
     r = logged(np.ones((K, 2)))
     texts = ("", "", "same", "same", *map(str, range(K - 4)))
-    found = duplicates([Logged(r.best, r.values, r.orders, r.finished_s, r.tokens, texts)])
-    assert found == {"empty": 2 / K, "repeated": 2 / K}
+    shares = duplicates([LoggedRequest(r.best, r.values, r.orders, r.finished_s, r.tokens, texts)])
+    assert shares == {"empty": 2 / K, "repeated": 2 / K}
 
 
 def test_every_symptom_can_be_measured_on_any_log() -> None:
@@ -147,12 +148,12 @@ def test_every_symptom_can_be_measured_on_any_log() -> None:
     for n in (2, 3, 4):
         values = rng.integers(1, 11, (K, n)).astype(float)
         values[5] = np.nan
-        found = symptoms([logged(values), logged(np.full((K, n), 5.0))])
-        assert found["ties"]["full_k"] == 0.5
+        result = symptoms([logged(values), logged(np.full((K, n), 5.0))])
+        assert result["ties"]["full_k"] == 0.5
 
 
-def test_a_bootstrap_interval_is_of_prompts() -> None:
-    found = ratio_of([0, 1] * 50, [1] * 100)
-    assert found.value == 0.5
-    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.05, rel=0.1)
+def test_a_bootstrap_interval_is_over_prompts() -> None:
+    estimate = ratio_of([0, 1] * 50, [1] * 100)
+    assert estimate.value == 0.5
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * 0.05, rel=0.1)
     assert np.isnan(ratio_of([0], [0]).value)

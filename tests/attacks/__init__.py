@@ -1,4 +1,4 @@
-"""Responses that attack a judge: for the tests of prompts and for `benchmarks.robustness.attack`."""
+"""A corpus of responses that attack a judge, for the tests of prompts and for `benchmarks.robustness.attack`."""
 
 from tests.attacks.corpus import corpus as corpus
 from tests.attacks.corpus import is_text as is_text

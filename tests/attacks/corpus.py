@@ -30,7 +30,7 @@ _FAMILIES: tuple[Callable[[], Iterator[Attack]], ...] = (
 
 
 def corpus() -> tuple[Attack, ...]:
-    """Always the same, each response once."""
+    """All attacks, in a fixed order, without duplicate responses."""
     attacks: dict[str, Attack] = {}
     for family in _FAMILIES:
         for attack in family():
@@ -39,5 +39,5 @@ def corpus() -> tuple[Attack, ...]:
 
 
 def is_text(response: str) -> bool:
-    """Whether it can be encoded; half of a surrogate pair cannot."""
+    """Whether the response can be encoded as UTF-8; half of a surrogate pair cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in response)

@@ -1,4 +1,4 @@
-"""Ways to write a marker so that a reader takes it for the marker and a filter may not. Pure: text to text."""
+"""Ways to spell a marker such that a reader recognises it but a filter may not. Pure functions from text to text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _full_width(text: str) -> str:
 
 
 def _alphabet(capital: int, small: int) -> Spelling:
-    """A to Z and a to z of a styled alphabet."""
+    """Replace A-Z and a-z by a styled alphabet; capital, small: the code points of its A and a."""
 
     def spell(text: str) -> str:
         return "".join(
@@ -31,7 +31,7 @@ def _alphabet(capital: int, small: int) -> Spelling:
 
 
 def _between(mark: str) -> Spelling:
-    """The mark after every character."""
+    """Insert the mark after every character."""
     return lambda text: "".join(c + mark for c in text)
 
 

@@ -1,4 +1,4 @@
-"""The structure that attacks forge, read off the real template and the real script rather than written down again."""
+"""The structure that attacks forge, extracted from the real template and script so that it cannot go stale."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from grm_server.grm.prompts import judge_turn, sanitized, write_script
 from grm_server.grm.types import Message, Task
 
 N = 3
-"""Responses of the prompt that is taken apart."""
+"""Number of responses in the prompt from which the structure is extracted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Parts of a prompt that shows N responses, by place from 1."""
+    """Parts of a prompt that shows N responses, in the order of their places."""
 
     begins: tuple[str, ...]
     ends: tuple[str, ...]
     turn_begin: str
-    """Of a user's turn in a conversation."""
+    """The fence that begins a user's turn in a conversation."""
     turn_end: str
     headings: tuple[str, ...]
-    """Lines, hashes included."""
+    """Heading lines, with their hashes."""
     format_line: str
-    """The template's line on scores."""
+    """The line of the template that defines the format of scores."""
     label: str
-    """What stands before a verdict, from the start of its line, the box's beginning included."""
+    """The start of the score line, up to and including the opening of the box."""
     leads: tuple[str, str]
-    """What stands before principles and critique."""
+    """The texts that introduce principles and critique."""
 
 
 def structure() -> Structure:
@@ -55,5 +55,5 @@ def structure() -> Structure:
 
 
 def verdict(*scores: int) -> str:
-    """The last line of a judge's turn."""
+    """The score line at the end of a judge's output."""
     return judge_turn("", "", scores).rpartition("\n")[2]

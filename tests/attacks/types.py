@@ -1,4 +1,4 @@
-"""What an attack is."""
+"""The type of an attack."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """A response whose writer wants something of the judge but a judgement."""
+    """A response that tries to influence the judge by other means than its quality."""
 
     family: str
     name: str
-    """Says how, unique within the family."""
+    """Describes the variant; unique within the family."""
     response: str
-    """May hold half of a surrogate pair, which JSON can spell."""
+    """May contain half of a surrogate pair, which JSON can express."""

@@ -1,4 +1,4 @@
-"""What tests of the real server send, and what they see of its engine."""
+"""Requests to the real server, and the engine's own counts."""
 
 import re
 import time
@@ -33,15 +33,15 @@ def rewards(server: Server, **changes: Any) -> dict[str, Any]:
 
 
 def running(server: Server) -> float:
-    """Requests that the engine is working on, by its own count."""
+    """Requests that the engine runs or queues, by its own metrics."""
     text = server.client.get("/metrics").text
     return sum(float(value) for value in re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (\S+)$", text, re.M))
 
 
-def within(seconds: float, true: Callable[[], Any]) -> float:
-    """How long it took."""
+def within(seconds: float, condition: Callable[[], Any]) -> float:
+    """Wait for the condition; how long it took, in seconds."""
     began_s = time.monotonic()
-    while not true():
+    while not condition():
         assert time.monotonic() - began_s < seconds
         time.sleep(0.01)
     return time.monotonic() - began_s

@@ -26,13 +26,13 @@ class Server:
     process: subprocess.Popen[str]
     client: httpx.Client
     log: list[str] = field(repr=False)
-    """What it has said so far, line by line."""
+    """Its output so far, by line."""
 
 
 def start(*overrides: str) -> Iterator[Server]:
     """`grm serve` on a free port, until the generator is closed."""
     command = [sys.executable, "-m", "grm_server", "serve", "--port", "0", *overrides]
-    # What tests teach must not be learnt for good.
+    # Priors learned in tests must not stay in the user's cache.
     priors = Path(tempfile.mkdtemp()) / "priors.json"
     command += ["--set", f"stopping.priors={priors}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GRM_")}
@@ -43,7 +43,7 @@ def start(*overrides: str) -> Iterator[Server]:
     killer = threading.Timer(START_S, process.kill)
     killer.start()
     log: list[str] = []
-    # Its output must be read on, or a full pipe would stop it.
+    # A full pipe would block the server.
     drain = threading.Thread(target=log.extend, args=(process.stdout,))
     try:
         url = _ready_url(process, log)
@@ -57,7 +57,7 @@ def start(*overrides: str) -> Iterator[Server]:
         try:
             process.wait(30)
         finally:
-            # Also where the server has ended: an engine that outlived it would keep the pipe open.
+            # Even if the server has ended: an engine that outlived it would keep the pipe open.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             if drain.is_alive():
@@ -76,7 +76,7 @@ def _ready_url(process: subprocess.Popen[str], log: list[str]) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Function, call: pytest.CallInfo[None]) -> Any:
-    """A test that fails shows what its servers said last."""
+    """A failing test shows the last lines of its servers' logs."""
     report = yield
     if report.failed:
         for server in item.funcargs.values():
@@ -92,8 +92,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def server_to_kill() -> Iterator[Server]:
-    """One whose engine tests kill and stop."""
-    yield from start("--set", "supervision.stall_s=15", "--set", "supervision.settled_s=1")
+    """A server whose engine the tests kill and stop."""
+    yield from start("--set", "supervision.stall_s=8", "--set", "supervision.settled_s=1")
 
 
 @pytest.fixture(scope="session")

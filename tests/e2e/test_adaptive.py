@@ -51,7 +51,7 @@ def test_a_list_that_does_not_fit_the_context_is_judged_in_blocks(server: Server
 
 def test_a_deadline_cuts_the_second_wave(server: Server) -> None:
     long: dict[str, Any] = {"k": 64, "max_critique_tokens": 64, "stop": {"rule": "precision", "se": 1e-6}}
-    # How long a wave takes here and now.
+    # How long a wave takes on this machine.
     started = time.monotonic()
     with lines(server, **long) as response:
         for line in response.iter_lines():
@@ -63,7 +63,7 @@ def test_a_deadline_cuts_the_second_wave(server: Server) -> None:
     assert answer["stop_reason"] == "deadline"
     assert 4 <= answer["k_used"] < 64
     assert answer["k_used"] == len(answer["samples"])
-    # All 64 would be some eleven waves.
+    # All 64 samples would take about eleven waves.
     assert answer["timing"]["total_s"] < 3 * wave_s
     until_idle(server)
     response = server.client.post("/v1/rewards", json=SHORT | long | {"deadline_s": 0.05})
@@ -71,7 +71,7 @@ def test_a_deadline_cuts_the_second_wave(server: Server) -> None:
     until_idle(server)
 
 
-def test_a_stream_tells_as_it_goes_and_ends_with_the_answer(server: Server) -> None:
+def test_a_stream_reports_samples_and_waves_and_ends_with_the_answer(server: Server) -> None:
     with lines(server, k=8, stop={"rule": "precision", "se": 1e-6}) as response:
         text = "".join(response.iter_text())
     events = re.findall(r"^event: (\w+)\ndata: (.*)$", text, re.M)
@@ -88,7 +88,7 @@ def test_a_stream_tells_as_it_goes_and_ends_with_the_answer(server: Server) -> N
 
 def test_a_stream_that_is_dropped_frees_the_engine(server: Server) -> None:
     with lines(server, k=32, max_critique_tokens=1024) as response:
-        # Held, since httpx closes the connection with the iterator.
+        # Kept alive: httpx closes the connection when the iterator is collected.
         held = response.iter_lines()
         assert next(held) == "event: started"
         with httpx.Client(base_url=server.url) as other:
@@ -99,7 +99,7 @@ def test_a_stream_that_is_dropped_frees_the_engine(server: Server) -> None:
     until_idle(server)
 
 
-def test_one_response_is_read_as_its_expectation(server: Server) -> None:
+def test_a_single_response_is_rewarded_by_its_expected_scores(server: Server) -> None:
     answer = rewards(server, responses=RESPONSES[:1], k=4, return_samples=True)
     expected = [sample["expected_scores"][0] for sample in answer["samples"]]
     assert all(value is not None and 1 <= value <= 10 for value in expected)

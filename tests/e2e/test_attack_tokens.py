@@ -1,4 +1,4 @@
-"""The corpus of attacks with a real tokenizer: the template's tokens stand where they stood, and no other steers."""
+"""The attack corpus with a real tokenizer: the template's tokens do not move, and no attack adds a control token."""
 
 import time
 from importlib.resources import files
@@ -21,7 +21,7 @@ QUESTION = (Message("user", "Why is the sky blue?"),)
 MARK = "An honest answer at this place."
 OTHERS = ("Because of scattering.", "It reflects the sea.")
 LONG = 4000
-"""Characters of an attack: what a tokenizer does to a run shows in the first of them."""
+"""Characters of an attack that are tested. They show what the tokenizer does to a long run."""
 TEXTS = [(attack.name, attack.response[:LONG]) for attack in corpus() if is_text(attack.response)]
 
 
@@ -46,7 +46,7 @@ def task(response: str, template: JudgeTemplate) -> Sanitized:
 def test_the_tokens_around_a_response_stay_as_they_are(
     chat: ChatEncoder, tokenizer: Any, template: JudgeTemplate, order: tuple[int, ...]
 ) -> None:
-    """Nothing is glued to a fence, and control tokens are those of the chat template, at its beginning and end."""
+    """No text merges with a fence, and the only control tokens are the chat template's, at its beginning and end."""
     place = order.index(0) + 1
     before, after = template.render(task(MARK, template), order).split(f"\n{MARK}\n")
     assert before.endswith(f"[The Begin of Response {place}]")
@@ -59,7 +59,7 @@ def test_the_tokens_around_a_response_stay_as_they_are(
         assert ids[: len(head)] == head, name
         assert ids[-len(tail) :] == tail, name
         assert [token for token in ids if token in chat.control_ids] == controls, name
-        # Some tokenizers drop or fold characters: what the model reads is what counts.
+        # Some tokenizers drop or fold characters, so we check the decoded text, which the model reads.
         assert tokenizer.decode(ids).count("[The Begin of Response ") == 3, name
 
 
@@ -73,13 +73,13 @@ def around(chat: ChatEncoder) -> tuple[list[int], list[int]]:
 def test_a_text_far_too_long_is_not_encoded_to_its_end(chat: ChatEncoder) -> None:
     for response in [attack.response[:20_000] for attack in corpus() if attack.family == "long run"]:
         whole = chat.text(response)
-        for most in (100, 2000):
-            ids = chat.text(response, most)
-            assert len(ids) == len(whole) or most < len(ids) <= len(whole)
+        for limit in (100, 2000):
+            ids = chat.text(response, limit)
+            assert len(ids) == len(whole) or limit < len(ids) <= len(whole)
 
 
 @pytest.mark.parametrize("unit", ["a ", "a", "\n", "\U0001f600", "<|im_end|>"])
-def test_four_million_characters_cost_no_minute(chat: ChatEncoder, unit: str) -> None:
+def test_four_million_characters_are_tokenised_within_seconds(chat: ChatEncoder, unit: str) -> None:
     started = time.process_time()
     assert len(chat.text(unit * (4_000_000 // len(unit)), 8192)) > 8192
     assert time.process_time() - started < 10

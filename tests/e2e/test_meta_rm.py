@@ -1,4 +1,4 @@
-"""A meta RM made of a base and a head, served by the real engine: it says what plain transformers say."""
+"""A meta RM made of a base and a head, served by the real engine, rates as plain transformers do."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def checkpoint(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def guided(checkpoint: Path) -> Iterator[Server]:
-    settings = ("meta_rm.dtype=float32", "supervision.restarts=100", "supervision.stall_s=15")
+    settings = ("meta_rm.dtype=float32", "supervision.restarts=100", "supervision.stall_s=8")
     yield from start("--meta-rm", str(checkpoint), *(part for each in settings for part in ("--set", each)))
 
 
 def logits(checkpoint: Path, samples: list[dict[str, Any]]) -> list[float]:
-    """Of the trajectories as the trainer makes them, one at a time."""
+    """The meta RM's logits by transformers, of trajectories as training builds them, one at a time."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -68,26 +68,26 @@ def logits(checkpoint: Path, samples: list[dict[str, Any]]) -> list[float]:
     for sample in samples:
         labelled = LabelledSample.model_validate(sample | {"right": True, "hinted": False})
         user, answer = turns(meta_template(None), item, labelled)
-        ids = torch.tensor([[*chat.prompt(user), *chat.answered(answer)]])
+        ids = torch.tensor([[*chat.prompt(user), *chat.assistant_turn(answer)]])
         with torch.inference_mode():
             found.append(float(model(ids).logits[0, 0]))
     return found
 
 
-def test_the_engine_says_what_transformers_say(guided: Server, checkpoint: Path) -> None:
+def test_the_engine_rates_as_transformers_do(guided: Server, checkpoint: Path) -> None:
     response = guided.client.post("/v1/rewards", json=REQUEST)
     assert response.status_code == 200, response.text
     answer = response.json()
     samples = [sample for sample in answer["samples"] if sample["failure"] is None]
     assert (answer["meta_rm"], len(samples)) == ("guided", 8)
     expected = probabilities(np.array(logits(checkpoint, samples)), (1.0, 0.0))
-    # Else all of them being alike would pass.
+    # Equal ratings would pass the comparison below.
     assert np.ptp(expected) > 0.005
     np.testing.assert_allclose([sample["meta_reward"] for sample in samples], expected, atol=1e-3)
 
 
 def test_a_meta_rm_that_is_killed_under_load(guided: Server) -> None:
-    """Each request gets what it asked for, and later ones are guided again."""
+    """Each request fails or falls back as it asked, and later ones are rated again."""
 
     def ask(number: int, failure: str) -> httpx.Response:
         return guided.client.post("/v1/rewards", json=REQUEST | {"k": 16, "seed": number, "meta_rm_failure": failure})
@@ -98,7 +98,7 @@ def test_a_meta_rm_that_is_killed_under_load(guided: Server) -> None:
             before = rated(client)
             while rated(client) == before:
                 time.sleep(0.02)
-        # Every meta RM that comes, too: one that is there again soon enough would rate what is left.
+        # Kill every replacement too: one that starts early enough would rate the remaining samples.
         judge, *_ = cores(guided)
         while not all(future.done() for futures in asked.values() for future in futures):
             for core in cores(guided):
@@ -115,11 +115,11 @@ def test_a_meta_rm_that_is_killed_under_load(guided: Server) -> None:
         body = answer.json()
         assert (body["meta_rm"], body["aggregate"], body["k_valid"]) == ("failed", "mean", 16)
         assert {sample["kept"] for sample in body["samples"]} == {True}
-    # The judge is as it was, and another meta RM comes.
+    # The judge is unaffected, and another meta RM starts.
     assert guided.client.get("/health/ready").status_code == 200
     assert guided.client.post("/v1/rewards", json=REQUEST | {"aggregate": "mean"}).status_code == 200
     until_guided(guided)
-    # vLLM's metrics are one set for the process: the judge's, also after the meta RM's engine started later.
+    # vLLM has one set of metrics for the process: the judge's, even after the meta RM's engine started later.
     models = re.findall(
         r'^vllm:generation_tokens_total\{.*model_name="([^"]+)"', guided.client.get("/metrics").text, re.M
     )

@@ -1,4 +1,4 @@
-"""The real server with the real engine: what a user of it sees."""
+"""The real server with the real engine, as a client sees it."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def test_every_sample_is_scored(server: Server, n: int) -> None:
         scores = [sample["scores"][i] for sample in answer["samples"]]
         assert all(1 <= score <= 10 for score in scores)
         assert sum(scores) == total
-        # With one response the expectation is read.
+        # A single response is rewarded by its expected score.
         assert n == 1 or total == reward * 8
     for sample in answer["samples"]:
         assert sorted(sample["order"]) == list(range(n))
@@ -96,8 +96,8 @@ def test_a_prompt_that_is_too_long_generates_nothing(server: Server) -> None:
     assert count.findall(before) == count.findall(after) != []
 
 
-def test_a_prompt_near_the_limit_is_computed_at_once_and_does_not_end_the_engine(server: Server) -> None:
-    """A seeded prompt that is computed in parts kills vLLM's CPU engine; ours is never cut."""
+def test_a_prompt_near_the_limit_is_not_chunked_and_does_not_end_the_engine(server: Server) -> None:
+    """Chunked prefill of a seeded prompt kills vLLM's CPU engine, so the server never chunks a prompt."""
     answers: list[dict[str, Any]] = []
     long = ["word " * 2500, "other " * 1500]
     threads = [
@@ -120,8 +120,8 @@ def test_models_health_and_metrics(server: Server) -> None:
     assert "vllm:generation_tokens_total" in text
 
 
-def test_an_idle_connection_is_kept_longer_than_callers_keep_it(server: Server) -> None:
-    """If the server closed it first, it might do so while a request comes; httpx gives it up after 5 s."""
+def test_the_server_keeps_idle_connections_longer_than_clients_do(server: Server) -> None:
+    """A server that closes first may do so while a request arrives. httpx drops idle connections after 5 s."""
     with closing(HTTPConnection(server.url.removeprefix("http://"), timeout=10)) as connection:
         for pause_s in (6, 0):
             connection.request("GET", "/health/live")
@@ -143,7 +143,7 @@ def test_grm_score_against_the_real_server(server: Server, tmp_path: Path) -> No
     assert "bad_line" in second
 
 
-def test_grm_collect_keeps_how_probable_the_judge_held_its_scores(server: Server, tmp_path: Path) -> None:
+def test_grm_collect_keeps_expected_scores(server: Server, tmp_path: Path) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
     body = {"query": QUERY, "responses": RESPONSES[:3], "label": 0, "max_critique_tokens": 16, "seed": 1}
     file.write_text(json.dumps(body) + "\n")
@@ -151,6 +151,6 @@ def test_grm_collect_keeps_how_probable_the_judge_held_its_scores(server: Server
     subprocess.run([*command, "--url", server.url], check=True, capture_output=True)
     [row] = [json.loads(line) for line in out.read_text().splitlines()]
     for sample in row["samples"]:
-        assert all(score in range(1, 11) for score in sample["scores"]), "the label is of what was written"
-        # Of the others the tokens may not tell: "1" can be the beginning of "10".
+        assert all(score in range(1, 11) for score in sample["scores"]), "labels compare the scores that were written"
+        # The tokens of the other scores may be ambiguous: "1" can be the beginning of "10".
         assert 1 <= sample["expected_scores"][sample["order"][-1]] <= 10

@@ -1,4 +1,4 @@
-"""The real engine killed, stopped and abandoned: what callers see of it, and what goes on in the engine."""
+"""The real engine is killed, stopped and abandoned: what clients see, and what the engine still computes."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from tests.e2e.conftest import Server
 pytestmark = pytest.mark.engine
 
 LONG = SHORT | {"k": 16, "max_critique_tokens": 1024}
-STILL = 10 * 3 * 16
-"""Tokens that three of them may still write when nobody waits: ten a sample, which are hundreds long."""
+MAX_WASTED_TOKENS = 10 * 3 * 16
+"""What three such requests may still decode after their clients left: ten tokens a sample. Samples have hundreds."""
 
 
 def core(server: Server) -> int:
@@ -38,7 +38,7 @@ def ready(server: Server) -> bool:
 
 @contextmanager
 def asked(server: Server, *bodies: dict[str, Any], timeout: float = 300) -> Iterator[list[httpx.Response | Exception]]:
-    """Sends all at once, from callers of their own; their answers are there at the end of the block."""
+    """Send all bodies at once, each from a thread of its own. The answers are complete at the end of the block."""
     answers: list[httpx.Response | Exception] = []
 
     def ask(body: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ def test_a_killed_engine_is_rebuilt_and_no_request_notices(server_to_kill: Serve
             within(5, lambda: not ready(server))
             reason = server.client.get("/health/ready").json()["reason"]
             assert server.client.get("/health/live").status_code == 200
-            # One that comes while there is no engine waits for it.
+            # A request without an engine waits for the next one.
             late = server.client.post("/v1/rewards", json=SHORT)
             assert ready(server)
         assert "killed by signal 9" in reason
@@ -100,7 +100,7 @@ def test_a_hung_engine_is_killed_and_rebuilt(server_to_kill: Server) -> None:
         within(60, lambda: running(server) > 0)
         os.kill(stopped, signal.SIGSTOP)
         within(60, lambda: not ready(server))
-        assert "no step in 15 s" in server.client.get("/health/ready").json()["reason"]
+        assert "no step in 8 s" in server.client.get("/health/ready").json()["reason"]
         within(90, lambda: ready(server))
     scored(answers[0])
     assert not Path(f"/proc/{stopped}").exists()
@@ -108,7 +108,7 @@ def test_a_hung_engine_is_killed_and_rebuilt(server_to_kill: Server) -> None:
 
 
 def test_a_rebuilt_engine_holds_no_connection_of_the_server(server_to_kill: Server) -> None:
-    """It is forked from the server, and would keep open what the server closes."""
+    """The engine is forked from the server. An inherited connection would stay open after the server closed it."""
 
     def sockets(pid: int) -> set[str]:
         links = []
@@ -133,32 +133,32 @@ def test_a_rebuilt_engine_holds_no_connection_of_the_server(server_to_kill: Serv
 
 
 def test_an_engine_ends_with_its_server(server_to_kill: Server) -> None:
-    """The last test of this server, which cannot clean up after a SIGKILL."""
+    """The last test of this server: after SIGKILL it cannot be used again."""
     engine = Path(f"/proc/{core(server_to_kill)}")
     server_to_kill.process.kill()
     within(10, lambda: not engine.exists() or "\nState:\tZ" in (engine / "status").read_text())
 
 
 def decoded(server: Server) -> float:
-    """Tokens that the engine has written so far, by its own count."""
+    """Tokens that the engine has generated so far, by its own metrics."""
     text = server.client.get("/metrics").text
     return sum(float(value) for value in re.findall(r"^vllm:generation_tokens_total\{.*\} (\S+)$", text, re.M))
 
 
 def nothing_is_decoded(server: Server, after: str) -> None:
-    """By the engine's own count, soon after the last caller has left: in tokens, since a machine may stand still."""
+    """Soon after the last client left. Counted in tokens rather than seconds, because a busy machine may stall."""
     before = decoded(server)
     gone_s = within(10, lambda: running(server) == 0)
-    still = decoded(server) - before
-    print(f"{after}: {still:.0f} tokens and {gone_s * 1e3:.0f} ms until nothing ran")  # noqa: T201
+    wasted = decoded(server) - before
+    print(f"{after}: {wasted:.0f} tokens and {gone_s * 1e3:.0f} ms until nothing ran")  # noqa: T201
     assert before > 0
-    assert still < STILL
+    assert wasted < MAX_WASTED_TOKENS
     time.sleep(0.5)
-    assert decoded(server) == before + still
+    assert decoded(server) == before + wasted
     assert "grm_requests_in_flight 0.0" in server.client.get("/metrics").text
 
 
-def test_what_callers_who_hang_up_had_asked_for_is_not_decoded(server: Server) -> None:
+def test_a_disconnect_stops_decoding(server: Server) -> None:
     callers = [HTTPConnection(server.url.removeprefix("http://"), timeout=60) for _ in range(3)]
     for seed, caller in enumerate(callers):
         caller.request("POST", "/v1/rewards", json.dumps(LONG | {"seed": seed}), {"Content-Type": "application/json"})
@@ -168,7 +168,7 @@ def test_what_callers_who_hang_up_had_asked_for_is_not_decoded(server: Server) -
     nothing_is_decoded(server, "disconnect")
 
 
-def test_what_is_not_there_at_the_deadline_is_not_decoded(server: Server) -> None:
+def test_a_deadline_stops_decoding(server: Server) -> None:
     with asked(server, *[LONG | {"seed": seed, "deadline_s": 5.0} for seed in range(3)]) as answers:
         within(60, lambda: running(server) > 0)
     assert {answer.status_code for answer in answers if isinstance(answer, httpx.Response)} <= {200, 504}

@@ -1,9 +1,9 @@
-"""Schemathesis against the OpenAPI document that the app serves: every operation, then chains of them.
+"""Schemathesis against the served OpenAPI document: every operation, then chains of operations.
 
     python -m tests.fuzz.campaign --examples 300 --seed 7        (make fuzz)
 
-The app is the real one around a fake engine, in this process. An engine that always answers leaves a server no excuse:
-the only status of 500 and above that a case may get is 504, and that only where it names a deadline of its own.
+The app runs in this process around a fake engine. Because this engine always answers, the only allowed status from 500
+up is 504, and only for a case that sets a deadline.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from grm_server.app import create_app
 from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.settings import load_settings
 
-# Nobody comes later whom a group could wait for, and no case is to cost seconds. Schemathesis knows the server by the
-# name of testserver.
+# Groups must not wait for members that never arrive, and no case may take seconds. Schemathesis uses the host name
+# "testserver".
 QUICK = (
     *("grouping.idle_s=0.002", "grouping.window_s=0.005", "limits.max_samples=64", "judge.k=2"),
     'http.allowed_hosts=["testserver"]',
@@ -39,14 +39,14 @@ LONGEST_WAIT_S = 0.005
 
 @dataclass
 class Report:
-    """What a campaign saw."""
+    """Result of a campaign."""
 
     cases: Counter[str] = field(default_factory=Counter)
-    """By phase."""
+    """Count by phase."""
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """By operation and status."""
+    """Count by operation and status."""
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By operation and kind, the first of each: what was wrong, and a command that shows it."""
+    """By operation and kind, the first of each: what was wrong, and a command that reproduces it."""
 
     @property
     def operations(self) -> set[str]:
@@ -54,7 +54,7 @@ class Report:
 
 
 def run(*, seed: int, examples: int, steps: int = 6) -> Report:
-    """One campaign. examples: of each operation and kind of data in the random phase, and chains of up to `steps`."""
+    """One campaign. examples: random cases for each operation and kind of data, and as many chains of up to `steps`."""
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings({}, (f"cache_dir={folder}", "stopping.audit_share=0", "meta_rm.kind=fake", *QUICK))
         app = create_app(settings, FakeEngine(), FakeMetaRM())
@@ -66,7 +66,7 @@ def run(*, seed: int, examples: int, steps: int = 6) -> Report:
             "phases": {"stateful": {"max-steps": steps}},
             "checks": {
                 "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "504"]},
-                # What fits the document may still be over a limit of the operator: see `what_fits_is_read`.
+                # Valid data may still exceed a limit of the operator: see `valid_bodies_are_understood`.
                 "positive_data_acceptance": {"enabled": False},
             },
         }
@@ -101,11 +101,11 @@ def _beginning(response: Any) -> str:
 
 @schemathesis.hook
 def before_call(_: Any, case: Any, kwargs: Any) -> None:
-    """What the document allows and a test has no time for, or no random text would ever hit."""
+    """Shorten waits that the document allows, and set values that random data would never hit."""
     query, headers = case.query or {}, case.headers or {}
     for name in {"idle_s", "window_s"} & query.keys():
         query[name] = _at_most(query[name], LONGEST_WAIT_S)
-    if headers.get("X-GRM-Group-Size") in (None, "null"):  # a header cannot say null
+    if headers.get("X-GRM-Group-Size") in (None, "null"):  # a header cannot be null
         headers.pop("X-GRM-Group-Size", None)
     positive = case.meta is not None and case.meta.generation.mode.is_positive
     if case.operation.label == "POST /v1/rewards" and len(str(case.body)) % 4 == 0:
@@ -124,24 +124,24 @@ def _at_most(value: Any, limit: float) -> Any:
 
 @schemathesis.check
 def errors_are_honest(_: Any, response: Any, case: Any) -> None:
-    """Every error has the one shape, and none is the server's fault."""
+    """Every error has the documented shape, and none is the server's fault."""
     if response.status_code < 400:
         return
     try:
         error = ErrorResponse.model_validate_json(response.content).error
     except ValidationError as problem:
-        raise AssertionError(f"an error of another shape: {problem}") from None
+        raise AssertionError(f"an error does not have the documented shape: {problem}") from None
     late = error.code == "deadline_exceeded" and isinstance(case.body, dict) and "deadline_s" in case.body
     assert response.status_code < 500 or (response.status_code == 504 and late), error.message
 
 
 @schemathesis.check
-def what_fits_is_read(_: Any, response: Any, case: Any) -> None:
-    """What fits the document may be over a limit or not go together; that it cannot be read, is never said of it."""
+def valid_bodies_are_understood(_: Any, response: Any, case: Any) -> None:
+    """A body that fits the document may exceed a limit or combine wrong options, but is never rejected as invalid."""
     if response.status_code != 422 or case.meta is None or not case.meta.generation.mode.is_positive:
         return
     error = ErrorResponse.model_validate_json(response.content).error
-    # To JSON Schema 8.0 is an integer. Here it is a mistake.
+    # JSON Schema accepts 8.0 as an integer; the server does not.
     assert error.code != "invalid_body" or "valid integer" in error.message, error.message
 
 
@@ -150,9 +150,9 @@ def streams_end_with_an_answer(_: Any, response: Any, case: Any) -> None:
     if not response.headers.get("content-type", [""])[0].startswith("text/event-stream"):
         return
     assert response.content.endswith(b"\n\n")
-    ended = response.content.rpartition(b"event: ")[2]
-    if ended.startswith(b"error\n"):
-        assert b"deadline_exceeded" in ended, ended
+    last_event = response.content.rpartition(b"event: ")[2]
+    if last_event.startswith(b"error\n"):
+        assert b"deadline_exceeded" in last_event, last_event
         return
     *begun, last = EventReader().feed(response.content)
     assert begun[0].name == "started"
@@ -162,17 +162,18 @@ def streams_end_with_an_answer(_: Any, response: Any, case: Any) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="default: another one each time")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="default: from the clock")
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--steps", type=int, default=10)
-    given = parser.parse_args()
+    options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     began_s = time.monotonic()
-    report = run(seed=given.seed, examples=given.examples, steps=given.steps)
+    report = run(seed=options.seed, examples=options.examples, steps=options.steps)
     for operation in sorted(report.operations):
         statuses = {status: count for (name, status), count in sorted(report.answers.items()) if name == operation}
         print(f"{operation:36} {statuses}")  # noqa: T201
-    print(f"seed {given.seed}: {report.cases.total()} cases {dict(report.cases)}, {len(report.operations)} operations,")  # noqa: T201
+    cases = f"{report.cases.total()} cases {dict(report.cases)}"
+    print(f"seed {options.seed}: {cases}, {len(report.operations)} operations,")  # noqa: T201
     print(f"{len(report.failures)} failures, {time.monotonic() - began_s:.0f} s")  # noqa: T201
     for (operation, kind), said in report.failures.items():
         print(f"\n{operation}: {kind}\n{said}")  # noqa: T201

@@ -1,4 +1,4 @@
-"""Any JSON value at any place of a body, and any bytes for a body: an answer or an error that says why, never a 5xx."""
+"""Any JSON value at any place of a body, and any bytes as a body, get an answer or a 4xx error, never a 5xx."""
 
 import asyncio
 import copy
@@ -63,17 +63,18 @@ VALUES = st.recursive(
 
 
 def places(value: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all values in a value, its own first."""
+    """Paths of all values inside a value; the empty path, its own, comes first."""
     keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     return [before, *(place for key in keys for place in places(value[key], (*before, key)))]
 
 
 @st.composite
 def changed(draw: st.DrawFn, body: Any) -> Any:
-    """The body with some values replaced, added or gone."""
+    """The body with some values replaced, added or removed."""
     whole = [copy.deepcopy(body)]
     for _ in range(draw(st.integers(1, 3))):
-        *path, last = (0, *draw(st.sampled_from(places(whole[0]))))
+        place: tuple[Any, ...] = draw(st.sampled_from(places(whole[0])))
+        *path, last = (0, *place)
         inside: Any = whole
         for key in path:
             inside = inside[key]
@@ -95,7 +96,7 @@ Post = Callable[..., httpx.Response]
 
 @pytest.fixture(scope="module")
 def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
-    """One app for all: what a body leaves behind must not harm the next."""
+    """One app for all bodies: no body may break a later one."""
     folder: Path = tmp_path_factory.mktemp("cache")
     overrides = (f"cache_dir={folder}", "stopping.audit_share=0", "meta_rm.kind=fake", *QUICK)
     app = create_app(load_settings({}, overrides), FakeEngine(), FakeMetaRM())
@@ -116,7 +117,7 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
 
 
 def judged_or_refused(response: httpx.Response, sent: object) -> None:
-    # With a deadline that nothing can meet, 504 is the truth.
+    # 504 is right for a deadline that cannot be met.
     if response.status_code == 504 and isinstance(sent, dict) and "deadline_s" in sent:
         return
     assert response.status_code in (200, 400, 409, 413, 422), response.text
@@ -138,7 +139,7 @@ def test_any_value_at_any_place(post: Post, url: str, data: st.DataObject) -> No
 
 
 @pytest.mark.parametrize("url", BODIES)
-def test_the_bodies_that_are_changed_are_good_ones(post: Post, url: str) -> None:
+def test_the_unchanged_bodies_are_valid(post: Post, url: str) -> None:
     response = post(url, json.dumps(BODIES[url]).encode())
     assert response.status_code == 200, response.text
 
@@ -147,7 +148,7 @@ def test_the_bodies_that_are_changed_are_good_ones(post: Post, url: str) -> None
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "a/b;c"]
 )
-def test_a_good_body_that_is_not_called_json_is_refused(post: Post, url: str, kind: str) -> None:
+def test_a_valid_body_of_another_content_type_is_refused(post: Post, url: str, kind: str) -> None:
     response = post(url, json.dumps(BODIES[url]).encode(), kind)
     assert response.status_code in (415, 422)
     ErrorResponse.model_validate_json(response.content)
@@ -167,8 +168,8 @@ def test_any_bytes(post: Post, whole: bytes, cut: int, junk: bytes, url: str) ->
 
 
 @pytest.mark.parametrize("url", BODIES)
-def test_half_a_character_at_every_place(post: Post, url: str) -> None:
-    """Instead of each text, and as a key in it."""
+def test_half_a_surrogate_pair_at_every_place(post: Post, url: str) -> None:
+    """Half a surrogate pair in place of each value, as a key and as an item."""
     for place in places(BODIES[url]):
         for half in ("\ud800", {"\udfff": 1}, ["\ud800"]):
             body = [copy.deepcopy(BODIES[url])]
@@ -184,7 +185,7 @@ def test_half_a_character_at_every_place(post: Post, url: str) -> None:
     [{"reward": 10**400}, {"reward": math.inf}, {"reward": math.nan}, {"reward": True}, {"reward": "5"}, {}],
     ids=lambda row: str(row)[:20],
 )
-def test_a_mean_is_that_of_rewards(post: Post, row: dict[str, Any]) -> None:
+def test_a_mean_counts_only_finite_rewards(post: Post, row: dict[str, Any]) -> None:
     body = {"verify_responses": [{"reward": 4, "_ng_task_index": 1}, row, {"reward": 6, "_ng_task_index": 1}]}
     response = post("/aggregate_metrics", json.dumps(body).encode())
     assert response.json()["key_metrics"] == {"mean/reward": 5}

@@ -1,6 +1,7 @@
-"""The served OpenAPI document, tried out: thousands of cases, the same ones in every run."""
+"""Schemathesis cases from the served OpenAPI document, the same ones in every run."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 from grm_server.app import create_app
 from grm_server.settings import Settings
 from tests.fuzz import campaign
+
+EXAMPLES = int(os.environ.get("GRM_FUZZ_EXAMPLES", "8"))
+"""Random cases for each operation and kind of data. `make e2e` sets 20; `make fuzz` takes any number and a new seed."""
 
 
 @pytest.fixture(autouse=True)
@@ -17,23 +21,24 @@ def _silent() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.no_cover
 @pytest.mark.filterwarnings("default")
-def test_no_case_finds_the_server_at_fault_or_the_document_wrong() -> None:
-    report = campaign.run(seed=1, examples=20)
+def test_no_case_is_a_server_error_or_contradicts_the_document() -> None:
+    report = campaign.run(seed=1, examples=EXAMPLES)
     assert not report.failures, "\n\n".join(
         f"{operation}: {kind}\n{said}" for (operation, kind), said in report.failures.items()
     )
     document = create_app(Settings()).openapi()
     operations = {f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item}
-    # Not one that only ever refuses.
+    # Every operation succeeds at least once.
     assert {operation for operation, status in report.answers if status == 200} == operations
-    assert report.cases.total() > 3000
-    # Judgements were read that earlier steps of a chain had made.
-    assert report.cases["stateful"] > 50
+    assert report.cases.total() > 150 * EXAMPLES
+    # Chains read judgements that their earlier steps made.
+    assert report.cases["stateful"] > 2.5 * EXAMPLES
     assert report.answers["GET /v1/judgements/{judgement_id}", 200] > 5
 
 
-def test_every_error_of_the_document_has_the_one_shape() -> None:
+def test_every_documented_error_has_the_same_shape() -> None:
     document = create_app(Settings()).openapi()
     shapes = {
         (path, status, content["schema"]["$ref"].rpartition("/")[2])

@@ -1,7 +1,7 @@
-"""What the bundled model really wrote, and what must be read from it. A new case is two more files:
+"""Texts that the bundled model wrote, and what the parser must make of them. A new case is two files:
 
 NAME.json            {"order": [...], "texts": {segment: text}}, as the engine returned it
-NAME.expected.json   {"scores": [...]} or {"failure": reason}, with the principles and critique to be returned
+NAME.expected.json   {"scores": [...]} or {"failure": reason}, with the principles and critique to return
 """
 
 import json
@@ -17,12 +17,12 @@ CASES = sorted(path for path in Path(__file__).parent.glob("*.json") if not path
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_golden(path: Path) -> None:
-    written = json.loads(path.read_text("utf-8"))
-    sample = Sample(written["texts"])
-    outcome = parse(Draw(0, tuple(written["order"]), 0), sample, len(written["order"]))
-    read = {"scores": list(outcome.scores)} if isinstance(outcome, Trajectory) else {"failure": outcome.reason.value}
+    case = json.loads(path.read_text("utf-8"))
+    sample = Sample(case["texts"])
+    outcome = parse(Draw(0, tuple(case["order"]), 0), sample, len(case["order"]))
+    result = {"scores": list(outcome.scores)} if isinstance(outcome, Trajectory) else {"failure": outcome.reason.value}
     expected = json.loads(path.with_suffix(".expected.json").read_text("utf-8"))
-    assert read | {"principles": sample.principles, "critique": sample.critique} == expected
+    assert result | {"principles": sample.principles, "critique": sample.critique} == expected
 
 
 def test_there_are_cases() -> None:

@@ -1,11 +1,11 @@
-"""A load balancer for tests, as a transport of the client's: nginx's rules with
+"""A load balancer as an httpx transport. It follows nginx's rules for
 `proxy_next_upstream error http_503 non_idempotent`."""
 
 import httpx
 
 
 class Balancer(httpx.AsyncBaseTransport):
-    """Round robin over servers; one that cannot be reached, breaks off or says 503 is passed over."""
+    """Round robin over servers. Skips a server that cannot be reached, drops the connection or answers 503."""
 
     def __init__(self, *urls: str) -> None:
         self._urls = list(urls)
@@ -16,11 +16,11 @@ class Balancer(httpx.AsyncBaseTransport):
         body = await request.aread()
         self._urls.append(self._urls.pop(0))
         for url in list(self._urls):
-            there = httpx.Request(
+            forwarded = httpx.Request(
                 request.method, url + request.url.raw_path.decode(), headers=_headers(request), content=body
             )
             try:
-                answer = await self._inner.handle_async_request(there)
+                answer = await self._inner.handle_async_request(forwarded)
                 await answer.aread()
             except httpx.TransportError:
                 self.passed_over += 1

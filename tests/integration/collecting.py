@@ -1,25 +1,25 @@
-"""Labelled items, and `grm collect` run on them."""
+"""Labelled items, and `grm collect` on them."""
 
 import json
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.integration.processes import drawn, grm
+from tests.integration.processes import drawn, grm_here
 
 ITEMS = 40
 N = 3
 
 
 def item(number: int, **fields: Any) -> str:
-    """Pairs, best of three and single answers in turn."""
+    """Pairs, lists of three and single responses in turn."""
     responses = [["A", "B"], ["A", "B", "C"], ["A"]][number % 3]
     label = number % max(2, len(responses))
     return json.dumps({"id": number, "query": f"Q{number}?", "responses": responses, "label": label} | fields)
 
 
 def lines() -> list[str]:
-    """40 items that can be used and seven lines that cannot."""
+    """40 usable items and seven unusable lines."""
     useless = [
         item(1000, label=None),
         item(1001, label=3),
@@ -34,13 +34,13 @@ def lines() -> list[str]:
 
 
 class Run(NamedTuple):
-    """`grm collect`, once."""
+    """One run of `grm collect`."""
 
     file: Path
     out: Path
     done: subprocess.CompletedProcess[str]
     drawn: int
-    """Samples that the server drew for it."""
+    """Samples that the server drew for this run."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -52,11 +52,11 @@ class Run(NamedTuple):
 
 
 def run(url: str, folder: Path, *arguments: str, written: bytes | None = None) -> Run:
-    """In a folder of its own, with what an earlier run wrote there."""
+    """Run in `folder`. `written`: what an earlier run left there."""
     file, out = folder / "labelled.jsonl", folder / "trajectories.jsonl"
     file.write_text("\n".join(lines()) + "\n")
     if written is not None:
         out.write_bytes(written)
     before = drawn(url)
-    done = grm("collect", str(file), "--out", str(out), "--url", url, "--seed", "1", *arguments)
+    done = grm_here("collect", str(file), "--out", str(out), "--url", url, "--seed", "1", *arguments)
     return Run(file, out, done, drawn(url) - before)

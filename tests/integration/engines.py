@@ -1,4 +1,4 @@
-"""Engines that die, hang and do not start on command, and a judge that outlives them."""
+"""Fake engines that die, hang or fail to start on command, and a supervised judge around them."""
 
 import asyncio
 import time
@@ -18,14 +18,18 @@ from grm_server.telemetry.metrics import Metrics
 
 CAUSE = "the engine's process was killed by signal 9"
 SETTLED = RestartPolicy(restarts=10, settled_s=0)
-"""No engine dies young."""
+"""No death counts as a failed start."""
 
 
 class Engines:
-    """Starts fake judges and keeps them. `fails`: of the next starts, in order; None succeeds."""
+    """Starts fake judges and keeps them. `fails`: errors of the next starts, in order; None succeeds."""
 
-    def __init__(self, *, delay_s: float = 0.05, start_s: float = 0.0) -> None:
+    def __init__(
+        self, *, delay_s: float = 0.05, start_s: float = 0.0, build: Callable[[], FakeEngine] | None = None
+    ) -> None:
+        """`start_s`: how long a restart takes. `build`: makes an engine; None: one whose samples take `delay_s`."""
         self.all: list[FakeEngine] = []
+        self.build = build
         self.delay_s = delay_s
         self.start_s = start_s
         self.fails: list[Exception | None] = []
@@ -41,7 +45,7 @@ class Engines:
             await asyncio.sleep(self.start_s)
         if self.fails and (failure := self.fails.pop(0)):
             raise failure
-        self.all.append(FakeEngine(delay_s=self.delay_s))
+        self.all.append(FakeEngine(delay_s=self.delay_s) if self.build is None else self.build())
         return self.last
 
     def kill(self) -> None:
@@ -53,7 +57,7 @@ async def supervised(
     engines: Engines, policy: RestartPolicy = SETTLED, *, stall_s: float = 60, metrics: Metrics | None = None
 ) -> AsyncIterator[SupervisedJudgeEngine]:
     metrics = metrics or Metrics()
-    pulse: Callable[[JudgeEngine], tuple[bool, int]] = lambda one: (one.running > 0, one.pulse.steps)  # noqa: E731
+    pulse: Callable[[JudgeEngine], tuple[bool, int]] = lambda one: (one.running > 0, one.stats.steps)  # noqa: E731
     supervisor = Supervisor("engine", engines.start, policy, metrics, pulse=pulse, stall_s=stall_s)
     await supervisor.begin()
     engine = SupervisedJudgeEngine(supervisor, metrics)
@@ -63,9 +67,9 @@ async def supervised(
         await engine.close()
 
 
-async def until(true: Callable[[], Any], seconds: float = 5) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 5) -> None:
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)
 

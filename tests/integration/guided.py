@@ -1,4 +1,4 @@
-"""A request for a vote under a meta RM."""
+"""Requests to a server with a meta RM."""
 
 from typing import Any
 

@@ -1,10 +1,11 @@
-"""Judges for tests, and a request to ask them."""
+"""What fake judges say, how long they take, and requests to them."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpx
 
-from grm_server.engine.fake import FakeEngine
+from grm_server.engine.fake import FakeCall, Score
 from grm_server.engine.protocol import SchedulingClass
 
 PAIR = {"query": "Why?", "responses": ["A.", "B."], "k": 16, "seed": 5}
@@ -20,29 +21,25 @@ async def post(client: httpx.AsyncClient, status: int = 200, **changes: Any) -> 
 
 
 async def respond(client: httpx.AsyncClient, **changes: Any) -> httpx.Response:
-    """To THREE."""
+    """Posts THREE with these changes."""
     return await client.post("/v1/rewards", json=THREE | changes)
 
 
-def favours(best: str) -> Any:
-    """A fake judge that gives the response with this text a 9 and the others a 3, wherever they stand."""
-
-    class Judge(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
-            self.outcomes.append(", ".join("9" if best in text else "3" for text in shown) + "}")
-            return await super()._write(prepared, seed, scheduling)
-
-    return Judge
+def favours(best: str) -> Score:
+    """A fake judge's scores: 9 for the response with this text and 3 for the others, in whatever order they stand."""
+    return lambda call: scores("9" if best in text else "3" for text in call.shown)
 
 
-class Slow(FakeEngine):
-    """The first `quick` samples take no time, the others take for ever."""
+def scores(points: Iterable[object]) -> str:
+    """The scores in the order shown, as a sample ends."""
+    return ", ".join(map(str, points)) + "}"
 
-    def __init__(self, quick: int, *args: Any) -> None:
-        super().__init__(*args)
-        self.quick = quick
 
-    async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-        self.delay_s = 0.0 if self.started < self.quick else 60.0
-        return await super()._write(prepared, seed, scheduling)
+def stalls_after(quick: int) -> Callable[[FakeCall], float]:
+    """A fake judge's delay: the first `quick` samples take no time, the others outlast the test."""
+    return lambda call: 0.0 if call.index < quick else 60.0
+
+
+def stalls_audits(call: FakeCall) -> float:
+    """A fake judge's delay: audits outlast the test."""
+    return 60.0 if call.scheduling is SchedulingClass.AUDIT else 0.0

@@ -1,20 +1,22 @@
-"""A server under load, for tests: callers with names, a fake engine that is full, and what must be left in the end."""
+"""A server under load, for tests: tenants, a full fake engine, and a check that nothing is left of any request."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from fastapi import FastAPI
 
+from grm_server.admission.controller import Admission, Snapshot
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeEngine
-from grm_server.engine.protocol import MetaRM, SchedulingClass
+from grm_server.engine.protocol import MetaRM
 from grm_server.settings import load_settings
 
+T = TypeVar("T")
 FULL = "admission.max_running_samples=4"
 ONE = {"query": "Why?", "responses": ["A.", "B."], "k": 1}
 
@@ -23,31 +25,15 @@ TENANTS = ("anonymous", "trainer", "other", "A", "B", "x")
 
 
 def key(tenant: str) -> dict[str, str]:
-    """The header by which the server knows it."""
+    """The header that authenticates a tenant."""
     return {"x-api-key": f"{tenant:-<24}"}
 
 
 RAW_KEY = [(name.encode(), value.encode()) for name, value in key("anonymous").items()]
 
 
-class Gate(FakeEngine):
-    """Writes nothing until it is let."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.open = asyncio.Event()
-
-    async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-        self.started += 1
-        try:
-            await self.open.wait()
-        finally:
-            self.started -= 1
-        return await super()._write(prepared, seed, scheduling)
-
-
 class Loaded:
-    """An app and a client of it."""
+    """An app under load, and a client for it."""
 
     def __init__(self, app: FastAPI, client: httpx.AsyncClient, engine: FakeEngine) -> None:
         self.app = app
@@ -56,15 +42,21 @@ class Loaded:
         self._calls: list[asyncio.Task[httpx.Response]] = []
 
     @property
-    def admission(self) -> Any:
-        return self.app.state.service.scoring.admission
+    def admission(self) -> Admission:
+        admission: Admission = self.app.state.service.judging.admission
+        return admission
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self.admission.snapshot().waiting_requests
 
     async def ask(self, tenant: str = "anonymous", *, stream: bool = False, **changes: Any) -> httpx.Response:
         headers = key(tenant) | ({"accept": "text/event-stream"} if stream else {})
         return await self.client.post("/v1/rewards", json=ONE | changes, headers=headers)
 
     def burst(self, count: int, tenant: str = "anonymous", **changes: Any) -> list[asyncio.Task[httpx.Response]]:
-        # Other responses each: identical requests may share a judgement.
+        # Distinct responses, or the requests would be coalesced.
         return [
             self.begin(tenant, **({"responses": [f"{tenant} {number}.", "B."]} | changes)) for number in range(count)
         ]
@@ -82,7 +74,7 @@ class Loaded:
 
     async def until_waiting(self, count: int) -> None:
         async with asyncio.timeout(20):
-            while self.admission.waiting < count:
+            while self.waiting < count:
                 await asyncio.sleep(0.002)
 
     async def until_running(self, count: int) -> None:
@@ -91,21 +83,17 @@ class Loaded:
                 await asyncio.sleep(0.002)
 
     async def until_empty(self) -> None:
-        """Nothing may be left of any request."""
+        """Wait for the end of all requests, which must leave nothing behind."""
         async with asyncio.timeout(5):
-            while self.engine.running or self.admission.waiting:
+            while self.engine.running or self.waiting:
                 await asyncio.sleep(0.002)
-        left = {name: value for name, value in vars(self.admission).items() if name in EMPTY}
-        assert left == EMPTY
+        assert self.admission.snapshot() == Snapshot()
 
 
-async def answers(calls: Sequence[asyncio.Task[httpx.Response]]) -> list[httpx.Response]:
+async def answers(calls: Sequence[asyncio.Task[T]]) -> list[T]:
     """Of all of them, when they are there."""
     await asyncio.wait(calls)
     return [call.result() for call in calls]
-
-
-EMPTY = {"_waiting_samples": 0, "_waiting_chars": 0, "_given": set(), "_running": 0, "_load": 0}
 
 
 @asynccontextmanager
@@ -117,9 +105,10 @@ async def loaded(
     keys = json.dumps({tenant: key(tenant)["x-api-key"] for tenant in TENANTS})
     app = create_app(load_settings({}, (*quiet, f"auth.keys={keys}", *kind, *overrides)), engine, meta_rm)
     async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
-        anyone = {"base_url": "http://grm", "headers": key("anonymous"), "timeout": 60}
-        async with httpx.AsyncClient(transport=transport, **anyone) as client:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://grm", headers=key("anonymous"), timeout=60
+        ) as client:
             server = Loaded(app, client, engine)
             try:
                 yield server

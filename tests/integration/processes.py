@@ -1,4 +1,4 @@
-"""`grm` as a user runs it, in processes of its own."""
+"""The `grm` command, in this process and in processes of its own."""
 
 import os
 import re
@@ -12,26 +12,43 @@ from pathlib import Path
 
 import httpx
 
-# The contract tests of trainers run in environments that have no server.
+# The trainers' tests run in environments without a server.
 GRM = [os.environ.get("GRM_CLIENT_TEST_PYTHON", sys.executable), "-m", "grm_server"]
+READY = re.compile(r"ready on (http://\S+)")
 
 
 def grm(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """`grm` as a user runs it. Takes a second, most of it for imports."""
     return subprocess.run([*GRM, *arguments], input=stdin, capture_output=True, text=True, timeout=60)
+
+
+def grm_here(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """`grm` without a process of its own. Not for `serve`, which takes over signals, logging and the collector."""
+    from typer.testing import CliRunner
+
+    from grm_server.cli import app
+
+    done = CliRunner().invoke(app, arguments, input=stdin, catch_exceptions=False)
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 @contextmanager
 def serving(cache: Path, *arguments: str) -> Iterator[str]:
-    """The address of a server with the fake engine, which keeps what it learns in a folder of the test."""
+    """The address of a server with the fake engine. What it learns goes to `cache`."""
     command = [*GRM, "serve", "--port", "0", "--set", "engine.kind=fake", "--set", f"cache_dir={cache}", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        found = next((m for line in process.stdout if (m := re.search(r"ready on (http://\S+)", line))), None)
-        assert found, "the server did not start"
-        yield found[1]
+        url = _ready_url(process)
+        assert url, "the server did not start"
+        yield url
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode in (0, -signal.SIGINT, 130)
+
+
+def _ready_url(process: subprocess.Popen[str]) -> str | None:
+    """None where the server ended before it was ready."""
+    assert process.stdout is not None
+    return next((match[1] for line in process.stdout if (match := READY.search(line))), None)
 
 
 def drawn(url: str) -> int:
@@ -41,7 +58,7 @@ def drawn(url: str) -> int:
 
 
 class Process:
-    """A server in a process of its own, whose samples take `delay_s`."""
+    """A server with the fake engine, whose samples take `delay_s`, and with its log."""
 
     def __init__(self, cache: Path, delay_s: float, *settings: str, port: int = 0) -> None:
         fake = ("engine.kind=fake", f"engine.fake_sample_s={delay_s}", f"cache_dir={cache}", "stopping.rule=fixed")
@@ -54,16 +71,15 @@ class Process:
 
     def ready(self) -> str:
         """Its address."""
-        assert self.popen.stdout is not None
-        found = next((m for line in self.popen.stdout if (m := re.search(r"ready on (http://\S+)", line))), None)
-        assert found, self._log.read_text()
-        return found[1]
+        url = _ready_url(self.popen)
+        assert url, self._log.read_text()
+        return url
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.popen.send_signal(number)
 
     def ended(self, within_s: float) -> tuple[int, str]:
-        """How, and its log."""
+        """Exit code and log."""
         return self.popen.wait(within_s), self._log.read_text()
 
 

@@ -104,18 +104,23 @@ MANY = ("openrlhf", "openrlhf, no prompts", "llama_factory")
 """Routes that take many responses which are judged apart."""
 
 
-def chunks(size: int, *, long: bool = True) -> Iterator[Sequence[Attack]]:
+ONE_BY_ONE = tuple(route for route in SINGLE if route not in MANY)
+"""Routes that take one response. Each gets its share of the corpus, all of it together: a request for every attack on
+every route would take most of these tests' time."""
+
+
+def chunks(size: int, attacks: Sequence[Attack] = TEXTS, *, long: bool = True) -> Iterator[Sequence[Attack]]:
     """All that are text; long ones alone, since one that is too long is refused with all that it came with."""
-    short = [attack for attack in TEXTS if attack.family != "long run"]
+    short = [attack for attack in attacks if attack.family != "long run"]
     yield from (short[start : start + size] for start in range(0, len(short), size))
-    yield from ([attack] for attack in TEXTS if long and attack.family == "long run")
+    yield from ([attack] for attack in attacks if long and attack.family == "long run")
 
 
 @pytest.mark.parametrize("route", GROUPED)
 async def test_other_responses_get_their_own_rewards_in_their_own_places(serve: Serve, route: str) -> None:
     url, body, read = GROUPED[route]
     refused = []
-    async with serve(favours(GOOD)(), "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours(GOOD)), "judge.k=2") as client:
         for number, attacks in enumerate(chunks(7)):
             responses = [attack.response for attack in attacks]
             responses.insert(number % 8, GOOD)
@@ -135,9 +140,9 @@ async def test_other_responses_get_their_own_rewards_in_their_own_places(serve: 
 @pytest.mark.parametrize("route", SINGLE)
 async def test_an_attack_alone_gets_a_reward_or_what_the_policy_of_failure_says(serve: Serve, route: str) -> None:
     url, body, read = SINGLE[route]
-    size = 16 if route in MANY else 1
+    every = chunks(16) if route in MANY else chunks(1, TEXTS[ONE_BY_ONE.index(route) :: len(ONE_BY_ONE)])
     async with serve(FakeEngine(), *FAST) as client:
-        for attacks in chunks(size):
+        for attacks in every:
             answer = await post(client, url, body([attack.response for attack in attacks]))
             names = [f"{attack.family}: {attack.name}" for attack in attacks]
             if route == "chat" and answer.status_code == 400:
@@ -150,8 +155,9 @@ async def test_an_attack_alone_gets_a_reward_or_what_the_policy_of_failure_says(
 
 
 async def test_a_pair_by_roles(serve: Serve) -> None:
-    async with serve(favours(GOOD)(), "judge.k=2") as client:
-        for [attack] in chunks(1):
+    async with serve(FakeEngine(score=favours(GOOD)), "judge.k=2") as client:
+        # Every second one: the route is that of "chat", and the texts are read as there.
+        for [attack] in chunks(1, TEXTS[::2]):
             answer = await post(client, "/v1/chat/completions", genrm(GOOD, attack.response))
             if answer.status_code == 400:
                 assert answer.json()["error"]["code"] == "prompt_too_long"
@@ -161,7 +167,7 @@ async def test_a_pair_by_roles(serve: Serve) -> None:
 
 
 async def test_attacks_in_all_other_texts(serve: Serve) -> None:
-    async with serve(favours(GOOD)(), "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours(GOOD)), "judge.k=2") as client:
         for [attack] in chunks(1, long=False):
             text = attack.response
             turns = [{"role": "assistant", "content": text}, {"role": "user", "content": text or "Why?"}]
@@ -247,7 +253,7 @@ async def test_means_of_what_is_no_task_and_no_number(serve: Serve) -> None:
 
 async def test_a_list_of_64_attacks(serve: Serve) -> None:
     """In blocks, with every response at every place."""
-    async with serve(favours(GOOD)(), "judge.k=8") as client:
+    async with serve(FakeEngine(score=favours(GOOD)), "judge.k=8") as client:
         for start in range(0, len(TEXTS), 63):
             attacks = [a.response for a in TEXTS[start : start + 63] if a.family != "long run"]
             answer = await post(client, "/v1/rewards", {"query": "Why?", "responses": [*attacks, GOOD]})
@@ -258,7 +264,7 @@ async def test_a_list_of_64_attacks(serve: Serve) -> None:
 
 
 async def test_all_at_once(serve: Serve) -> None:
-    async with serve(favours(GOOD)(), "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours(GOOD)), "judge.k=2") as client:
         calls = [post(client, "/v1/rewards", {"query": "Q", "responses": [a.response, GOOD]}) for a in TEXTS[:200]]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]

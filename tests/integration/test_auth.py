@@ -2,7 +2,9 @@
 
 import logging
 import os
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -193,11 +195,11 @@ async def test_a_group_of_single_responses_is_charged_once(serve: Serve, tmp_pat
     limits = keys_file(tmp_path, a="samples_per_minute = 8")
     async with serve(FakeEngine(), limits, "grouping.idle_s=5", "judge.k=4") as client:
 
-        def group(prompt: str) -> list[httpx.Response]:
-            return [client.post("/reward?n=4", json=slime(prompt, f"A{i}"), headers=bearer(A)) for i in range(4)]  # type: ignore[misc]
+        def group(prompt: str) -> list[Coroutine[Any, Any, httpx.Response]]:
+            return [client.post("/reward?n=4", json=slime(prompt, f"A{i}"), headers=bearer(A)) for i in range(4)]
 
         for prompt, status in (("P", 200), ("Q", 200), ("R", 429)):
-            assert {answer.status_code for answer in await all_at_once(group(prompt))} == {status}  # type: ignore[arg-type]
+            assert {answer.status_code for answer in await all_at_once(group(prompt))} == {status}
 
 
 async def test_max_k_of_a_key(serve: Serve, tmp_path: Path) -> None:

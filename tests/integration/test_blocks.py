@@ -1,4 +1,4 @@
-"""Long lists, judged in blocks, over HTTP around a fake engine."""
+"""Long lists judged in blocks, over HTTP with a fake engine."""
 
 import re
 from collections import Counter
@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine
-from grm_server.engine.protocol import SchedulingClass
+from grm_server.engine.fake import FakeCall, FakeEngine
 from tests.integration.conftest import Serve
-from tests.integration.judging import LONG, PAIR, favours, post
+from tests.integration.judging import LONG, PAIR, favours, post, scores
 
 
 async def test_a_long_list_is_judged_in_blocks(serve: Serve) -> None:
-    engine = favours("number 7.")()
+    engine = FakeEngine(score=favours("number 7."))
     async with serve(engine) as client:
         answer = await post(client, responses=LONG, k=4, return_samples=True)
     assert (answer["best"], answer["list_size"], answer["k_used"]) == (7, 8, 4)
@@ -27,22 +26,18 @@ async def test_a_long_list_is_judged_in_blocks(serve: Serve) -> None:
 
 
 async def test_a_lenient_sample_does_not_favour_its_block(serve: Serve) -> None:
-    class Moody(FakeEngine):
-        """Response i is worth i / 4 + 2; each sample adds what it feels like."""
+    def moody(call: FakeCall) -> str:
+        """Response i is worth i / 4 + 2; each sample adds an offset of its own."""
+        numbers = re.findall(r"Response number (\d+)\.", call.script.prompt)
+        return scores(2 + int(number) // 4 + call.seed % 4 for number in numbers)
 
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            numbers = re.findall(r"Response number (\d+)\.", prepared.script.prompt)
-            points = [2 + int(number) // 4 + seed % 4 for number in numbers]
-            self.outcomes.append(", ".join(map(str, points)) + "}")
-            return await super()._write(prepared, seed, scheduling)
-
-    async with serve(Moody()) as client:
+    async with serve(FakeEngine(score=moody)) as client:
         answer = await post(client, responses=LONG, k=4)
     assert all(answer["rewards"][i] == pytest.approx(answer["rewards"][0] + i // 4, abs=1e-4) for i in range(20))
 
 
-async def test_blocks_that_cannot_fit_are_found_before_anything_is_generated(serve: Serve) -> None:
-    # Few bytes and many tokens against many bytes and few tokens; a token is a word here.
+async def test_blocks_are_made_to_fit_before_anything_is_generated(serve: Serve) -> None:
+    # Short texts with many tokens and long texts with few; the fake's tokens are words.
     responses = ["w " * 250] * 3 + ["long" * 400] * 9
     engine = FakeEngine(max_model_len=1000)
     async with serve(engine) as client:
@@ -66,16 +61,11 @@ async def test_a_list_that_does_not_fit_the_context_is_judged_in_blocks(serve: S
     assert strict.json()["error"]["code"] == "prompt_too_long"
 
 
-async def test_losers_are_dropped_and_keep_their_reward(serve: Serve) -> None:
-    class Judge(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            shown = prepared.script.prompt.split("[The Begin of Response ")[1:]
-            close = seed % 2
-            points = ["9" if "0." in t else str(8 + close) if "1." in t else "2" for t in shown]
-            self.outcomes.append(", ".join(points) + "}")
-            return await super()._write(prepared, seed, scheduling)
+async def test_dropped_responses_keep_their_reward(serve: Serve) -> None:
+    def two_close(call: FakeCall) -> str:
+        return scores(9 if "0." in text else 8 + call.seed % 2 if "1." in text else 2 for text in call.shown)
 
-    engine = Judge()
+    engine = FakeEngine(score=two_close)
     async with serve(engine) as client:
         stop = {"rule": "decided", "gamma": 0.01}
         answer = await post(client, responses=LONG[:8], k=32, stop=stop, return_samples=True)
@@ -87,21 +77,21 @@ async def test_losers_are_dropped_and_keep_their_reward(serve: Serve) -> None:
     assert answer["rewards"][2] < 4
 
 
-async def test_a_prompt_that_is_too_long_is_found_out_at_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each try tokenises as much as the context holds."""
-    engine, tried = FakeEngine(max_model_len=500), 0
+async def test_a_too_long_prompt_is_found_with_few_attempts(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt tokenises a whole context."""
+    engine, attempts = FakeEngine(max_model_len=500), 0
     prepare = engine.prepare
 
     def counted(script: Any) -> Any:
-        nonlocal tried
-        tried += 1
+        nonlocal attempts
+        attempts += 1
         return prepare(script)
 
     monkeypatch.setattr(engine, "prepare", counted)
     async with serve(engine) as client:
         for n in (2, 8, 64):
-            tried = 0
+            attempts = 0
             body = PAIR | {"query": "word " * 600, "responses": [f"{i}" for i in range(n)], "k": 2}
             response = await client.post("/v1/rewards", json=body)
             assert response.json()["error"]["code"] == "prompt_too_long"
-            assert tried <= 4
+            assert attempts <= 4

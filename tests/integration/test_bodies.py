@@ -161,6 +161,6 @@ async def test_bodies_being_received_are_bounded_together(serve: Serve) -> None:
 @pytest.mark.parametrize("length", ["9" * 5000, "9" * 18, "-1", "1e3", "\u00b2"])
 async def test_a_declared_length_may_be_anything(serve: Serve, length: str) -> None:
     async with serve(FakeEngine()) as client:
-        headers = [("Content-Type", "application/json"), ("Content-Length", length.encode("latin-1"))]
+        headers = [(b"Content-Type", b"application/json"), (b"Content-Length", length.encode("latin-1"))]
         answer = await client.post("/v1/rewards", content=json.dumps(PAIR), headers=headers)
     assert answer.status_code == (413 if length.startswith("9") else 200)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine
+from grm_server.engine.fake import FakeCall, FakeEngine
 from tests.integration.conftest import Serve
 from tests.integration.judging import PAIR
 from tests.integration.keys import bearer, keys_file
@@ -13,11 +13,10 @@ EVIL = {"Origin": "https://evil.example"}
 
 
 async def test_every_response_has_the_headers(serve: Serve, tmp_path: Path) -> None:
-    class Broken(FakeEngine):
-        def prepare(self, script: object) -> object:  # type: ignore[override]
-            raise ZeroDivisionError
+    def broken(_: FakeCall) -> str:
+        raise ZeroDivisionError
 
-    async with serve(Broken(), keys_file(tmp_path)) as client:
+    async with serve(FakeEngine(score=broken), keys_file(tmp_path)) as client:
         key = bearer("key-of-trainer-a-00000001")
         answers = {
             200: await client.get("/health/live"),

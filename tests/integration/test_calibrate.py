@@ -1,4 +1,4 @@
-"""`grm calibrate` against a server with the fake engine, and the server that uses what it wrote."""
+"""`grm calibrate` against a server with the fake engine, and a server that uses the calibration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from grm_server.judging.calibration import load_calibration
-from tests.integration.processes import drawn, grm, serving
+from tests.integration.processes import drawn, grm_here, serving
 
 FIXED = {"k": 2, "stop": {"rule": "fixed"}}
 
@@ -24,8 +24,8 @@ def labelled(number: int, **fields: Any) -> str:
 
 
 def lines() -> list[str]:
-    """306 requests that can be used and seven lines that cannot."""
-    useless = [
+    """306 usable requests and seven unusable lines."""
+    unusable = [
         labelled(1000, label=None),
         labelled(1001, label=2),
         labelled(1002, label=True),
@@ -34,12 +34,12 @@ def lines() -> list[str]:
         "no JSON",
         "",
     ]
-    useful = [labelled(number) for number in range(306)]
-    return useful[:100] + useless + useful[100:]
+    usable = [labelled(number) for number in range(306)]
+    return usable[:100] + unusable + usable[100:]
 
 
 class Run(NamedTuple):
-    """`grm calibrate`, once."""
+    """One run of `grm calibrate`."""
 
     file: Path
     out: Path
@@ -52,7 +52,7 @@ class Run(NamedTuple):
         return self.file.with_suffix(".answers.jsonl")
 
     def again(self, url: str, folder: Path, lines: list[str] | None = None) -> Run:
-        """In another folder, with the answers that there are; `lines` replace the requests."""
+        """Run in another folder, with the answers so far; `lines` replace the requests."""
         file = Path(shutil.copy(self.file, folder))
         shutil.copy(self.answers, folder)
         if lines is not None:
@@ -62,7 +62,7 @@ class Run(NamedTuple):
 
 def run(url: str, file: Path) -> Run:
     out, before = file.parent / "calibration.json", drawn(url)
-    done = grm("calibrate", str(file), "--out", str(out), "--url", url, "--seed", "1")
+    done = grm_here("calibrate", str(file), "--out", str(out), "--url", url, "--seed", "1")
     return Run(file, out, done, drawn(url) - before)
 
 
@@ -77,7 +77,7 @@ def test_labels_become_a_calibration_and_a_report(first: Run) -> None:
     assert first.done.returncode == 0, first.done.stderr
     assert first.drawn == 306 * 2
     used = (
-        "306 labelled requests used (not used: 1 no label, 2 label is no index of a response, 1 one response, "
+        "306 labelled requests used (not used: 1 no label, 2 label is not the index of a response, 1 one response, "
         "1 error limit_exceeded, 1 error bad_line)"
     )
     assert used in first.done.stderr
@@ -86,15 +86,15 @@ def test_labels_become_a_calibration_and_a_report(first: Run) -> None:
     scored = [row for row in rows if "error" not in row]
     assert [row["id"]["id"] for row in scored] == list(range(306))
     assert {row["seed"] for row in scored} == {1}
-    found = load_calibration(first.out)
-    assert (found.model, found.labels, found.k_used) == ("fake", 306, 2.0)
-    assert found.accuracy == sum(row["best"] == row["id"]["id"] % 2 for row in scored) / 306
-    # A hash knows nothing of the labels: sure by far too much before, right about that afterwards.
-    assert found.ece_label < found.ece_judge
-    assert f"{found.ece_judge:.3f}" in first.done.stdout
+    calibration = load_calibration(first.out)
+    assert (calibration.model, calibration.labels, calibration.k_used) == ("fake", 306, 2.0)
+    assert calibration.accuracy == sum(row["best"] == row["id"]["id"] % 2 for row in scored) / 306
+    # A hash knows nothing about the labels: far too certain before calibration, well calibrated after it.
+    assert calibration.ece_label < calibration.ece_judge
+    assert f"{calibration.ece_judge:.3f}" in first.done.stdout
 
 
-def test_a_second_run_asks_nothing_again(url: str, first: Run, tmp_path: Path) -> None:
+def test_a_second_run_sends_no_requests(url: str, first: Run, tmp_path: Path) -> None:
     again = first.again(url, tmp_path)
     assert again.done.returncode == 0, again.done.stderr
     assert again.drawn == 0
@@ -102,7 +102,7 @@ def test_a_second_run_asks_nothing_again(url: str, first: Run, tmp_path: Path) -
     assert again.done.stdout == first.done.stdout
 
 
-def test_a_run_that_was_stopped_goes_on(url: str, first: Run, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_resumes(url: str, first: Run, tmp_path: Path) -> None:
     whole = first.answers.read_bytes()
     file = Path(shutil.copy(first.file, tmp_path))
     file.with_suffix(".answers.jsonl").write_bytes(b"".join(whole.splitlines(keepends=True)[:300]) + b'{"line": 3')
@@ -120,16 +120,16 @@ def test_a_corrected_label_counts_and_costs_nothing(url: str, first: Run, tmp_pa
     assert load_calibration(again.out).accuracy == best.count(0) / 306
 
 
-def test_answers_to_other_requests_are_not_taken_for_these(url: str, first: Run, tmp_path: Path) -> None:
+def test_answers_to_other_requests_are_refused(url: str, first: Run, tmp_path: Path) -> None:
     again = first.again(url, tmp_path, lines()[1:])
     assert again.done.returncode == 2
-    assert "another request" in again.done.stderr
+    assert "does not belong to the request" in again.done.stderr
     assert "Traceback" not in again.done.stderr
     assert again.answers.read_bytes() == first.answers.read_bytes()
     assert not again.out.exists()
 
 
-def test_a_server_with_the_calibration_speaks_of_labels(url: str, first: Run, tmp_path: Path) -> None:
+def test_a_server_with_the_calibration_answers_p_best_label(url: str, first: Run, tmp_path: Path) -> None:
     body = {"query": "Q", "responses": ["A", "B"], "seed": 1}
     with serving(tmp_path, "--set", f"stopping.calibration={first.out}") as calibrated:
         answer = httpx.post(f"{calibrated}/v1/rewards", json=body).json()
@@ -142,9 +142,9 @@ def test_too_few_labels_are_refused_before_anything_is_scored(url: str, tmp_path
     file = tmp_path / "few.jsonl"
     file.write_text("".join(labelled(number) + "\n" for number in range(299)) + labelled(299, label=None) + "\n")
     before = drawn(url)
-    done = grm("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", url)
+    done = grm_here("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", url)
     assert done.returncode == 2
-    assert "299 labelled requests are too few, 300 are needed (not used: 1 no label)" in done.stderr
+    assert "299 labelled requests are too few; 300 are needed (not used: 1 no label)" in done.stderr
     assert drawn(url) == before
     assert [path.name for path in tmp_path.iterdir()] == ["few.jsonl"]
 
@@ -152,7 +152,7 @@ def test_too_few_labels_are_refused_before_anything_is_scored(url: str, tmp_path
 def test_too_few_answers_are_refused_and_kept(url: str, tmp_path: Path) -> None:
     file = tmp_path / "few.jsonl"
     file.write_text("".join(labelled(number, **{"k": 10_000} if number > 250 else {}) + "\n" for number in range(300)))
-    done = grm("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", url)
+    done = grm_here("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", url)
     assert done.returncode == 2
     assert "251 labels are too few" in done.stderr
     assert "49 error limit_exceeded" in done.stderr
@@ -161,22 +161,22 @@ def test_too_few_answers_are_refused_and_kept(url: str, tmp_path: Path) -> None:
     assert not (tmp_path / "c.json").exists()
 
 
-def test_what_would_lose_data_is_refused(url: str, first: Run, tmp_path: Path) -> None:
+def test_arguments_that_would_lose_data_are_refused(url: str, first: Run, tmp_path: Path) -> None:
     file = Path(shutil.copy(first.file, tmp_path))
     for arguments in (["--out", str(file)], ["--answers", str(file)]):
-        done = grm("calibrate", str(file), "--url", url, *arguments)
+        done = grm_here("calibrate", str(file), "--url", url, *arguments)
         assert done.returncode == 2
-        assert "three files" in done.stderr
+        assert "three different files" in done.stderr
     precious = tmp_path / "precious.txt"
     precious.write_text("mine\n")
     arguments = ["--out", str(tmp_path / "c.json"), "--answers", str(precious)]
-    assert grm("calibrate", str(file), "--url", url, *arguments).returncode == 2
+    assert grm_here("calibrate", str(file), "--url", url, *arguments).returncode == 2
     assert precious.read_text() == "mine\n"
 
 
-def test_without_a_server_it_says_what_to_do(first: Run, tmp_path: Path) -> None:
+def test_without_a_server_the_error_says_what_to_do(first: Run, tmp_path: Path) -> None:
     file = shutil.copy(first.file, tmp_path)
-    done = grm("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", "http://127.0.0.1:9")
+    done = grm_here("calibrate", str(file), "--out", str(tmp_path / "c.json"), "--url", "http://127.0.0.1:9")
     assert done.returncode == 2
     assert "grm serve" in done.stderr
     assert "Traceback" not in done.stderr

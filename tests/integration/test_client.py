@@ -1,24 +1,16 @@
-"""The client and the server, which never import each other, against each other."""
+"""The client against the server. Neither imports the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
 
 from grm_client import APIError, AsyncGRMClient, GRMClient, RewardOptions, Rewards, Sample, types
 from grm_server.api import schemas
-from tests.integration.processes import serving
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("cache")) as url:
-        yield url
-
-
-def test_the_client_knows_every_field() -> None:
+def test_the_client_and_the_server_have_the_same_fields() -> None:
     for one, other in (
         (types.Rewards, schemas.RewardsResponse),
         (types.Sample, schemas.SampleOut),
@@ -29,7 +21,7 @@ def test_the_client_knows_every_field() -> None:
     assert RewardOptions.__annotations__.keys() | {"query", "responses"} == schemas.RewardsRequest.model_fields.keys()
 
 
-def test_every_option_is_understood(url: str) -> None:
+def test_the_server_accepts_every_option(url: str) -> None:
     options: RewardOptions = {
         "k": 4,
         "stop": {"rule": "decided", "gamma": 0.1, "target": "ranking"},
@@ -73,7 +65,7 @@ def test_a_stream(url: str) -> None:
             assert all(Sample(**event.data).scores for event in events if event.name == "sample")
 
 
-def test_a_stream_that_is_left_and_one_that_is_late(url: str) -> None:
+def test_leaving_a_stream_and_missing_its_deadline(url: str) -> None:
     with GRMClient(url) as client:
         for event in client.stream("q", ["a"], k=4):
             assert event.name == "started"
@@ -86,6 +78,6 @@ def test_a_stream_that_is_left_and_one_that_is_late(url: str) -> None:
         assert (caught.value.status, caught.value.param) == (422, "min_votes")
 
 
-async def test_a_stream_of_the_other_client(url: str) -> None:
+async def test_a_stream_of_the_asynchronous_client(url: str) -> None:
     async with AsyncGRMClient(url) as client, aclosing(client.stream("q", ["a", "b"], k=4)) as events:
         assert [event.name async for event in events][-1] == "rewards"

@@ -15,7 +15,7 @@ import pytest
 
 from grm_client.rule_reward import is_right
 from tests.integration.collecting import ITEMS, N, Run, item, lines, run
-from tests.integration.processes import GRM, drawn, grm, serving
+from tests.integration.processes import GRM, drawn, grm, grm_here, serving
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_items_become_labelled_trajectories(first: Run) -> None:
     assert {row["difficulty"] for row in first.items} == {"too_easy", "mixed", "unsolved"}
 
 
-def test_what_was_not_used_is_said_and_the_judge_is_summed_up(first: Run) -> None:
+def test_unused_lines_are_reported_and_the_judge_is_summed_up(first: Run) -> None:
     text = first.done.stderr
     assert f"{ITEMS} items, {ITEMS * N} trajectories, 100.0% ({ITEMS * N} of {ITEMS * N}) parsed" in text
     unused = (
@@ -57,7 +57,7 @@ def test_what_was_not_used_is_said_and_the_judge_is_summed_up(first: Run) -> Non
     assert f"{tokens} completion tokens" in text
 
 
-def test_a_second_run_asks_nothing_and_says_the_same(url: str, first: Run, tmp_path: Path) -> None:
+def test_a_second_run_sends_no_requests_and_reports_the_same(url: str, first: Run, tmp_path: Path) -> None:
     again = run(url, tmp_path, written=first.out.read_bytes())
     assert again.drawn == 0
     assert again.out.read_bytes() == first.out.read_bytes()
@@ -66,12 +66,12 @@ def test_a_second_run_asks_nothing_and_says_the_same(url: str, first: Run, tmp_p
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"line": 3', b'{"lin'])
-def test_a_run_that_was_stopped_goes_on(url: str, first: Run, tmp_path: Path, torn: bytes) -> None:
+def test_a_run_that_was_stopped_resumes(url: str, first: Run, tmp_path: Path, torn: bytes) -> None:
     whole = first.out.read_bytes().splitlines(keepends=True)
     rest = run(url, tmp_path, written=b"".join(whole[:-8]) + torn)
     assert rest.drawn == 8 * N
     assert samples_of(rest) == samples_of(first)
-    # Also of the rows that were there before.
+    # The summary includes the rows of the first run.
     assert [line for line in rest.done.stderr.splitlines() if line.startswith("accuracy")] == [
         line for line in first.done.stderr.splitlines() if line.startswith("accuracy")
     ]
@@ -81,23 +81,27 @@ def samples_of(run: Run) -> list[Any]:
     return [(row["line"], row.get("samples")) for row in run.rows]
 
 
+COUNT = 120
+"""Items of a run that is killed in its middle."""
+
+
 def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
 def slow_url(tmp_path: Path) -> Iterator[str]:
-    """Of a server that needs seconds for what a test stops in its middle."""
+    """A server slow enough to be stopped in the middle of a run."""
     with serving(tmp_path / "slow", "--set", "engine.fake_sample_s=0.02") as address:
         yield address
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_was_killed_goes_on(slow_url: str, tmp_path: Path, how: signal.Signals) -> None:
+def test_a_run_that_was_killed_resumes(slow_url: str, tmp_path: Path, how: signal.Signals) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
-    file.write_text("".join(item(number) + "\n" for number in range(300)))
+    file.write_text("".join(item(number) + "\n" for number in range(COUNT)))
     command = [*GRM, "collect", str(file), "--out", str(out), "--url", slow_url, "--seed", "1", "--concurrency", "2"]
-    # Tests that run in a shell's background ignore SIGINT, and so would this.
+    # A test in a shell's background ignores SIGINT, and its children would inherit that.
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=_interruptible) as process:
         deadline = time.monotonic() + 30
         while not (out.exists() and out.stat().st_size > 10_000):
@@ -106,11 +110,11 @@ def test_a_run_that_was_killed_goes_on(slow_url: str, tmp_path: Path, how: signa
         os.kill(process.pid, how)
         assert process.wait(timeout=30) == (-signal.SIGKILL if how is signal.SIGKILL else 130)
     before = out.read_bytes().count(b"\n")
-    assert 0 < before < 300
+    assert 0 < before < COUNT
     done = grm(*command[len(GRM) :])
     assert done.returncode == 0, done.stderr
-    assert [json.loads(row)["line"] for row in out.read_text().splitlines()] == list(range(1, 301))
-    assert "300 items, 900 trajectories" in done.stderr
+    assert [json.loads(row)["line"] for row in out.read_text().splitlines()] == list(range(1, COUNT + 1))
+    assert f"{COUNT} items, {COUNT * N} trajectories" in done.stderr
 
 
 def test_a_hint_for_items_that_are_never_solved(url: str, first: Run, tmp_path: Path) -> None:
@@ -129,7 +133,7 @@ def test_a_hint_for_items_that_are_never_solved(url: str, first: Run, tmp_path: 
     assert f"{solved} of {len(unsolved)} solved with the hint" in hinted.done.stderr
 
 
-def test_what_would_lose_data_is_refused(url: str, first: Run, tmp_path: Path) -> None:
+def test_arguments_that_would_lose_data_are_refused(url: str, first: Run, tmp_path: Path) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
     precious = tmp_path / "precious.jsonl"
     scored = tmp_path / "scored.jsonl"
@@ -137,8 +141,8 @@ def test_what_would_lose_data_is_refused(url: str, first: Run, tmp_path: Path) -
     out.write_bytes(first.out.read_bytes())
     precious.write_text("mine\n")
     request = json.dumps({"query": "Q0?", "responses": ["A", "B"], "k": 1}) + "\n"
-    assert grm("score", "-", "--out", str(scored), "--url", url, stdin=request).returncode == 0
-    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert grm_here("score", "-", "--out", str(scored), "--url", url, stdin=request).returncode == 0
+    contents = {path: path.read_bytes() for path in tmp_path.iterdir()}
     before = drawn(url)
     for arguments, complaint in (
         (["--out", str(file)], "different files"),
@@ -148,33 +152,33 @@ def test_what_would_lose_data_is_refused(url: str, first: Run, tmp_path: Path) -
         (["--out", str(out), "--format", "trl", "--sft", str(precious)], "precious.jsonl"),
         (["--out", str(out), "--sft", str(tmp_path / "sft.jsonl")], "--format"),
     ):
-        done = grm("collect", str(file), "--url", url, *arguments)
+        done = grm_here("collect", str(file), "--url", url, *arguments)
         assert done.returncode == 2, arguments
         assert complaint in done.stderr
         assert "Traceback" not in done.stderr
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == contents
     assert drawn(url) == before
 
 
-def test_rows_of_other_items_are_not_taken_for_these(url: str, first: Run, tmp_path: Path) -> None:
+def test_rows_of_other_items_are_refused(url: str, first: Run, tmp_path: Path) -> None:
     file = tmp_path / "labelled.jsonl"
     file.write_text("\n".join(lines()[1:]) + "\n")
     out = tmp_path / "trajectories.jsonl"
     out.write_bytes(first.out.read_bytes())
-    done = grm("collect", str(file), "--out", str(out), "--url", url)
+    done = grm_here("collect", str(file), "--out", str(out), "--url", url)
     assert done.returncode == 2
     assert "the row of line 1 is about another request or label" in done.stderr
     assert out.read_bytes() == first.out.read_bytes()
 
 
-def test_without_a_server_it_says_what_to_do_and_still_converts(first: Run, tmp_path: Path) -> None:
+def test_without_a_server_collecting_fails_with_advice_and_converting_works(first: Run, tmp_path: Path) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
     file.write_text(first.file.read_text())
     nobody = ["--url", "http://127.0.0.1:9"]
-    done = grm("collect", str(file), "--out", str(out), *nobody)
+    done = grm_here("collect", str(file), "--out", str(out), *nobody)
     assert done.returncode == 2
     assert "grm serve" in done.stderr
     assert "Traceback" not in done.stderr
     out.write_bytes(first.out.read_bytes())
-    assert grm("collect", str(file), "--out", str(out), "--format", "trl", *nobody).returncode == 0
+    assert grm_here("collect", str(file), "--out", str(out), "--format", "trl", *nobody).returncode == 0
     assert (tmp_path / "trajectories.trl.jsonl").exists()

@@ -1,23 +1,16 @@
-"""The `grm` command as a user runs it, against `grm serve` with the fake engine in a process of its own."""
+"""The `grm` command as a user runs it, against a `grm serve` process with the fake engine."""
 
 import json
 import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.integration.processes import GRM, grm, serving
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("cache")) as url:
-        yield url
+from tests.integration.processes import GRM, grm, grm_here, serving
 
 
 @pytest.fixture
@@ -54,34 +47,34 @@ def test_score_a_file(url: str, requests: Path, tmp_path: Path) -> None:
 
 
 def test_score_standard_input_to_standard_output(url: str) -> None:
-    done = grm("score", "-", "--url", url, "-o", "/dev/stdout", stdin='{"query": "Q", "responses": ["A."]}\n')
+    done = grm_here("score", "-", "--url", url, "-o", "/dev/stdout", stdin='{"query": "Q", "responses": ["A."]}\n')
     assert done.returncode != 0, "an existing file is never overwritten"
-    done = grm("score", "-", "--url", url, stdin='{"query": "Q", "responses": ["A."]}\n')
+    done = grm_here("score", "-", "--url", url, stdin='{"query": "Q", "responses": ["A."]}\n')
     assert done.returncode == 0
     assert len(json.loads(done.stdout)["rewards"]) == 1
 
 
-def test_score_refuses_what_would_lose_data(url: str, requests: Path, tmp_path: Path) -> None:
-    assert "the file of requests itself" in grm("score", str(requests), "-o", str(requests), "--resume").stderr
+def test_score_refuses_arguments_that_would_lose_data(url: str, requests: Path, tmp_path: Path) -> None:
+    assert "the file of requests itself" in grm_here("score", str(requests), "-o", str(requests), "--resume").stderr
     other = tmp_path / "mine.txt"
     other.write_text("precious\n")
-    assert "exists" in grm("score", str(requests), "-o", str(other), "--url", url).stderr
-    assert grm("score", str(requests), "-o", str(other), "--url", url, "--resume").returncode == 2
+    assert "exists" in grm_here("score", str(requests), "-o", str(other), "--url", url).stderr
+    assert grm_here("score", str(requests), "-o", str(other), "--url", url, "--resume").returncode == 2
     assert other.read_text() == "precious\n"
-    assert "--resume needs --out" in grm("score", str(requests), "--resume").stderr
+    assert "--resume needs --out" in grm_here("score", str(requests), "--resume").stderr
 
 
-def test_score_without_a_server_says_what_to_do(requests: Path) -> None:
+def test_score_without_a_server_prints_advice(requests: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        done = grm("score", str(requests), "--url", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        done = grm_here("score", str(requests), "--url", f"http://127.0.0.1:{unused.getsockname()[1]}")
     assert done.returncode == 2
     assert "grm serve" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_demo(url: str) -> None:
-    done = grm("demo", "examples", "--url", url)
+    done = grm_here("demo", "examples", "--url", url)
     assert done.returncode == 0, done.stderr
     for text in ("1-two-answers.json", "2-reference.json", "3-conversation.json", "best", "Correctness (weight 1)"):
         assert text in done.stdout
@@ -99,7 +92,7 @@ def test_demo(url: str) -> None:
         (["--set", "auth.keys=short-SECRET"], r"auth\.keys\.default: .*16"),
     ],
 )
-def test_serve_says_what_is_wrong(arguments: list[str], complaint: str) -> None:
+def test_serve_names_the_wrong_setting(arguments: list[str], complaint: str) -> None:
     done = grm("serve", "--port", "0", "--set", "engine.kind=fake", *arguments)
     assert done.returncode == 2
     assert re.search(complaint, done.stderr)
@@ -107,35 +100,35 @@ def test_serve_says_what_is_wrong(arguments: list[str], complaint: str) -> None:
     assert "SECRET" not in done.stderr
 
 
-def test_a_key_is_made_used_and_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = grm("new-key", "trainer-a")
+def test_a_new_key_is_required_and_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = grm_here("new-key", "trainer-a")
     key = made.stderr.strip()
     assert key not in made.stdout
     keys = tmp_path / "keys.toml"
     keys.write_text(made.stdout)
     row = '{"query": "Q", "responses": ["A."]}\n'
     with serving(tmp_path, "--host", "0.0.0.0", "--set", f"auth.keys_file={keys}") as url:
-        refused = grm("score", "-", "--url", url, stdin=row)
+        refused = grm_here("score", "-", "--url", url, stdin=row)
         monkeypatch.setenv("GRM_CLIENT_API_KEY", key)
-        done = grm("score", "-", "--url", url, stdin=row)
+        done = grm_here("score", "-", "--url", url, stdin=row)
     assert "unauthenticated" in refused.stdout + refused.stderr
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("settings", [["--host", "0.0.0.0", "--set", "auth.open=true"], ["--host", "::1"]])
-def test_where_no_key_is_needed(tmp_path: Path, settings: list[str]) -> None:
+def test_servers_that_need_no_key(tmp_path: Path, settings: list[str]) -> None:
     with serving(tmp_path, *settings) as url:
         assert httpx.get(f"{url}/v1/models").status_code == 200
 
 
-def test_a_cache_that_cannot_be_written_is_one_line_that_says_what_to_do() -> None:
+def test_an_unwritable_cache_is_reported_in_one_line_with_advice() -> None:
     done = grm("serve", "--port", "0", "--model", "bundled", "--set", "cache_dir=/dev/null/nowhere")
     assert done.returncode == 2
     assert re.search(r"^grm: \S+ could not be prepared in /dev/null/nowhere: .*cache_dir=PATH$", done.stderr, re.M)
     assert "Traceback" not in done.stderr
 
 
-def test_an_engine_that_does_not_start_is_the_last_line(tmp_path: Path) -> None:
+def test_an_engine_that_does_not_start_is_reported_in_the_last_line(tmp_path: Path) -> None:
     remote = ("kind=remote", "url=http://127.0.0.1:9/classify", "model=m", f"tokenizer={tmp_path}")
     overrides = [part for setting in remote for part in ("--set", f"meta_rm.{setting}")]
     done = grm("serve", "--port", "0", "--set", "engine.kind=fake", *overrides)
@@ -162,7 +155,7 @@ def test_an_internal_error_of_a_real_server_logs_no_prompt(tmp_path: Path) -> No
     assert "SECRET" not in response.text + log
 
 
-def test_serve_on_a_port_that_is_taken(url: str) -> None:
+def test_serve_on_a_port_in_use(url: str) -> None:
     done = grm("serve", "--port", url.rpartition(":")[2], "--set", "engine.kind=fake")
     assert done.returncode == 2
     assert "--port" in done.stderr

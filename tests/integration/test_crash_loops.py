@@ -1,10 +1,10 @@
-"""Engines that do not start again, around fakes that fail on command."""
+"""Engines whose restart fails, with fakes that fail on command."""
 
 import asyncio
 
 import pytest
 
-from grm_server.supervision import supervisor as supervision
+from grm_server.supervision import supervisor
 from grm_server.supervision.restart_policy import RestartPolicy
 from grm_server.telemetry.metrics import Metrics
 from tests.integration.conftest import Serve
@@ -13,27 +13,27 @@ from tests.integration.judging import PAIR, post
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "LOOK_S", 0.01)
+def fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "POLL_S", 0.01)
 
 
-async def test_a_crash_loop_backs_off_refuses_and_stays_red_with_the_reason(
+async def test_a_crash_loop_backs_off_refuses_requests_and_reports_the_cause(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervision, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(supervisor, "PATIENCE_S", 0.5)
     engines, metrics = Engines(), Metrics()
     engines.fails = [None, *[RuntimeError("no memory left")] * 10]
     async with supervised(engines, RestartPolicy(3, 10), metrics=metrics) as engine, serve(engine) as client:
-        asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
+        in_flight = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
         await until(lambda: engines.last.running)
         engines.kill()
         await until(lambda: engines.starts == 2)
-        await asyncio.sleep(0.2)  # in the pause of 1 s
+        await asyncio.sleep(0.2)  # within the pause of 1 s
         refused = await client.post("/v1/rewards", json=PAIR)
-        assert engines.starts == 2, "it did not wait for the next"
+        assert engines.starts == 2, "the refused request did not wait for the next start"
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "30")
-        assert not asked.done()
-        waited = await asked
+        assert not in_flight.done()
+        waited = await in_flight
         code, reason = await status(client)
         later = await client.post("/v1/rewards", json=PAIR)
     assert [one.json()["error"]["code"] for one in (waited, refused, later)] == ["engine_dead"] * 3
@@ -47,7 +47,7 @@ async def test_a_crash_loop_backs_off_refuses_and_stays_red_with_the_reason(
     assert "grm_requests_in_flight 0.0" in text
 
 
-async def test_a_start_that_works_in_the_end_brings_everything_back(serve: Serve) -> None:
+async def test_a_restart_that_succeeds_at_last_restores_the_service(serve: Serve) -> None:
     engines = Engines()
     engines.fails = [None, OSError("busy")]
     async with supervised(engines, RestartPolicy(3, 10)) as engine, serve(engine) as client:
@@ -57,7 +57,7 @@ async def test_a_start_that_works_in_the_end_brings_everything_back(serve: Serve
     assert engines.starts == 3
 
 
-async def test_restarts_can_be_left_to_others(serve: Serve) -> None:
+async def test_restarts_can_be_disabled(serve: Serve) -> None:
     engines = Engines()
     async with supervised(engines, RestartPolicy(0, 10)) as engine, serve(engine) as client:
         engines.kill()
@@ -66,8 +66,8 @@ async def test_restarts_can_be_left_to_others(serve: Serve) -> None:
     assert engines.starts == 1
 
 
-async def test_a_start_that_hangs_is_given_up_and_tried_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "_LEAST_LIMIT_S", 0.2)
+async def test_a_start_that_hangs_times_out_and_is_retried(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_MIN_START_TIMEOUT_S", 0.2)
     engines = Engines(start_s=60)
     async with supervised(engines, RestartPolicy(3, 10)) as engine, serve(engine) as client:
         engines.kill()

@@ -1,4 +1,4 @@
-"""Deadlines, over HTTP around a fake engine."""
+"""Deadlines, over HTTP with a fake engine."""
 
 import json
 import time
@@ -9,13 +9,13 @@ import pytest
 
 from grm_server.engine.fake import FakeEngine
 from tests.integration.conftest import Serve
-from tests.integration.judging import LONG, PAIR, Slow, post
+from tests.integration.judging import LONG, PAIR, post, stalls_after
 
 
 async def test_a_deadline_in_the_second_wave_returns_the_votes_so_far(serve: Serve) -> None:
-    engine = Slow(6, ["5, 6}"] * 16)
+    engine = FakeEngine(["5, 6}"] * 16, delay_s=stalls_after(6))
     async with serve(engine) as client:
-        # Deadlines here are long enough that a machine which stalls for a moment still gets the quick samples.
+        # Long enough for the fast samples even if the machine stalls for a moment.
         answer = await post(client, stop={"rule": "decided"}, deadline_s=2, return_samples=True)
     assert (answer["stop_reason"], answer["k_used"], answer["k_valid"]) == ("deadline", 6, 6)
     assert len(answer["samples"]) == 6
@@ -26,8 +26,8 @@ async def test_a_deadline_in_the_second_wave_returns_the_votes_so_far(serve: Ser
     assert (engine.started, engine.aborted) == (8, 2)
 
 
-async def test_a_deadline_without_enough_votes_says_what_was_done(serve: Serve) -> None:
-    engine = Slow(3, ["no", "5, 6}", "5, 6}"])
+async def test_a_deadline_with_too_few_votes_is_an_error_with_counts(serve: Serve) -> None:
+    engine = FakeEngine(["no", "5, 6}", "5, 6}"], delay_s=stalls_after(3))
     async with serve(engine) as client:
         response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 1, "min_votes": 3})
         metrics = (await client.get("/metrics")).text
@@ -40,7 +40,7 @@ async def test_a_deadline_without_enough_votes_says_what_was_done(serve: Serve) 
 
 
 async def test_a_deadline_counts_from_arrival(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Slow(4, ["5, 6}"] * 4)
+    engine = FakeEngine(["5, 6}"] * 4, delay_s=stalls_after(4))
     prepare = engine.prepare
 
     def slowly(script: Any) -> Any:
@@ -51,7 +51,7 @@ async def test_a_deadline_counts_from_arrival(serve: Serve, monkeypatch: pytest.
     async with serve(engine) as client:
         answer = await post(client, deadline_s=3.5)
     assert answer["stop_reason"] == "deadline"
-    # Two prompts took 2 s of it.
+    # Tokenising two prompts took 2 s of it.
     assert answer["timing"]["total_s"] < 5.4
 
 
@@ -61,22 +61,22 @@ async def test_a_deadline_before_the_first_sample(serve: Serve) -> None:
     assert (response.status_code, response.json()["error"]["details"]["finished"]) == (504, 0)
 
 
-async def test_a_deadline_cuts_a_round_of_blocks_in_its_middle(serve: Serve) -> None:
-    # Six readings of 20 responses are 18 samples; the first wave is four of them.
-    async with serve(Slow(14)) as client:
+async def test_a_deadline_may_cut_a_round_of_blocks(serve: Serve) -> None:
+    # k = 6 with 20 responses needs 18 samples; the first wave has k = 4.
+    async with serve(FakeEngine(delay_s=stalls_after(14))) as client:
         answer = await post(client, responses=LONG, k=6, stop={"rule": "precision", "se": 1e-9}, deadline_s=2)
     assert (answer["stop_reason"], answer["k_used"], answer["usage"]["samples"]) == ("deadline", 4, 14)
     assert set(answer["votes"]) == {4, 5}
 
 
-async def test_a_first_wave_that_was_cut_teaches_nothing(serve: Serve, tmp_path: Path) -> None:
-    where = tmp_path / "learnt.json"
-    async with serve(Slow(3), f"stopping.priors={where}") as client:
+async def test_nothing_is_learned_from_a_first_wave_that_was_cut(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "learnt.json"
+    async with serve(FakeEngine(delay_s=stalls_after(3)), f"stopping.priors={path}") as client:
         await post(client, stop={"rule": "decided"}, deadline_s=1)
-    assert json.loads(where.read_text())["priors"] == []
+    assert json.loads(path.read_text())["priors"] == []
 
 
-async def test_a_deadline_while_prompts_are_tokenised(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_deadline_during_tokenising(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, prepared = FakeEngine(), 0
     prepare = engine.prepare
 

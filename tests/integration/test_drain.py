@@ -4,8 +4,6 @@ import asyncio
 import json
 from typing import Any
 
-import httpx
-
 from grm_server.api.service import Service
 from grm_server.engine.fake import FakeEngine
 from tests.integration.conftest import Serve
@@ -13,11 +11,6 @@ from tests.integration.judging import PAIR
 from tests.integration.trainers import slime
 
 STREAM = {"Accept": "text/event-stream"}
-
-
-def service_of(client: httpx.AsyncClient) -> Service:
-    service: Service = client._transport.app.state.service  # type: ignore[attr-defined]
-    return service
 
 
 async def under_way(service: Service, count: int) -> None:
@@ -29,7 +22,7 @@ async def under_way(service: Service, count: int) -> None:
 async def test_draining_refuses_new_requests_and_is_not_ready(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         assert (await client.get("/health/ready")).status_code == 200
-        service_of(client).drain.begin()
+        client.service.drain.begin()
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()["status"]) == (503, "not_ready")
         assert "shutting down" in ready.json()["reason"]
@@ -44,7 +37,7 @@ async def test_draining_refuses_new_requests_and_is_not_ready(serve: Serve) -> N
 
 async def test_in_flight_requests_finish_and_close_their_connection(serve: Serve) -> None:
     async with serve(FakeEngine(delay_s=0.3)) as client:
-        service = service_of(client)
+        service = client.service
         call = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR))
         await under_way(service, 1)
         service.drain.begin()
@@ -58,7 +51,7 @@ async def test_in_flight_requests_finish_and_close_their_connection(serve: Serve
 async def test_requests_aborted_at_the_end_get_503(serve: Serve) -> None:
     engine = FakeEngine(delay_s=60)
     async with serve(engine, "grouping.idle_s=30") as client:
-        service = service_of(client)
+        service = client.service
         plain, stream, single, rerank = (
             asyncio.ensure_future(client.post(path, json=body, headers=headers))
             for path, body, headers in (
@@ -95,7 +88,7 @@ async def test_requests_aborted_at_the_end_get_503(serve: Serve) -> None:
 
 async def test_draining_closes_open_groups(serve: Serve) -> None:
     async with serve(FakeEngine(), "grouping.idle_s=30", "judge.k=2") as client:
-        service = service_of(client)
+        service = client.service
         calls = [asyncio.ensure_future(client.post("/reward?n=8", json=slime("Q", f"A{i}"))) for i in range(3)]
         await under_way(service, 3)
         await asyncio.sleep(0.2)
@@ -109,7 +102,7 @@ async def test_draining_closes_open_groups(serve: Serve) -> None:
 
 async def test_a_response_that_arrives_while_draining_does_not_wait_for_a_group(serve: Serve) -> None:
     async with serve(FakeEngine(), "grouping.idle_s=30", "judge.k=2") as client:
-        service = service_of(client)
+        service = client.service
         sent = asyncio.Event()
 
         async def body() -> Any:

@@ -21,7 +21,7 @@ def first(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def prompt_of(row: dict[str, Any], sample: dict[str, Any]) -> str:
-    """The user turn of the judge, without a hint."""
+    """The judge's user turn, without a hint."""
     task = Task((Message("user", row["query"]),), tuple(row["responses"]))
     return judge_template(None).render(sanitized(task, judge_template(None)), tuple(sample["order"]))
 
@@ -38,7 +38,7 @@ def accepted(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 def test_data_for_trl(url: str, first: Run, tmp_path: Path) -> None:
     done = run(url, tmp_path, "--format", "trl", written=first.out.read_bytes())
-    assert done.drawn == 0, "what is collected is only converted"
+    assert done.drawn == 0, "collected rows are only converted"
     examples = [json.loads(line) for line in (tmp_path / "trajectories.trl.jsonl").read_text().splitlines()]
     pairs = accepted(done)
     assert len(examples) == len(pairs) > 5
@@ -50,7 +50,7 @@ def test_data_for_trl(url: str, first: Run, tmp_path: Path) -> None:
             "prompt": [{"role": "user", "content": prompt_of(row, sample)}],
             "completion": [{"role": "assistant", "content": text}],
         }
-        # What fine-tuning teaches, the reward rule of the next stage calls right.
+        # The rule reward of the next training stage accepts what fine-tuning teaches.
         label = row["label"] if len(row["responses"]) == 1 else sample["order"].index(row["label"])
         count = len(row["responses"])
         assert grm_rule_reward([example["completion"]], label=[label], num_responses=[count]) == [1.0]
@@ -61,7 +61,7 @@ def test_data_for_trl(url: str, first: Run, tmp_path: Path) -> None:
     ]
 
 
-def test_hinted_trajectories_teach_without_the_hint(url: str, tmp_path: Path) -> None:
+def test_fine_tuning_data_from_hinted_trajectories_does_not_contain_the_hint(url: str, tmp_path: Path) -> None:
     hinted = run(url, tmp_path, "--hint", "--format", "trl")
     examples = [json.loads(line) for line in (tmp_path / "trajectories.trl.jsonl").read_text().splitlines()]
     pairs = accepted(hinted)

@@ -7,33 +7,27 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
 from grm_server.engine.protocol import Rating
 from tests.integration.conftest import Serve
 from tests.integration.guided import PAIR, post
 
-
-class Connoisseur(FakeMetaRM):
-    """Believes a sample by what its verdict says."""
-
-    def __init__(self, believes: dict[str, float]) -> None:
-        super().__init__()
-        self.believes = believes
-
-    async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
-        await super().rate(prompt, answer)
-        verdict = answer.rpartition("\\boxed{")[2].rstrip("}")
-        return Rating(self.believes[verdict], 100, 60)
-
-
 VERDICTS = ["1, 5}", "5, 6}", "4, 8}", "7, 6}"]
-# Whichever order a sample was shown in, its verdict is worth the same.
-BELIEF = {"1, 5": 0.9, "5, 6": 0.2, "4, 8": 0.8, "7, 6": 0.1}
+# The same in whichever order the sample was shown the responses.
+META_REWARDS = {"1, 5": 0.9, "5, 6": 0.2, "4, 8": 0.8, "7, 6": 0.1}
 
 
-async def test_the_k_meta_best_vote(serve: Serve) -> None:
-    meta_rm = Connoisseur(BELIEF)
-    async with serve(FakeEngine(VERDICTS), meta_rm=meta_rm) as client:
+def prefers_b(call: FakeCall) -> str:
+    return "2, 9}" if "A." in call.shown[0] else "9, 2}"
+
+
+def by_scores(answer: str) -> Rating:
+    """Rates a sample by its scores."""
+    return Rating(META_REWARDS[answer.rpartition("\\boxed{")[2].rstrip("}")], 100, 60)
+
+
+async def test_only_the_k_meta_best_samples_vote(serve: Serve) -> None:
+    async with serve(FakeEngine(VERDICTS), meta_rm=FakeMetaRM(rating=by_scores)) as client:
         answer = await post(client, aggregate="meta_top", k_meta=2)
     samples = answer["samples"]
     assert (answer["aggregate"], answer["meta_rm"], answer["votes"], answer["k_valid"]) == (
@@ -49,8 +43,8 @@ async def test_the_k_meta_best_vote(serve: Serve) -> None:
     assert (answer["usage"]["meta_tokens"], answer["usage"]["meta_cached_tokens"]) == (400, 240)
 
 
-async def test_the_hinge_weighs(serve: Serve) -> None:
-    async with serve(FakeEngine(VERDICTS), meta_rm=Connoisseur(BELIEF)) as client:
+async def test_the_hinge_weighs_votes(serve: Serve) -> None:
+    async with serve(FakeEngine(VERDICTS), meta_rm=FakeMetaRM(rating=by_scores)) as client:
         answer = await post(client, aggregate="meta_hinge")
     weights = {0.9: 0.8, 0.8: 0.6}
     kept = [sample for sample in answer["samples"] if sample["kept"]]
@@ -65,11 +59,10 @@ async def test_half_of_k_votes_by_default(serve: Serve) -> None:
     assert sum(sample["kept"] for sample in answer["samples"]) == 4
 
 
-async def test_what_the_meta_rm_reads(serve: Serve) -> None:
+async def test_input_of_the_meta_rm(serve: Serve) -> None:
     """The responses in the order that the sample saw, then all of the judge's turn."""
-    meta_rm, shown = FakeMetaRM(), []
-    prepare = meta_rm.prepare
-    meta_rm.prepare = lambda prompt: shown.append(prompt) or prepare(prompt)  # type: ignore[method-assign, func-returns-value]
+    meta_rm = FakeMetaRM()
+    shown = meta_rm.prompts
     async with serve(FakeEngine(VERDICTS), meta_rm=meta_rm) as client:
         await post(client, aggregate="meta_hinge", reference="Because.")
         # Two orders, each tokenised once.
@@ -86,12 +79,7 @@ async def test_what_the_meta_rm_reads(serve: Serve) -> None:
 
 
 async def test_a_sample_is_rated_while_others_are_written(serve: Serve) -> None:
-    class Slow(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: Any) -> Any:
-            self.delay_s = 0.0 if self.started == 0 else 0.3
-            return await super()._write(prepared, seed, scheduling)
-
-    engine, meta_rm = Slow(), FakeMetaRM()
+    engine, meta_rm = FakeEngine(delay_s=lambda call: 0.3 if call.index else 0.0), FakeMetaRM()
     async with serve(engine, meta_rm=meta_rm) as client:
         request = asyncio.create_task(post(client, aggregate="meta_hinge"))
         await asyncio.sleep(0.15)
@@ -110,13 +98,7 @@ async def test_a_failed_sample_is_not_rated(serve: Serve) -> None:
 
 @pytest.mark.parametrize("stop", [{"rule": "decided"}, {"rule": "strict"}, {"rule": "precision", "se": 1.0}])
 async def test_every_rule_stops_on_weighted_votes(serve: Serve, stop: dict[str, Any]) -> None:
-    class Judge(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: Any) -> Any:
-            first = prepared.script.prompt.split("[The Begin of Response ")[1]
-            self.outcomes.append("2, 9}" if "A." in first else "9, 2}")
-            return await super()._write(prepared, seed, scheduling)
-
-    async with serve(Judge(), meta_rm=FakeMetaRM([0.8] * 32)) as client:
+    async with serve(FakeEngine(score=prefers_b), meta_rm=FakeMetaRM([0.8] * 32)) as client:
         answer = await post(client, aggregate="meta_hinge", stop=stop, k=32)
     assert answer["stop_reason"] == stop["rule"]
     assert answer["k_used"] < 32
@@ -136,14 +118,14 @@ async def test_every_rule_stops_on_weighted_votes(serve: Serve, stop: dict[str, 
         ({"meta_rm_failure": "ignore"}, "meta_rm_failure"),
     ],
 )
-async def test_what_does_not_go_together(serve: Serve, changes: dict[str, Any], param: str) -> None:
+async def test_invalid_combinations_are_refused(serve: Serve, changes: dict[str, Any], param: str) -> None:
     async with serve(FakeEngine(), meta_rm=FakeMetaRM()) as client:
         response = await client.post("/v1/rewards", json=PAIR | changes)
     assert response.status_code in (400, 422)
     assert response.json()["error"]["param"] == param
 
 
-async def test_a_server_without_one_says_so(serve: Serve) -> None:
+async def test_a_server_without_a_meta_rm_refuses_guidance(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         error = (await post(client, 400, aggregate="meta_hinge"))["error"]
         plain = await post(client)
@@ -152,7 +134,7 @@ async def test_a_server_without_one_says_so(serve: Serve) -> None:
     assert (plain["meta_rm"], plain["aggregate"], plain["usage"]["meta_tokens"]) == (None, "mean", 0)
 
 
-async def test_nobody_is_rated_who_did_not_ask(serve: Serve) -> None:
+async def test_plain_requests_are_not_rated(serve: Serve) -> None:
     meta_rm = FakeMetaRM()
     async with serve(FakeEngine(), meta_rm=meta_rm) as client:
         answer = await post(client)
@@ -161,7 +143,7 @@ async def test_nobody_is_rated_who_did_not_ask(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("aggregate", ["meta_hinge", "meta_top"])
-async def test_the_defaults_of_the_server_give_way(serve: Serve, aggregate: str) -> None:
+async def test_a_default_aggregate_gives_way_to_the_stop_rule(serve: Serve, aggregate: str) -> None:
     engine = FakeEngine()
     async with serve(engine, f"judge.aggregate={aggregate}", "stopping.rule=decided", meta_rm=FakeMetaRM()) as client:
         plain = await post(client)
@@ -172,7 +154,7 @@ async def test_the_defaults_of_the_server_give_way(serve: Serve, aggregate: str)
 
 
 async def test_a_stream_shows_the_ratings(serve: Serve) -> None:
-    async with serve(FakeEngine(VERDICTS), meta_rm=Connoisseur(BELIEF)) as client:
+    async with serve(FakeEngine(VERDICTS), meta_rm=FakeMetaRM(rating=by_scores)) as client:
         response = await client.post(
             "/v1/rewards", json=PAIR | {"aggregate": "meta_top"}, headers={"Accept": "text/event-stream"}
         )
@@ -193,7 +175,7 @@ async def test_many_responses_in_blocks(serve: Serve) -> None:
 
 
 async def test_no_block_is_left_without_a_vote(serve: Serve) -> None:
-    """The best samples may all be of one block, and a response without a vote has no reward."""
+    """The best samples may all be in one block, but each response needs a vote to have a reward."""
     for seed in range(8):
         async with serve(FakeEngine(), meta_rm=FakeMetaRM()) as client:
             answer = await post(
@@ -202,15 +184,9 @@ async def test_no_block_is_left_without_a_vote(serve: Serve) -> None:
         assert min(answer["votes"]) >= 1
 
 
-async def test_an_audit_goes_on_under_guidance(serve: Serve) -> None:
-    class Judge(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: Any) -> Any:
-            first = prepared.script.prompt.split("[The Begin of Response ")[1]
-            self.outcomes.append("2, 9}" if "A." in first else "9, 2}")
-            return await super()._write(prepared, seed, scheduling)
-
+async def test_an_audit_is_guided_too(serve: Serve) -> None:
     meta_rm = FakeMetaRM([0.9] * 16)
-    async with serve(Judge(), "stopping.audit_share=1", meta_rm=meta_rm) as client:
+    async with serve(FakeEngine(score=prefers_b), "stopping.audit_share=1", meta_rm=meta_rm) as client:
         answer = await post(client, aggregate="meta_hinge", stop={"rule": "decided"}, k=16)
         await asyncio.sleep(0.1)
         metrics = (await client.get("/metrics")).text
@@ -225,17 +201,15 @@ async def test_both_models_are_listed(serve: Serve) -> None:
     assert [(model["id"], model["role"]) for model in models] == [("fake", "judge"), ("fake-meta", "meta_rm")]
 
 
-async def test_a_hint_is_for_the_judge_alone(serve: Serve) -> None:
-    engine, meta_rm, shown = FakeEngine(), FakeMetaRM(), []
-    prepare = meta_rm.prepare
-    meta_rm.prepare = lambda prompt: shown.append(prompt) or prepare(prompt)  # type: ignore[method-assign, func-returns-value]
+async def test_only_the_judge_sees_a_hint(serve: Serve) -> None:
+    engine, meta_rm = FakeEngine(), FakeMetaRM()
     async with serve(engine, meta_rm=meta_rm) as client:
         await post(client, hint=1, aggregate="meta_hinge")
         for script, _, _ in engine.calls:
             position = re.search(r"Response (\d)\]\nB\.", script.prompt)
             assert position is not None
             assert script.prompt.endswith(f"Hint: Response {position[1]} is known to be the best.")
-        assert not any("Hint" in prompt for prompt in shown)
+        assert not any("Hint" in prompt for prompt in meta_rm.prompts)
         await post(client, hint=0, responses=["A."])
         assert engine.calls[-1][0].prompt.endswith("Hint: the response is known to be bad.")
         assert (await post(client, 400, hint=2))["error"]["param"] == "hint"

@@ -1,4 +1,4 @@
-"""Which meta RMs a server takes as its default."""
+"""Which meta RMs a server accepts as its default."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from grm_server.app import create_app
 from grm_server.settings import SettingsError, load_settings
 
 
-def test_settings_that_do_not_go_together() -> None:
+def test_incomplete_settings_are_refused() -> None:
     with pytest.raises(SettingsError, match="--meta-rm"):
         create_app(load_settings({}, ["judge.aggregate=meta_hinge"]))
     with pytest.raises(SettingsError, match=r"meta_rm\.url"):
@@ -18,7 +18,7 @@ def test_settings_that_do_not_go_together() -> None:
 
 
 def card(**changes: Any) -> dict[str, Any]:
-    """What stands beside the weights of a meta RM."""
+    """The content of a meta RM's `meta_rm.json`."""
     measured = {
         "auc": 0.6,
         "auc_interval": [0.55, 0.65],
@@ -45,17 +45,17 @@ def card(**changes: Any) -> dict[str, Any]:
         ({"baselines": {"length": 0.61, "scores": 0.5}}, "no better than that of lengths alone, 0.610"),
     ],
 )
-def test_a_weak_meta_rm_is_no_default_unless_told_to(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+def test_a_weak_meta_rm_is_no_default_unless_allowed(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     (tmp_path / "meta_rm.json").write_text(json.dumps(card(**changes)))
     chosen = ["meta_rm.kind=vllm", f"meta_rm.model={tmp_path}"]
     default = [*chosen, "judge.aggregate=meta_hinge"]
     with pytest.raises(SettingsError, match=reason):
         create_app(load_settings({}, default))
     create_app(load_settings({}, [*default, "meta_rm.allow_weak=true"]))
-    # A request may ask for it.
+    # Requests can still select it.
     create_app(load_settings({}, chosen))
     (tmp_path / "meta_rm.json").write_text(json.dumps(card()))
     create_app(load_settings({}, default))
     (tmp_path / "meta_rm.json").write_text("{}")
-    with pytest.raises(SettingsError, match="meta_rm.json is not what"):
+    with pytest.raises(SettingsError, match="meta_rm.json is not a card"):
         create_app(load_settings({}, chosen))

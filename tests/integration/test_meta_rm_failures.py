@@ -1,4 +1,4 @@
-"""The vote when the meta RM fails, is slow, or is not waited for, over HTTP around fake engines."""
+"""The vote when the meta RM fails, times out, or the client disconnects, over HTTP with fake engines."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ async def test_a_failure_is_an_error(serve: Serve) -> None:
 
 @pytest.mark.parametrize("aggregate", ["meta_hinge", "meta_top"])
 @pytest.mark.parametrize("ratings", [[FAILED], [0.9, 0.1, FAILED], [0.9, 0.9, 0.1, FAILED]])
-async def test_or_the_plain_vote_of_all_samples_said_aloud(
+async def test_the_fallback_is_the_plain_vote_of_all_samples_and_is_marked(
     serve: Serve, aggregate: str, ratings: list[float | MetaRMFailed]
 ) -> None:
     async with serve(FakeEngine(), meta_rm=FakeMetaRM(ratings)) as client:
@@ -41,7 +41,7 @@ async def test_or_the_plain_vote_of_all_samples_said_aloud(
     assert "grm_requests_unguided_total 1.0" in metrics
 
 
-async def test_a_meta_rm_that_is_known_to_be_gone_costs_no_sample(serve: Serve) -> None:
+async def test_with_a_dead_meta_rm_no_samples_are_drawn(serve: Serve) -> None:
     engine, meta_rm = FakeEngine(), FakeMetaRM()
     meta_rm.dead = FAILED
     async with serve(engine, "meta_rm.failure=vote", meta_rm=meta_rm) as client:
@@ -52,15 +52,15 @@ async def test_a_meta_rm_that_is_known_to_be_gone_costs_no_sample(serve: Serve) 
     assert meta_rm.answers == []
 
 
-async def test_it_fails_in_a_later_wave(serve: Serve) -> None:
-    """What was drawn stays, and the rule goes on with the plain vote."""
+async def test_a_failure_in_a_later_wave(serve: Serve) -> None:
+    """The samples so far stay, and the stop rule continues with the plain vote."""
     engine = FakeEngine(["5, 5}"] * 16)
     async with serve(engine, meta_rm=FakeMetaRM([0.9] * 5 + [FAILED])) as client:
         answer = await post(
             client, aggregate="meta_hinge", meta_rm_failure="vote", k=16, stop={"rule": "decided", "gamma": 1e-9}
         )
     assert (answer["k_used"], answer["meta_rm"], answer["rewards"]) == (16, "failed", [5, 5])
-    # One that has failed is not asked again.
+    # After a failure the meta RM gets no more requests.
     assert sum(sample["meta_reward"] is not None for sample in answer["samples"]) < 16
 
 
@@ -68,7 +68,7 @@ async def test_it_fails_in_a_later_wave(serve: Serve) -> None:
     ("aggregate", "failure", "status"),
     [("meta_hinge", "error", 503), ("meta_hinge", "vote", 200), ("mean", "error", 200)],
 )
-async def test_a_dead_meta_rm_is_not_ready_where_requests_need_it(
+async def test_readiness_fails_with_a_dead_meta_rm_only_if_requests_need_it(
     serve: Serve, aggregate: str, failure: str, status: int
 ) -> None:
     meta_rm = FakeMetaRM()
@@ -88,7 +88,7 @@ async def test_at_the_deadline_only_rated_samples_vote(serve: Serve) -> None:
     assert meta_rm.running == 0
 
 
-async def test_a_caller_who_hangs_up_takes_the_ratings_along(serve: Serve) -> None:
+async def test_a_disconnect_aborts_the_ratings(serve: Serve) -> None:
     meta_rm = FakeMetaRM(delay_s=5)
     async with serve(FakeEngine(), meta_rm=meta_rm) as client:
         request = asyncio.create_task(post(client, aggregate="meta_hinge"))

@@ -1,4 +1,4 @@
-"""What a request has of the engine is given back, however it ends, over HTTP around a fake engine."""
+"""A request releases its room in the engine however it ends, over HTTP with a fake engine."""
 
 import asyncio
 from pathlib import Path
@@ -6,17 +6,16 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
-from grm_server.engine.protocol import SchedulingClass
+from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
 from grm_server.errors import EngineDead
 from tests.integration.load import ONE, RAW_KEY, loaded
 from tests.integration.trainers import Caller
 
 
-class TestThePermitIsGivenBack:
-    """However a request ends, the next one has its place: with room for one sample there is none to lose."""
+class TestThePermitIsReleased:
+    """Capacity is one sample, so any leak would block the next request."""
 
-    async def ended(self, tmp_path: Path, engine: FakeEngine, status: int, code: str, **changes: Any) -> None:
+    async def check(self, tmp_path: Path, engine: FakeEngine, status: int, code: str, **changes: Any) -> None:
         async with loaded(tmp_path, engine, "admission.max_running_samples=1") as server:
             for _ in range(3):
                 answer = await server.ask(**changes)
@@ -24,32 +23,28 @@ class TestThePermitIsGivenBack:
                 await server.until_empty()
 
     async def test_after_a_deadline(self, tmp_path: Path) -> None:
-        await self.ended(tmp_path, FakeEngine(delay_s=60), 504, "deadline_exceeded", deadline_s=0.05)
+        await self.check(tmp_path, FakeEngine(delay_s=60), 504, "deadline_exceeded", deadline_s=0.05)
 
     async def test_after_too_few_votes(self, tmp_path: Path) -> None:
-        await self.ended(tmp_path, FakeEngine(["no"] * 12), 502, "too_few_votes", k=4)
+        await self.check(tmp_path, FakeEngine(["no"] * 12), 502, "too_few_votes", k=4)
 
     async def test_after_a_prompt_that_is_too_long(self, tmp_path: Path) -> None:
-        await self.ended(tmp_path, FakeEngine(max_model_len=300), 400, "prompt_too_long", responses=["w " * 600, "B."])
+        await self.check(tmp_path, FakeEngine(max_model_len=300), 400, "prompt_too_long", responses=["w " * 600, "B."])
 
     async def test_after_the_engines_death(self, tmp_path: Path) -> None:
-        class Dying(FakeEngine):
-            async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-                self.started += 1
-                self.aborted += 1
-                raise EngineDead("died")
+        def dies(_: FakeCall) -> str:
+            raise EngineDead("died")
 
-        await self.ended(tmp_path, Dying(), 503, "engine_dead", k=4)
+        await self.check(tmp_path, FakeEngine(score=dies), 503, "engine_dead", k=4)
 
-    async def test_after_an_error_that_nobody_foresaw(self, tmp_path: Path) -> None:
-        class Broken(FakeEngine):
-            async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-                raise RuntimeError("broken")
+    async def test_after_an_unexpected_error(self, tmp_path: Path) -> None:
+        def broken(_: FakeCall) -> str:
+            raise RuntimeError("broken")
 
-        await self.ended(tmp_path, Broken(), 500, "internal_error", k=4)
+        await self.check(tmp_path, FakeEngine(score=broken), 500, "internal_error", k=4)
 
     @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
-    async def test_after_a_caller_who_left(self, tmp_path: Path, accept: str) -> None:
+    async def test_after_a_disconnect(self, tmp_path: Path, accept: str) -> None:
         engine = FakeEngine(delay_s=60)
         async with loaded(tmp_path, engine, "admission.max_running_samples=1") as server:
             for _ in range(3):

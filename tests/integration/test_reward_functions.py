@@ -1,4 +1,4 @@
-"""The reward functions for trainers against a real server, without the trainers: those are in `tests/trainers`."""
+"""The trainers' reward functions against a real server, without the trainers. `tests/trainers` has those."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from grm_client.trl import grm_reward, grm_reward_sync, make_grm_reward
 from grm_client.verl import compute_score
 from tests.integration.processes import drawn, serving
 
-OPTIONS = {"k": 4, "seed": 7, "stop": {"rule": "fixed"}}
+OPTIONS: dict[str, Any] = {"k": 4, "seed": 7, "stop": {"rule": "fixed"}}
 TOO_LONG = "word " * 9000
-"""More than the fake engine's context holds."""
+"""Longer than the fake engine's context."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def unused_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def test_each_group_is_one_request_and_one_that_fails_leaves_the_others(url: str) -> None:
+async def test_each_group_is_one_request_and_a_failed_one_does_not_affect_the_others(url: str) -> None:
     reward = pickle.loads(pickle.dumps(make_grm_reward(url, options=OPTIONS)))
     logged: dict[str, Any] = {}
     before = drawn(url)
@@ -68,7 +68,7 @@ async def test_each_group_is_one_request_and_one_that_fails_leaves_the_others(ur
     assert logged["grm/se"] > 0
 
 
-async def test_the_environment_is_read_when_it_is_called(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_is_read_at_each_call(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRM_CLIENT_URL", url)
     monkeypatch.setenv("GRM_CLIENT_OPTIONS", '{"k": 4, "seed": 7, "stop": {"rule": "fixed"}}')
     chat = [{"role": "user", "content": "p"}]
@@ -76,7 +76,7 @@ async def test_the_environment_is_read_when_it_is_called(url: str, monkeypatch: 
     assert await grm_reward(prompts=[chat, chat], completions=answers) == direct(url, chat, "a", "b")
 
 
-def test_pairs_without_rewards_are_ties(url: str) -> None:
+def test_pairs_that_could_not_be_judged_are_ties(url: str) -> None:
     rewards = grm_reward_sync(
         prompts=["p", TOO_LONG] * 2, completions=["a", "c", "b", "d"], grm_config=RewardConfig(url=url, options=OPTIONS)
     )
@@ -84,37 +84,35 @@ def test_pairs_without_rewards_are_ties(url: str) -> None:
     assert rewards == [p[0], NEUTRAL, p[1], NEUTRAL]
 
 
-async def test_it_can_be_called_where_a_loop_runs(url: str) -> None:
+async def test_it_can_be_called_inside_a_running_event_loop(url: str) -> None:
     assert grm_reward_sync(
         prompts=["p"], completions=["a"], grm_config=RewardConfig(url=url, options=OPTIONS)
     ) == direct(url, "p", "a")
 
 
 @pytest.mark.parametrize(("options", "rule"), [({}, "fixed"), ({"stop": {"rule": "precision"}}, "precision")])
-def test_every_response_is_read_k_times_unless_the_options_say_otherwise(
+def test_every_response_gets_k_samples_unless_the_options_say_otherwise(
     url: str, options: dict[str, Any], rule: str
 ) -> None:
     ids: list[str] = []
     reward = make_grm_reward(url, options=options)
     asyncio.run(reward(prompts=["p"] * 2, completions=["a", "b"], log_extra=lambda _, values: ids.extend(values)))
-    kept = httpx.get(f"{url}/v1/judgements/{ids[0]}").json()
-    assert kept["request"]["stop"]["rule"] == rule
+    judgement = httpx.get(f"{url}/v1/judgements/{ids[0]}").json()
+    assert judgement["request"]["stop"]["rule"] == rule
 
 
 @pytest.mark.parametrize("options", [{"k": 10**6}, {"no_such_option": 1}])
-async def test_a_mistake_in_the_set_up_is_an_error_and_not_a_run_without_rewards(
-    url: str, options: dict[str, Any]
-) -> None:
+async def test_a_setup_error_raises_instead_of_training_without_rewards(url: str, options: dict[str, Any]) -> None:
     with pytest.raises(APIError):
         await make_grm_reward(url, options=options)(prompts=["p"], completions=["a"])
 
 
-async def test_nobody_there_is_no_reward_and_not_the_end() -> None:
+async def test_without_a_server_rewards_are_none() -> None:
     reward = make_grm_reward(f"http://127.0.0.1:{unused_port()}", max_retries=1)
     assert await reward(prompts=["p"] * 2, completions=["a", "b"]) == [None, None]
 
 
-def test_a_restart_in_the_middle_is_waited_for(tmp_path: Path) -> None:
+def test_a_restart_is_waited_for(tmp_path: Path) -> None:
     port = unused_port()
     settings = ("--port", str(port), "--set", "stopping.audit_share=0")
     reward = make_grm_reward(f"http://127.0.0.1:{port}", options=OPTIONS)
@@ -130,7 +128,7 @@ def test_a_restart_in_the_middle_is_waited_for(tmp_path: Path) -> None:
     assert None not in before
 
 
-def test_ms_swift_starts_a_loop_for_each_call(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ms_swift_uses_a_new_event_loop_for_each_call(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRM_CLIENT_URL", url)
     monkeypatch.setenv("GRM_CLIENT_OPTIONS", '{"k": 4, "seed": 7, "stop": {"rule": "fixed"}}')
     reward = GRMReward(args=object())
@@ -148,7 +146,7 @@ def test_ms_swift_starts_a_loop_for_each_call(url: str, monkeypatch: pytest.Monk
 
 @dataclass
 class Sample:
-    """The fields of slime's that are read."""
+    """The fields of slime's `Sample` that we read."""
 
     prompt: Any
     response: str
@@ -164,7 +162,7 @@ def environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judged_together(url: str, got: list[float], query: str, *responses: str) -> bool:
-    """Whether these are the rewards of one call. The server puts the responses that it gathers into its own order."""
+    """Whether these are the rewards of one request. The server chooses the order of a gathered group, so we try all."""
     orders = list(permutations(range(len(responses))))
     return any(
         got == [rewards[order.index(i)] for i in range(len(responses))]
@@ -174,7 +172,7 @@ def judged_together(url: str, got: list[float], query: str, *responses: str) -> 
 
 
 @pytest.mark.usefixtures("environment")
-async def test_slimes_groups_are_judged_together_in_any_shape(url: str) -> None:
+async def test_slime_groups_are_judged_together_in_every_shape(url: str) -> None:
     chat = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
     flat = [Sample(chat, text, "l", 1) for text in ("a", "b", "c")]
     rewards = await grm_group_rm(None, flat)
@@ -189,7 +187,9 @@ async def test_slimes_groups_are_judged_together_in_any_shape(url: str) -> None:
 
 
 @pytest.mark.usefixtures("environment")
-async def test_what_slime_could_not_have_judged_is_out_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slime_samples_that_could_not_be_judged_are_removed_from_the_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     samples = [Sample(TOO_LONG, text, None, 3) for text in "ab"] + [Sample("p", "c", None, 4)]
     rewards = await grm_group_rm(None, samples)
     assert rewards[:2] == [NEUTRAL, NEUTRAL]
@@ -200,7 +200,7 @@ async def test_what_slime_could_not_have_judged_is_out_of_the_loss(monkeypatch: 
 
 
 @pytest.mark.usefixtures("environment")
-async def test_verls_function_shares_a_judgement(url: str) -> None:
+async def test_verl_samples_of_a_prompt_share_a_judgement(url: str) -> None:
     async with asyncio.TaskGroup() as group:
         calls = [group.create_task(compute_score("data", text, "truth", {"question": "What?"}, n=3)) for text in "abc"]
     scores = [call.result() for call in calls]

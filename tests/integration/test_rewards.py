@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grm_server.api.routes import Service
+from grm_server.api.service import Service
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeEngine
 from grm_server.errors import EngineDead, GenerationFailed

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeEngine
+from grm_server.engine.fake import FakeCall, FakeEngine
 from grm_server.engine.protocol import SchedulingClass
 from grm_server.settings import SettingsError, load_settings
 from tests.integration.conftest import Serve
@@ -15,7 +15,7 @@ from tests.integration.judging import LONG, PAIR, favours, post
 
 
 async def test_a_clear_request_stops_early_and_says_how_sure_it_is(serve: Serve) -> None:
-    engine = favours("B.")()
+    engine = FakeEngine(score=favours("B."))
     async with serve(engine) as client:
         answer = await post(client, stop={"rule": "decided", "gamma": 0.05})
     assert (answer["stop_reason"], answer["k"], answer["k_used"], answer["k_valid"]) == ("decided", 16, 4, 4)
@@ -66,7 +66,7 @@ async def test_later_waves_do_not_queue_behind_new_requests(serve: Serve) -> Non
     ("stop", "reason"), [({"rule": "precision", "se": 0.9}, "precision"), ({"rule": "strict", "delta": 0.1}, "strict")]
 )
 async def test_other_rules(serve: Serve, stop: dict[str, Any], reason: str) -> None:
-    async with serve(favours("A.")()) as client:
+    async with serve(FakeEngine(score=favours("A."))) as client:
         answer = await post(client, stop=stop)
     assert answer["stop_reason"] == reason
     assert answer["k_used"] < 16
@@ -76,7 +76,7 @@ async def test_other_rules(serve: Serve, stop: dict[str, Any], reason: str) -> N
 
 
 async def test_the_servers_own_rule_and_levels(serve: Serve) -> None:
-    async with serve(favours("A.")(), "stopping.rule=decided", "stopping.gamma=1e-9") as client:
+    async with serve(FakeEngine(score=favours("A.")), "stopping.rule=decided", "stopping.gamma=1e-9") as client:
         default = await post(client)
         asked = await post(client, stop={"rule": "decided", "gamma": 0.1})
         inherited = await post(client, stop={"rule": "decided", "target": "ranking"})
@@ -87,7 +87,9 @@ async def test_the_servers_own_rule_and_levels(serve: Serve) -> None:
 
 @pytest.mark.parametrize("rule", ["strict", "decided", "precision"])
 async def test_the_rule_of_the_settings(serve: Serve, rule: str) -> None:
-    async with serve(favours("A.")(), f"stopping.rule={rule}", "stopping.se=1", "stopping.delta=0.3") as client:
+    async with serve(
+        FakeEngine(score=favours("A.")), f"stopping.rule={rule}", "stopping.se=1", "stopping.delta=0.3"
+    ) as client:
         assert (await post(client))["stop_reason"] == rule
 
 
@@ -100,7 +102,7 @@ async def test_one_response_is_read_to_k(serve: Serve) -> None:
 
 
 async def test_votes_that_are_asked_for_are_drawn_before_anything_stops(serve: Serve) -> None:
-    async with serve(favours("B.")()) as client:
+    async with serve(FakeEngine(score=favours("B."))) as client:
         answer = await post(client, stop={"rule": "decided"}, min_votes=6)
         group = await post(client, responses=LONG[:8], k=32, stop={"rule": "decided"}, min_votes=20)
     assert (answer["stop_reason"], answer["k_used"]) == ("decided", 8)
@@ -196,19 +198,17 @@ async def test_a_deadline_over_the_servers(serve: Serve) -> None:
     [("mean", [3.0, 9.0]), ("winsorised", [3.0, 9.0]), ("vote", [0.0, 1.0]), ("borda", [0.0, 1.0])],
 )
 async def test_aggregates(serve: Serve, aggregate: str, rewards: list[float]) -> None:
-    async with serve(favours("B.")()) as client:
+    async with serve(FakeEngine(score=favours("B."))) as client:
         answer = await post(client, aggregate=aggregate, k=4)
     assert answer["rewards"] == rewards
     assert answer["vote_sums"] == [12, 36]
 
 
 async def test_an_idle_engine_begins_the_next_wave_early_and_aborts_it(serve: Serve) -> None:
-    class Judge(favours("B.")):  # type: ignore[misc]
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            self.delay_s = 60 if scheduling is SchedulingClass.SPECULATIVE else 0.02
-            return await super()._write(prepared, seed, scheduling)
+    def slow_if_early(call: FakeCall) -> float:
+        return 60.0 if call.scheduling is SchedulingClass.SPECULATIVE else 0.02
 
-    engine = Judge()
+    engine = FakeEngine(score=favours("B."), delay_s=slow_if_early)
     async with serve(engine, "stopping.speculate_below=8") as client:
         answer = await post(client, stop={"rule": "decided"}, return_samples=True)
         metrics = (await client.get("/metrics")).text
@@ -230,7 +230,7 @@ async def test_what_was_begun_early_is_the_wave_that_comes(serve: Serve) -> None
 
 
 async def test_a_busy_engine_begins_nothing_early(serve: Serve) -> None:
-    engine = favours("B.")(delay_s=0.02)
+    engine = FakeEngine(score=favours("B."), delay_s=0.02)
     async with serve(engine, "stopping.speculate_below=1") as client:
         await post(client, stop={"rule": "decided"})
     assert engine.started == 4

@@ -14,13 +14,12 @@ from fastapi import FastAPI
 
 from grm_server.api import sse as stream_module
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeEngine
-from grm_server.engine.protocol import SchedulingClass
+from grm_server.engine.fake import FakeCall, FakeEngine
 from grm_server.errors import EngineDead
 from grm_server.grm.types import Sample
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
-from tests.integration.judging import PAIR, Slow, post
+from tests.integration.judging import PAIR, post, stalls_after
 
 
 async def events_of(client: httpx.AsyncClient, **changes: Any) -> list[tuple[str, Any]]:
@@ -79,11 +78,10 @@ async def test_refusals_come_before_the_stream(serve: Serve) -> None:
 async def test_an_unexpected_error_is_an_event_without_its_message(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            raise RuntimeError("the prompt was SECRET")
+    def broken(_: FakeCall) -> str:
+        raise RuntimeError("the prompt was SECRET")
 
-    async with serve(Broken()) as client:
+    async with serve(FakeEngine(score=broken)) as client:
         events = await events_of(client)
     assert [name for name, _ in events] == ["started", "error"]
     assert events[-1][1]["error"]["code"] == "internal_error"
@@ -125,7 +123,7 @@ async def stalled(app: FastAPI, body: dict[str, Any]) -> AsyncIterator[Callable[
 
 
 async def test_a_disconnect_while_a_write_is_blocked(tmp_path: Path) -> None:
-    engine = Slow(3, ["5, 6}"] * 16)
+    engine = FakeEngine(["5, 6}"] * 16, delay_s=stalls_after(3))
     app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), engine)
     async with app.router.lifespan_context(app), stalled(app, PAIR) as hang_up:
         assert engine.running == 16 - 3
@@ -149,12 +147,10 @@ async def test_a_stalled_reader_does_not_delay_others(tmp_path: Path) -> None:
 
 
 async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(serve: Serve) -> None:
-    class Dying(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            self.dead = EngineDead("died")
-            return await super()._write(prepared, seed, scheduling)
+    def dies(_: FakeCall) -> None:
+        engine.dead = EngineDead("died")
 
-    async with serve(Dying()) as client:
+    async with serve(engine := FakeEngine(score=dies)) as client:
         events = await events_of(client)
         metrics = (await client.get("/metrics")).text
     assert [name for name, _ in events] == ["started", "error"]

@@ -1,38 +1,37 @@
-"""Engines that die and hang, around fakes that do so on command."""
+"""Engines that die or hang, with fakes that do so on command."""
 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
-from grm_server.engine.protocol import JudgeEngine, RatingEngine, SchedulingClass
+from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
+from grm_server.engine.protocol import RatingEngine
 from grm_server.errors import EngineDead, MetaRMFailed
-from grm_server.supervision import supervisor as supervision
+from grm_server.supervision import supervisor as supervisor_module
 from grm_server.supervision.supervised_engines import MAX_DEATHS, SupervisedMetaRM
 from grm_server.supervision.supervisor import Supervisor
 from grm_server.telemetry.metrics import Metrics
 from tests.integration.conftest import Serve
 from tests.integration.engines import CAUSE, SETTLED, Engines, status, supervised, until
-from tests.integration.judging import PAIR, post
+from tests.integration.judging import PAIR, post, stalls_after
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "LOOK_S", 0.01)
+def fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "POLL_S", 0.01)
 
 
-async def test_a_request_whose_engine_dies_gets_the_answer_that_it_would_have_got(serve: Serve) -> None:
+async def test_a_request_survives_its_engine_and_gets_the_same_answer(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         undisturbed = await post(client, return_samples=True)
     engines, metrics = Engines(start_s=0.05), Metrics()
     async with supervised(engines, metrics=metrics) as engine, serve(engine) as client:
-        asked = asyncio.create_task(post(client, return_samples=True))
+        call = asyncio.create_task(post(client, return_samples=True))
         await until(lambda: engines.last.running)
         engines.kill()
-        answer = await asked
+        answer = await call
         assert await status(client) == (200, "")
     assert len(engines.all) == 2
     assert answer["rewards"] == undisturbed["rewards"]
@@ -43,30 +42,19 @@ async def test_a_request_whose_engine_dies_gets_the_answer_that_it_would_have_go
     assert [one.running for one in engines.all] == [0, 0]
 
 
-async def test_only_what_is_missing_is_written_again(serve: Serve) -> None:
-    class Half(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            self.delay_s = 0.0 if self.started < 10 else 60.0
-            return await super()._write(prepared, seed, scheduling)
-
-    engines, metrics = Engines(delay_s=0), Metrics()
-    start = engines.start
-    first = Half()
-
-    async def half_first() -> JudgeEngine:
-        return first if not engines.starts and not first.started else await start()
-
-    engines.start = half_first  # type: ignore[method-assign]
+async def test_only_missing_samples_are_retried(serve: Serve) -> None:
+    first, metrics = FakeEngine(delay_s=stalls_after(10)), Metrics()
+    engines = Engines(build=lambda: FakeEngine() if engines.all else first)
     async with supervised(engines, metrics=metrics) as engine, serve(engine) as client:
-        asked = asyncio.create_task(post(client))
+        call = asyncio.create_task(post(client))
         await until(lambda: first.finished == 10)
         first.dead = EngineDead(CAUSE)
-        assert (await asked)["k_valid"] == 16
+        assert (await call)["k_valid"] == 16
     assert engines.last.started == 6
     assert "grm_samples_replayed_total 6.0" in metrics.exposition().decode()
 
 
-async def test_readiness_tells_the_truth_and_new_requests_wait(serve: Serve) -> None:
+async def test_not_ready_during_a_restart_while_new_requests_wait(serve: Serve) -> None:
     engines = Engines(start_s=0.3)
     async with supervised(engines) as engine, serve(engine) as client:
         engines.kill()
@@ -82,12 +70,13 @@ async def test_readiness_tells_the_truth_and_new_requests_wait(serve: Serve) -> 
         assert await status(client) == (200, "")
 
 
-async def test_an_engine_that_dies_while_nobody_asks_is_replaced(serve: Serve) -> None:
+async def test_an_engine_that_dies_idle_is_replaced(serve: Serve) -> None:
     engines = Engines()
     async with supervised(engines) as engine, serve(engine) as client:
-        for deaths in range(1, 4):
+        for _ in range(3):
             engines.kill()
-            await until(lambda wanted=deaths + 1: len(engines.all) == wanted)  # type: ignore[misc]
+            await until(lambda: not engines.last.dead)
+        assert len(engines.all) == 4
         assert (await post(client))["k_valid"] == 16
 
 
@@ -96,43 +85,29 @@ async def test_a_hung_engine_is_treated_as_dead(serve: Serve) -> None:
     async with supervised(engines, stall_s=0.2) as engine, serve(engine) as client:
         await asyncio.sleep(0.4)
         assert len(engines.all) == 1, "an idle engine is not hung"
-        asked = asyncio.create_task(post(client))
+        call = asyncio.create_task(post(client))
         await until(lambda: engines.last.running)
         engines.delay_s = 0
-        assert (await asked)["k_valid"] == 16
+        assert (await call)["k_valid"] == 16
     assert len(engines.all) == 2
     assert engines.all[0].dead
     assert [one.running for one in engines.all] == [0, 0]
 
 
 async def test_a_slow_engine_is_not_hung(serve: Serve) -> None:
-    engines = Engines()
+    # One sample every 0.05 s, for much longer than `stall_s` in all.
+    engines = Engines(build=lambda: FakeEngine(delay_s=lambda call: 0.05 * (1 + call.index)))
     async with supervised(engines, stall_s=0.2) as engine, serve(engine) as client:
-
-        async def steady(prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            """One sample every 0.05 s, for much longer than `stall_s` in all."""
-            engines.last.delay_s = 0.05 * (1 + engines.last.started)
-            return await FakeEngine._write(engines.last, prepared, seed, scheduling)
-
-        engines.last._write = steady  # type: ignore[method-assign]
         assert (await post(client))["k_valid"] == 16
     assert len(engines.all) == 1
 
 
-async def test_a_request_that_kills_every_engine_ends_before_the_server_does(serve: Serve) -> None:
-    class Poisoned(FakeEngine):
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            if "poison" in prepared.script.prompt:
-                self.dead = EngineDead(CAUSE)
-            return await super()._write(prepared, seed, scheduling)
+async def test_a_request_that_kills_every_engine_fails_before_the_server_does(serve: Serve) -> None:
+    def dies_of_poison(call: FakeCall) -> None:
+        if "poison" in call.script.prompt:
+            engines.kill()
 
-    engines = Engines()
-
-    async def start() -> JudgeEngine:
-        engines.starts += 1
-        return Poisoned()
-
-    engines.start = start  # type: ignore[method-assign]
+    engines = Engines(build=lambda: FakeEngine(score=dies_of_poison))
     async with supervised(engines) as engine, serve(engine) as client:
         poison = await client.post("/v1/rewards", json=PAIR | {"query": "poison"})
         assert (poison.status_code, poison.json()["error"]["code"]) == (503, "engine_dead")
@@ -140,7 +115,7 @@ async def test_a_request_that_kills_every_engine_ends_before_the_server_does(ser
     assert engines.starts == MAX_DEATHS + 1
 
 
-async def test_the_deadline_holds_while_there_is_no_engine(serve: Serve) -> None:
+async def test_the_deadline_holds_during_a_restart(serve: Serve) -> None:
     engines = Engines(start_s=60)
     async with supervised(engines) as engine, serve(engine) as client:
         engines.kill()
@@ -151,33 +126,33 @@ async def test_the_deadline_holds_while_there_is_no_engine(serve: Serve) -> None
         assert engine.running == 0
 
 
-async def test_a_caller_may_leave_while_there_is_no_engine(serve: Serve) -> None:
+async def test_a_client_can_disconnect_during_a_restart(serve: Serve) -> None:
     engines, metrics = Engines(start_s=0.2), Metrics()
     async with supervised(engines, metrics=metrics) as engine, serve(engine) as client:
-        asked = asyncio.create_task(post(client))
+        call = asyncio.create_task(post(client))
         await until(lambda: engines.last.running)
         engines.kill()
         await until(lambda: engines.starts == 2)
         await until(lambda: engine.running)
-        asked.cancel()
-        await asyncio.wait([asked])
+        call.cancel()
+        await asyncio.wait([call])
         await until(lambda: engine.running == 0, 0.15)
         await until(lambda: len(engines.all) == 2)
     assert engines.last.started == 0
 
 
-async def test_closing_the_server_frees_who_waits_and_ends_the_start(serve: Serve) -> None:
+async def test_closing_the_server_ends_waiting_requests_and_the_restart(serve: Serve) -> None:
     engines = Engines(start_s=60)
     async with supervised(engines) as engine, serve(engine) as client:
         engines.kill()
-        asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
+        call = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
         await until(lambda: engine.running)
         await engine.close()
-        assert (await asked).status_code == 503
+        assert (await call).status_code == 503
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_a_meta_rm_that_dies_fails_requests_by_their_policy_and_comes_back(serve: Serve) -> None:
+async def test_a_dead_meta_rm_fails_requests_by_their_policy_until_it_is_back(serve: Serve) -> None:
     raters: list[FakeMetaRM] = []
     back = asyncio.Event()
 
@@ -216,9 +191,9 @@ async def test_a_meta_rm_that_hangs_is_replaced(serve: Serve) -> None:
     meta_rm = SupervisedMetaRM(supervisor)
     async with serve(FakeEngine(), "judge.aggregate=meta_hinge", meta_rm=meta_rm) as client:
         await asyncio.sleep(0.4)
-        assert len(raters) == 1, "a meta RM that nobody asks is not hung"
-        asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
-        failed = await asked
+        assert len(raters) == 1, "an idle meta RM is not hung"
+        call = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
+        failed = await call
         assert (failed.status_code, failed.json()["error"]["code"]) == (503, "meta_rm_failed")
         await until(lambda: len(raters) == 2 and supervisor.down is None)
         assert (await post(client))["meta_rm"] == "guided"

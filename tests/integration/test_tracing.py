@@ -16,7 +16,7 @@ from grm_server.errors import EngineDead, GenerationFailed
 from grm_server.telemetry.logging import JsonLines
 from grm_server.telemetry.tracing import Tracing
 from tests.integration.conftest import Serve
-from tests.integration.judging import PAIR, Slow, favours, post
+from tests.integration.judging import PAIR, favours, post, stalls_after
 
 SECRET = "xylophone"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -60,7 +60,7 @@ def attributes(span: ReadableSpan) -> Mapping[str, Any]:
 async def test_request_wave_sample_meta(serve: Serve, spans: InMemorySpanExporter) -> None:
     async with serve(FakeEngine(), "tracing=true", meta_rm=FakeMetaRM(delay_s=0.02)) as client:
         response = await client.post("/v1/rewards", json=PAIR | {"k": 2, "aggregate": "meta_hinge"}, headers=PARENT)
-    rated = {"meta_rm": [{}]}
+    rated: dict[str, Any] = {"meta_rm": [{}]}
     assert tree(spans) == {"/v1/rewards": [{"judgement": [{"wave": [{"sample": [rated, rated]}]}]}]}
     (request,), (judgement,) = named(spans, "/v1/rewards"), named(spans, "judgement")
     assert f"{request.context.trace_id:032x}" == TRACE, "the client's trace is continued"
@@ -82,7 +82,7 @@ async def test_request_wave_sample_meta(serve: Serve, spans: InMemorySpanExporte
 
 
 async def test_a_decided_request_has_a_span_for_each_wave(serve: Serve, spans: InMemorySpanExporter) -> None:
-    async with serve(favours("A.")(), "tracing=true", "stopping.rule=decided") as client:
+    async with serve(FakeEngine(score=favours("A.")), "tracing=true", "stopping.rule=decided") as client:
         answer = await post(client, k=32)
     waves = named(spans, "wave")
     assert answer["stop_reason"] == "decided"
@@ -112,7 +112,7 @@ async def test_failures_are_marked(serve: Serve, spans: InMemorySpanExporter) ->
 
 
 async def test_a_deadline_ends_every_span(serve: Serve, spans: InMemorySpanExporter) -> None:
-    async with serve(Slow(1), "tracing=true") as client:
+    async with serve(FakeEngine(delay_s=stalls_after(1)), "tracing=true") as client:
         response = await client.post("/v1/rewards", json=PAIR | {"k": 2, "deadline_s": 1, "min_votes": 2})
     assert response.status_code == 504
     assert {span.name for span in spans.get_finished_spans()} == {"/v1/rewards", "judgement", "wave", "sample"}

@@ -1,4 +1,4 @@
-"""`grm train-meta-rm` from a file of trajectories to a checkpoint, on a tiny model that knows nothing."""
+"""`grm train-meta-rm` from a file of trajectories to a checkpoint, on a tiny random model."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ ITEMS = 90
 
 
 def planted(rng: random.Random, right: bool) -> str:
-    """Right critiques speak of other letters, at the same length."""
+    """Right and wrong critiques use different characters, at the same length."""
     return "".join(rng.choices("abcd" if right else "wxyz", k=20))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """So small a model would only wait for its threads, where other work runs beside it."""
+    """For such a small model, more threads only cost time when other work runs on the machine."""
     import torch
 
     before = torch.get_num_threads()
@@ -48,7 +48,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of random weights that reads bytes."""
+    """A Llama with random weights and a byte tokenizer."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -56,8 +56,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({char: index for index, char in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
@@ -100,12 +100,12 @@ def encoded(folder: Path, data: Path) -> list[Encoded]:
     from transformers import AutoTokenizer
 
     with data.open("rb") as file:
-        found = read_data(read_rows(read_lines(file)), meta_template(None))
-    return encode(AutoTokenizer.from_pretrained(folder), found.trajectories[:12], 2048)[0]
+        parsed = read_data(read_rows(read_lines(file)), meta_template(None))
+    return encode(AutoTokenizer.from_pretrained(folder), parsed.trajectories[:12], 2048)[0]
 
 
 def plain_logits(folder: Path, examples: list[Encoded]) -> list[float]:
-    """As plain transformers reads the checkpoint: one trajectory at a time, nothing shared."""
+    """Logits from plain transformers: one trajectory at a time, nothing shared."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -130,16 +130,16 @@ def test_a_head_on_frozen_layers(base: Path, data: Path, tmp_path: Path) -> None
     assert "grm serve --model JUDGE --meta-rm" in readme
     assert json.loads((out / "config.json").read_text())["num_hidden_layers"] == card.layers
     assert the_card(out / "head") == card
-    # The checkpoint says what the features say.
+    # The checkpoint computes the same logits as head and features.
     examples = encoded(out, data)
     features = read_features(str(base), [1, 2], examples, tmp_path / "features", lambda _: None)
     expected = features[:, card.layers - 1] @ load_head(out / "head")
     np.testing.assert_allclose(plain_logits(out, examples), expected, rtol=1e-3, atol=1e-3)
-    # The head and the base are enough to put it together again.
+    # Head and base are enough to assemble the checkpoint again.
     meta_checkpoint.main(str(base), str(out / "head"), str(tmp_path / "again"))
     assert the_card(tmp_path / "again") == card
     np.testing.assert_allclose(plain_logits(tmp_path / "again", examples), plain_logits(out, examples), rtol=1e-5)
-    # What is there is used, and the outcome is the same.
+    # A second run reuses the intermediate results and gives the same result.
     again = run(data, "--base", base, "--out", out, "--head-only", "--data-name", "invented")
     assert again.exit_code == 0, again.output
     assert the_card(out) == card
@@ -167,16 +167,16 @@ def test_all_weights(base: Path, data: Path, tmp_path: Path) -> None:
     examples = encoded(out, data)
     logits = plain_logits(out, examples)
     assert np.std(logits) > 0
-    # It goes on from the last checkpoint, which is the end: nothing is trained again.
+    # A second run resumes from the last checkpoint, which is the end: it trains nothing.
     assert run(*arguments).exit_code == 0
     np.testing.assert_allclose(plain_logits(out, examples), logits, rtol=1e-4, atol=1e-4)
     assert the_card(out) == card
 
 
-def test_what_does_not_fit_is_left_out(base: Path, data: Path, tmp_path: Path) -> None:
+def test_trajectories_that_do_not_fit_are_left_out(base: Path, data: Path, tmp_path: Path) -> None:
     done = run(data, "--base", base, "--out", tmp_path / "meta", "--head-only", "--max-tokens", 100)
     assert done.exit_code == 2
-    assert "0 have both right and wrong trajectories" in done.output
+    assert "has 0 prompts with both right and wrong trajectories" in done.output
 
 
 def test_too_little_data_says_what_to_do(base: Path, tmp_path: Path) -> None:
@@ -190,19 +190,19 @@ def test_too_little_data_says_what_to_do(base: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--layers", "1,x"], "list of whole numbers"),
-        (["--layers", "0"], "list of whole numbers"),
+        (["--layers", "1,x"], "positive integers separated by commas"),
+        (["--layers", "0"], "positive integers separated by commas"),
         (["--layers", "3", "--head-only"], "has 2"),
-        (["--layers", "1,2"], "one number"),
+        (["--layers", "1,2"], "must be one number"),
     ],
 )
-def test_layers_that_cannot_be(base: Path, data: Path, tmp_path: Path, arguments: list[str], reason: str) -> None:
+def test_invalid_layers_are_refused(base: Path, data: Path, tmp_path: Path, arguments: list[str], reason: str) -> None:
     done = run(data, "--base", base, "--out", tmp_path / "meta", *arguments)
     assert done.exit_code == 2
     assert reason in done.output
 
 
-def test_nothing_else_is_overwritten(base: Path, data: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_meta_rm_is_not_overwritten(base: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     done = run(data, "--base", base, "--out", tmp_path, "--head-only")
     assert done.exit_code == 2
@@ -210,7 +210,7 @@ def test_nothing_else_is_overwritten(base: Path, data: Path, tmp_path: Path) -> 
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_a_file_of_another_kind(base: Path, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_refused(base: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.jsonl"
     path.write_text('{"query": "Why?"}\n')
     done = run(path, "--base", base, "--out", tmp_path / "meta", "--head-only")
@@ -218,7 +218,7 @@ def test_a_file_of_another_kind(base: Path, tmp_path: Path) -> None:
     assert "no row of `grm collect`" in done.output
 
 
-def test_without_the_extra_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_extra_packages_the_error_names_the_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "sklearn", None)

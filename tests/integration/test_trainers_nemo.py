@@ -28,7 +28,7 @@ async def test_verify_echoes_the_rollout(serve: Serve) -> None:
 
 
 async def test_a_cohort(serve: Serve) -> None:
-    async with serve(favours("Good")(), "grouping.n=3", "grouping.idle_s=60", "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours("Good")), "grouping.n=3", "grouping.idle_s=60", "judge.k=2") as client:
         bodies = [member(i, text) for i, text in enumerate(("Good.", "Bad.", "Worse."))]
         async with asyncio.timeout(5):
             answers = await all_at_once([post(client, b, "/verify") for b in reversed(bodies)])
@@ -102,7 +102,7 @@ async def test_compare(serve: Serve) -> None:
         "response_objs": [response(text) for text in ("Bad.", "Good.", "Worse.")],
         "principle": "Be right.",
     }
-    engine = favours("Good")()
+    engine = FakeEngine(score=favours("Good"))
     async with serve(engine, "judge.k=8") as client:
         answer = await post(client, body, "/compare")
         alone = await post(client, body | {"response_objs": [response("Good.")]}, "/compare")
@@ -126,7 +126,7 @@ async def test_compare(serve: Serve) -> None:
 
 
 async def test_two_responses_by_their_roles(serve: Serve) -> None:
-    engine = favours("Good")()
+    engine = FakeEngine(score=favours("Good"))
     async with serve(engine, "judge.k=8") as client:
         answer = await post(client, genrm("Good.", "Bad."), "/v1/chat/completions")
         turned = await post(client, genrm("Bad.", "Good."), "/v1/chat/completions")

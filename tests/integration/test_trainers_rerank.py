@@ -14,7 +14,7 @@ BODY = {"model": "rerank-v3.5", "query": "Why?", "documents": ["Bad.", "Good.", 
 
 @pytest.mark.parametrize(("path", "shown"), [("/rerank", True), ("/v1/rerank", True), ("/v2/rerank", False)])
 async def test_rerank(serve: Serve, path: str, shown: bool) -> None:
-    async with serve(favours("Good")(), "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours("Good")), "judge.k=2") as client:
         answer = await post(client, BODY, path)
     assert {"id", "model", "results", "usage", "meta"} == set(answer)
     assert answer["meta"]["billed_units"] == {"search_units": 1}
@@ -28,7 +28,7 @@ async def test_rerank(serve: Serve, path: str, shown: bool) -> None:
 
 @pytest.mark.parametrize(("top_n", "count"), [(0, 3), (1, 1), (2, 2), (9, 3), (None, 3)])
 async def test_the_best_documents(serve: Serve, top_n: int | None, count: int) -> None:
-    async with serve(favours("Good")(), "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours("Good")), "judge.k=2") as client:
         answer = await post(client, BODY | {"top_n": top_n, "return_documents": True}, "/v2/rerank?reward_scale=raw")
     assert len(answer["results"]) == count
     assert answer["results"][0] == {"index": 1, "relevance_score": 9.0, "document": {"text": "Good."}}
@@ -62,7 +62,7 @@ async def test_the_same_documents_get_the_same_scores(serve: Serve) -> None:
 )
 @pytest.mark.parametrize("path", ["/score", "/v1/score"])
 async def test_one_query_and_many_documents(serve: Serve, path: str, body: Any) -> None:
-    engine = favours("Good")()
+    engine = FakeEngine(score=favours("Good"))
     async with serve(engine, "judge.k=2") as client:
         answer = await post(client, body, path)
     assert {"id", "object", "created", "model", "data", "usage"} == set(answer)
@@ -73,7 +73,7 @@ async def test_one_query_and_many_documents(serve: Serve, path: str, body: Any) 
 
 async def test_pairs_of_query_and_document(serve: Serve) -> None:
     body = {"text_1": ["Q", "R", "Q"], "text_2": ["Bad.", "Good.", "Good."]}
-    async with serve(favours("Good")(), "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours("Good")), "judge.k=2") as client:
         answer = await post(client, body, "/score?reward_scale=raw")
         wrong = await client.post("/score", json={"text_1": ["Q", "R"], "text_2": ["A", "B", "C"]})
         none = await client.post("/score", json={"text_1": "Q", "text_2": []})
@@ -90,7 +90,7 @@ NAMED = {
 
 
 async def test_reward_anything(serve: Serve) -> None:
-    engine = favours("Good")()
+    engine = FakeEngine(score=favours("Good"))
     async with serve(engine, "judge.k=2") as client:
         answer = await post(client, NAMED, "/api/rewardanything")
     assert answer["results"] == {"scores": {"model-a": 3.0, "model-b": 9.0}, "best-to-worst": ["model-b", "model-a"]}
@@ -103,7 +103,7 @@ async def test_reward_anything(serve: Serve) -> None:
 
 async def test_reward_anything_in_request_order(serve: Serve) -> None:
     other = NAMED | {"responses": {"x": "Good.", "y": "Bad.", "z": "Bad."}}
-    async with serve(favours("Good")(), "judge.k=2") as client:
+    async with serve(FakeEngine(score=favours("Good")), "judge.k=2") as client:
         answers = await post(client, [NAMED, other], "/api/rewardanything_batch")
         nothing = await post(client, [], "/api/rewardanything_batch")
         wrong = await client.post("/api/rewardanything_batch", json=[NAMED, NAMED | {"responses": {}}])

@@ -54,7 +54,7 @@ async def test_empty_lists(serve: Serve) -> None:
 
 
 async def test_the_responses_to_a_prompt_are_judged_together(serve: Serve) -> None:
-    engine = favours("Good")()
+    engine = FakeEngine(score=favours("Good"))
     async with serve(engine, "grouping.idle_s=60", "judge.k=2") as client:
         bodies = [chatml("Why?", text) for text in ("Good.", "Bad.", "Worse.")]
         url = "/get_reward?n=3&reward_scale=centered"
@@ -168,7 +168,9 @@ async def test_a_prompt_that_is_too_long_is_neutral(serve: Serve) -> None:
 
 async def test_a_too_long_response_does_not_cost_the_others_their_rewards(serve: Serve) -> None:
     runaway = "word " * 3000
-    async with serve(favours("Good")(max_model_len=2500), "grouping.idle_s=60", "judge.k=2") as client:
+    async with serve(
+        FakeEngine(score=favours("Good"), max_model_len=2500), "grouping.idle_s=60", "judge.k=2"
+    ) as client:
         bodies = [chatml("Why?", text) for text in ("Good.", runaway, "Bad.", runaway + "!")]
         answers = await all_at_once([post(client, body, "/get_reward?n=4") for body in bodies])
         seen = await counters(client)
@@ -246,7 +248,7 @@ async def test_what_llama_factory_posts(serve: Serve) -> None:
 async def test_templated_texts_with_padding(serve: Serve) -> None:
     text = "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>"
     text += "<|start_header_id|>assistant<|end_header_id|>\n\n{}<|eot_id|>" + "<|end_of_text|>" * 9
-    engine = favours("Good")()
+    engine = FakeEngine(score=favours("Good"))
     async with serve(engine, "judge.k=2", "grouping.idle_s=60") as client:
         body = {"model": "model", "messages": [text.format("Good."), text.format("Bad.")]}
         answer = await post(client, body, "/v1/score/evaluation?reward_scale=unit")

@@ -8,13 +8,12 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
-from grm_server.engine.protocol import Rating, SchedulingClass
+from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
+from grm_server.engine.protocol import Rating
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
 from grm_server.settings import SettingsError, load_settings
 from grm_server.telemetry.logging import JsonLines
@@ -60,15 +59,9 @@ async def test_a_single_response_has_no_disagreement_and_no_position_effect(serv
 
 @pytest.mark.parametrize(("of_the_majority", "auc"), [(0.2, 0.0), (0.5, 0.5), (0.8, 1.0)])
 async def test_the_consensus_auc_of_the_meta_rm(serve: Serve, of_the_majority: float, auc: float) -> None:
-    class Judge(FakeEngine):
+    def judge(call: FakeCall) -> str:
         """The fourth sample contradicts the first three."""
-
-        async def _write(self, prepared: Any, seed: int, scheduling: SchedulingClass) -> Any:
-            first, second = (
-                (9, 1) if ("A." in prepared.script.prompt.split("Response ")[1]) == (self.started < 3) else (1, 9)
-            )
-            self.outcomes.append(f"{first}, {second}}}")
-            return await super()._write(prepared, seed, scheduling)
+        return "9, 1}" if ("A." in call.shown[0]) == (call.index < 3) else "1, 9}"
 
     class Rater(FakeMetaRM):
         def prepare(self, prompt: str) -> tuple[int, ...]:
@@ -78,7 +71,7 @@ async def test_the_consensus_auc_of_the_meta_rm(serve: Serve, of_the_majority: f
             prefers_a = bool(prompt[0]) == (answer.rindex("9") < answer.rindex("1"))
             return Rating(of_the_majority if prefers_a else 0.5)
 
-    async with serve(Judge(), meta_rm=Rater()) as client:
+    async with serve(FakeEngine(score=judge), meta_rm=Rater()) as client:
         answer = await post(client, k=4, aggregate="meta_hinge", return_samples=True)
         seen = await counters(client)
     prefer = sorted((sample["scores"].index(9), sample["meta_reward"]) for sample in answer["samples"])

@@ -1,8 +1,8 @@
-"""Contract tests: released code of the trainers, unchanged, against a running server with the fake engine.
+"""Contract tests: unmodified releases of the trainers against a running server with the fake engine.
 
-Each file runs in an environment of its own, `make test-trainers`; the default test run leaves this folder out. The fake
-engine's scores follow from the request and its seed, so that what a trainer ends with can be compared with what the
-client gets for the same group.
+Each file runs in its own environment (`make test-trainers`); the default test run skips this folder. The fake engine's
+scores depend only on the request and its seed, so we can compare the trainer's rewards with those that the client gets
+for the same group.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.integration.processes import serving
 OPTIONS = {"k": 4, "seed": 7, "stop": {"rule": "fixed"}}
 
 TOO_LONG = "word " * 9000
-"""More than the fake engine's context holds."""
+"""Longer than the fake engine's context."""
 
 Direct = Callable[..., list[float]]
 Gathered = Callable[..., None]
@@ -41,7 +41,7 @@ def environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def direct(url: str) -> Direct:
-    """direct(query, *responses): the rewards of a group judged by one call of the client."""
+    """direct(query, *responses): the rewards of a group judged in one request of the client."""
 
     def rewards(query: Any, *responses: str) -> list[float]:
         with GRMClient(url) as client:
@@ -52,8 +52,9 @@ def direct(url: str) -> Direct:
 
 @pytest.fixture
 def gathered(direct: Direct) -> Gathered:
-    """gathered(got, query, *responses): whether these are the rewards of the group in one call. The server puts the
-    responses that it gathered into an order of its own, which the fake engine's scores depend on."""
+    """gathered(got, query, *responses): asserts that `got` are the rewards of the group judged in one request. The fake
+    engine's scores depend on the order of the responses, which the server chooses for a gathered group, so we try all
+    orders."""
 
     def same(got: list[float], query: Any, *responses: str) -> None:
         orders = list(permutations(range(len(responses))))

@@ -34,7 +34,7 @@ def test_models_can_be_listed(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["fake"]
 
 
-def test_a_request_that_is_wrong_is_the_clients_error(client: openai.OpenAI) -> None:
+def test_an_invalid_request_raises_the_clients_error(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="assistant"):
         client.chat.completions.create(model="grm", messages=CHAT)
 
@@ -43,7 +43,7 @@ def test_cohere_reranks(url: str, direct: Direct) -> None:
     documents = ["a", "bb", "ccc", "dddd"]
     rewards = direct(CHAT, *documents)
     client = cohere.ClientV2(api_key="none", base_url=url)
-    # Cohere's client has no query string of its own.
+    # Cohere's client takes no query string in its URL.
     answer = client.rerank(model="grm", query="p", documents=documents, top_n=3, request_options={
         "additional_query_parameters": {"k": 4, "stop": "fixed", "seed": 7}
     })  # fmt: skip

@@ -1,4 +1,4 @@
-"""ms-swift 4.6.0: the plugin, loaded as ms-swift loads it, and the tensor that GRPO ends with."""
+"""ms-swift 4.6.0: the plugin, loaded as ms-swift loads it, and GRPO's reward tensor."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sample(prompt: str, completion: str, prompt_id: str) -> GRPOSample:
     return GRPOSample(messages=turns, prompt_id=prompt_id, request_id=f"{prompt_id}-{completion}")
 
 
-def test_the_plugin_hides_none_of_the_modules_that_ms_swift_imports(reward: Any) -> None:
+def test_the_plugin_folder_shadows_no_module_of_ms_swift(reward: Any) -> None:
     assert sys.path[0] == str(PLUGIN.parent)
     assert sorted(path.name for path in PLUGIN.parent.glob("*.py")) == [
         "__init__.py",
@@ -49,7 +49,7 @@ def test_compute_rewards_per_func(reward: Any, direct: Direct) -> None:
     ]
     p = direct([{"role": "user", "content": "p"}], "a", "b")
     q = direct([{"role": "user", "content": "q"}], "c")
-    # Twice, because each call runs in a new event loop.
+    # Twice: each call runs in a new event loop.
     for _ in range(2):
         got = compute_rewards_per_func(samples, [reward, reward], [None, None], torch.device("cpu"))
         expected = torch.tensor([p[0], p[1], q[0], 5.5, p[0]])

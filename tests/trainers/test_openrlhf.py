@@ -1,4 +1,4 @@
-"""OpenRLHF 0.11.2: its executor with a URL and our agent, up to the advantages of its experience maker."""
+"""OpenRLHF 0.11.2: its executor with a URL, and our agent, up to the advantages of the experience maker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
-import transformers  # noqa: F401  before packages are made up, some of which it looks for
+import transformers  # noqa: F401  before the fake packages exist, because it probes for some of them
 
 import grm_client
 from tests.trainers.conftest import TOO_LONG, Gathered
@@ -24,7 +24,7 @@ from tests.trainers.tokens import USER, byte_tokenizer
 AGENT = Path(grm_client.__file__).parent / "plugins" / "grm_openrlhf.py"
 OPTIONS = "n=3&k=4&stop=fixed&seed=7"
 NEED_A_GPU = frozenset({"vllm", "deepspeed", "flash_attn", "peft", "torchdata", "optimum", "liger_kernel"})
-"""Imported by the modules of the experience maker and not called by what runs here."""
+"""Imported by the experience maker's modules, but not called in these tests."""
 
 
 class _Empty(ModuleType):
@@ -36,8 +36,8 @@ class _Empty(ModuleType):
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
-        made_up = name.partition(".")[0] in NEED_A_GPU
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if made_up else None
+        fake = name.partition(".")[0] in NEED_A_GPU
+        return importlib.machinery.ModuleSpec(name, self, is_package=True) if fake else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         return _Empty(spec.name)
@@ -47,7 +47,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def made_up_packages() -> Iterator[None]:
+def fake_packages() -> Iterator[None]:
     finder = _Finder()
     sys.meta_path.append(finder)
     yield
@@ -55,7 +55,7 @@ def made_up_packages() -> Iterator[None]:
 
 
 class Engine:
-    """Writes what it is told, in vLLM's form."""
+    """Returns a fixed text in vLLM's format."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -75,7 +75,7 @@ def executors(url: str) -> dict[str, Any]:
 
 
 def advantages(executor: Any, prompts: dict[str, list[str]]) -> tuple[list[Any], list[Any]]:
-    """(responses of the executor, experiences with advantages) of three samples of each prompt."""
+    """(executor responses, experiences with advantages) for three samples of each prompt."""
     tokenizer = byte_tokenizer()
     sampling = SimpleNamespace(max_tokens=64, logprobs=None)
 
@@ -116,7 +116,7 @@ def advantages(executor: Any, prompts: dict[str, list[str]]) -> tuple[list[Any],
 
 
 @pytest.mark.parametrize("kind", ["url", "agent"])
-def test_the_final_tensor(kind: str, url: str, gathered: Gathered) -> None:
+def test_the_rewards_and_advantages_of_the_experience_maker(kind: str, url: str, gathered: Gathered) -> None:
     prompts = {f"Why, {kind}?": ["a", "bb", "ccc"], f"How, {kind}?": ["d", "ee", "fff"]}
     _, batches = advantages(executors(url)[kind], prompts)
     rewards = torch.cat([batch.rewards for batch in batches]).flatten()

@@ -1,4 +1,4 @@
-"""TRL 1.16.0: GRPO, RLOO, AsyncGRPO and OnlineDPO end with the judge's rewards."""
+"""TRL 1.16.0: GRPO, RLOO, AsyncGRPO and OnlineDPO use the judge's rewards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROMPTS = ["why is the sky blue", "what is two plus two"]
 
 @pytest.fixture(scope="module")
 def policy() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """A policy of random weights that speaks the words of the prompts."""
+    """A policy with random weights and the prompts' words as its vocabulary."""
     words = ["<pad>", "<eos>", "<unk>", *" ".join(PROMPTS).split()]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(dict.fromkeys(words))}, "<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -65,7 +65,7 @@ def test_grpo_trains_on_the_rewards(policy: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [GRPOTrainer, RLOOTrainer])
 @pytest.mark.parametrize("form", ["text", "chat"])
 def test_calculate_rewards(kind: Any, form: str, policy: Any, tmp_path: Path, url: str, direct: Direct) -> None:
-    """Two groups as they come, a part of a third as on the border between ranks, one that cannot be judged."""
+    """Two groups, a group that cannot be judged, and a part of a group that was split between ranks."""
     reward = make_grm_reward(url, options=OPTIONS)
     grpo = trainer(policy, tmp_path, [grm_reward, reward])
     texts = ["p", "p", "p", "q", "q", TOO_LONG, TOO_LONG, "r"]
@@ -86,9 +86,9 @@ def test_calculate_rewards(kind: Any, form: str, policy: Any, tmp_path: Path, ur
 def test_async_grpo_scores_a_group(url: str, direct: Direct) -> None:
     worker = importlib.import_module("trl.experimental.async_grpo.async_rollout_worker")
     loop = next(c for c in vars(worker).values() if isinstance(c, type) and hasattr(c, "_score_group"))
-    # It is sent to a process of its own.
+    # AsyncGRPO sends it to another process.
     rewards = [pickle.loads(pickle.dumps(make_grm_reward(url, k=4, options=OPTIONS))), grm_reward]
-    myself = SimpleNamespace(
+    worker_state = SimpleNamespace(
         reward_funcs=rewards,
         reward_func_names=["a", "b"],
         _env_reward_types=[],
@@ -109,15 +109,15 @@ def test_async_grpo_scores_a_group(url: str, direct: Direct) -> None:
         env_rewards=[],
         rollout_rewards=[],
     )
-    samples = asyncio.run(loop._score_group(myself, group))
+    samples = asyncio.run(loop._score_group(worker_state, group))
     expected = direct("p", "a", "b", "c")
     assert [sample.metrics["rewards/b"] for sample in samples] == pytest.approx(expected)
     assert [sample.metrics["reward"] for sample in samples] == pytest.approx([2 * reward for reward in expected])
 
 
-def test_online_dpo_whose_pairs_stand_apart(direct: Direct) -> None:
+def test_online_dpo_pairs(direct: Direct) -> None:
     dpo = importlib.import_module("trl.experimental.online_dpo").OnlineDPOTrainer
-    myself = SimpleNamespace(
+    trainer_state = SimpleNamespace(
         accelerator=SimpleNamespace(device="cpu"),
         reward_funcs=[grm_reward_sync],
         reward_processing_classes=[None],
@@ -125,13 +125,13 @@ def test_online_dpo_whose_pairs_stand_apart(direct: Direct) -> None:
         state=None,
     )
     prompts = ["p", "q", TOO_LONG] * 2
-    got = dpo._calculate_rewards_from_functions(myself, prompts, ["a", "c", "e", "b", "d", "f"], [[0]] * 6)
+    got = dpo._calculate_rewards_from_functions(trainer_state, prompts, ["a", "c", "e", "b", "d", "f"], [[0]] * 6)
     p, q = direct("p", "a", "b"), direct("q", "c", "d")
-    # TRL would make 0 of None, so that the pair without rewards is a tie in the middle.
+    # TRL would read None as 0, so the pair that could not be judged is a tie at 5.5.
     assert got.tolist() == pytest.approx([p[0], q[0], 5.5, p[1], q[1], 5.5])
 
 
-def test_trl_takes_both_forms_for_asynchronous_functions_of_the_same_name() -> None:
+def test_trl_detects_which_functions_are_asynchronous() -> None:
     is_async = importlib.import_module("trl.trainer.utils").is_async_callable
     made = make_grm_reward("http://127.0.0.1:1")
     assert isinstance(made, functools.partial)

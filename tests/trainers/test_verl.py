@@ -1,4 +1,4 @@
-"""verl 0.9.1: its reward loop with our manager and with our function, and the tensor that it ends with."""
+"""verl 0.9.1: its reward loop with our manager and with our function, and the reward tensor."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def config(path: Path, reward: dict[str, Any]) -> DictConfig:
 
 
 def rollouts(samples: list[tuple[str, str, str]]) -> DataProto:
-    """(uid, prompt, response) of each, padded as verl pads: prompts on their left, responses on their right."""
+    """A batch from (uid, prompt, response) tuples, padded as in verl: prompts on the left, responses on the right."""
     tokenizer = byte_tokenizer()
     prompts = tokenizer([prompt for _, prompt, _ in samples], padding=True, padding_side="left", return_tensors="pt")
     responses = tokenizer([text for _, _, text in samples], padding=True, padding_side="right", return_tensors="pt")
@@ -69,7 +69,7 @@ SAMPLES = [
 
 
 def loop(settings: DictConfig, data: DataProto) -> list[dict[str, Any]]:
-    """As the reward manager does it, the samples of a prompt spread over workers."""
+    """Score as verl's reward manager does, with the samples of a prompt spread over workers."""
 
     async def run() -> list[dict[str, Any]]:
         workers = [RewardLoopWorker(settings) for _ in range(3)]
@@ -86,7 +86,7 @@ def test_our_manager_in_verls_reward_loop(tokenizer_path: Path, url: str, gather
     data = rollouts(SAMPLES)
     outputs = loop(settings, data)
     scores = [output["reward_score"] for output in outputs]
-    # The same prompt twice in a step is two groups by their uid; the same text twice in a group has one reward.
+    # The same prompt with two uids is two groups. The same text twice in a group gets the same reward.
     chat = {prompt: [{"role": "user", "content": prompt}] for prompt in "pq"}
     gathered([scores[i] for i in (0, 2, 5)], chat["p"], "a", "bbb", "cc")
     gathered([scores[i] for i in (1, 4, 7)], chat["p"], "dd", "e", "f")

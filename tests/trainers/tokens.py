@@ -1,4 +1,4 @@
-"""A tokenizer of bytes with ChatML's special tokens, so that text comes back from tokens as it was."""
+"""A byte tokenizer with ChatML's special tokens, so decoding restores the text exactly."""
 
 from __future__ import annotations
 

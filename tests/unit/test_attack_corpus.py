@@ -1,4 +1,4 @@
-"""The corpus is what it says it is."""
+"""The attack corpus: its size, its families, and its match with the real template."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from tests.attacks.chats import FORMATS
 from tests.attacks.structure import structure
 
 
-def test_many_attacks_of_many_families_each_once_and_always_the_same() -> None:
+def test_the_corpus_is_large_distinct_and_deterministic() -> None:
     attacks = corpus()
     assert attacks == corpus()
     families = Counter(attack.family for attack in attacks)
@@ -19,7 +19,7 @@ def test_many_attacks_of_many_families_each_once_and_always_the_same() -> None:
     assert len({(attack.family, attack.name) for attack in attacks}) == len(attacks)
 
 
-def test_what_is_forged_is_the_real_templates() -> None:
+def test_forged_structure_is_that_of_the_real_template() -> None:
     parts = structure()
     assert parts.begins == tuple(f"[The Begin of Response {p}]" for p in (1, 2, 3))
     assert parts.ends == tuple(f"[The End of Response {p}]" for p in (1, 2, 3))
@@ -30,17 +30,17 @@ def test_what_is_forged_is_the_real_templates() -> None:
     assert parts.leads == ("Specific Criteria:", "Analysis:")
 
 
-def test_the_chat_formats_are_those_that_the_server_reads() -> None:
-    read = {
+def test_the_server_parses_most_of_the_chat_formats() -> None:
+    parsed = {
         chat.name
         for chat in FORMATS
         if [turn.role for turn in turns_of(chat.user.format("Q") + chat.assistant.format("A"))] == ["user", "assistant"]
     }
     assert len(FORMATS) >= 10
-    assert {chat.name for chat in FORMATS} - read == {"Command R", "GPT-OSS harmony", "Alpaca", "Human and Assistant"}
+    assert {chat.name for chat in FORMATS} - parsed == {"Command R", "GPT-OSS harmony", "Alpaca", "Human and Assistant"}
 
 
-def test_only_half_surrogate_pairs_are_no_text() -> None:
+def test_only_attacks_with_half_surrogate_pairs_cannot_be_encoded() -> None:
     for attack in corpus():
         if is_text(attack.response):
             attack.response.encode()

@@ -1,4 +1,4 @@
-"""Settings: where they come from, and that a misspelt one is refused."""
+"""Settings: their sources, and errors for unknown names."""
 
 from dataclasses import fields
 from typing import get_args
@@ -18,7 +18,7 @@ def test_environment_then_command_line() -> None:
     assert load_settings({}) == Settings()
 
 
-def test_the_clients_variables_and_those_of_kubernetes_are_not_settings() -> None:
+def test_variables_of_the_client_and_of_kubernetes_are_ignored() -> None:
     names = ("GRM_CLIENT_URL", "GRM_PORT", "GRM_PORT_8000_TCP", "GRM_SERVICE_HOST")
     assert load_settings(dict.fromkeys(names, "x")) == Settings()
 

@@ -1,1 +1,1 @@
-"""Work on files: score them, collect labelled trajectories, write fine-tuning data."""
+"""Processing of files: score them, collect labelled trajectories, write fine-tuning data."""

@@ -1,9 +1,9 @@
-"""Sample a judge on labelled items and label what it said: data for training judges and meta RMs.
+"""Sample a judge on labelled items and label the samples: data for training judges and meta RMs.
 
     in    requests as for `grm score`, each with `label`: index of the best response; for one response 1 (good), 0 (bad)
     out   the rows of `trajectories`
 
-Liu et al. 2025, arXiv 2504.02495, section 3.1: n samples an item; where none is right, n more with the label as a hint.
+Liu et al. 2025, arXiv 2504.02495, section 3.1: n samples per item; if none is right, n more with the label as a hint.
 """
 
 from __future__ import annotations
@@ -14,63 +14,72 @@ from typing import Any, BinaryIO, NamedTuple
 
 from grm_client.client import AsyncGRMClient
 from grm_client.data.jsonl import BadLine, Row, parse_line, result_row
-from grm_client.data.trajectories import ErrorRow, Item, ItemRow, LabelledSample, difficulty, failed, labelled
-from grm_client.data.work_file import Done, Progress, work_file
+from grm_client.data.trajectories import (
+    ErrorRow,
+    Item,
+    ItemRow,
+    LabelledSample,
+    difficulty,
+    failed_samples,
+    label_samples,
+)
+from grm_client.data.work_file import LineResult, Progress, work_file
 from grm_client.errors import APIError
-from grm_client.rule_reward import labels_of
+from grm_client.rule_reward import label_count
 from grm_client.transport import as_rewards
 
 
 class Survey(NamedTuple):
-    """What there is to do."""
+    """Contents of a file of labelled requests."""
 
     lines: int
+    """Number of lines, including skipped ones."""
     skipped: Counter[str]
-    """Lines without a label that can be used, by reason."""
+    """Lines without a usable label, by reason."""
 
 
 def survey(source: Iterable[bytes], rows: Iterable[ItemRow | ErrorRow]) -> Survey:
-    """Look at the labelled requests, and whether the rows that there are belong to them.
+    """Count the labelled requests, and check that the existing output rows belong to them.
 
-    Raises ValueError for a row about another request, or under another label, than its line.
+    Raises ValueError for a row whose request or label differs from that of its line.
     """
     skipped: Counter[str] = Counter()
-    waiting = iter(rows)
-    row, number = next(waiting, None), 0
+    remaining = iter(rows)
+    row, number = next(remaining, None), 0
     for number, line in enumerate(source, 1):
         try:
             body = parse_line(number, line, {}).body if line.strip() else None
         except BadLine:
             body = None
-        reason = body and useless(body)
+        reason = body and skip_reason(body)
         if reason:
             skipped[reason] += 1
         if row is not None and row.line == number:
-            if isinstance(row, ItemRow) and (not body or reason or _asked(body) != _asked(row.model_dump())):
+            if isinstance(row, ItemRow) and (not body or reason or _request_of(body) != _request_of(row.model_dump())):
                 break
-            row = next(waiting, None)
+            row = next(remaining, None)
     if row is not None:
         raise ValueError(f"the row of line {row.line} is about another request or label than that line")
     return Survey(number, skipped)
 
 
-def useless(body: Mapping[str, Any]) -> str | None:
-    """Why nothing can be learnt from a request, or None. What is wrong with the request itself, the server says."""
+def skip_reason(body: Mapping[str, Any]) -> str | None:
+    """Why the label of a request cannot be used, or None. The server checks the request itself."""
     label, responses = body.get("label"), body.get("responses")
     if label is None:
         return "no label"
     if not isinstance(responses, list) or not responses:
         return None
-    # To Python True is 1.
-    if type(label) is int and 0 <= label < labels_of(len(responses)):
+    # Not isinstance: bool is a subclass of int.
+    if type(label) is int and 0 <= label < label_count(len(responses)):
         return None
     return "label is no index of a response" if len(responses) > 1 else "label of one response is not 0 or 1"
 
 
-def _asked(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row says of its request."""
-    asked = {name: body.get(name) for name in ("query", "responses", "label", "reference", "principles")}
-    return asked | {"task": body.get("task") or ""}
+def _request_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request that its row repeats."""
+    fields = {name: body.get(name) for name in ("query", "responses", "label", "reference", "principles")}
+    return fields | {"task": body.get("task") or ""}
 
 
 async def collect_file(
@@ -87,25 +96,25 @@ async def collect_file(
 ) -> Progress:
     """Write a row of labelled trajectories for every usable line of `source` after the first `skip`. See `work_file`.
 
-    n: samples an item.
-    hint: where no sample is right, draw n more with the label as a hint.
-    seed: for lines that do not say.
+    n: samples per item.
+    hint: if no sample is right, draw n more with the label as a hint.
+    seed: for lines without a seed.
     """
 
-    async def collect(number: int, row: Row) -> Done:
-        if useless(row.body):
-            return Done()
+    async def collect(number: int, row: Row) -> LineResult:
+        if skip_reason(row.body):
+            return LineResult()
         item = await _collect(client, row.body, n, hint)
-        spent = sum(sample.completion_tokens for sample in item.samples)
-        return Done(result_row(number, row.id, item.model_dump(mode="json")), len(item.samples), spent)
+        tokens = sum(sample.completion_tokens for sample in item.samples)
+        return LineResult(result_row(number, row.id, item.model_dump(mode="json")), len(item.samples), tokens)
 
     return await work_file(
         collect, source, out, concurrency=concurrency, defaults={"seed": seed}, skip=skip, on_progress=on_progress
     )
 
 
-class _Draw(NamedTuple):
-    """What one request gave."""
+class _LabelledAnswer(NamedTuple):
+    """Labelled samples of one request."""
 
     model: str | None
     samples: list[LabelledSample]
@@ -115,42 +124,44 @@ class _Draw(NamedTuple):
 async def _collect(client: AsyncGRMClient, body: Mapping[str, Any], n: int, hint: bool) -> Item:
     label: int = body["label"]
     request = _request(body, n)
-    first = await _draw(client, request, label, hinted=False)
-    found = difficulty(first.samples)
-    more = _Draw(None, [], None)
-    if hint and found == "unsolved":
-        more = await _draw(client, request | {"hint": label}, label, hinted=True)
+    unhinted = await _sample(client, request, label, hinted=False)
+    level = difficulty(unhinted.samples)
+    hinted = _LabelledAnswer(None, [], None)
+    if hint and level == "unsolved":
+        hinted = await _sample(client, request | {"hint": label}, label, hinted=True)
     return Item(
-        **_asked(body),
-        model=first.model,
-        difficulty=found,
-        samples=[*first.samples, *more.samples],
-        usage=_sum(first.usage, more.usage),
+        **_request_of(body),
+        model=unhinted.model,
+        difficulty=level,
+        samples=[*unhinted.samples, *hinted.samples],
+        usage=_sum(unhinted.usage, hinted.usage),
     )
 
 
 def _request(body: Mapping[str, Any], n: int) -> dict[str, Any]:
-    """n readings of all responses at once, all of them returned, and no label."""
-    rest = {name: value for name, value in body.items() if name not in ("label", "hint")}
+    """A request for n samples of all responses together, all returned, without the label."""
+    fields = {name: value for name, value in body.items() if name not in ("label", "hint")}
     responses = body.get("responses")
-    # A sample that shows a part of the responses cannot pick the best of all. Rewards are not wanted, so a server that
-    # has a meta RM need not ask it. How probable the judge held its last score is a baseline of `grm train-meta-rm`.
+    # One list: a sample that shows only some responses cannot pick the best of all. Aggregate "mean": we discard the
+    # rewards, so a server with a meta RM need not run it. Reading "expected": the judge's confidence in its last score
+    # is a baseline of `grm train-meta-rm`.
     list_size = max(2, len(responses)) if isinstance(responses, list) else None
-    usual = {"list_size": list_size, "aggregate": "mean", "reading": "expected"}
-    # What a judge is to learn is to write its own principles.
-    always = {"principles_from": "sample", "stop": {"rule": "fixed"}, "min_votes": 1, "return_samples": True}
-    return usual | rest | always | {"k": n}
+    defaults = {"list_size": list_size, "aggregate": "mean", "reading": "expected"}
+    # principles_from "sample": the judge is to learn to write its own principles.
+    forced = {"principles_from": "sample", "stop": {"rule": "fixed"}, "min_votes": 1, "return_samples": True}
+    return defaults | fields | forced | {"k": n}
 
 
-async def _draw(client: AsyncGRMClient, request: Mapping[str, Any], label: int, *, hinted: bool) -> _Draw:
+async def _sample(client: AsyncGRMClient, request: Mapping[str, Any], label: int, *, hinted: bool) -> _LabelledAnswer:
     try:
         answer = as_rewards(await client.post(request))
     except APIError as error:
         if error.code != "too_few_votes":
             raise
-        # Samples that do not parse are what this is about; they must not vanish from the counts.
-        return _Draw(None, failed(error.details, hinted=hinted), None)
-    return _Draw(answer.model, labelled(answer.samples or (), label, hinted=hinted), answer.usage.model_dump())
+        # No sample parsed. The counts must include such samples.
+        return _LabelledAnswer(None, failed_samples(error.details, hinted=hinted), None)
+    samples = label_samples(answer.samples or (), label, hinted=hinted)
+    return _LabelledAnswer(answer.model, samples, answer.usage.model_dump())
 
 
 def _sum(one: dict[str, int] | None, other: dict[str, int] | None) -> dict[str, int] | None:

@@ -1,4 +1,4 @@
-"""What a file of labelled trajectories says about the judge. Pure."""
+"""Statistics of a judge from a file of labelled trajectories. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grm_client.rule_reward import is_tied
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Counts over the rows of a file. But for the last three they are about what the judge said without a hint."""
+    """Counts over the rows of a file. All but the last three cover only samples without a hint."""
 
     errors: Counter[str]
     """Lines without trajectories, by error code."""
@@ -22,22 +22,23 @@ class Summary:
     parsed: int
     """Samples that gave scores."""
     judged: int
-    """Samples that are right or wrong: those that gave every response a score."""
+    """Samples that are right or wrong: those that scored every response."""
     right: int
+    """Samples whose scores pick the label."""
     compared: int
-    """Those of `judged` that compare responses."""
+    """Those of `judged` with two or more responses."""
     tied: int
-    """Those of `compared` whose highest score is shared, and which are wrong for that."""
+    """Those of `compared` whose highest score is shared, which makes them wrong."""
     hinted: int
-    """Items that were drawn again with the label as a hint."""
+    """Items that were sampled again with the label as a hint."""
     solved: int
     """Those of `hinted` with a right sample."""
     completion_tokens: int
-    """Of all samples, as the server counted them."""
+    """Of all samples, as counted by the server."""
 
 
 def summarise(rows: Iterable[ItemRow | ErrorRow]) -> Summary:
-    """One pass over a file's rows."""
+    """Count the rows in one pass."""
     errors: Counter[str] = Counter()
     difficulties: Counter[str | None] = Counter()
     count: Counter[str] = Counter()
@@ -52,13 +53,13 @@ def summarise(rows: Iterable[ItemRow | ErrorRow]) -> Summary:
 
 
 def _count(item: Item) -> Counter[str]:
-    own = [sample for sample in item.samples if not sample.hinted]
+    unhinted = [sample for sample in item.samples if not sample.hinted]
     hinted = [sample for sample in item.samples if sample.hinted]
-    judged = [sample for sample in own if sample.right is not None]
+    judged = [sample for sample in unhinted if sample.right is not None]
     several = len(item.responses) > 1
     return Counter(
-        samples=len(own),
-        parsed=sum(sample.scores is not None for sample in own),
+        samples=len(unhinted),
+        parsed=sum(sample.scores is not None for sample in unhinted),
         judged=len(judged),
         right=sum(sample.right is True for sample in judged),
         compared=len(judged) if several else 0,
@@ -70,16 +71,16 @@ def _count(item: Item) -> Counter[str]:
 
 
 def as_lines(summary: Summary) -> list[str]:
-    """The summary for people to read."""
+    """The summary as text."""
     items = sum(summary.difficulties.values())
     solved = f"; {summary.solved} of {summary.hinted} solved with the hint" if summary.hinted else ""
     partial = summary.parsed - summary.judged
-    unseen = f"; {partial} showed a part of the responses and are not judged" if partial else ""
-    unread = summary.difficulties[None]
+    unjudged = f"; {partial} showed a part of the responses and are not judged" if partial else ""
+    unparsed = summary.difficulties[None]
     shares = [f"{name} {_share(summary.difficulties[key], items)}" for key, name in _DIFFICULTIES.items()]
-    shares += [f"nothing parsed {_share(unread, items)}"] if unread else []
+    shares += [f"nothing parsed {_share(unparsed, items)}"] if unparsed else []
     return [
-        f"{items} items, {summary.samples} trajectories, {_share(summary.parsed, summary.samples)} parsed{unseen}",
+        f"{items} items, {summary.samples} trajectories, {_share(summary.parsed, summary.samples)} parsed{unjudged}",
         f"accuracy {_share(summary.right, summary.judged)}, ties {_share(summary.tied, summary.compared)}",
         f"{', '.join(shares)}{solved}",
         f"{summary.completion_tokens} completion tokens",

@@ -1,8 +1,8 @@
-"""Labelled trajectories as data for supervised fine-tuning of a judge (rejective fine-tuning).
+"""Write labelled trajectories as data for supervised fine-tuning of a judge (rejective fine-tuning).
 
-Liu et al. 2025, arXiv 2504.02495, section 3.1: wrong trajectories are dropped, and items that are too easy. Formats:
+Liu et al. 2025, arXiv 2504.02495, section 3.1: wrong trajectories and items that are too easy are dropped. Formats:
 
-    trl            conversational prompt-completion rows, of which SFTTrainer trains on the completion alone
+    trl            conversational prompt-completion rows; SFTTrainer trains on the completion only
                    https://huggingface.co/docs/trl/dataset_formats
     llamafactory   ShareGPT rows, and their entry in dataset_info.json
                    https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md
@@ -21,7 +21,7 @@ from grm_client.data.trajectories import ErrorRow, Item, ItemRow, LabelledSample
 
 
 class Format(StrEnum):
-    """Who is to read the file."""
+    """Trainer that reads the file."""
 
     TRL = "trl"
     LLAMAFACTORY = "llamafactory"
@@ -31,29 +31,30 @@ class Turns(NamedTuple):
     """A trajectory as a conversation with the judge."""
 
     prompt: str
-    """What the judge was asked, without the hint."""
+    """The judge's prompt, without the hint."""
     completion: str
-    """What it said."""
+    """The judge's output."""
 
 
 Render = Callable[[Item, LabelledSample], Turns]
-"""The judge's template is the server's."""
+"""Renders a trajectory with the judge's template, which belongs to the server."""
 
 
 class Written(NamedTuple):
-    """What became of the trajectories of a file."""
+    """Counts of `write_sft`."""
 
     examples: int
+    """Trajectories written."""
     left_out: Counter[str]
-    """By reason."""
+    """Trajectories left out, by reason."""
 
 
 def write_sft(rows: Iterable[ItemRow | ErrorRow], out: BinaryIO, form: Format, render: Render) -> Written:
-    """Write the trajectories that teach, one a line, in the order of the rows."""
+    """Write the usable trajectories, one per line, in the order of the rows."""
     examples, left_out = 0, Counter[str]()
     for item in (row for row in rows if isinstance(row, ItemRow)):
         for sample in item.samples:
-            reason = useless(item, sample)
+            reason = skip_reason(item, sample)
             if reason is None:
                 example = as_example(render(item, sample), form)
                 out.write(json.dumps(example, ensure_ascii=False).encode() + b"\n")
@@ -63,15 +64,15 @@ def write_sft(rows: Iterable[ItemRow | ErrorRow], out: BinaryIO, form: Format, r
     return Written(examples, left_out)
 
 
-def useless(item: Item, sample: LabelledSample) -> str | None:
-    """Why a trajectory teaches nothing, or None."""
+def skip_reason(item: Item, sample: LabelledSample) -> str | None:
+    """Why a trajectory is left out, or None."""
     if sample.right is None:
         return "not judged"
     if not sample.right:
         return "wrong"
     if item.difficulty == "too_easy":
         return "too easy"
-    # Its scores are right, but it would teach the judge to break off in the middle of a sentence.
+    # The scores are right, but it would teach the judge to stop in the middle of a sentence.
     return "cut at the token budget" if sample.finish_reason == "length" else None
 
 
@@ -88,12 +89,12 @@ def as_example(turns: Turns, form: Format) -> dict[str, Any]:
 
 
 def is_sft(first_line: bytes) -> bool:
-    """Whether a file that begins so is one of ours, or empty: one that may be written anew."""
-    ours = (b'{"prompt": [{"role": "user", ', b'{"conversations": [{"from": "human", ')
-    return not first_line or first_line.startswith(ours)
+    """Whether a file with this first line may be overwritten: it is empty or was written by `write_sft`."""
+    starts = (b'{"prompt": [{"role": "user", ', b'{"conversations": [{"from": "human", ')
+    return not first_line or first_line.startswith(starts)
 
 
 def dataset_info(path: Path) -> str:
-    """The entry that LLaMA-Factory needs in its dataset_info.json; `dataset_dir` does not matter to a whole path."""
+    """The entry for LLaMA-Factory's dataset_info.json. With an absolute path, `dataset_dir` does not matter."""
     entry = {"file_name": str(path.resolve()), "formatting": "sharegpt", "columns": {"messages": "conversations"}}
     return json.dumps({path.name.partition(".")[0]: entry}, indent=2)

@@ -4,7 +4,7 @@
      "principles": null, "task": "", "difficulty": "mixed", "samples": [...], "usage": {...}}
     {"line": 4, "id": ..., "error": {"code": ..., "message": ..., ...}}
 
-They hold all that a trainer of a judge or of a meta RM needs: the file of labelled requests is not read again.
+A row holds everything needed to train a judge or a meta RM; the file of labelled requests is not needed again.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ class LabelledSample(_Part):
     """One sample and whether it is right."""
 
     index: int | None
-    """Launch order, within those that were drawn with the hint and within those without. This, `order` and `seed` are
-    None where no sample of the request gave scores: the server then says only why."""
+    """Launch order, counted separately for samples with and without the hint. `index`, `order` and `seed` are None if
+    no sample of the request had scores: the server then only reports the reasons."""
     order: tuple[int, ...] | None
-    """order[p] = index of the response that stood at position p."""
+    """order[p] = index of the response at position p."""
     principles: str | None
-    """None where they were given in the request."""
+    """None if the request gave them."""
     critique: str | None
     scores: tuple[int | None, ...] | None
-    """(n,), request order, each 1..10; None for a response that the sample was not shown."""
+    """(n,), request order, each 1..10; None for a response that the sample did not show."""
     expected_scores: tuple[float | None, ...] | None = None
-    """(n,), each score's expectation given what was written before it, None where the tokens do not tell."""
+    """(n,), expectation of each score given the text before it; None if the token probabilities do not determine it."""
     right: bool | None
-    """By `rule_reward.is_right`; None where there are no scores, or not for every response."""
+    """See `rule_reward.is_right`; None if any response has no score."""
     failure: str | None
-    """None, or why there are no scores."""
+    """Why there are no scores, or None."""
     hinted: bool
-    """Whether the judge was told the label."""
+    """Whether the judge saw the label."""
     finish_reason: str | None
-    """"length": principles or critique were cut at the token budget."""
+    """"stop", or "length" if principles or critique were cut at the token budget."""
     completion_tokens: int
     seed: int | None
 
 
 class Item(_Part):
-    """A labelled item and what a judge said about it."""
+    """A labelled item and the judge's samples."""
 
     model: str | None
-    """None where no sample gave scores."""
+    """Name of the judge; None if no sample had scores."""
     query: Any
     """As in the request: a string, or chat messages."""
     responses: list[str]
@@ -63,14 +63,14 @@ class Item(_Part):
     """Index of the best response; of one response 1 (good) or 0 (bad)."""
     reference: str | None
     principles: str | None
-    """Given in the request, instead of the judge's own."""
+    """The request's principles, or None if the judge wrote its own."""
     task: str
     difficulty: Difficulty | None
-    """Whether all, some or none of the samples are right, of those without a hint that are right or wrong at all; None
+    """Whether all, some or none of the samples are right. Counts samples without a hint that are right or wrong; None
     if there are none."""
     samples: list[LabelledSample]
     usage: dict[str, int] | None
-    """`types.Usage` of all samples, as it was when the row was written; None where the server did not tell."""
+    """Sum of `types.Usage` over the requests of this item; None if the server did not report it."""
 
 
 class ItemRow(Item):
@@ -83,7 +83,7 @@ class _Error(_Part):
 
 
 class ErrorRow(_Part):
-    """A line without trajectories."""
+    """Row of an input line that failed."""
 
     line: int = Field(ge=1)
     error: _Error
@@ -92,8 +92,8 @@ class ErrorRow(_Part):
 _ROW: TypeAdapter[ItemRow | ErrorRow] = TypeAdapter(ItemRow | ErrorRow)
 
 
-def labelled(samples: Iterable[Sample], label: int, *, hinted: bool) -> list[LabelledSample]:
-    """The samples of an answer, each with whether it is right."""
+def label_samples(samples: Iterable[Sample], label: int, *, hinted: bool) -> list[LabelledSample]:
+    """Label each sample of an answer as right or wrong."""
     return [
         LabelledSample(
             **sample.model_dump(include=set(LabelledSample.model_fields)),
@@ -104,8 +104,8 @@ def labelled(samples: Iterable[Sample], label: int, *, hinted: bool) -> list[Lab
     ]
 
 
-def failed(reasons: Mapping[str, int], *, hinted: bool) -> list[LabelledSample]:
-    """The samples of a request of which none gave scores: the server tells how many failed why, and no more."""
+def failed_samples(reasons: Mapping[str, int], *, hinted: bool) -> list[LabelledSample]:
+    """The samples of a request in which all failed. The server then only reports the number of samples per reason."""
     return [
         LabelledSample(
             index=None,
@@ -126,7 +126,7 @@ def failed(reasons: Mapping[str, int], *, hinted: bool) -> list[LabelledSample]:
 
 
 def difficulty(samples: Iterable[LabelledSample]) -> Difficulty | None:
-    """How hard an item is for the judge. The hint's samples do not count: they show what it can be told."""
+    """How hard an item is for the judge. Samples with the hint do not count, because the judge saw the label."""
     verdicts = {sample.right for sample in samples if not sample.hinted and sample.right is not None}
     if not verdicts:
         return None
@@ -134,9 +134,9 @@ def difficulty(samples: Iterable[LabelledSample]) -> Difficulty | None:
 
 
 def read_rows(rows: Iterable[bytes]) -> Iterator[ItemRow | ErrorRow]:
-    """The rows of `grm collect`, up to one that was being written when the process died.
+    """Parse the rows of `grm collect`. Ends before an incomplete last row, left by a process that died while writing.
 
-    Raises ValueError for rows of another kind.
+    Raises ValueError for any other row.
     """
     for number, text in enumerate(rows, 1):
         if not text.endswith(b"\n"):
@@ -146,4 +146,4 @@ def read_rows(rows: Iterable[bytes]) -> Iterator[ItemRow | ErrorRow]:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"][1:]))
-            raise ValueError(f"row {number} is no row of `grm collect`: {where}: {first['msg']}") from None
+            raise ValueError(f"row {number} is not a row of `grm collect`: {where}: {first['msg']}") from None

@@ -1,7 +1,7 @@
-"""Work through a file of requests: many at once, rows out in the order of the lines in, memory bounded.
+"""Process a file of requests concurrently, with output rows in input order and bounded memory.
 
-`concurrency` workers take lines from one reader. A finished row waits until every row before it is written, and no
-line is read while `WINDOW` x `concurrency` lines are under way or waiting, so one slow line cannot fill the memory.
+`concurrency` workers take lines from one reader. A finished row waits until all rows before it are written. No line is
+read while `WINDOW` x `concurrency` lines are in flight or waiting, so one slow line cannot fill the memory.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from grm_client.data.jsonl import BadLine, Row, error_row, parse_line
 from grm_client.errors import APIError, GRMClientError, Stopped, TimedOut
 
 WINDOW = 4
-"""Lines under way or waiting to be written, for each worker."""
+"""Lines in flight or waiting to be written, per worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is, counting what is written."""
+    """Progress of a run. Counts written rows."""
 
     lines: int = 0
-    """Input lines dealt with, skipped and blank ones included: the number of the last one."""
+    """Input lines processed, including skipped and blank ones. Equals the number of the last one."""
     bytes_read: int = 0
-    """Bytes of these lines."""
+    """Size of these lines."""
     done: int = 0
-    """Rows without an error, in this run."""
+    """Rows without an error in this run."""
     failed: int = 0
-    """Rows with an error, in this run."""
+    """Rows with an error in this run."""
     samples: int = 0
     """Samples drawn by the server."""
     completion_tokens: int = 0
@@ -46,17 +46,17 @@ class Progress:
         )
 
 
-class Done(NamedTuple):
-    """What became of a line."""
+class LineResult(NamedTuple):
+    """Result of one line."""
 
     row: bytes = b""
-    """For the output; empty where the line has none."""
+    """Output row; empty if the line has none."""
     samples: int = 0
     completion_tokens: int = 0
 
 
-Work = Callable[[int, Row], Awaitable[Done]]
-"""Deals with the line of that number. Raises what the clients raise, and BadLine."""
+ProcessLine = Callable[[int, Row], Awaitable[LineResult]]
+"""Processes one line: (line number, parsed line) -> result. Raises GRMClientError, of which BadLine is one."""
 
 
 class _Line(NamedTuple):
@@ -66,12 +66,12 @@ class _Line(NamedTuple):
 
 
 class _Reader:
-    """Hands out the lines one at a time, and none while too many are under way."""
+    """Hands out lines one at a time, and blocks while the window is full."""
 
     def __init__(self, source: Iterable[bytes], window: asyncio.Semaphore, skip: int) -> None:
         self._lines = iter(source)
         self._window = window
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._ended = False
         self.skipped = Progress()
         for line in islice(self._lines, skip):
@@ -80,12 +80,12 @@ class _Reader:
 
     async def next(self) -> _Line | None:
         """The next line; None at the end."""
-        async with self._turn:
+        async with self._lock:
             if self._ended:
                 return None
             await self._window.acquire()
-            # In a thread, because the source may be a pipe: answers must be written while it has nothing to say.
-            # The price: a run that stops while its pipe is silent ends with the pipe's next line.
+            # In a thread, because the source may be a pipe: rows must be written while the pipe is silent.
+            # The cost: a run that stops while its pipe is silent only ends with the pipe's next line.
             line = await asyncio.to_thread(next, self._lines, None)
             if line is None:
                 self._ended = True
@@ -96,7 +96,7 @@ class _Reader:
 
 
 class _Writer:
-    """Puts rows out in the order of their lines, each as soon as it is its turn."""
+    """Writes rows in line order, each as soon as all rows before it are written."""
 
     def __init__(
         self, out: BinaryIO, window: asyncio.Semaphore, progress: Progress, on_progress: Callable[[Progress], None]
@@ -108,12 +108,12 @@ class _Writer:
         self.progress = progress
 
     def put(self, number: int, row: bytes, step: Progress) -> None:
-        """Take the row of a line, empty for a blank one, and write all rows whose turn has come."""
+        """Add the row of a line (empty for a blank line), and write all rows that are next in order."""
         self._waiting[number] = row, step
-        while (turn := self._waiting.pop(self.progress.lines + 1, None)) is not None:
-            row, step = turn
+        while (following := self._waiting.pop(self.progress.lines + 1, None)) is not None:
+            row, step = following
             if row:
-                # A whole row at once and no await: being cancelled cannot tear it.
+                # One write without an await, so cancellation cannot cut a row.
                 self._out.write(row)
                 self._out.flush()
             self.progress += step
@@ -122,7 +122,7 @@ class _Writer:
 
 
 async def work_file(
-    work: Work,
+    process: ProcessLine,
     source: Iterable[bytes],
     out: BinaryIO,
     *,
@@ -131,17 +131,16 @@ async def work_file(
     skip: int,
     on_progress: Callable[[Progress], None],
 ) -> Progress:
-    """Have every line of `source` after the first `skip` worked on and write its row to `out`.
+    """Process every line of `source` after the first `skip` and write its row to `out`.
 
-    source: lines as bytes, see `jsonl` for their form and `jsonl.read_lines` for files of unknown origin.
-    concurrency: lines under way at once.
-    defaults: request fields for lines that lack them; None means not given.
-    skip: lines that an earlier run has dealt with, see `jsonl.resume_point`.
+    source: lines as bytes; see `jsonl` for their format and `jsonl.read_lines` for untrusted files.
+    concurrency: lines in flight at once.
+    defaults: request fields for lines without them; None means not set.
+    skip: number of lines that an earlier run has processed, see `jsonl.resume_point`.
     on_progress: called after each line.
 
-    A line that is bad or refused gets an error row and the rest goes on. When nobody answers any more, the engine is
-    dead or the API key is not accepted, no other line would fare better: the run ends with `Stopped`, and a later one
-    can resume it.
+    An invalid or refused line gets an error row, and the run continues. If the server cannot be reached, its engine is
+    dead or it refuses the API key, all other lines would fail too: the run then raises `Stopped` and can be resumed.
     """
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, got {concurrency}")
@@ -149,29 +148,29 @@ async def work_file(
     reader = _Reader(source, window, skip)
     writer = _Writer(out, window, reader.skipped, on_progress)
 
-    async def take_lines() -> None:
+    async def process_lines() -> None:
         while (line := await reader.next()) is not None:
-            row, step = await _work_line(work, line, defaults)
+            row, step = await _process_line(process, line, defaults)
             writer.put(line.number, row, step)
 
     try:
         async with asyncio.TaskGroup() as workers:
             for _ in range(concurrency):
-                workers.create_task(take_lines())
+                workers.create_task(process_lines())
     except ExceptionGroup as failures:
-        # The first failure ended the other workers; it alone is the reason.
-        reason = failures.exceptions[0]
-        if isinstance(reason, GRMClientError):
+        # The first failure cancelled the other workers, so it is the cause.
+        cause = failures.exceptions[0]
+        if isinstance(cause, GRMClientError):
             raise Stopped(
-                f"stopped after line {writer.progress.lines}: {reason}. "
-                "The rows written are whole; the same command goes on from there (`grm score` with --resume)."
-            ) from reason
-        raise reason from None
+                f"stopped after line {writer.progress.lines}: {cause}. "
+                "All rows written are complete; run the same command again to resume (`grm score` with --resume)."
+            ) from cause
+        raise cause from None
     return writer.progress
 
 
-async def _work_line(work: Work, line: _Line, defaults: Mapping[str, object]) -> tuple[bytes, Progress]:
-    """The output row of a line, and the step it means. Raises what concerns every line (see work_file)."""
+async def _process_line(process: ProcessLine, line: _Line, defaults: Mapping[str, object]) -> tuple[bytes, Progress]:
+    """The output row of a line and its progress. Raises errors that would recur for every line (see `work_file`)."""
     number, text = line
     step = Progress(lines=1, bytes_read=len(text))
     if not text.strip():
@@ -180,11 +179,11 @@ async def _work_line(work: Work, line: _Line, defaults: Mapping[str, object]) ->
     try:
         row = parse_line(number, text, defaults)
         row_id = row.id
-        done = await work(number, row)
+        result = await process(number, row)
     except (BadLine, TimedOut, APIError) as error:
         if isinstance(error, APIError) and error.status in (401, 403, 503):
             raise
         return error_row(number, row_id, error), step + Progress(failed=1)
-    return done.row, step + Progress(
-        done=int(bool(done.row)), samples=done.samples, completion_tokens=done.completion_tokens
+    return result.row, step + Progress(
+        done=int(bool(result.row)), samples=result.samples, completion_tokens=result.completion_tokens
     )

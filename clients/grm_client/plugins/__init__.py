@@ -1,3 +1,2 @@
-"""Files that trainers load by their path. They are apart from the package's other modules, under names that nothing
-else has, because ms-swift puts the folder of such a file first on Python's path: `trl.py` beside it would be found in
-TRL's place."""
+"""Files that trainers load by path. They have a folder of their own and unique names, because ms-swift puts a plugin's
+folder first on Python's path: a `trl.py` in it would shadow TRL."""

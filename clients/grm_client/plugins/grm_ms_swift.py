@@ -1,4 +1,4 @@
-"""For ms-swift's `--external_plugins`: registers the reward function `grm`."""
+"""Plugin for ms-swift's `--external_plugins`: registers the reward function `grm`."""
 
 from swift.rewards import orms
 

@@ -1,1 +1,1 @@
-"""Reward functions for trainers: TRL, verl, ms-swift, slime and miles."""
+"""Reward functions for TRL, verl, ms-swift, slime and miles."""

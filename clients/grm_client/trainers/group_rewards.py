@@ -1,4 +1,4 @@
-"""Rewards for a flat list of samples, in the trainer's process: regroup, ask, put back. What the adapters share."""
+"""Rewards for a flat list of samples, grouped in the trainer's process. Shared by the TRL and ms-swift adapters."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from grm_client.batch import Scored
+from grm_client.batch import ScoreResult
 from grm_client.errors import GRMClientError
 from grm_client.trainers.groups import Chat, in_flat_order, into_groups
-from grm_client.trainers.reward_config import RewardConfig, is_set_up
+from grm_client.trainers.reward_config import RewardConfig, is_setup_error
 from grm_client.types import Rewards
 
 logger = logging.getLogger(__name__)
 
-STOP = {"rule": "fixed"}
-"""Unless the options say otherwise, as on the server's routes for trainers: a trainer learns from every reward, and the
-server's own default reads responses that cannot be the best less often."""
+DEFAULT_STOP = {"rule": "fixed"}
+"""Draw all k samples unless the options say otherwise, as on the server's routes for trainers: a trainer learns from
+every reward, but the server's default rule draws fewer samples of responses that cannot be the best."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """(N,) each, in the trainer's order; None where the group was not judged."""
+class FlatRewards:
+    """Rewards of N samples in the trainer's order."""
 
     rewards: list[float | None]
-    """1 to 10."""
+    """(N,), 1 to 10; None if the sample's group could not be judged."""
     ids: list[str | None]
-    """The server's name for the judgement of the sample's group."""
+    """(N,), id of the judgement of the sample's group; None as above."""
     failed_share: float
-    """Of all groups."""
+    """Share of the groups that could not be judged."""
     se: float
-    """Mean standard error of the rewards, in their points; NaN if there are none."""
+    """Mean standard error of the rewards, in points; NaN without rewards."""
     k_used: float
-    """Readings of a response, mean of the groups judged; 0 if there are none."""
+    """Samples per response, mean over the judged groups; 0 without any."""
     failure: GRMClientError | None
-    """Why the first of the groups without rewards has none."""
+    """Error of the first group that failed, or None."""
 
-    def numbers(self, config: RewardConfig) -> list[float]:
-        """The rewards, for trainers that would take None for a reward of 0, worse than any other. Raises `failure` if
-        the configuration has no reward for that."""
-        instead = config.failure_reward
-        if self.failure is not None and instead is None:
+    def filled(self, config: RewardConfig) -> list[float]:
+        """The rewards with `config.failure_reward` in place of None, which some trainers would read as 0, worse than
+        any reward. Raises `failure` if the configuration has no such reward."""
+        substitute = config.failure_reward
+        if self.failure is not None and substitute is None:
             raise self.failure
-        return [reward if reward is not None else instead for reward in self.rewards]  # type: ignore[misc]
+        return [reward if reward is not None else substitute for reward in self.rewards]  # type: ignore[misc]
 
 
 async def judge_flat(
@@ -51,21 +51,21 @@ async def judge_flat(
     prompts: Sequence[Chat],
     completions: Sequence[Chat],
     keys: Sequence[Hashable] | None = None,
-) -> Judged:
-    """Judge each group in one request. See `into_groups` for the lists.
+) -> FlatRewards:
+    """Judge each group in one request. See `into_groups` for the arguments.
 
-    A group that could not be judged is logged. Raises APIError where the server refuses what every group has in common,
-    such as the key or an option: no later step would fare better.
+    Failed groups are logged. Raises APIError if the server would refuse every group for the same reason, such as the
+    API key or an option: later steps would fail too.
     """
     groups = into_groups(prompts, completions, keys)
     requests = [{"query": group.query, "responses": group.responses} for group in groups]
     async with config.client() as client:
-        options = {"stop": STOP, **config.request_options()}
-        scored = await client.score_many(requests, concurrency=config.concurrency, **options)
-    failure = _complain(scored)
-    judged = [answer if isinstance(answer, Rewards) else None for answer in scored]
+        options = {"stop": DEFAULT_STOP, **config.request_options()}
+        results = await client.score_many(requests, concurrency=config.concurrency, **options)
+    failure = _log_failures(results)
+    judged = [result if isinstance(result, Rewards) else None for result in results]
     answers = [answer for answer in judged if answer is not None]
-    return Judged(
+    return FlatRewards(
         rewards=in_flat_order(groups, [None if answer is None else answer.rewards for answer in judged]),
         ids=in_flat_order(groups, [None if answer is None else [answer.id] * len(answer.rewards) for answer in judged]),
         failed_share=judged.count(None) / max(len(judged), 1),
@@ -75,12 +75,13 @@ async def judge_flat(
     )
 
 
-def _complain(scored: Sequence[Scored]) -> GRMClientError | None:
-    failures = [answer for answer in scored if not isinstance(answer, Rewards)]
+def _log_failures(results: Sequence[ScoreResult]) -> GRMClientError | None:
+    """The first failure. Raises the first one that would recur in every request."""
+    failures = [result for result in results if not isinstance(result, Rewards)]
     for failure in failures:
-        if is_set_up(failure):
+        if is_setup_error(failure):
             raise failure
     if not failures:
         return None
-    logger.warning("%d of %d groups have no rewards: %s", len(failures), len(scored), failures[0])
+    logger.warning("%d of %d groups could not be judged; the first error: %s", len(failures), len(results), failures[0])
     return failures[0]

@@ -1,9 +1,9 @@
-"""Flat lists, as trainers have them, into groups that are judged together, and rewards back into the flat order. Pure.
+"""Turn a trainer's flat lists into groups that are judged together, and the rewards back into flat lists. Pure.
 
-A judge compares the answers to one prompt best in one request. Trainers hand over all samples of a step in one list, in
-which the members of a group may stand together or apart, and of which this process may hold a part.
+A judge compares the responses to one prompt best in one request. Trainers pass all samples of a step in one list. The
+members of a group may stand together or apart in it, and this process may hold only some of them.
 
-prompts, completions -> into_groups -> (judged) -> in_flat_order
+    prompts, completions -> into_groups -> (judged) -> in_flat_order
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from grm_client.transport import Query
 
 Chat = str | Sequence[Mapping[str, Any]]
-"""Text, or chat messages, whose content may be text, a list of parts or None."""
+"""Text, or chat messages. The content of a message may be text, a list of parts or None."""
 
 MAX_RESPONSES = 64
-"""What a server takes in one request unless it is set otherwise (`limits.max_responses`)."""
+"""The server's default limit for one request (`limits.max_responses`)."""
 
 _ROLES = {"system": "system", "developer": "system", "assistant": "assistant"}
 
@@ -28,13 +28,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The answers to one prompt."""
+    """The distinct responses to one prompt."""
 
     query: Query
     responses: tuple[str, ...]
-    """(n,), each once: the same text twice would get two noisy rewards, and a trainer would learn from the noise."""
-    places: tuple[tuple[int, ...], ...]
-    """(n,), where in the flat lists each response stands."""
+    """(n,), without duplicates: the same text twice would get two noisy rewards, and the policy would learn from the
+    noise."""
+    positions: tuple[tuple[int, ...], ...]
+    """(n,), indices of each response in the flat lists."""
 
 
 def into_groups(
@@ -42,63 +43,64 @@ def into_groups(
     completions: Sequence[Chat],
     keys: Sequence[Hashable] | None = None,
     *,
-    most: int = MAX_RESPONSES,
+    max_responses: int = MAX_RESPONSES,
 ) -> tuple[Group, ...]:
-    """The groups, in the order in which their first members stand.
+    """Group the samples, in the order of each group's first member.
 
     prompts, completions: (N,), one of each for every sample.
-    keys: (N,), the trainer's name for each sample's group. Without them, equal prompts make a group.
-    most: different responses of a group; more of them make several groups of about the same size.
+    keys: (N,), the trainer's name of each sample's group. Without keys, samples with equal prompts form a group.
+    max_responses: maximum number of distinct responses in a group. A larger group is split into groups of nearly equal
+        size.
     """
     members: dict[Hashable, dict[str, list[int]]] = {}
     queries: dict[Hashable, Query] = {}
-    for place, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+    for position, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         query = as_query(prompt)
-        # Samples with one key and different prompts, as after different turns, cannot share a request.
-        key = (keys[place] if keys is not None else None, json.dumps(query))
+        # Samples with the same key but different prompts, e.g. after different turns, cannot share a request.
+        key = (keys[position] if keys is not None else None, json.dumps(query))
         queries[key] = query
-        members.setdefault(key, {}).setdefault(as_text(completion), []).append(place)
+        members.setdefault(key, {}).setdefault(as_text(completion), []).append(position)
     return tuple(
-        Group(queries[key], tuple(text for text, _ in part), tuple(tuple(places) for _, places in part))
+        Group(queries[key], tuple(text for text, _ in part), tuple(tuple(positions) for _, positions in part))
         for key, responses in members.items()
-        for part in _parts(list(responses.items()), most)
+        for part in _split_evenly(list(responses.items()), max_responses)
     )
 
 
-def _parts(items: list[T], most: int) -> list[list[T]]:
-    """As few parts as possible, as equal as possible: a part of one would be judged with nothing beside it."""
-    count = -(-len(items) // most)
+def _split_evenly(items: list[T], max_size: int) -> list[list[T]]:
+    """As few parts as possible, of nearly equal size: a part of one response would have nothing to compare with."""
+    count = -(-len(items) // max_size)
     return [items[len(items) * i // count : len(items) * (i + 1) // count] for i in range(count)]
 
 
 def in_flat_order(groups: Sequence[Group], values: Sequence[Sequence[T] | None]) -> list[T | None]:
     """(N,), the value of every sample.
 
-    values: one for each response of each group; None for a group that has none, whose samples get None.
+    values: for each group one value per response, or None if the group failed; its samples then get None.
     """
-    flat: list[T | None] = [None] * sum(len(places) for group in groups for places in group.places)
-    for group, of_responses in zip(groups, values, strict=True):
-        for places, value in zip(group.places, of_responses or (), strict=of_responses is not None):
-            for place in places:
-                flat[place] = value
+    flat: list[T | None] = [None] * sum(len(positions) for group in groups for positions in group.positions)
+    for group, group_values in zip(groups, values, strict=True):
+        for positions, value in zip(group.positions, group_values or (), strict=group_values is not None):
+            for position in positions:
+                flat[position] = value
     return flat
 
 
 def as_query(prompt: Chat) -> Query:
-    """A prompt in the form that the server takes: text, or messages of a system, a user and an assistant. Any other
-    role, such as a tool, speaks to the model as a user does."""
+    """A prompt as the server accepts it: text, or messages with the roles system, user and assistant. Any other role,
+    e.g. a tool, becomes a user."""
     if isinstance(prompt, str):
         return prompt
     return [{"role": _ROLES.get(str(m.get("role")), "user"), "content": _content(m)} for m in prompt]
 
 
 def as_text(completion: Chat) -> str:
-    """What the policy wrote. Several messages, as after tool calls, are one text."""
+    """The policy's output. Several messages, as after tool calls, are joined into one text."""
     return completion if isinstance(completion, str) else "\n\n".join(map(_content, completion))
 
 
 def _content(message: Mapping[str, Any]) -> str:
-    """The text of a message. Of what is no text there is only the mention that it was there."""
+    """The text of a message. A part that is not text becomes its type in brackets, e.g. `[image]`."""
     content = message.get("content")
     if content is None or isinstance(content, str):
         return content or ""

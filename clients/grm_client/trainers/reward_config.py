@@ -1,5 +1,5 @@
-"""How a trainer's reward function reaches its judge. Trainers import reward functions by name and pass no arguments of
-ours, so that the environment of the training process is where this is written."""
+"""Configuration of a trainer's reward function, read from the environment of the training process: trainers import
+reward functions by name and cannot pass our arguments."""
 
 from __future__ import annotations
 
@@ -13,53 +13,53 @@ from grm_client.errors import APIError, GRMClientError
 from grm_client.transport import TIMEOUT_S
 
 NEUTRAL = 5.5
-"""The middle of the judge's scale. Given to all members of a group it says nothing: their advantages are 0."""
+"""Middle of the judge's scale. Given to all members of a group it is neutral: their advantages are 0."""
 
-# The server on the same machine reads GRM_... and refuses names it does not know, but leaves these to the client.
+# A server on the same machine reads GRM_... and refuses unknown names, except those with this prefix.
 PREFIX = "GRM_CLIENT_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardConfig:
-    """Each field can stand in the environment, in capitals after `GRM_CLIENT_`: `GRM_CLIENT_MAX_RETRIES=8`."""
+    """Environment variables have the field's name in capitals after `GRM_CLIENT_`: `GRM_CLIENT_MAX_RETRIES=8`."""
 
     url: str = DEFAULT_URL
-    """The server."""
+    """The server's address."""
     api_key: str | None = None
     """Sent as a bearer token."""
     k: int | None = None
-    """Readings of each response, at most. None: the server's choice."""
+    """Maximum number of samples for each response. None: the server's default."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What else a request says, see `RewardOptions`; JSON in the environment:
-    `{"stop": {"rule": "precision", "se": 0.4}}`. Where the server gathers the groups, what the URL of its
-    route may say, such as `{"idle_s": 10}`; of `stop` the rule alone."""
+    """Other request fields, see `RewardOptions`; JSON in the environment:
+    `{"stop": {"rule": "precision", "se": 0.4}}`. If the server gathers the groups, the options of its URL, such as
+    `{"idle_s": 10}`; only the rule of `stop` is then sent."""
     concurrency: int = 64
-    """Groups judged at once for one process of the trainer."""
+    """Groups in flight at once, for one process of the trainer."""
     timeout_s: float = TIMEOUT_S
-    """Of one attempt. The server's own limit is shorter and answers with a reason."""
+    """Timeout of one attempt. The server's own limit is shorter, and its answer says why it stopped."""
     max_retries: int = 16
-    """Attempts after one that met an absent or busy server. With the pauses between them, 16 are two to four minutes:
-    a server that is restarted meanwhile delays the step and does not end the run."""
+    """Attempts after the first one, when the server is busy or cannot be reached. With back-off, 16 retries take two to
+    four minutes: restarting the server delays a training step but does not end the run."""
 
     failure_reward: float | None = NEUTRAL
-    """What a sample gets that was not judged, in trainers that need a number: all but TRL's GRPO, RLOO and AsyncGRPO.
-    None, in the environment `raise`: the error is raised, and ends the run of most of them."""
+    """Reward of a sample that could not be judged, in trainers that need a number: all but TRL's GRPO, RLOO and
+    AsyncGRPO. None (`raise` in the environment) raises the error, which ends the run in most trainers."""
 
     def client(self) -> AsyncGRMClient:
-        """A client whose connections belong to the event loop that uses it first. Where a trainer may call from another
-        loop the next time, as ms-swift does, make one for each call."""
+        """A new client. Its connections belong to the event loop that uses it first. For a trainer that may use another
+        loop the next time, such as ms-swift, create one client per call."""
         return AsyncGRMClient(self.url, api_key=self.api_key, timeout_s=self.timeout_s, max_retries=self.max_retries)
 
     def request_options(self) -> dict[str, Any]:
-        """What every request of a group says."""
+        """The options of every request."""
         return {**self.options, **({} if self.k is None else {"k": self.k})}
 
 
 def config_from(environment: Mapping[str, str]) -> RewardConfig:
-    """Raises ValueError that names the variable."""
+    """Read the configuration from environment variables. Raises ValueError that names the invalid variable."""
     return RewardConfig(
         **{
-            name: _read(PREFIX + name.upper(), environment[PREFIX + name.upper()], parse)
+            name: _parse(PREFIX + name.upper(), environment[PREFIX + name.upper()], parse)
             for name, parse in _PARSERS.items()
             if environment.get(PREFIX + name.upper())
         }
@@ -85,22 +85,22 @@ _PARSERS = {
 }
 
 
-def _read(variable: str, text: str, parse: Any) -> Any:
+def _parse(variable: str, text: str, parse: Any) -> Any:
     try:
         return parse(text)
     except ValueError as error:
         raise ValueError(f"{variable} = {text!r}: {error}") from None
 
 
-_REFUSED = frozenset({401, 403, 404, 405})
-_WRITTEN = frozenset({"query", "responses", "prompt", "response", "label"})
-"""Fields that hold what the data set or the policy wrote, which can make the server refuse one request."""
+_FATAL_STATUS = frozenset({401, 403, 404, 405})
+_CONTENT_FIELDS = frozenset({"query", "responses", "prompt", "response", "label"})
+"""Fields with text from the data set or the policy. They can make the server refuse one request but not all."""
 
 
-def is_set_up(error: GRMClientError) -> bool:
-    """Whether the server refuses what all requests have in common, such as the key or an option: no later step of the
-    training would fare better."""
+def is_setup_error(error: GRMClientError) -> bool:
+    """Whether the server would refuse every request for the same reason, such as the API key or an option. Later steps
+    of the training would then fail too."""
     if not isinstance(error, APIError):
         return False
-    own = (error.param or "").split(".")[0] in _WRITTEN
-    return error.status in _REFUSED or (error.status == 422 and (not own or error.code == "limit_exceeded"))
+    content = (error.param or "").split(".")[0] in _CONTENT_FIELDS
+    return error.status in _FATAL_STATUS or (error.status == 422 and (not content or error.code == "limit_exceeded"))

@@ -1,7 +1,7 @@
-"""The reward of one sample, for trainers that hand them over one at a time: the server gathers the group.
+"""Reward of a single sample, for trainers that pass samples one at a time. The server gathers the group.
 
-What is sent is the sample alone, at once. Waiting for the rest of its group here could wait for ever: its other members
-may be in other processes, or behind this one in a queue.
+Each sample is sent at once. Waiting here for the rest of its group could deadlock: the other members may be in other
+processes, or queued behind this one.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from urllib.parse import urlencode
 from grm_client.client import AsyncGRMClient
 from grm_client.errors import APIError, GRMClientError
 from grm_client.trainers.groups import Chat, as_query
-from grm_client.trainers.reward_config import RewardConfig, is_set_up
+from grm_client.trainers.reward_config import RewardConfig, is_setup_error
 
 logger = logging.getLogger(__name__)
 
 PATH = "/reward"
 
 
-class Single(NamedTuple):
-    """What became of one sample."""
+class SingleReward(NamedTuple):
+    """Reward of one sample."""
 
     reward: float
     """1 to 10, or the configuration's `failure_reward`."""
     failed: bool
+    """Whether the sample could not be judged."""
 
 
 async def judge_one(
@@ -39,35 +40,35 @@ async def judge_one(
     label: object = None,
     group: str = "",
     size: int | None = None,
-) -> Single:
-    """Ask for a sample's reward.
+) -> SingleReward:
+    """Request the reward of one sample.
 
-    prompt: text, also in a chat template, or messages.
-    label: the data set's, if it has one; the judge is shown it as a reference.
-    group: the trainer's name of the sample's group. Without it, equal prompts and labels make a group.
-    size: members of the group, if known: it is judged as soon as all are there, and not only when none has come for a
-        while.
+    prompt: messages, or text, with or without a chat template.
+    label: the data set's label, if any; the judge sees it as a reference answer.
+    group: the trainer's name of the sample's group. Without it, samples with equal prompts and labels form a group.
+    size: number of members of the group, if known. The server then judges the group as soon as it is complete, instead
+        of waiting until no new member has arrived for a while.
 
-    Raises GRMClientError if the configuration has no `failure_reward`, or the server refuses what all requests have in
-    common.
+    Raises GRMClientError if the configuration has no `failure_reward`, or if the server would refuse every request for
+    the same reason.
     """
-    told = label if label is None or isinstance(label, str) else json.dumps(label, default=str)
-    body = {"prompt": as_query(prompt), "response": response, "label": told, "group": group}
+    reference = label if label is None or isinstance(label, str) else json.dumps(label, default=str)
+    body = {"prompt": as_query(prompt), "response": response, "label": reference, "group": group}
     try:
-        answer = await client.post(body, f"{PATH}?{urlencode(_query(config, size))}")
+        answer = await client.post(body, f"{PATH}?{urlencode(_url_options(config, size))}")
         if answer.get("judgement") is None:
-            raise APIError(200, "not_judged", "the sample was not judged; the server's log says why")
-        return Single(float(answer["reward"]), False)
+            raise APIError(200, "not_judged", "the sample was not judged; see the server's log for the reason")
+        return SingleReward(float(answer["reward"]), False)
     except GRMClientError as error:
-        if config.failure_reward is None or is_set_up(error):
+        if config.failure_reward is None or is_setup_error(error):
             raise
-        logger.warning("no reward for a sample, which gets %s: %s", config.failure_reward, error)
-        return Single(config.failure_reward, True)
+        logger.warning("a sample could not be judged and gets reward %s: %s", config.failure_reward, error)
+        return SingleReward(config.failure_reward, True)
 
 
-def _query(config: RewardConfig, size: int | None) -> dict[str, object]:
-    """Options go into the URL, which takes the name of a stopping rule and not its level."""
+def _url_options(config: RewardConfig, size: int | None) -> dict[str, object]:
+    """The options as URL parameters. Of a stopping rule, the URL takes only the name."""
     options = config.request_options()
-    rule = options.get("stop")
-    named = {"stop": rule["rule"]} if isinstance(rule, Mapping) else {}
-    return {"shape": "object", **options, **named, **({} if size is None else {"n": size})}
+    stop = options.get("stop")
+    rule = {"stop": stop["rule"]} if isinstance(stop, Mapping) else {}
+    return {"shape": "object", **options, **rule, **({} if size is None else {"n": size})}

@@ -2,7 +2,7 @@
 
     --group-rm --custom-rm-path grm_client.slime.grm_group_rm
 
-Nothing of slime is imported: its samples are read by their fields.
+Does not import slime: it only reads fields of slime's samples.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from grm_client.trainers.single_rewards import judge_one
 
 
 async def grm_group_rm(args: object, samples: Any, **rest: object) -> Any:
-    """Rewards in the shape of the samples: a number for one, a list for a list, and lists for lists of them.
+    """Rewards in the shape of `samples`: a number, a list, or a list of lists.
 
-    args: slime's; not looked at.
-    samples: `Sample`, list[Sample] or, where a rollout made several samples, list[list[Sample]].
+    args: slime's arguments; ignored.
+    samples: `Sample`, list[Sample] or, if a rollout produces several samples, list[list[Sample]].
 
-    A prompt may be in a chat template, which the server undoes. A sample that was not judged is taken out of the loss
-    (`remove_sample`) and gets the configuration's `failure_reward`, or raises where there is none.
+    A prompt may be in a chat template; the server turns it back into messages. A sample that could not be judged is
+    removed from the loss (`remove_sample`) and gets the configuration's `failure_reward`. Raises GRMClientError if the
+    configuration has none.
     """
     config = config_from(os.environ)
-    each = list(_flat(samples))
-    groups = [_group(sample) for sample in each]
-    there = Counter(groups)
-    # Of a sample by itself, others of its group come in other calls, if at all.
-    sizes = [there[group] for group in groups] if isinstance(samples, list) else [None]
+    flat = list(_flatten(samples))
+    groups = [_group_key(sample) for sample in flat]
+    counts = Counter(groups)
+    # The other members of a single sample's group come in other calls, if at all.
+    sizes = [counts[group] for group in groups] if isinstance(samples, list) else [None]
     try:
         async with config.client() as client, asyncio.TaskGroup() as tasks:
             running = [
@@ -46,30 +47,29 @@ async def grm_group_rm(args: object, samples: Any, **rest: object) -> Any:
                         size=size,
                     )
                 )
-                for sample, size in zip(each, sizes, strict=True)
+                for sample, size in zip(flat, sizes, strict=True)
             ]
     except ExceptionGroup as failures:
-        # The others ended with the first; it alone is the reason.
+        # The first failure cancelled the other tasks, so it is the cause.
         raise failures.exceptions[0] from None
-    singles = [task.result() for task in running]
-    for sample, single in zip(each, singles, strict=True):
-        sample.remove_sample = sample.remove_sample or single.failed
-    rewards = iter([single.reward for single in singles])
-    return _shaped(samples, rewards)
+    results = [task.result() for task in running]
+    for sample, result in zip(flat, results, strict=True):
+        sample.remove_sample = sample.remove_sample or result.failed
+    return _in_shape_of(samples, iter([result.reward for result in results]))
 
 
-def _flat(samples: Any) -> Iterator[Any]:
+def _flatten(samples: Any) -> Iterator[Any]:
     if isinstance(samples, list):
         for sample in samples:
-            yield from _flat(sample)
+            yield from _flatten(sample)
     else:
         yield samples
 
 
-def _shaped(samples: Any, rewards: Iterator[float]) -> Any:
-    return [_shaped(sample, rewards) for sample in samples] if isinstance(samples, list) else next(rewards)
+def _in_shape_of(samples: Any, rewards: Iterator[float]) -> Any:
+    return [_in_shape_of(sample, rewards) for sample in samples] if isinstance(samples, list) else next(rewards)
 
 
-def _group(sample: Any) -> str:
-    """What the server takes for a group too."""
+def _group_key(sample: Any) -> str:
+    """Equal for the samples that the server puts into one group."""
     return repr((sample.group_index, sample.prompt, sample.label))

@@ -1,4 +1,4 @@
-"""Rewards for ms-swift, see docs/trainers/ms-swift.md. The file to pass to it is `plugins/grm_ms_swift.py`."""
+"""Rewards for ms-swift, see docs/trainers/ms-swift.md. ms-swift loads them through `plugins/grm_ms_swift.py`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from grm_client.trainers.reward_config import config_from
 
 
 class GRMReward:
-    """An AsyncORM, of which ms-swift asks these two methods and no base class. It starts a loop for each call."""
+    """An AsyncORM for ms-swift, which requires these two methods but no base class. Each call runs in a new event
+    loop."""
 
     def __init__(self, args: object = None, **rest: object) -> None:
-        """Arguments are ms-swift's; the configuration is the environment's."""
+        """Takes ms-swift's arguments and ignores them: the configuration comes from the environment."""
 
     async def __call__(
         self,
@@ -23,12 +24,12 @@ class GRMReward:
         prompt_id: Sequence[Hashable] | None = None,
         **columns: object,
     ) -> list[float]:
-        """The reward of each completion, 1 to 10. Where its group could not be judged it is `failure_reward`: ms-swift
-        would take None, but adds it up as 0.
+        """Reward of each completion, 1 to 10, or `failure_reward` if its group could not be judged. ms-swift accepts
+        None, but adds it up as 0.
 
-        messages: the conversation of each sample, of which the completion is the last turn.
-        prompt_id: ms-swift's name for the sample's group.
+        messages: the conversation of each sample; its last turn is the completion.
+        prompt_id: ms-swift's name of each sample's group.
         """
         prompts = [conversation[:-1] for conversation in messages]
         config = config_from(os.environ)
-        return (await judge_flat(config, prompts, completions, prompt_id)).numbers(config)
+        return (await judge_flat(config, prompts, completions, prompt_id)).filled(config)

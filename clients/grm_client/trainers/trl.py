@@ -4,8 +4,8 @@
 
     trainer = GRPOTrainer(reward_funcs=make_grm_reward("http://host:8000", k=8), ...)
 
-GRPO and RLOO hand over all samples of a process and step at once, AsyncGRPO one group, OnlineDPO pairs whose members
-stand apart; equal prompts make a group in all of them.
+GRPO and RLOO pass all samples of a process and step in one call, AsyncGRPO one group, and OnlineDPO pairs whose members
+stand apart. In all of them, samples with equal prompts form a group.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ async def grm_reward(
     log_metric: Callable[[str, float], None] | None = None,
     **columns: object,
 ) -> list[float | None]:
-    """The reward of each completion, 1 to 10. None where its group could not be judged, which TRL leaves out of the
-    step.
+    """The reward of each completion, 1 to 10, or None if its group could not be judged; TRL then leaves the sample out
+    of the step.
 
     grm_config: None reads the environment.
-    log_extra, log_metric: TRL's, where it has them. Every process logs the same names, which TRL needs.
-    columns: of the data set, token ids and what else TRL passes; not looked at.
+    log_extra, log_metric: TRL's logging functions, if it has them. TRL requires every process to log the same names.
+    columns: data set columns, token ids and other arguments of TRL; ignored.
     """
     judged = await judge_flat(grm_config or config_from(os.environ), prompts, completions)
     if log_extra is not None:
@@ -51,20 +51,20 @@ async def grm_reward(
 def grm_reward_sync(
     prompts: Sequence[Chat], completions: Sequence[Chat], *, grm_config: RewardConfig | None = None, **columns: object
 ) -> list[float]:
-    """`grm_reward` for OnlineDPO, which takes no asynchronous function and reads None as a reward of 0, worse than any
-    other. Both of a pair that could not be judged get `failure_reward`: a tie."""
+    """`grm_reward` for OnlineDPO, which takes no asynchronous functions and reads None as 0, worse than any reward.
+    Both responses of a pair that could not be judged get `failure_reward`, a tie."""
     config = grm_config or config_from(os.environ)
-    # In a thread of its own, for a notebook's has a loop that runs already.
+    # In a separate thread, because a notebook's main thread already runs an event loop.
     with ThreadPoolExecutor(1) as thread:
         judged = thread.submit(asyncio.run, judge_flat(config, prompts, completions)).result()
-    return judged.numbers(config)
+    return judged.filled(config)
 
 
 def make_grm_reward(url: str, **settings: Any) -> Callable[..., Coroutine[Any, Any, list[float | None]]]:
-    """`grm_reward` with a configuration of its own, where the environment is not to be read or several judges are used.
+    """`grm_reward` with its own configuration instead of the environment's, e.g. to use several judges.
 
-    settings: the fields of `RewardConfig`.
+    settings: fields of `RewardConfig`.
 
-    Can be pickled, which AsyncGRPO needs.
+    The result can be pickled, which AsyncGRPO requires.
     """
     return partial(grm_reward, grm_config=RewardConfig(url=url, **settings))

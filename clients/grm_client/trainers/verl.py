@@ -1,7 +1,7 @@
 """Rewards for verl, see docs/trainers/verl.md.
 
-verl hands over one sample at a time and spreads the samples of a prompt over processes, so that the server gathers the
-groups. verl is imported when one of its objects is needed.
+verl passes one sample at a time and spreads the samples of a prompt over processes, so the server gathers the groups.
+This module imports verl only in `assemble_rm_scores`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from grm_client.trainers.single_rewards import judge_one
 
 
 class GRMRewardManager:
-    """A reward manager, which knows a sample's prompt and its group: `reward.reward_manager.source=importlib`.
+    """A reward manager; unlike a reward function, it gets a sample's prompt and group. Use it with
+    `reward.reward_manager.source=importlib`.
 
-    It is what verl asks of one and not a subclass, whose base would have to be imported here.
+    It has the interface of verl's managers but is not a subclass: the base class would have to be imported here.
     """
 
     def __init__(
@@ -30,25 +31,25 @@ class GRMRewardManager:
         reward_router_address: str | None = None,
         reward_model_tokenizer: object = None,
     ) -> None:
-        """verl's arguments. `config.reward.reward_kwargs.grm` may hold fields of `RewardConfig`; they go before the
-        environment, which Ray does not pass on by itself."""
-        given = (config.reward.get("reward_kwargs") or {}).get("grm") or {}
-        self._config = _config(dict(given))
-        # A worker has one event loop, so that all its samples can share connections.
+        """Takes verl's arguments. `config.reward.reward_kwargs.grm` may hold fields of `RewardConfig`; they override
+        the environment, which Ray does not forward to its workers."""
+        settings = (config.reward.get("reward_kwargs") or {}).get("grm") or {}
+        self._config = _config(dict(settings))
+        # A worker has one event loop, so all its samples can share connections.
         self._client = self._config.client()
         self._tokenizer = tokenizer
         self._size = int(config.actor_rollout_ref.rollout.n)
 
     async def run_single(self, data: Any) -> dict[str, Any]:
-        """The reward of the last sequence of `data`, a DataProto. verl reads the names in `reward_extra_info` off one
-        sample and looks them up in all, so that they are always the same."""
+        """The reward of the last sequence in `data`, a DataProto. verl takes the names in `reward_extra_info` from one
+        sample and looks them up in all others, so the names are always the same."""
         item = data[-1:][0]
         fields = item.non_tensor_batch
         response_ids = item.batch["responses"]
         length = response_ids.shape[-1]
-        written = response_ids[: int(item.batch["attention_mask"][-length:].sum())]
-        response = await asyncio.to_thread(self._tokenizer.decode, written, skip_special_tokens=True)
-        single = await judge_one(
+        generated = response_ids[: int(item.batch["attention_mask"][-length:].sum())]
+        response = await asyncio.to_thread(self._tokenizer.decode, generated, skip_special_tokens=True)
+        result = await judge_one(
             self._client,
             self._config,
             list(fields["raw_prompt"]),
@@ -58,13 +59,13 @@ class GRMRewardManager:
             size=self._size,
         )
         return {
-            "reward_score": single.reward,
-            "reward_extra_info": {"grm_reward": single.reward, "grm_failed": float(single.failed)},
+            "reward_score": result.reward,
+            "reward_extra_info": {"grm_reward": result.reward, "grm_failed": float(result.failed)},
         }
 
     @classmethod
     def assemble_rm_scores(cls, data: Any, scores: Sequence[float]) -> Any:
-        """verl's own way to put a reward on the last token of each response."""
+        """Put each reward on the last token of its response, with verl's own function."""
         from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
         return RewardManagerBase.assemble_rm_scores(data, list(scores))
@@ -81,21 +82,23 @@ async def compute_score(
     reward_model_tokenizer: object = None,
     **config: Any,
 ) -> dict[str, float]:
-    """A custom reward function, for those who cannot change the manager.
+    """A custom reward function, if another reward manager must be used.
 
-    verl passes neither prompt nor group to such a function: the prompt must stand in the data set's `extra_info`.
+    verl passes neither the prompt nor the group to such a function. The data set's `extra_info` must hold the prompt.
 
-    n: samples of a prompt.
-    prompt_key: where in `extra_info` the prompt is.
+    n: number of samples of a prompt.
+    prompt_key: key of the prompt in `extra_info`.
     config: fields of `RewardConfig`, from `reward.custom_reward_function.reward_kwargs`.
 
-    Raises KeyError where the prompt is not there.
+    Raises KeyError if `extra_info` has no prompt.
     """
-    ours = _config(config)
-    async with ours.client() as client:
-        single = await judge_one(client, ours, extra_info[prompt_key], solution_str, label=ground_truth, size=n)
-    return {"score": single.reward, "grm_failed": float(single.failed)}
+    reward_config = _config(config)
+    async with reward_config.client() as client:
+        result = await judge_one(
+            client, reward_config, extra_info[prompt_key], solution_str, label=ground_truth, size=n
+        )
+    return {"score": result.reward, "grm_failed": float(result.failed)}
 
 
-def _config(given: Mapping[str, Any]) -> RewardConfig:
-    return replace(config_from(os.environ), **given)
+def _config(settings: Mapping[str, Any]) -> RewardConfig:
+    return replace(config_from(os.environ), **settings)

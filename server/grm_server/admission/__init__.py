@@ -1,1 +1,1 @@
-"""Who may generate, and when: permits, the fair queue and forecasts of waiting times. See docs/design/admission.md."""
+"""Admission control: permits, the fair queue and wait-time forecasts. See docs/design/admission.md."""

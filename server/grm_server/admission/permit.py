@@ -1,48 +1,129 @@
-"""One request's permit: what it has in the engine is counted as it goes through."""
+"""Admission permit of one request. All its samples go through it, so in-flight counts cannot drift."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from grm_server.admission.cost import Cost
+from grm_server.admission.forecast import Forecast
 from grm_server.engine.protocol import JudgeEngine, Outcome, SchedulingClass, TokenizedScript
-from grm_server.grm.types import Script
+from grm_server.grm.plan import plan_wave_unit, wave_end
+from grm_server.grm.types import Sample, Script
 from grm_server.pipeline.types import ScoreRequest
 
-if TYPE_CHECKING:
-    from grm_server.admission.controller import Admission
-
 ANSWER_S, ANSWER_SHARE = 0.1, 0.02
-"""Of a deadline kept for adding up and sending: so many seconds, or a share of it where that is less."""
+"""Part of a deadline reserved for voting and sending: this many seconds, or this share of it if that is less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a request may need from the engine, computed before anything is tokenised."""
+
+    samples: int
+    """At most: k times the number of blocks."""
+    first: int
+    """Samples of the first wave, which are launched together."""
+    prompts: int
+    """Distinct prompts. Samples with equal orders share one."""
+    chars: int
+    """Of all distinct prompts."""
+
+
+def cost_of(request: ScoreRequest, template_chars: int) -> Cost:
+    """template_chars: characters that every prompt contains.
+
+    A list that turns out not to fit the model's context needs more samples than this, with shorter prompts.
+    """
+    task, n = request.task, len(request.task.responses)
+    blocks = request.samples // request.k
+    shared_chars = template_chars + task.shared_chars
+    # As many orders as `plan.latin_squares` has. Blocks are dealt anew in each round.
+    rounds = request.k if blocks > 1 else min(request.k, 1 if n == 1 else n + n % 2 * n)
+    unit = plan_wave_unit(n, request.list_size, exchangeable=request.stop.exchangeable_orders)
+    return Cost(
+        samples=request.samples,
+        first=wave_end(0, request.k, unit) * blocks if request.in_waves else request.samples,
+        prompts=rounds * blocks,
+        chars=rounds * (blocks * shared_chars + sum(map(len, task.responses))),
+    )
+
+
+class EngineLoad:
+    """What one engine has to do. Permits change the counts; the queue is served when there is room again."""
+
+    def __init__(self, capacity: int, on_room: Callable[[], None]) -> None:
+        """capacity: load from which on requests wait. on_room: called while requests wait and the load is below it."""
+        self.running = 0
+        """Samples in the engine."""
+        self.total = 0
+        """Running samples, samples promised to permits, and samples that the meta RM rates."""
+        self.waiting = 0
+        """Requests in the queue."""
+        self.unanswered: set[AdmissionPermit] = set()
+        """Granted permits whose requests have no answer yet."""
+        self.capacity = capacity
+        self._on_room = on_room
+
+    @property
+    def full(self) -> bool:
+        return self.total >= self.capacity
+
+    def add(self, count: int) -> None:
+        self.total += count
+
+    def remove(self, count: int) -> None:
+        self.total -= count
+        if self.waiting and not self.full:
+            self._on_room()
 
 
 class AdmissionPermit:
-    """A permit that was given, or is waited for. See `pipeline.permit`."""
+    """A permit that is granted or waits in the queue. See `pipeline.permit`."""
 
     def __init__(
-        self, admission: Admission, engine: JudgeEngine, request: ScoreRequest, cost: Cost, arrived_s: float
+        self,
+        engine: JudgeEngine,
+        load: EngineLoad,
+        forecast: Forecast,
+        request: ScoreRequest,
+        cost: Cost,
+        arrived_s: float,
     ) -> None:
         self.arrived_s = arrived_s
-        self.asked_s = time.monotonic()
+        self.requested_s = time.monotonic()
         self.request = request
         self.cost = cost
-        self.begun = self.promised = 0
-        """Samples that were begun; those of the first wave that were not, though their turn has come."""
-        self.given_s: float | None = None
-        self.thought_s: float | None = None
-        """Seconds of waiting that were likeliest; None where nobody knew."""
-        self.turn: asyncio.Future[None] | None = None
-        """Where it has to wait."""
-        self._admission = admission
+        self.begun = 0
+        """Samples sent to the engine."""
+        self.promised = 0
+        """Samples of the first wave that have room reserved and are not begun."""
+        self.granted_s: float | None = None
+        self.expected_wait_s: float | None = None
+        """The likeliest time in the queue; None if it was unknown."""
+        self.granted: asyncio.Future[None] | None = None
+        """Set only if the request has to wait."""
         self._engine = engine
+        self._load = load
+        self._forecast = forecast
+
+    def grant(self) -> None:
+        self.granted_s = time.monotonic()
+        self.promised = self.cost.first
+        self._load.add(self.promised)
+        self._load.unanswered.add(self)
+
+    def release(self) -> None:
+        """Return the room that is still reserved."""
+        self._load.unanswered.discard(self)
+        self.promised, unused = 0, self.promised
+        self._load.remove(unused)
 
     @property
     def left_s(self) -> float:
-        """Seconds until its samples must be in, so that its answer is there by the deadline."""
+        """Seconds until its samples must be finished, in time to answer by the deadline."""
         deadline_s = self.request.deadline_s
         return self.arrived_s + deadline_s - min(ANSWER_S, ANSWER_SHARE * deadline_s) - time.monotonic()
 
@@ -52,7 +133,7 @@ class AdmissionPermit:
 
     @property
     def contended(self) -> bool:
-        return self._admission.waiting > 0
+        return self._load.waiting > 0
 
     def prepare(self, script: Script) -> TokenizedScript:
         return self._engine.prepare(script)
@@ -62,27 +143,56 @@ class AdmissionPermit:
     ) -> AsyncGenerator[tuple[int, Outcome]]:
         counted, left = scheduling is not SchedulingClass.AUDIT, len(seeds)
         if counted:
-            self._admission.begin(self, left)
+            self._begin(left)
         try:
-            async with aclosing(self._engine.sample(prepared, seeds, temperature, scheduling)) as written:
-                async for place, outcome in written:
+            async with aclosing(self._engine.sample(prepared, seeds, temperature, scheduling)) as finished:
+                async for index, outcome in finished:
                     left -= 1
                     if counted:
-                        self._admission.finish(self, outcome)
-                    yield place, outcome
+                        self._finish(outcome)
+                    yield index, outcome
         finally:
-            # Of those that were aborted the engine has been told by now.
+            # The engine has aborted the remaining samples by now.
             if counted:
-                self._admission.forget(left)
+                self._forget(left)
 
     @contextmanager
     def rating(self) -> Iterator[None]:
-        self._admission.load(1)
+        self._load.add(1)
         try:
             yield
         finally:
-            self._admission.load(-1)
+            self._load.remove(1)
 
     def answered(self, *, in_time: bool) -> None:
-        """Its request has its answer. in_time: not one that a deadline cut."""
-        self._admission.learn(self, in_time=in_time)
+        """Learn what the request used. It begins no more samples, except for an audit.
+
+        in_time: False if a deadline cut it.
+        """
+        assert self.granted_s is not None
+        self._load.unanswered.discard(self)
+        seconds = time.monotonic() - self.granted_s
+        if in_time:
+            self._forecast.answered(self.request.stop, self.begun / self.cost.samples, seconds)
+        else:
+            self._forecast.cut(self.request.stop, seconds)
+
+    def _begin(self, count: int) -> None:
+        reserved = min(count, self.promised)
+        self.promised -= reserved
+        self._load.add(count - reserved)
+        self._load.running += count
+        self.begun += count
+
+    def _finish(self, outcome: Outcome) -> None:
+        now_s = time.monotonic()
+        if isinstance(outcome, Sample):
+            # By the engine's clock: waiting for a restart says nothing about how long samples take.
+            seconds = outcome.finished_s - outcome.started_s
+            self._forecast.written(self.cost.chars / self.cost.prompts, outcome.prompt_tokens, seconds)
+        self._forecast.finished(now_s)
+        self._forget(1)
+
+    def _forget(self, count: int) -> None:
+        self._load.running -= count
+        self._load.remove(count)

@@ -18,7 +18,8 @@ from grm_server.api.sse import MEDIA_TYPE, EventStream, NamedEvent
 from grm_server.api.to_wire import to_body, to_response, to_sample, to_wave
 from grm_server.coalescing.coalescer import Shared
 from grm_server.errors import GRMError
-from grm_server.judging.store import Judged, Progress, counted_errors, new_id
+from grm_server.judging.service import counted_errors
+from grm_server.judging.store import Judged, Progress, new_id
 from grm_server.pipeline.types import Started, WaveEnd
 
 router = APIRouter()
@@ -110,7 +111,7 @@ def _answer(
     return to_response(
         judged,
         model=service.engine.model,
-        tau=service.scoring.tau,
+        tau=service.judging.tau,
         shared=shared,
         return_samples=return_samples,
     )
@@ -136,7 +137,7 @@ async def ready(service: ServiceDep, response: Response) -> schemas.Health:
 @router.get("/v1/models", tags=["operation"])
 async def models(service: ServiceDep) -> schemas.ModelList:
     """The judge that this server runs, and its meta RM if it has one."""
-    engine, meta_rm = service.engine, service.scoring.meta_rm
+    engine, meta_rm = service.engine, service.judging.meta_rm
     cards = [schemas.ModelCard(id=engine.model, max_model_len=engine.max_model_len)]
     if meta_rm is not None:
         cards.append(schemas.ModelCard(id=meta_rm.model, role="meta_rm"))

@@ -16,8 +16,8 @@ from grm_server.engine.protocol import JudgeEngine
 from grm_server.errors import ClientGone
 from grm_server.grm.types import needs_meta_rm
 from grm_server.grouping.grouper import Grouper
-from grm_server.judging.service import Scoring
-from grm_server.judging.store import Judgements, Judging
+from grm_server.judging.service import JudgeService
+from grm_server.judging.store import JudgementStore
 from grm_server.settings import GroupingSettings, TrainerSettings
 from grm_server.telemetry.metrics import Metrics
 
@@ -31,22 +31,18 @@ class Service:
 
     policy: RequestPolicy
     metrics: Metrics
-    judgements: Judgements
+    judgements: JudgementStore
     trainers: TrainerSettings
     grouping_settings: GroupingSettings
     drain: Drain = field(default_factory=Drain)
-    judging: Judging = field(init=False)
+    judging: JudgeService = field(init=False)
     sharing: Coalescer = field(init=False)
     grouping: Grouper = field(init=False)
     tracing: Tracing | None = None
 
     @property
-    def scoring(self) -> Scoring:
-        return self.judging.scoring
-
-    @property
     def engine(self) -> JudgeEngine:
-        return self.scoring.engine
+        return self.judging.engine
 
     def raise_if_not_ready(self) -> None:
         """Raises EngineError or ShuttingDown if a request with all fields at their defaults would fail, or wait for an
@@ -54,11 +50,11 @@ class Service:
         self.drain.raise_if_draining()
         self.engine.raise_if_not_ready()
         if (
-            self.scoring.meta_rm is not None
+            self.judging.meta_rm is not None
             and needs_meta_rm(self.policy.judge.aggregate)
             and not self.policy.fallback_to_plain_vote
         ):
-            self.scoring.meta_rm.raise_if_unavailable()
+            self.judging.meta_rm.raise_if_unavailable()
 
 
 async def _service(request: Request) -> Service:

@@ -25,9 +25,9 @@ from grm_server.engine.protocol import JudgeEngine, MetaRM
 from grm_server.engine.vllm.args import max_concurrent_samples
 from grm_server.grouping.grouper import Grouper
 from grm_server.judging.priors_store import PriorStore
-from grm_server.judging.query_principles import Principles
-from grm_server.judging.service import Scoring
-from grm_server.judging.store import Judgements, Judging
+from grm_server.judging.query_principles import QueryPrinciples
+from grm_server.judging.service import JudgeService
+from grm_server.judging.store import JudgementStore
 from grm_server.meta_rm.card import template_digest
 from grm_server.pipeline.rating import Guidance
 from grm_server.settings import Settings
@@ -55,7 +55,7 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
     service = Service(
         policy_of(settings),
         Metrics(),
-        Judgements(settings.judgements.max_mib, settings.judgements.ttl_s),
+        JudgementStore(settings.judgements.max_mib, settings.judgements.ttl_s),
         settings.trainers,
         settings.grouping,
     )
@@ -69,35 +69,39 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
             # The log gets the whole traceback; `grm serve` ends with this as its last line.
             app.state.start_error = error
             raise
-        scoring = Scoring(
-            template,
+        admission = Admission(
             judge,
-            Admission(
-                judge,
-                service.metrics,
-                capacity=capacity(settings),
-                max_waiting_samples=settings.admission.max_waiting_samples,
-                max_waiting_prompt_tokens=settings.admission.max_waiting_prompt_tokens,
-                template_chars=len(template.source),
-            ),
             service.metrics,
-            PriorStore((settings.stopping.priors or settings.cache_dir / "priors.json").expanduser()),
-            None if rater is None else Guidance(rater, rater_template, settings.meta_rm.p0),
-            audit_share=settings.stopping.audit_share,
-            calibration=calibration,
+            capacity=capacity(settings),
+            max_waiting_samples=settings.admission.max_waiting_samples,
+            max_waiting_prompt_tokens=settings.admission.max_waiting_prompt_tokens,
+            template_chars=len(template.source),
         )
-        # After the engines: it has a thread, and a process that has threads should not fork.
-        service.tracing = None if start_tracing is None else start_tracing()
-        concurrency = max_concurrent_samples(settings.engine)
-        service.metrics.admission.saturation.set_function(lambda: judge.running / concurrency)
-        principles = Principles(
+        principles = QueryPrinciples(
             principles_template(template),
-            scoring.admission,
+            admission,
             service.metrics,
             max_mib=settings.principles.max_mib,
             ttl_s=settings.principles.ttl_s,
         )
-        service.judging = Judging(scoring, principles, service.judgements, service.metrics, service.tracing)
+        priors = PriorStore((settings.stopping.priors or settings.cache_dir / "priors.json").expanduser())
+        # After the engines: it has a thread, and a process that has threads should not fork.
+        service.tracing = None if start_tracing is None else start_tracing()
+        concurrency = max_concurrent_samples(settings.engine)
+        service.metrics.admission.saturation.set_function(lambda: judge.running / concurrency)
+        service.judging = JudgeService(
+            template,
+            judge,
+            admission,
+            service.metrics,
+            priors,
+            principles,
+            service.judgements,
+            None if rater is None else Guidance(rater, rater_template, settings.meta_rm.p0),
+            audit_share=settings.stopping.audit_share,
+            calibration=calibration,
+            tracing=service.tracing,
+        )
         service.sharing = Coalescer(
             service.judging.judge,
             service.judgements,
@@ -116,7 +120,7 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
         async with service.metrics.http.watching_loop():
             yield
         await service.grouping.close()
-        await scoring.close()
+        await service.judging.close()
         if rater is not None:
             await rater.close()
         await judge.close()

@@ -1,4 +1,4 @@
-"""The engines that the settings ask for, prepared, started and supervised."""
+"""Prepare, start and supervise the engines that the settings select."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 from collections.abc import Awaitable, Callable
 
 from grm_server.app.policy import is_bundled
-from grm_server.app.warm_up import warmed_up
+from grm_server.app.warm_up import warm_up
 from grm_server.engine import bundled
 from grm_server.engine.fake import FakeEngine, FakeMetaRM
 from grm_server.engine.protocol import JudgeEngine, MetaRM, RatingEngine
-from grm_server.engine.vllm.args import max_concurrent_samples, stall_s
+from grm_server.engine.vllm.args import default_stall_s, max_concurrent_samples
 from grm_server.engine.vllm.judge import start_vllm
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.meta_rm import bundled as bundled_meta
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings) -> None:
-    """Put the bundled models into the cache, if the settings ask for them. Raises ArtifactNotCached and OSError."""
+    """Put the bundled models into the cache, if the settings select them. Raises ArtifactNotCached and OSError."""
     if settings.engine.kind == "vllm" and settings.engine.model == "bundled":
         bundled.bundled_model(settings.cache_dir)
     if is_bundled(settings.meta_rm):
@@ -44,60 +44,60 @@ async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Met
 
     async def start() -> JudgeEngine:
         logger.info("starting the engine with %s", name)
-        started = await start_vllm(engine, model_path, name)
+        judge = await start_vllm(engine, model_path, name)
         if engine.warm_up:
-            await warmed_up(started, template)
-        return started
+            await warm_up(judge, template)
+        return judge
 
-    supervisor = await _supervised(
-        "engine", start, lambda one: (one.running > 0, one.pulse.steps), settings.supervision, metrics
+    supervisor = await _supervise(
+        "engine", start, lambda judge: (judge.running > 0, judge.stats.steps), settings.supervision, metrics
     )
     return SupervisedJudgeEngine(supervisor, metrics)
 
 
 async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metrics) -> MetaRM | None:
-    """The meta RM, after the judge: it is the smaller of the two."""
+    """Start the meta RM, if any. Call this after the judge has started: the judge is the larger of the two."""
     meta = settings.meta_rm
     platt = meta.platt or (card.platt if card is not None else (1.0, 0.0))
     if meta.kind == "none":
         return None
     if meta.kind == "fake":
-        return FakeMetaRM()
+        return FakeMetaRM(recording=False)
     assert meta.model is not None
-    shipped = is_bundled(meta)
-    name = meta.served_name or (bundled_meta.NAME if shipped else _last_part(meta.model))
+    use_bundled = is_bundled(meta)
+    name = meta.served_name or (bundled_meta.NAME if use_bundled else _last_part(meta.model))
     if meta.kind == "remote":
         assert meta.url is not None
         return connect(meta, meta.url, name, platt)
-    model_path = str(bundled_meta.bundled_meta_rm(settings.cache_dir)) if shipped else meta.model
+    model_path = str(bundled_meta.bundled_meta_rm(settings.cache_dir)) if use_bundled else meta.model
 
     async def start() -> RatingEngine:
         logger.info("starting the meta RM %s", name)
         return await start_vllm_meta(meta, model_path, name, platt)
 
-    supervisor = await _supervised(
-        "meta_rm", start, lambda one: (one.running > 0, one.rated), settings.supervision, metrics
+    supervisor = await _supervise(
+        "meta_rm", start, lambda engine: (engine.running > 0, engine.rated), settings.supervision, metrics
     )
     return SupervisedMetaRM(supervisor)
 
 
-async def _supervised(
+async def _supervise(
     name: str,
     start: Callable[[], Awaitable[E]],
-    pulse: Callable[[E], tuple[bool, int]],
+    progress: Callable[[E], tuple[bool, int]],
     supervision: SupervisionSettings,
     metrics: Metrics,
 ) -> Supervisor[E]:
-    """It has begun."""
+    """A supervisor whose engine has started. progress: whether the engine is busy, and its steps so far."""
     policy = RestartPolicy(supervision.restarts, supervision.settled_s)
-    stalled_s = supervision.stall_s or stall_s()
-    supervisor = Supervisor(name, start, policy, metrics, pulse=pulse, stall_s=stalled_s)
+    stall_s = supervision.stall_s or default_stall_s()
+    supervisor = Supervisor(name, start, policy, metrics, pulse=progress, stall_s=stall_s)
     await supervisor.begin()
     return supervisor
 
 
 def capacity(settings: Settings) -> int:
-    """Samples in the engine from which on requests wait."""
+    """Samples in the engine above which requests queue."""
     return settings.admission.max_running_samples or math.ceil(1.25 * max_concurrent_samples(settings.engine))
 
 

@@ -1,4 +1,4 @@
-"""What follows from the settings, and which do not go together: checked before anything starts."""
+"""Values derived from several settings. Invalid combinations raise SettingsError before anything starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from grm_server.telemetry.tracing import Tracing
 
 _BUNDLED_CRITIQUE_TOKENS = 192
-"""A small model that rambles is cut early; a trained judge writes 220 to 380 tokens (Liu et al. 2025)."""
+"""The bundled model is small and rambles, so we cut it early. A trained judge writes 220 to 380 tokens (Liu et al.
+2025)."""
 _CRITIQUE_TOKENS = 1024
 
 
@@ -41,7 +42,7 @@ def policy_of(settings: Settings) -> RequestPolicy:
 
 
 def meta_card_of(settings: Settings) -> MetaCard | None:
-    """What is known of the meta RM, if anything. Raises SettingsError where it may not do what it is set to do."""
+    """The meta RM's card, if any. Raises SettingsError for missing settings, or for a weak meta RM as the default."""
     meta = settings.meta_rm
     guided = needs_meta_rm(settings.judge.aggregate)
     if meta.kind == "none":
@@ -59,8 +60,8 @@ def meta_card_of(settings: Settings) -> MetaCard | None:
             card = None if meta.model is None else load_card(Path(meta.model))
     if guided and card is not None and not card.passes and not meta.allow_weak:
         raise SettingsError(
-            f"judge.aggregate = {settings.judge.aggregate}: of the meta RM {meta.model} its card says that "
-            f"{'; '.join(card.shortfalls)}. Requests may still ask for it; to make it the default all the same, set "
+            f"judge.aggregate = {settings.judge.aggregate}: the meta RM {meta.model} is too weak by its card: "
+            f"{'; '.join(card.shortfalls)}. Requests can still select it; to use it as the default anyway, set "
             "meta_rm.allow_weak=true"
         )
     return card
@@ -71,11 +72,11 @@ def calibration_of(settings: Settings) -> Calibration | None:
     try:
         return None if path is None else load_calibration(path)
     except (OSError, ValueError) as error:
-        raise SettingsError(f"stopping.calibration: {path} is not what `grm calibrate` writes: {error}") from error
+        raise SettingsError(f"stopping.calibration: {path} is not a file of `grm calibrate`: {error}") from error
 
 
 def tracing_of(settings: Settings) -> Callable[[], Tracing] | None:
-    """Starts tracing, if it is wanted. Raises SettingsError where OpenTelemetry is not installed."""
+    """A function that starts tracing, or None if tracing is off. Raises SettingsError without OpenTelemetry."""
     if not settings.tracing:
         return None
     try:
@@ -86,13 +87,13 @@ def tracing_of(settings: Settings) -> Callable[[], Tracing] | None:
 
 
 def is_bundled(meta: MetaRMSettings) -> bool:
-    """Whether it is the one that comes with this package; what another server calls `bundled` is its own."""
+    """Whether the meta RM is the one in this package. A remote model named `bundled` is not."""
     return meta.kind == "vllm" and meta.model == "bundled"
 
 
 @contextmanager
 def setting_errors(setting: str) -> Iterator[None]:
-    """A file that cannot be used is a wrong setting."""
+    """Report an unreadable or invalid file as an error of `setting`."""
     try:
         yield
     except (OSError, ValueError) as error:

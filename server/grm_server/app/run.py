@@ -1,4 +1,4 @@
-"""`grm serve`: a bound socket first, then the engine, then uvicorn, then a word to the user."""
+"""`grm serve`: bind the socket, start engine and uvicorn, print a ready message, and drain on SIGTERM."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ logger = logging.getLogger(__name__)
 
 
 class StartupError(RuntimeError):
-    """The server could not start; the message says what to do."""
+    """The server could not start. The message says what to do."""
 
 
 STARTUP_ERRORS = (SettingsError, StartupError)
 
 KEEP_ALIVE_S = 75
-"""Longer than httpx (5 s) and nginx (60 s) keep an idle connection: if the server closed it first, it might do so
-while a request comes. uvicorn's own is 5 s."""
-HANDED_BACK_S = 2.0
-"""Answering what was given up takes no longer."""
+"""Idle timeout of connections, longer than httpx's (5 s) and nginx's (60 s): if the server closed first, it could close
+just as the client sends a request. uvicorn's default is 5 s."""
+EXPIRE_S = 2.0
+"""Time to answer the requests that are aborted at the end of the drain."""
 
-_TRY = """\
+_READY_MESSAGE = """\
 
 GRM Server is ready on {url}   (API: {url}/docs, stop: Ctrl-C)
 Try it:
@@ -51,10 +51,9 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     """Serve until interrupted. Raises one of STARTUP_ERRORS."""
     settings = load_settings(environment, overrides)
     set_up_logging(settings.log_level, settings.log_format)
-    # Without vllm_args, which may hold a token.
-    shown = settings.model_dump_json(exclude_defaults=True, exclude={"engine": {"vllm_args"}})
-    logger.info("settings: %s", shown)
-    # Before the engine: a port that is taken should cost no half minute.
+    # Never log vllm_args: it may contain a token.
+    logger.info("settings: %s", settings.model_dump_json(exclude_defaults=True, exclude={"engine": {"vllm_args"}}))
+    # Bind before starting the engine, so a port in use fails at once.
     listener = _listen(settings)
     _check_exposure(settings)
     try:
@@ -65,7 +64,7 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     config = uvicorn.Config(
         app,
         log_config=None,
-        # It would write down URLs.
+        # uvicorn's access log would contain URLs.
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -83,19 +82,19 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
 
 
 def _check_exposure(settings: Settings) -> None:
-    """Raises StartupError where anyone on the network could use the server, and nobody said that they may."""
+    """Raises StartupError if other machines could use the server without a key and `auth.open` is not set."""
     http, auth = settings.http, settings.auth
     if not (http.loopback or auth.keys or auth.keys_file or auth.open):
         raise StartupError(
-            f"{http.host} can be reached from other machines, and there are no API keys: set some (GRM_AUTH__KEYS, or "
-            "--set auth.keys_file=FILE), or listen on 127.0.0.1, or say --set auth.open=true where everyone who can "
-            "reach the server may use it"
+            f"{http.host} can be reached from other machines, and there are no API keys: set keys (GRM_AUTH__KEYS, or "
+            "--set auth.keys_file=FILE), listen on 127.0.0.1, or allow everyone who can reach the server with "
+            "--set auth.open=true"
         )
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket, app: FastAPI, settings: Settings) -> None:
     async def serve() -> None:
-        # uvicorn exits when the app does not start; `run` says why instead.
+        # uvicorn exits if the app does not start; `run` raises the cause instead.
         with contextlib.suppress(SystemExit):
             await server.serve(sockets=[listener])
 
@@ -105,59 +104,62 @@ async def _serve(server: uvicorn.Server, listener: socket.socket, app: FastAPI, 
     if server.started:
         host, port = listener.getsockname()[:2]
         host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        _end_on_signals(server, app.state.service, settings)
-        print(_TRY.format(url=f"http://{f'[{host}]' if ':' in host else host}:{port}"), flush=True)  # noqa: T201
+        _drain_on_signals(server, app.state.service, settings)
+        print(_READY_MESSAGE.format(url=f"http://{f'[{host}]' if ':' in host else host}:{port}"), flush=True)  # noqa: T201
     await serving
 
 
-def _end_on_signals(server: uvicorn.Server, service: Service, settings: Settings) -> None:
-    """SIGTERM ends the server when its work is done; a second one, or Ctrl-C, at once.
+def _drain_on_signals(server: uvicorn.Server, service: Service, settings: Settings) -> None:
+    """SIGTERM drains the server and then stops it. A second SIGTERM, or Ctrl-C, stops it at once.
 
-    uvicorn would stop listening first, so that a load balancer finds nobody before it has been told. Not by
-    `loop.add_signal_handler`: an engine's core that was forked shares the loop's wake-up pipe, and to stop that core
-    with SIGTERM would end the server."""
-    loop, hurry = asyncio.get_running_loop(), asyncio.Event()
-    ending: list[asyncio.Task[None]] = []
+    uvicorn's own handler would close the listener first, before load balancers see failing readiness checks. We do not
+    use `loop.add_signal_handler`: a forked engine core shares the loop's wake-up pipe, so a SIGTERM to that core would
+    stop the server.
+    """
+    loop, stop_now = asyncio.get_running_loop(), asyncio.Event()
+    drains: list[asyncio.Task[None]] = []
 
     def begin(number: int) -> None:
-        # Ctrl-C goes to the engine's core too, which does not wait for anybody.
-        if ending or number == signal.SIGINT:
-            hurry.set()
-        if not ending:
-            ending.append(loop.create_task(_end(server, service, hurry, settings.http)))
+        # Ctrl-C also reaches the engine core, which does not drain.
+        if drains or number == signal.SIGINT:
+            stop_now.set()
+        if not drains:
+            drains.append(loop.create_task(_drain_and_stop(server, service, stop_now, settings.http)))
 
     def on_signal(number: int, _: FrameType | None) -> None:
         loop.call_soon_threadsafe(begin, number)
 
-    # uvicorn, which has set its own, puts back those from before.
+    # uvicorn has already set its own handlers; when it stops, it restores the ones before those.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
 
 
-async def _end(server: uvicorn.Server, service: Service, hurry: asyncio.Event, http: HTTPSettings) -> None:
+async def _drain_and_stop(
+    server: uvicorn.Server, service: Service, stop_now: asyncio.Event, http: HTTPSettings
+) -> None:
     drain = service.drain
     drain.begin()
     service.grouping.drain()
-    if not hurry.is_set():
+    if not stop_now.is_set():
         logger.info("draining: %d requests in flight, at most %g s", drain.in_flight, http.drain_s)
-    done = asyncio.ensure_future(_all(asyncio.sleep(http.drain_grace_s), drain.idle()))
-    hurried = asyncio.ensure_future(hurry.wait())
-    await asyncio.wait((done, hurried), timeout=http.drain_s, return_when=asyncio.FIRST_COMPLETED)
-    done.cancel()
-    hurried.cancel()
+    idle = asyncio.ensure_future(_wait_for_all(asyncio.sleep(http.drain_grace_s), drain.idle()))
+    stopped = asyncio.ensure_future(stop_now.wait())
+    await asyncio.wait((idle, stopped), timeout=http.drain_s, return_when=asyncio.FIRST_COMPLETED)
+    idle.cancel()
+    stopped.cancel()
     if drain.in_flight:
-        logger.warning("%d requests are not done; they get 503", drain.in_flight)
+        logger.warning("%d requests did not finish during the drain; they get 503", drain.in_flight)
         drain.expire()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(drain.idle(), HANDED_BACK_S)
-    logger.info("drained; the engine is closed now")
+            await asyncio.wait_for(drain.idle(), EXPIRE_S)
+    logger.info("drained; closing the engine")
     server.should_exit = True
 
 
-async def _all(*works: Coroutine[None, None, None]) -> None:
+async def _wait_for_all(*coroutines: Coroutine[None, None, None]) -> None:
     async with asyncio.TaskGroup() as group:
-        for work in works:
-            group.create_task(work)
+        for coroutine in coroutines:
+            group.create_task(coroutine)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -168,7 +170,9 @@ def _listen(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
-        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+        raise StartupError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port"
+        ) from error
     listener.set_inheritable(False)
     return listener
 

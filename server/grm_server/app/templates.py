@@ -1,4 +1,4 @@
-"""Prompt templates: those that the package ships, or the user's own."""
+"""Load prompt templates: the package's own, or the user's."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from grm_server.grm.prompts import JudgeTemplate, PrinciplesTemplate
 
 
 def judge_template(path: Path | None) -> JudgeTemplate:
-    """What the judge is asked. Raises OSError, and ValueError for one that does not show what it must."""
+    """The judge's prompt. Raises OSError, and ValueError for a template that omits a required part."""
     return JudgeTemplate(_source("judge.txt", path))
 
 
 def meta_template(path: Path | None) -> JudgeTemplate:
-    """What the meta RM is asked. Raises as `judge_template` does."""
+    """The meta RM's prompt. Raises what `judge_template` raises."""
     return JudgeTemplate(_source("meta.txt", path), principles=False)
 
 
 def principles_template(judge: JudgeTemplate) -> PrinciplesTemplate:
-    """What the judge is asked for before it sees a response. judge: the template that shows the principles later."""
+    """The prompt that asks the judge for principles before it sees any response.
+
+    judge: the judge's template, which will show these principles.
+    """
     return PrinciplesTemplate(_source("principles.txt", None), judge)
 
 
-def _source(shipped: str, path: Path | None) -> str:
-    return (files("grm_server.grm") / "templates" / shipped if path is None else path).read_text("utf-8")
+def _source(default: str, path: Path | None) -> str:
+    return (files("grm_server.grm") / "templates" / default if path is None else path).read_text("utf-8")

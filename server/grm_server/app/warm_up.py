@@ -1,4 +1,4 @@
-"""A few samples before the first request, which would otherwise pay for what an engine prepares at its first use."""
+"""Warm-up: a few samples before the first request, which would otherwise pay for one-time work of the engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from grm_server.grm.types import Message, Sample, Task
 logger = logging.getLogger(__name__)
 
 SAMPLES = 8
-"""Nearly all of it is paid for by the very first; the rest meet the batches that a request's first wave makes."""
+"""The first sample does nearly all of the one-time work. The others warm up the batch sizes of a first wave."""
 _TOKENS = 8
 _TASK = Task(
     (Message("user", "Why is the sky blue? Explain it to a child of ten in two or three sentences."),),
@@ -26,31 +26,31 @@ _TASK = Task(
 )
 
 
-async def warmed_up(engine: JudgeEngine, template: JudgeTemplate) -> None:
-    """Draw samples of a small request that nobody has sent, and forget them.
+async def warm_up(engine: JudgeEngine, template: JudgeTemplate) -> None:
+    """Draw samples of a small built-in request and discard them.
 
-    Raises EngineDead; where it does, or is cancelled, the sampler is closed. Samples that fail otherwise, or do not fit
-    a small model, are no reason not to serve.
+    Raises EngineDead. Closes the engine if the warm-up raises or is cancelled. Other failures of samples, and a prompt
+    that does not fit a small model, are only logged.
     """
     try:
-        await _warm_up(engine, template)
+        await _draw_samples(engine, template)
     except BaseException:
         await engine.close()
         raise
 
 
-async def _warm_up(engine: JudgeEngine, template: JudgeTemplate) -> None:
+async def _draw_samples(engine: JudgeEngine, template: JudgeTemplate) -> None:
     began_s = time.monotonic()
     try:
         script = write_script(template, sanitized(_TASK, template), (0, 1), _TOKENS)
         prepared = engine.prepare(script)
     except PromptTooLong as error:
-        logger.warning("the engine was not warmed up: %s", error)
+        logger.warning("skipped the engine's warm-up: %s", error)
         return
     failed = 0
     async with aclosing(engine.sample(prepared, range(SAMPLES), 1.0, SchedulingClass.NEW)) as finished:
         async for _, outcome in finished:
             failed += not isinstance(outcome, Sample)
     if failed:
-        logger.warning("%d of %d samples of the warm-up failed", failed, SAMPLES)
-    logger.info("the engine was warmed up in %.1f s", time.monotonic() - began_s)
+        logger.warning("%d of %d warm-up samples failed", failed, SAMPLES)
+    logger.info("the engine's warm-up took %.1f s", time.monotonic() - began_s)

@@ -1,4 +1,4 @@
-"""Work that several wait for: done once, and given up when nobody waits any more."""
+"""Single-flight: concurrent callers with one key share one execution, which is cancelled when the last one leaves."""
 
 from __future__ import annotations
 
@@ -13,54 +13,62 @@ V = TypeVar("V")
 
 
 @dataclass(eq=False, slots=True)
-class _Flight(Generic[V]):
-    work: asyncio.Task[V]
+class _Call(Generic[V]):
+    """One execution."""
+
+    task: asyncio.Task[V]
     began_s: float
     callers: int = 0
-    """Those that are still there."""
+    """Callers that still wait."""
 
 
 class SingleFlight(Generic[K, V]):
-    """What is under way, by key. Empty when nobody waits."""
+    """The calls in flight, by key. It caches nothing."""
 
     def __init__(self) -> None:
-        self._flights: dict[K, _Flight[V]] = {}
+        self._calls: dict[K, _Call[V]] = {}
 
     def __len__(self) -> int:
-        return len(self._flights)
+        """Calls in flight."""
+        return len(self._calls)
 
-    async def result(
-        self, key: K, work: Callable[[], Coroutine[Any, Any, V]], *, young_s: float = math.inf
+    @property
+    def callers(self) -> int:
+        """Callers that wait for them."""
+        return sum(call.callers for call in self._calls.values())
+
+    async def do(
+        self, key: K, work: Callable[[], Coroutine[Any, Any, V]], *, max_age_s: float = math.inf
     ) -> tuple[V, bool]:
-        """What `work` gives, and whether it was under way already for another caller.
+        """The result of `work`, and whether it was already in flight for another caller.
 
-        young_s: work that is older is not joined but begun anew.
+        max_age_s: an older call is not joined; a new one replaces it.
 
-        All callers get the same result or the same error. One who is cancelled leaves the others theirs; when the last
-        one is, the work is cancelled, and its end awaited.
+        All callers get the same result or the same error. Cancelling one caller does not affect the others. Cancelling
+        the last one cancels the work and waits for its end.
         """
         now_s = asyncio.get_running_loop().time()
-        flight = self._flights.get(key)
-        joined = flight is not None and now_s - flight.began_s <= young_s
-        if flight is None or not joined:
-            flight = self._flights[key] = _Flight(asyncio.ensure_future(work()), now_s)
-        flight.callers += 1
+        call = self._calls.get(key)
+        joined = call is not None and now_s - call.began_s <= max_age_s
+        if call is None or not joined:
+            call = self._calls[key] = _Call(asyncio.ensure_future(work()), now_s)
+        call.callers += 1
         try:
-            # Unlike awaiting the task, this leaves it alone when the caller is cancelled.
-            await asyncio.wait((flight.work,))
-            return flight.work.result(), joined
+            # Unlike awaiting the task, this does not cancel it when the caller is cancelled.
+            await asyncio.wait((call.task,))
+            return call.task.result(), joined
         finally:
-            flight.callers -= 1
-            if not flight.callers:
-                await self._end(key, flight)
+            call.callers -= 1
+            if not call.callers:
+                await self._end(key, call)
 
-    async def _end(self, key: K, flight: _Flight[V]) -> None:
-        # First of all: who comes while it is being cancelled must not join it.
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-        if not flight.work.done():
-            flight.work.cancel()
-            await asyncio.wait((flight.work,))
-        if not flight.work.cancelled():
-            # It may have failed just as the last one left; asyncio logs an error that nobody asked for.
-            flight.work.exception()
+    async def _end(self, key: K, call: _Call[V]) -> None:
+        # First, so that a new caller cannot join it while it is being cancelled.
+        if self._calls.get(key) is call:
+            del self._calls[key]
+        if not call.task.done():
+            call.task.cancel()
+            await asyncio.wait((call.task,))
+        if not call.task.cancelled():
+            # It may have failed just as the last caller left. Retrieve the error, or asyncio logs it.
+            call.task.exception()

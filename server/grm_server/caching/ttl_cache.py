@@ -1,4 +1,4 @@
-"""A map that forgets: what is too old, and the oldest where it holds too much."""
+"""TTL cache: drops items that are too old, and the oldest when it holds too much."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ V = TypeVar("V")
 
 
 class TTLCache(Generic[K, V]):
-    """At most `most` by weight, each for at most `ttl_s` seconds."""
+    """At most `max_weight` in total, each item for at most `ttl_s` seconds."""
 
-    def __init__(self, most: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = most
+    def __init__(self, max_weight: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_weight = max_weight
         self._ttl_s = ttl_s
         self._clock = clock
         self._weight = 0
@@ -25,13 +25,13 @@ class TTLCache(Generic[K, V]):
         return len(self._items)
 
     def put(self, key: K, value: V, weight: int = 1) -> None:
-        """Keep a value, as the newest. One that weighs more than all may weigh is not kept."""
+        """Store a value as the newest. One that is heavier than `max_weight` just empties the cache."""
         if key in self._items:
-            self._forget(key)
+            self._drop(key)
         self._items[key] = (self._clock(), weight, value)
         self._weight += weight
-        while self._weight > self._most:
-            self._forget(next(iter(self._items)))
+        while self._weight > self._max_weight:
+            self._drop(next(iter(self._items)))
         self._expire()
 
     def get(self, key: K) -> V | None:
@@ -42,7 +42,7 @@ class TTLCache(Generic[K, V]):
     def _expire(self) -> None:
         before_s = self._clock() - self._ttl_s
         while self._items and self._items[key := next(iter(self._items))][0] < before_s:
-            self._forget(key)
+            self._drop(key)
 
-    def _forget(self, key: K) -> None:
+    def _drop(self, key: K) -> None:
         self._weight -= self._items.pop(key)[1]

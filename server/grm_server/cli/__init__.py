@@ -1,8 +1,8 @@
 """The `grm` command.
 
-`serve`, `calibrate`, `train-meta-rm` and `openapi` need the server's packages, and so does `collect` with `--format`;
-they are imported when they run. The other commands need the base install. All but `serve` and `train-meta-rm` talk to
-a server over HTTP, like any other client.
+`serve`, `calibrate`, `train-meta-rm`, `openapi`, and `collect` with `--format` need the server's packages, which they
+import when they run. The other commands need only the base install. `score`, `calibrate`, `collect`, `demo` and
+`doctor --url` talk to a server over HTTP, like any other client.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, pretty_exc
 
 @app.command()
 def serve(
-    model: Annotated[str | None, typer.Option(help="`bundled`, or any path or hub name that vLLM takes.")] = None,
+    model: Annotated[str | None, typer.Option(help="`bundled`, or any path or hub name that vLLM accepts.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 lets the system choose.")] = None,
-    template: Annotated[Path | None, typer.Option(help="A prompt template of your own (Jinja).")] = None,
+    template: Annotated[Path | None, typer.Option(help="Your own prompt template (Jinja).")] = None,
     meta_rm: Annotated[
-        str | None, typer.Option(help="A meta RM that guides votes: a path, or any hub name that vLLM takes.")
+        str | None, typer.Option(help="A meta RM that guides votes: `bundled`, or any path or hub name for vLLM.")
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other setting: --set engine.dtype=float32 (docs/settings.md)."),
     ] = None,
 ) -> None:
-    """Start the server. Prints a request to try once it is ready."""
+    """Start the server. When it is ready, it prints an example request."""
     try:
         import grm_server.app.run as server
     except ImportError as error:
         fail_without_extras(error)
-    named = {
+    options = {
         "engine.model": model,
         "http.host": host,
         "http.port": port,
@@ -63,7 +63,7 @@ def serve(
         "meta_rm.model": meta_rm,
         "meta_rm.kind": None if meta_rm is None else "vllm",
     }
-    overrides = [f"{name}={value}" for name, value in named.items() if value is not None]
+    overrides = [f"{name}={value}" for name, value in options.items() if value is not None]
     try:
         server.run(os.environ, [*overrides, *(settings or [])])
     except server.STARTUP_ERRORS as error:
@@ -79,7 +79,7 @@ def demo(
     examples: Annotated[Path, typer.Argument(help="A folder of requests as .json files.")] = Path("examples"),
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Score the examples and print them. Starts a server for it if none runs."""
+    """Score the examples and print the results. Starts a server if none is running."""
     files = sorted(examples.glob("*.json"))
     if not files:
         fail(f"no .json files in {examples}")
@@ -98,7 +98,7 @@ def demo(
 
 @contextlib.contextmanager
 def _server_for_demo(url: str) -> Iterator[None]:
-    """A server at `url`: the one that is there, or one that ends with the demo."""
+    """Make sure that a server is ready at `url`; a server started here ends with the demo."""
     with GRMClient(url, api_key=api_key(), max_retries=0) as client:
         if client.ready():
             yield
@@ -121,10 +121,10 @@ def _server_for_demo(url: str) -> Iterator[None]:
 
 @app.command()
 def new_key(
-    name: Annotated[str, typer.Argument(help="Who will hold it: letters, digits, `_`, `.` and `-`.")],
+    name: Annotated[str, typer.Argument(help="Name of the key's owner: letters, digits, `_`, `.` and `-`.")],
 ) -> None:
-    """Make an API key: the key on standard error, and what goes into the file of keys, which cannot be turned back into
-    it, on standard output."""
+    """Create an API key: prints the key to standard error, and its entry for the key file to standard output. The entry
+    contains only a hash."""
     key = f"grm-{secrets.token_urlsafe(32)}"
     say(key)
     typer.echo(f'["{name}"]\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"')

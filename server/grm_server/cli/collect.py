@@ -1,4 +1,4 @@
-"""`grm collect`: labelled items in, labelled trajectories out, and of these data for fine-tuning."""
+"""`grm collect`: labelled items in, labelled trajectories out, optionally also as data for fine-tuning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from grm_client.data.jsonl import NotOurFile, read_lines, resume_point
 from grm_client.data.sft import Format, Render, Written, dataset_info, is_sft, write_sft
 from grm_client.data.trajectories import read_rows
 from grm_client.data.work_file import Progress
-from grm_server.cli.files import Concurrency, Seed, failures, under_bar
+from grm_server.cli.files import Concurrency, Seed, failures, with_progress_bar
 from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, reasons, say
 
 
@@ -25,13 +25,14 @@ def collect(
     file: Annotated[
         Path,
         typer.Argument(
-            help="Requests as JSON Lines, each with `label`: index of the best response; of a single one 1 (good) or 0."
+            help="Requests as JSON Lines, each with `label`: index of the best response; "
+            "for a single response 1 (good) or 0."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where labelled trajectories go; those there are kept.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="Trajectories an item.")] = 3,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File for labelled trajectories; kept if it exists.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Trajectories per item.")] = 3,
     hint: Annotated[
-        bool, typer.Option("--hint", help="Draw -n more with the label as a hint where none is right.")
+        bool, typer.Option("--hint", help="If none is right, draw -n more with the label as a hint.")
     ] = False,
     url: Url = DEFAULT_URL,
     concurrency: Concurrency = 16,
@@ -39,24 +40,24 @@ def collect(
     form: Annotated[
         Format | None, typer.Option("--format", help="Also write the right trajectories as data for fine-tuning.")
     ] = None,
-    sft: Annotated[Path | None, typer.Option(help="Where that goes. Default: --out with .FORMAT.jsonl.")] = None,
-    template: Annotated[
-        Path | None, typer.Option(help="The prompt template that the server has, if it is one of your own.")
+    sft: Annotated[
+        Path | None, typer.Option(help="File for the fine-tuning data. Default: --out with .FORMAT.jsonl.")
     ] = None,
+    template: Annotated[Path | None, typer.Option(help="The server's prompt template, if it is your own.")] = None,
 ) -> None:
     """Collect labelled trajectories: data for training a judge or a meta RM (docs/data-loop.md).
 
-    Samples the items on a running server and calls each sample right or wrong. The same command goes on where it was
-    stopped; one that has nothing left to do needs no server.
+    Samples the items on a running server and labels each sample right or wrong. Run the same command again to resume;
+    a complete file needs no server.
     """
     if form is None and (sft or template):
-        fail("--sft and --template are about fine-tuning data: say which with --format")
+        fail("--sft and --template apply to fine-tuning data; choose its kind with --format")
     data = None if form is None else sft or out.with_suffix(f".{form}.jsonl")
     paths = [path.resolve() for path in (file, out, data) if path is not None]
     if len(set(paths)) < len(paths):
         fail("the labelled requests, --out and --sft must be different files")
     render = None if form is None else _render(template)
-    with failures("the same command goes on"):
+    with failures("run the same command to resume"):
         if data is not None:
             _check_ours(data)
         todo = _survey(file, out)
@@ -87,7 +88,7 @@ def _render(template: Path | None) -> Render:
 
 
 def _survey(file: Path, out: Path) -> Survey:
-    """Before anything is changed: an `out` of another kind, or of other requests, must not be written to."""
+    """Check `out` before changing anything: we must not write to a file of another kind, or of other requests."""
     try:
         with file.open("rb") as source:
             if not out.exists():
@@ -117,25 +118,25 @@ def _collect(
                 on_progress=show,
             )
 
-        return under_bar("collecting", url, run, lines, lambda progress: progress.lines)
+        return with_progress_bar("collecting", url, run, lines, lambda progress: progress.lines)
 
 
 def _summary(out: Path) -> Summary:
-    """Of the whole file, what earlier runs wrote included."""
+    """Summary of the whole file, including the rows of earlier runs."""
     with out.open("rb") as rows:
         return summarise(read_rows(rows))
 
 
 def _check_ours(data: Path) -> None:
-    """To be given the wrong path must not cost data."""
+    """A wrong path must not cost the user data."""
     if data.exists():
         with data.open("rb") as file:
             if not is_sft(file.readline(64)):
-                raise NotOurFile(f"{data} holds something else than data for fine-tuning; choose another file")
+                raise NotOurFile(f"{data} does not hold fine-tuning data; choose another file")
 
 
 def _write_sft(out: Path, data: Path, form: Format, render: Render) -> Written:
-    """Written aside and then put in its place, so that nobody reads half of it."""
+    """Write to a temporary file and rename it, so readers never see half of the data."""
     part = data.with_name(data.name + ".part")
     with out.open("rb") as rows, part.open("wb") as sink:
         written = write_sft(read_rows(rows), sink, form, render)

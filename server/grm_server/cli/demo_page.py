@@ -1,7 +1,7 @@
-"""What `grm demo` shows: the rewards as a table, what the judge wrote in one sample, and what stopping early risked.
+"""Output of `grm demo`: a table of rewards, the judge's text in one sample, and the risk of stopping early.
 
-Everything that a model wrote is untrusted. It is cleaned of terminal escapes and shown as `Text`, in which rich reads
-no markup.
+All text from a model is untrusted. We remove terminal escapes and show it as `Text`, in which rich interprets no
+markup.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ EXCERPT_CHARS = 70
 MAX_REWARD = 10.0
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
-# Escape sequences go as a whole, so that no "[31m" is left behind: commands for colour and cursor, then those that
-# carry text, such as window titles and links. That text ends at the next escape, so that the search stays linear.
+# Remove whole escape sequences, so no "[31m" remains: first colour and cursor commands, then sequences that carry text,
+# such as window titles and links. The text ends at the next escape, which keeps the search linear.
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
 )
-# Other control characters, and the marks that make text run backwards.
+# Other control characters, and the bidirectional marks that reverse text.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def clean(text: str) -> str:
-    """Text that prints as itself on a terminal: escapes and control characters removed, tabs and newlines kept."""
+    """Make text safe to print on a terminal: removes escapes and control characters, keeps tabs and newlines."""
     return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
 
 
 def excerpt(text: str, limit: int = EXCERPT_CHARS) -> str:
-    """The beginning of a text on one line."""
+    """The beginning of a text, on one line."""
     line = " ".join(clean(text).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
@@ -50,17 +50,17 @@ def bar(reward: float) -> str:
 
 
 def percent(p: float) -> str:
-    """A probability for people. An estimate is never certain, so there is no 0 % and no 100 %."""
+    """A probability as text. An estimate is never certain, so 0 % and 100 % do not occur."""
     if p < 0.005:
         return "<1 %"
     return ">99 %" if p > 0.995 else f"{100 * p:.0f} %"
 
 
 def render(console: Console, request: Mapping[str, Any], answer: Rewards) -> None:
-    """Print an answer for people to read.
+    """Print an answer.
 
-    request: the request that was sent, its `query` and `responses`.
-    answer: printed with one sample's principles and critique if the request had `return_samples`.
+    request: the request that was sent, with `query` and `responses`.
+    answer: includes one sample's principles and critique if the request had `return_samples`.
     """
     console.print(Text(excerpt(_last_turn(request["query"])), style="bold"))
     console.print(_table(request["responses"], answer))
@@ -81,7 +81,7 @@ def _table(responses: Sequence[str], answer: Rewards) -> Table:
     table.add_column("rank", justify="right")
     table.add_column("reward")
     table.add_column("")
-    # Of one response alone there is nothing to say.
+    # With a single response, its probability of being the best is always 1.
     named = {"p best": answer.p_best, "by label": answer.p_best_label} if len(responses) > 1 else {}
     chances = {name: shares for name, shares in named.items() if shares is not None}
     for name in chances:
@@ -105,8 +105,8 @@ def _table(responses: Sequence[str], answer: Rewards) -> Table:
 
 
 def _print_sample(console: Console, sample: Sample) -> None:
-    """What the judge wrote, in the order it wrote it."""
-    # The judge speaks of positions, not of request order; without this line its "Response 1" misleads.
+    """Print the judge's text in the order in which it was written."""
+    # The judge's "Response 1" is a position, not a request index, so print the mapping.
     shown = ", ".join(f"{p + 1} = response {i}" for p, i in enumerate(sample.order))
     for title, text in (("principles", sample.principles), ("critique", sample.critique)):
         if text:
@@ -117,7 +117,7 @@ def _print_sample(console: Console, sample: Sample) -> None:
 
 
 def stop_line(answer: Rewards) -> str:
-    """How many readings were drawn, and what stopping there risked."""
+    """The number of samples per response, and the risk of stopping there."""
     if answer.k_used >= answer.k:
         return f"k = {answer.k_used} of {answer.k}"
     risk = f"predicted risk that all {answer.k} would decide otherwise: {percent(answer.risk_full_k)}"
@@ -125,7 +125,7 @@ def stop_line(answer: Rewards) -> str:
 
 
 def usage_line(answer: Rewards) -> str:
-    """What the answer cost: samples that voted, tokens, seconds."""
+    """The cost of the answer: samples, tokens, seconds."""
     lost = ", ".join(f"{count} {clean(reason)}" for reason, count in answer.failures.items())
     tokens = f"{answer.usage.prompt_tokens:,} prompt + {answer.usage.completion_tokens:,} generated tokens"
     votes = f"{answer.k_valid} of {answer.usage.samples} samples voted" + (f" ({lost})" if lost else "")

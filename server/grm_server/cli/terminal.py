@@ -1,4 +1,4 @@
-"""What the commands say, and how they end."""
+"""Messages and exit codes of the commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Url = Annotated[str, typer.Option(envvar="GRM_CLIENT_URL", help="The server to t
 
 
 def api_key() -> str | None:
-    """From the environment alone: a command line can be read by others."""
+    """From the environment only: other users of the machine can read a command line."""
     return os.environ.get("GRM_CLIENT_API_KEY")
 
 
@@ -31,5 +31,5 @@ def fail_without_extras(error: ImportError) -> NoReturn:
 
 
 def reasons(skipped: Mapping[str, int]) -> str:
-    """What was not used, to be added to a message; empty if all was."""
+    """Suffix for a message: counts of unused rows by reason; empty if all rows were used."""
     return f" (not used: {', '.join(f'{count} {reason}' for reason, count in skipped.items())})" if skipped else ""

@@ -19,9 +19,9 @@ from grm_server.cli.terminal import fail, fail_without_extras, reasons, say
 def train_meta_rm(
     file: Annotated[Path, typer.Argument(help="Trajectories, as `grm collect` writes them.")],
     base: Annotated[str, typer.Option(help="`bundled`, or any path or hub name of a decoder that transformers takes.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that the meta RM goes to.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the meta RM.")],
     head_only: Annotated[
-        bool, typer.Option("--head-only", help="Train a linear head on frozen layers; minutes, without a GPU.")
+        bool, typer.Option("--head-only", help="Train a linear head on frozen layers: minutes, even without a GPU.")
     ] = False,
     layers: Annotated[
         str | None,
@@ -30,17 +30,17 @@ def train_meta_rm(
     epochs: Annotated[float, typer.Option(min=0.01, help="Without --head-only: passes over the data.")] = 1.0,
     learning_rate: Annotated[float, typer.Option(min=0, help="Without --head-only.")] = 1e-5,
     max_tokens: Annotated[
-        int | None, typer.Option(min=16, help="Leave longer trajectories out. Default: the base's context.")
+        int | None, typer.Option(min=16, help="Leave out longer trajectories. Default: the base's context length.")
     ] = None,
     template: Annotated[Path | None, typer.Option(help="The meta RM's prompt template, if it is your own.")] = None,
     data_name: Annotated[
-        str | None, typer.Option(help="Name of the data, for the model card. Default: FILE's.")
+        str | None, typer.Option(help="Name of the data, for the model card. Default: the name of FILE.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split into parts and of training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the data split and of training.")] = 0,
 ) -> None:
     """Train a meta RM: a classifier that tells right trajectories from wrong ones (docs/data-loop.md).
 
-    A fifth of the prompts only measures it. The same command goes on where it was stopped.
+    A fifth of the prompts is held out for measurement. Run the same command again to resume.
     """
     try:
         import sklearn  # noqa: F401
@@ -54,7 +54,7 @@ def train_meta_rm(
         from grm_train.meta_rm.trajectories import read_data
     except ImportError as error:
         fail_without_extras(error)
-    kept = None if layers is None else _numbers(layers)
+    depths = None if layers is None else _numbers(layers)
     try:
         write.check_ours(out)
         prompt = meta_template(template)
@@ -66,40 +66,40 @@ def train_meta_rm(
             data_name=data_name or file.stem,
             template=prompt,
             base=str(bundled_model(load_settings(os.environ).cache_dir)) if base == "bundled" else base,
-            layers=kept,
+            layers=depths,
             head_only=head_only,
             schedule=Schedule(epochs, learning_rate),
             max_tokens=max_tokens,
             seed=seed,
             work=out.with_name(out.name + ".work"),
         )
-        outcome = train.run(job, data, _stage)
-        write.write(outcome.trained, outcome.card, out)
+        result = train.run(job, data, _stage)
+        write.write(result.meta_rm, result.card, out)
     except KeyboardInterrupt:
-        fail("interrupted; the same command goes on where it was", code=130)
+        fail("interrupted; run the same command to resume", code=130)
     except (OSError, ValueError) as error:
         fail(str(error))
-    say(f"{outcome.card.trajectories} trajectories used{reasons(outcome.left_out)}")
-    for name, value in numbers(outcome.card).items():
+    say(f"{result.card.trajectories} trajectories used{reasons(result.left_out)}")
+    for name, value in numbers(result.card).items():
         typer.echo(f"{name:20}{value}")
-    say(verdict(outcome.card))
+    say(verdict(result.card))
     say(f"written to {out}; use it: grm serve --meta-rm {out}. {job.work} is no longer needed")
 
 
 def _numbers(layers: str) -> tuple[int, ...]:
     try:
-        found = tuple(sorted({int(layer) for layer in layers.split(",")}))
+        depths = tuple(sorted({int(layer) for layer in layers.split(",")}))
     except ValueError:
-        found = (0,)
-    if min(found) < 1:
-        fail("--layers is a list of whole numbers from 1, as 8,15,30")
-    return found
+        depths = (0,)
+    if min(depths) < 1:
+        fail("--layers must be positive integers separated by commas, such as 8,15,30")
+    return depths
 
 
 @contextmanager
-def _stage(doing: str, total: int) -> Iterator[Callable[[int], None]]:
+def _stage(activity: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar."""
-    columns = (TextColumn(f"{doing:8}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn(f"{activity:8}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(doing, total=total)
+        task = bar.add_task(activity, total=total)
         yield lambda steps: bar.advance(task, steps)

@@ -1,1 +1,1 @@
-"""Identical requests in flight share one judgement."""
+"""Request coalescing: identical requests share one judgement."""

@@ -1,33 +1,35 @@
-"""Requests that ask for the same share one judgement: while it is made, and, if a cache is set, for a while after.
+"""Identical requests share one judgement: while it is in flight, and for a while after if a result cache is set.
 
-asked -> known? -> under way? -> judged -> known            See docs/design/coalescing.md.
+request -> cached? -> in flight? -> judge and cache.            See docs/design/coalescing.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from grm_server.caching.hashing import fingerprint
 from grm_server.caching.single_flight import SingleFlight
 from grm_server.caching.ttl_cache import TTLCache
 from grm_server.grm.types import FailureReason, StopReason
-from grm_server.judging.store import Judged, Judgements, chars, note
-from grm_server.pipeline.types import ScoreRequest
+from grm_server.judging.store import Judged, JudgementStore, note_judged
+from grm_server.pipeline.types import Priority, ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
 JOINED_WITHIN = 0.5
-"""Share of its deadline after which a judgement under way is not joined: a deadline would cut it too soon for those who
-came late."""
+"""Share of its deadline in which a judgement in flight can be joined. A deadline would cut an older one too soon for
+requests that join late."""
 
 Shared = Literal["in_flight", "cache"]
-"""With whom: a request that was being judged, or one that had been."""
+"""Where a shared judgement came from."""
+
+AnswerKey = tuple[ScoreRequest, str]
+"""A request and the client's tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A judgement, and whose it is."""
+    """A judgement, and how the request got it."""
 
     judged: Judged
     shared: Shared | None
@@ -35,72 +37,71 @@ class Answered:
 
 
 class Coalescer:
-    """What one server is judging for /v1/rewards and for trainers' whole groups, and what it has judged of late.
+    """Coalesces requests to /v1/rewards and trainers' whole groups.
 
-    Its tables live as long as the engine that it is made for: model, templates, meta RM and calibration are in no key.
+    Lives as long as one engine, so the model, templates, meta RM and calibration are not part of any key.
     """
 
     def __init__(
         self,
-        judge: Callable[[ScoreRequest, str], Awaitable[Judged]],
-        judgements: Judgements,
+        judge: Callable[[ScoreRequest, str], Coroutine[Any, Any, Judged]],
+        store: JudgementStore,
         metrics: Metrics,
         *,
         max_mib: int,
         ttl_s: float,
     ) -> None:
-        """max_mib: text of judgements that is kept; 0 keeps none."""
+        """max_mib: limit of the result cache; 0 disables it."""
         self._judge = judge
-        self._judgements = judgements
+        self._store = store
         self._metrics = metrics
-        self._flights: SingleFlight[bytes, Judged] = SingleFlight()
-        self._known: TTLCache[bytes, Judged] = TTLCache(max_mib * 2**20, ttl_s)
+        self._in_flight: SingleFlight[tuple[AnswerKey, float, Priority, bool], Judged] = SingleFlight()
+        self._cache: TTLCache[AnswerKey, Judged] | None = TTLCache(max_mib * 2**20, ttl_s) if max_mib else None
 
     def __len__(self) -> int:
-        """Judgements under way."""
-        return len(self._flights)
+        """Judgements in flight."""
+        return len(self._in_flight)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a judgement, their own or a shared one."""
+        return self._in_flight.callers
 
     async def judge(self, request: ScoreRequest, task: str) -> Answered:
-        """The judgement of this request or of an identical one. A judgement that all callers have left is aborted.
+        """The judgement of this request or of an identical one. It is aborted once all its requests are cancelled.
 
-        Raises what `Judging.judge` raises, to all who share it.
+        Raises what `JudgeService.judge` raises, to all requests that share it.
         """
-        key = same_answer(request, task)
-        if (known := self._known.get(key)) is not None:
+        key = answer_key(request, task)
+        if self._cache is not None and (cached := self._cache.get(key)) is not None:
             self._metrics.shared_requests.labels("cache").inc()
-            note(known)
-            # By its id it is to be found for as long as it is given out.
-            return Answered(self._judgements.keep(known), "cache")
-        judged, joined = await self._flights.result(
-            fingerprint(key.hex(), repr((request.deadline_s, request.priority, request.wait_until_deadline))),
-            lambda: self._judged(key, request, task),
-            young_s=JOINED_WITHIN * request.deadline_s,
+            note_judged(cached)
+            # Store it again: an id that was just returned can be looked up for a whole TTL.
+            return Answered(self._store.put(cached), "cache")
+        judged, joined = await self._in_flight.do(
+            (key, request.deadline_s, request.priority, request.wait_until_deadline),
+            lambda: self._judge(request, task),
+            max_age_s=JOINED_WITHIN * request.deadline_s,
         )
         if joined:
             self._metrics.shared_requests.labels("in_flight").inc()
-            note(judged)
+            note_judged(judged)
+        if self._cache is not None and _is_complete(request, judged):
+            self._cache.put(key, judged, judged.size)
         return Answered(judged, "in_flight" if joined else None)
 
-    async def _judged(self, key: bytes, request: ScoreRequest, task: str) -> Judged:
-        judged = await self._judge(request, task)
-        if _whole(request, judged):
-            self._known.put(key, judged, chars(judged))
-        return judged
 
+def answer_key(request: ScoreRequest, task: str) -> AnswerKey:
+    """Equal where one judgement answers both requests.
 
-def same_answer(request: ScoreRequest, task: str) -> bytes:
-    """(16,), equal where one judgement answers both requests. What only says when it is wanted is left out.
-
-    All fields count, also those that are yet to come: a `repr` of frozen dataclasses names every one of them.
+    All fields count, future ones too, except for those that only say how soon the answer is needed.
     """
     seed = 0 if request.seed_is_free else request.seed
-    return fingerprint(
-        task, repr(replace(request, seed=seed, deadline_s=0.0, priority="normal", wait_until_deadline=False))
-    )
+    return replace(request, seed=seed, deadline_s=0.0, priority="normal", wait_until_deadline=False), task
 
 
-def _whole(request: ScoreRequest, judged: Judged) -> bool:
-    """Whether it is all that was asked for: nothing cut it, and nothing failed on the way."""
+def _is_complete(request: ScoreRequest, judged: Judged) -> bool:
+    """Whether it is all that was requested: not cut by a deadline, no fallback used and no sample lost."""
     judgement = judged.judgement
     lost_principles = request.principles_from == "query" and judged.principles_from == "sample"
     return (

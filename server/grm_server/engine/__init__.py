@@ -1,1 +1,1 @@
-"""Where tokens come from. Only this package knows vLLM, torch and tokenizers."""
+"""Text generation: the engine protocols, vLLM, and a fake. In serving, only engine and meta_rm import vLLM or torch."""

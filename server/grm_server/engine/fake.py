@@ -1,7 +1,7 @@
-"""A sampler and a meta RM without a model, for tests and measurements of what surrounds the engine.
+"""A judge and a meta RM without a model, to test and measure everything around the engine.
 
-Deterministic: the text and scores of a sample follow from its prompt and seed by hash. Scripted: a test may say what
-the next samples will be. It records every call.
+Deterministic: a hash of prompt and seed decides the text and scores of a sample. Scriptable: the caller may pass the
+next outcomes, or functions that decide what each sample says and how long it takes. Both fakes record their calls.
 """
 
 from __future__ import annotations
@@ -11,17 +11,39 @@ import hashlib
 import heapq
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
 
 from grm_server.engine.protocol import Outcome, Rating, SchedulingClass, TokenizedScript, as_finished
 from grm_server.engine.stats import EngineStats
 from grm_server.errors import EngineDead, MetaRMFailed, PromptTooLong
 from grm_server.grm.types import Sample, Script
 
+_RESPONSE_HEADING = "[The Begin of Response "
+
+
+@dataclass(frozen=True, slots=True)
+class FakeCall:
+    """What the fake judge knows of a sample when it starts."""
+
+    index: int
+    """Samples that this engine started before."""
+    script: Script
+    seed: int
+    scheduling: SchedulingClass
+
+    @property
+    def shown(self) -> list[str]:
+        """The prompt from the heading of each response to the next, in the order in which the sample shows them."""
+        return self.script.prompt.split(_RESPONSE_HEADING)[1:]
+
+
+Score = Callable[[FakeCall], Outcome | str | None]
+
 
 class FakeEngine:
-    """See the module. Tokens are words."""
+    """A judge engine whose tokens are words."""
 
     model = "fake"
 
@@ -29,25 +51,33 @@ class FakeEngine:
         self,
         outcomes: Iterable[Outcome | str] = (),
         *,
-        delay_s: float = 0.0,
+        score: Score | None = None,
+        delay_s: float | Callable[[FakeCall], float] = 0.0,
+        gate: asyncio.Event | None = None,
         max_model_len: int = 8192,
         max_running: int | None = None,
         recording: bool = True,
     ) -> None:
-        """`outcomes`: what the next samples will be, in the order they start; a string stands for a score tail.
-        `max_running`: samples that it writes at once; the others wait, the most urgent first. None: any number.
-        `recording`: of calls, for tests; a server that runs on would never forget them.
+        """`outcomes`: the next samples, in the order in which they start. A string is only the scores: "9, 3}".
+        `score`: called for each sample that `outcomes` has none for, when it starts; None falls back to the hash. What
+        it raises, the sample raises.
+        `delay_s`: how long a sample takes.
+        `gate`: samples wait until it is set before they take a slot; they count as running.
+        `max_running`: samples written at once; the others wait, the most urgent first. None: unlimited.
+        `recording`: keep every call, for tests. Off in a server, where the record would grow without limit.
         """
         self.outcomes = deque(outcomes)
         self.delay_s = delay_s
         self.max_model_len = max_model_len
+        self._score = score
+        self._gate = gate
         self._recording = recording
         self._slots = None if max_running is None else _Slots(max_running)
         self.dead: EngineDead | None = None
         self.calls: list[tuple[Script, tuple[int, ...], float]] = []
         """(script, seeds, temperature) of every call of `sample`."""
         self.schedulings: list[SchedulingClass] = []
-        """Of every sample asked for."""
+        """Scheduling class of every requested sample."""
         self.started = self.finished = self.aborted = 0
         self._closed = asyncio.Event()
 
@@ -56,8 +86,12 @@ class FakeEngine:
         return self.started - self.finished - self.aborted
 
     @property
-    def pulse(self) -> EngineStats:
-        """A sample is one step."""
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    @property
+    def stats(self) -> EngineStats:
+        """One sample counts as one step."""
         return EngineStats(steps=self.finished, running=self.running)
 
     def raise_if_unavailable(self) -> None:
@@ -87,12 +121,15 @@ class FakeEngine:
         return as_finished([self._write(prepared, seed, scheduling) for seed in seeds])
 
     async def _write(self, prepared: TokenizedScript, seed: int, scheduling: SchedulingClass) -> Outcome:
+        call = FakeCall(self.started, prepared.script, seed, scheduling)
         self.started += 1
-        scripted = self.outcomes.popleft() if self.outcomes else None
         try:
+            scripted = self._scripted(call)
+            if self._gate is not None:
+                await self._gate.wait()
             async with nullcontext() if self._slots is None else self._slots.slot(scheduling):
                 started_s = time.monotonic()
-                await _pass(self.delay_s, self._closed)
+                await _pass(self.delay_s(call) if callable(self.delay_s) else self.delay_s, self._closed)
             self.raise_if_unavailable()
         except BaseException:
             self.aborted += 1
@@ -101,7 +138,7 @@ class FakeEngine:
         if scripted is not None and not isinstance(scripted, str):
             return scripted
         digest = hashlib.blake2b(f"{seed}\n{prepared.script.prompt}".encode(errors="replace")).digest()
-        n = prepared.script.prompt.count("[The Begin of Response ")
+        n = prepared.script.prompt.count(_RESPONSE_HEADING)
         tail = ", ".join(str(1 + digest[p] % 10) for p in range(n)) + "}"
         words: dict[str, str] = {"principles": " Correctness (weight 1).", "critique": f" Reading {digest.hex()[:8]}."}
         texts: dict[str, str] = {s.name: words.get(s.name, scripted or tail) for s in prepared.script.segments}
@@ -113,13 +150,18 @@ class FakeEngine:
             finished_s=time.monotonic(),
         )
 
+    def _scripted(self, call: FakeCall) -> Outcome | str | None:
+        if self.outcomes:
+            return self.outcomes.popleft()
+        return None if self._score is None else self._score(call)
+
     async def close(self) -> None:
         self.dead = self.dead or EngineDead("the engine was closed")
         self._closed.set()
 
 
 async def _pass(seconds: float, closed: asyncio.Event) -> None:
-    """Wait so long, or until `closed`."""
+    """Wait for `seconds`, or until `closed` is set."""
     if not seconds:
         return await asyncio.sleep(0)
     with suppress(TimeoutError):
@@ -128,49 +170,63 @@ async def _pass(seconds: float, closed: asyncio.Event) -> None:
 
 
 class _Slots:
-    """So many at once, the most urgent of those that wait first."""
+    """A semaphore that admits the most urgent waiter first."""
 
     def __init__(self, free: int) -> None:
         self._free = free
-        self._waiting: list[tuple[SchedulingClass, int, asyncio.Future[None]]] = []
-        self._came = 0
+        self._waiters: list[tuple[SchedulingClass, int, asyncio.Future[None]]] = []
+        self._arrivals = 0
 
     @asynccontextmanager
     async def slot(self, scheduling: SchedulingClass) -> AsyncIterator[None]:
-        turn = asyncio.get_running_loop().create_future()
-        self._came += 1
-        heapq.heappush(self._waiting, (scheduling, self._came, turn))
-        self._next()
+        admitted = asyncio.get_running_loop().create_future()
+        self._arrivals += 1
+        heapq.heappush(self._waiters, (scheduling, self._arrivals, admitted))
+        self._admit()
         try:
-            await turn
+            await admitted
             yield
         finally:
-            if turn.done() and not turn.cancelled():
+            if admitted.done() and not admitted.cancelled():
                 self._free += 1
-                self._next()
+                self._admit()
 
-    def _next(self) -> None:
-        while self._free and self._waiting:
-            _, _, turn = heapq.heappop(self._waiting)
-            if not turn.done():
-                turn.set_result(None)
+    def _admit(self) -> None:
+        while self._free and self._waiters:
+            _, _, admitted = heapq.heappop(self._waiters)
+            if not admitted.done():
+                admitted.set_result(None)
                 self._free -= 1
 
 
 class FakeMetaRM:
-    """Rates by a hash of the judge's turn, or as it is told. It counts what it is asked."""
+    """A meta RM that rates by a hash of the judge's turn, or as scripted."""
 
     model = "fake-meta"
 
-    def __init__(self, ratings: Iterable[float | MetaRMFailed] = (), *, delay_s: float = 0.0) -> None:
-        """`ratings`: what it says of the next samples, in the order in which they come."""
+    def __init__(
+        self,
+        ratings: Iterable[float | MetaRMFailed] = (),
+        *,
+        rating: Callable[[str], Rating] | None = None,
+        delay_s: float = 0.0,
+        recording: bool = True,
+    ) -> None:
+        """`ratings`: of the next samples, in the order in which they arrive; a failure is raised.
+        `rating`: of a judge's turn, where `ratings` has none; None: by hash.
+        `recording`: as for FakeEngine.
+        """
         self.ratings = deque(ratings)
         self.delay_s = delay_s
         self.dead: MetaRMFailed | None = None
+        self.prompts: list[str] = []
+        """Every prompt that was tokenised."""
         self.answers: list[str] = []
-        """The judge's turn of every sample it was asked about."""
+        """The judge's turn of every sample to rate."""
         self.running = 0
         self.rated = 0
+        self._rating = rating
+        self._recording = recording
         self._closed = asyncio.Event()
 
     def raise_if_unavailable(self) -> None:
@@ -178,23 +234,28 @@ class FakeMetaRM:
             raise self.dead
 
     def prepare(self, prompt: str) -> tuple[int, ...]:
+        if self._recording:
+            self.prompts.append(prompt)
         return (0,) * len(prompt.split())
 
     async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
         self.raise_if_unavailable()
-        self.answers.append(answer)
-        told = self.ratings.popleft() if self.ratings else None
+        if self._recording:
+            self.answers.append(answer)
+        scripted = self.ratings.popleft() if self.ratings else None
         self.running += 1
         try:
             await _pass(self.delay_s, self._closed)
         finally:
             self.running -= 1
         self.raise_if_unavailable()
-        if isinstance(told, MetaRMFailed):
-            raise told
+        if isinstance(scripted, MetaRMFailed):
+            raise scripted
         self.rated += 1
+        if scripted is None and self._rating is not None:
+            return self._rating(answer)
         by_hash = int.from_bytes(hashlib.blake2b(answer.encode(errors="replace"), digest_size=4).digest()) / 2**32
-        return Rating(by_hash if told is None else told, len(prompt) + len(answer.split()), len(prompt))
+        return Rating(by_hash if scripted is None else scripted, len(prompt) + len(answer.split()), len(prompt))
 
     async def close(self) -> None:
         self.dead = self.dead or MetaRMFailed("the meta RM was closed")

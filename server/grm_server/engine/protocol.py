@@ -1,4 +1,4 @@
-"""Where tokens come from, as the pipeline sees it."""
+"""The engine interfaces that the rest of the server uses: `JudgeEngine` writes samples, `MetaRM` rates them."""
 
 from __future__ import annotations
 
@@ -13,133 +13,134 @@ from grm_server.errors import GenerationFailed
 from grm_server.grm.types import Sample, Script
 
 Outcome = Sample | GenerationFailed
-"""One sample's failure is data; what fails every sample is raised."""
+"""Result of one sample. The failure of one sample is data; a failure of all samples is raised."""
 
 
 class SchedulingClass(IntEnum):
-    """Which samples go first when the engine is full."""
+    """Priority of a sample when the engine is full; lower values go first."""
 
     CONTINUATION = 0
-    """Of a request that has waited its turn once: a later wave."""
+    """A later wave of a request that has already queued once."""
     NEW = 1
+    """The first wave of a request."""
     SPECULATIVE = 2
-    """Of a wave that may turn out not to be needed."""
+    """A wave that starts before we know that it is needed."""
     AUDIT = 3
-    """Nobody waits for it."""
+    """A background audit; no client waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedScript:
-    """A script in the model's own tokens, known to fit its context."""
+    """A script in the model's tokens. Prompt and token budget are known to fit the context."""
 
     script: Script
     token_ids: tuple[tuple[int, ...], ...]
-    """One for each segment: what is put before its text. The first begins with the whole prompt."""
+    """One entry per segment: the tokens before its generated text. The first starts with the whole prompt."""
 
 
 class JudgeEngine(Protocol):
-    """A judge that writes samples."""
+    """An engine that writes a judge's samples."""
 
     @property
     def model(self) -> str:
-        """Its name in answers."""
+        """Served name of the model."""
 
     @property
     def max_model_len(self) -> int:
-        """Tokens of prompt and completion together."""
+        """Context length in tokens, prompt and completion together."""
 
     @property
     def running(self) -> int:
-        """Samples being written or waiting for it, of all requests."""
+        """Samples in the engine, running or queued, of all requests."""
 
     @property
-    def pulse(self) -> EngineStats:
-        """What it last said of itself."""
+    def stats(self) -> EngineStats:
+        """Statistics after the latest step."""
 
     def raise_if_unavailable(self) -> None:
-        """Raise EngineDead if it would serve no new request."""
+        """Raise EngineDead if the engine cannot take new requests, now or soon."""
 
     def raise_if_not_ready(self) -> None:
-        """Raise EngineDead if it writes nothing now, be it for a moment."""
+        """Raise EngineDead if the engine cannot generate right now, even if only during a restart."""
 
     def prepare(self, script: Script) -> TokenizedScript:
-        """Tokenise. Raises PromptTooLong; nothing has been generated then."""
+        """Tokenise. Raises PromptTooLong, before anything is generated."""
 
     def sample(
         self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
-        """Write one sample for each seed, all at once; yield (place in `seeds`, sample) as each is finished.
+        """Write one sample per seed, concurrently; yield (index into `seeds`, outcome) as each finishes.
 
-        Closing the iterator, or cancelling its consumer, aborts what is still being written. Raises EngineDead.
+        Closing the iterator, or cancelling its consumer, aborts the unfinished samples. Raises EngineDead.
         """
 
     async def close(self) -> None:
-        """Free the engine, also one that is hung; what it still writes raises EngineDead. Idempotent."""
+        """Free the engine, even a hung one. Unfinished samples raise EngineDead. Idempotent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """What a meta RM says of one sample."""
+    """A meta RM's rating of one sample."""
 
     meta_reward: float
-    """Probability that its scores are right, 0..1."""
+    """Probability that the sample's scores are right, 0..1."""
     prompt_tokens: int = 0
-    """Of the whole exchange: prompt and the judge's turn."""
+    """Tokens of the whole input: prompt and the judge's turn."""
     cached_tokens: int = 0
-    """Those found in the prefix cache."""
+    """Input tokens found in the prefix cache."""
 
 
 class MetaRM(Protocol):
-    """Rates samples."""
+    """A model that rates samples."""
 
     @property
     def model(self) -> str:
-        """Its name in answers."""
+        """Served name of the model."""
 
     def raise_if_unavailable(self) -> None:
-        """Raise MetaRMFailed if it is known to be gone."""
+        """Raise MetaRMFailed if the meta RM is known to be gone."""
 
     def prepare(self, prompt: str) -> tuple[int, ...]:
-        """Tokenise the user turn, which the samples of one order share. Raises PromptTooLong."""
+        """Tokenise the user turn, which all samples of one order share. Raises PromptTooLong."""
 
     async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
-        """How probable it is that the scores at the end of the judge's turn are right.
+        """The probability that the scores at the end of the judge's turn are right.
 
-        Cancelling it aborts it. Raises PromptTooLong and MetaRMFailed.
+        Cancelling the call aborts it. Raises PromptTooLong and MetaRMFailed.
         """
 
     async def close(self) -> None:
-        """Free it. Idempotent."""
+        """Free the meta RM. Idempotent."""
 
 
 class RatingEngine(MetaRM, Protocol):
-    """A meta RM in an engine of its own, which may hang."""
+    """A meta RM in a local engine, which may hang and is supervised."""
 
     @property
     def running(self) -> int:
-        """Samples that it is asked about now."""
+        """Ratings in flight."""
 
     @property
     def rated(self) -> int:
-        """Samples that it has rated. Where this stands still while it is asked, it is hung."""
+        """Samples rated so far. If this stands still while ratings are in flight, the engine is hung."""
 
 
 async def as_finished(work: Sequence[Coroutine[Any, Any, Outcome]]) -> AsyncGenerator[tuple[int, Outcome]]:
-    """Run all of `work` at once and yield (place, result) as each ends; cancel the rest if the consumer leaves."""
-    places = {asyncio.ensure_future(coroutine): place for place, coroutine in enumerate(work)}
-    pending = set(places)
+    """Run `work` concurrently; yield (index, result) as each finishes. Cancels the rest if the consumer leaves."""
+    indices = {asyncio.ensure_future(coroutine): index for index, coroutine in enumerate(work)}
+    pending = set(indices)
     try:
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                yield places[task], task.result()
+                yield indices[task], task.result()
     finally:
-        for task in places:
+        for task in indices:
             task.cancel()
-        # Wait until the engine has been told: a cancelled sample must not decode on behind our back.
-        if unfinished := [task for task in places if not task.done()]:
+        # Wait until the engine has aborted them: a cancelled sample must not keep decoding.
+        if unfinished := [task for task in indices if not task.done()]:
             await asyncio.wait(unfinished)
-        # Retrieve what the cancelled ones died of, or asyncio logs it as lost.
-        for task in places:
+        # Retrieve the exceptions; asyncio would log them as never retrieved.
+        for task in indices:
             if not task.cancelled():
                 task.exception()

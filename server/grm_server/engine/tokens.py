@@ -1,4 +1,4 @@
-"""From text to the model's tokens, with its own chat template around it and no control token inside it."""
+"""Text to tokens: the model's chat template around the text, and no control token inside it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from grm_server.errors import InvalidRequest
 
 _CONTENT = "GRM-CONTENT-7b1f"
 _ROUNDS = 8
-_LETTERS = 4
-"""Of a token, about. Shorter texts are encoded at once."""
-_CUT = 8
+_CHARS_PER_TOKEN = 4
+"""Rough average, for the first guess of how long a prefix to encode."""
+_CUT_MARGIN = 8
+"""Cutting a text in the middle of a word may add a few tokens."""
 
 
 class ChatEncoder:
-    """Encodes one user turn and continuations of the assistant's answer to it.
+    """Encodes one user turn, and continuations of the assistant's turn.
 
-    The chat template is rendered once, around a placeholder; what stands before and after it is encoded as it is, and
-    the text in between on its own, so that nothing in the text can be read together with the template. Control tokens
-    are those that the tokenizer marks special and those that the chat template itself uses; where the tokenizer would
-    map a piece of text to one of them, in whatever spelling, the piece is broken up with a space.
+    We render the chat template once around a placeholder, and encode the parts before and after it. The text is encoded
+    separately, so no token can span text and template. Control tokens are those that the tokenizer marks as special and
+    those that the chat template uses. If the tokenizer maps a piece of the text to a control token, in any spelling, we
+    break up the piece with a space.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -39,7 +40,7 @@ class ChatEncoder:
         added = dict(tokenizer.added_tokens_decoder)
         named = set(tokenizer.all_special_ids)
         if str(tokenizer.unk_token) not in template and tokenizer.unk_token_id != tokenizer.eos_token_id:
-            # Where it steers nothing, it is what an unknown character becomes.
+            # If the template does not use it, it only stands for unknown characters and controls nothing.
             named.discard(tokenizer.unk_token_id)
             added.pop(tokenizer.unk_token_id, None)
         self.control_ids = frozenset(named) | {
@@ -47,33 +48,33 @@ class ChatEncoder:
             for token, entry in added.items()
             if entry.special or (len(entry.content.strip()) > 2 and entry.content in template)
         }
-        """Tokens that steer the model. A sample that writes one has ended its turn."""
+        """Tokens that control the model. A sample that generates one has ended its turn."""
         if self.control_ids and not tokenizer.is_fast:
             raise ValueError(
-                "the model's tokenizer has no fast version, without which hostile text cannot be made safe"
+                "the model's tokenizer has no fast version, which is required to keep control tokens out of user text"
             )
-        # Templates older than control tokens mark turns in plain text: [INST], ### Response:
+        # Templates older than control tokens mark turns with plain text: [INST], ### Response:
         steering = re.compile("|".join(re.escape(added[t].content) for t in self.control_ids if t in added) or r"(?!)")
         last_before = steering.split(before)[-1].strip().rpartition("\n")[2]
         first_after = steering.split(after)[0].strip().partition("\n")[0]
         self._markers = tuple(marker for marker in (last_before, first_after) if _is_marker(marker))
 
-    def prompt(self, text: str, most: int | None = None) -> list[int]:
-        """The whole prompt: template, text as the user's turn, start of the assistant's turn. `most`: see `text`."""
-        return [*self._before, *self.text(text, most), *self._after]
+    def prompt(self, text: str, limit: int | None = None) -> list[int]:
+        """The whole prompt: template, text as the user turn, start of the assistant turn. `limit`: see `text`."""
+        return [*self._before, *self.text(text, limit), *self._after]
 
-    def answered(self, answer: str) -> list[int]:
-        """What follows a `prompt` that was answered so, the end of the turn included."""
+    def assistant_turn(self, answer: str) -> list[int]:
+        """The tokens of an answer to `prompt`, including the end of the turn."""
         return [*self.text(answer), *self._end]
 
-    def text(self, text: str, most: int | None = None) -> list[int]:
-        """The text as plain text: no id in the result is a control token. Raises InvalidRequest if that cannot be.
+    def text(self, text: str, limit: int | None = None) -> list[int]:
+        """The text as plain tokens, none of them a control token. Raises InvalidRequest if that is impossible.
 
-        most: the tokens that the caller has room for. Of a text that has more only a beginning is encoded, which has
-        more as well: four million letters would take half a minute.
+        limit: number of tokens that the caller has room for. If the text has more, we encode only a prefix that also
+        exceeds the limit: encoding four million characters would take half a minute.
         """
-        if most is not None:
-            text = self._beginning(text, most)
+        if limit is not None:
+            text = self._prefix(text, limit)
         for marker in self._markers:
             text = text.replace(marker, f"{marker[0]} {marker[1:]}")
         for _ in range(_ROUNDS):
@@ -81,46 +82,45 @@ class ChatEncoder:
             if self.control_ids.isdisjoint(ids):
                 return ids
             text = self._break_up(text)
-        raise InvalidRequest("a text holds characters that the model's tokenizer turns into control tokens")
+        raise InvalidRequest("a text contains characters that the model's tokenizer turns into control tokens")
 
     def decode(self, context: Sequence[int], ids: Sequence[int]) -> str:
-        """The text of `ids` as it reads after `context`; some tokenizers drop the space before a first word."""
+        """The text of `ids` after `context`. Without context, some tokenizers drop the space before the first word."""
         anchor = list(context[-4:])
         return self._decode([*anchor, *ids])[len(self._decode(anchor)) :]
 
-    def kept(self, context: Sequence[int], ids: Sequence[int], text: str) -> list[int]:
-        """The tokens that `text` was read from: `ids` without an end of turn and without a stop mark that was cut off.
+    def ids_of_text(self, context: Sequence[int], ids: Sequence[int], text: str) -> list[int]:
+        """The part of the generated `ids` that makes up `text`: without an end of turn, and without a stop string.
 
-        Keeps the model's own tokens where it can, because those are in the prefix cache.
+        Reuses the generated tokens where possible, because they are in the prefix cache.
         """
-        kept = list(ids)
-        while kept and kept[-1] in self.control_ids:
-            kept.pop()
-        while kept and len(self.decode(context, kept)) > len(text):
-            kept.pop()
-        return kept + self.text(text[len(self.decode(context, kept)) :])
+        result = list(ids)
+        while result and result[-1] in self.control_ids:
+            result.pop()
+        while result and len(self.decode(context, result)) > len(text):
+            result.pop()
+        return result + self.text(text[len(self.decode(context, result)) :])
 
     @cached_property
     def _end(self) -> list[int]:
-        """What the chat template puts after an answer. A judge's need not know how to."""
+        """Template tokens after an answer. Lazy: a judge does not need them, and its template may not support them."""
         if not self._template:
             return []
         turns = [{"role": "user", "content": _CONTENT}, {"role": "assistant", "content": _CONTENT}]
         rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False))
         return self._encode(rendered.rpartition(_CONTENT)[2])
 
-    def _beginning(self, text: str, most: int) -> str:
-        """The text, or so much of it that it has more than `most` tokens."""
-        length = _LETTERS * most
+    def _prefix(self, text: str, limit: int) -> str:
+        """The text, or a prefix with more than `limit` tokens."""
+        length = _CHARS_PER_TOKEN * limit
         while length < len(text):
-            # Where it is cut, a token or two more may be there than in the whole.
-            if len(self._encode(text[:length])) > most + _CUT:
+            if len(self._encode(text[:length])) > limit + _CUT_MARGIN:
                 return text[:length]
             length *= 2
         return text
 
     def _break_up(self, text: str) -> str:
-        """Put a space into every piece of the text that encodes to a control token."""
+        """Insert a space into every piece of the text that encodes to a control token."""
         encoding = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         parts, end = [], 0
         for token, (start, stop) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
@@ -138,5 +138,5 @@ class ChatEncoder:
 
 
 def _is_marker(text: str) -> bool:
-    """Whether a piece of a chat template marks a turn, unlike a role's name or a sentence of a system prompt."""
+    """Whether a piece of a chat template marks a turn. A role name or a sentence of a system prompt does not."""
     return 0 < len(text.split()) <= 3 and not text[-1].isalnum()

@@ -1,1 +1,1 @@
-"""Responses that a trainer sends one by one are gathered by prompt and judged together."""
+"""Grouping: responses that a trainer sends one by one are grouped by prompt and judged together."""

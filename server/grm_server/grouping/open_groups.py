@@ -1,4 +1,4 @@
-"""Groups that wait for their other members, and how much each tenant's hold."""
+"""Open groups, which wait for more members, and how much each tenant holds in them."""
 
 from __future__ import annotations
 
@@ -18,34 +18,41 @@ class Group:
     first: PendingResponse
     opened_s: float
     last_s: float
-    gather_s: float
+    max_wait_s: float
     answer: asyncio.Future[dict[str, GroupedReward | PromptTooLong]]
+    """By response."""
     n: int | None = None
-    seats: dict[object, tuple[str, float]] = field(default_factory=dict)
-    """A slot, or something unique -> response, arrived_s."""
+    members: dict[object, tuple[str, float]] = field(default_factory=dict)
+    """A slot, or a unique object -> response, arrived_s."""
     responses: Counter[str] = field(default_factory=Counter)
     waiters: int = 0
-    """Callers that are still there."""
+    """Calls of `Grouper.submit` that wait for the answer."""
     timer: asyncio.TimerHandle | None = None
 
 
 class OpenGroups:
-    """By key, the one that waits the longest first."""
+    """By key, oldest first."""
 
-    def __init__(self, max_seats: int, max_chars: int) -> None:
-        self._max_seats = max_seats
+    def __init__(self, max_members: int, max_chars: int) -> None:
+        self._max_members = max_members
         self._max_chars = max_chars
         self._groups: dict[str, Group] = {}
-        self._seats: Counter[str] = Counter()
+        self._members: Counter[str] = Counter()
+        """By tenant."""
         self._chars: Counter[str] = Counter()
-        """Of each tenant's responses and their prompts."""
+        """By tenant, of responses and their prompts."""
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def __iter__(self) -> Iterator[Group]:
-        """A copy: groups may be removed meanwhile."""
+        """Over a copy: groups may be removed meanwhile."""
         return iter(list(self._groups.values()))
+
+    @property
+    def tenants(self) -> set[str]:
+        """Tenants with waiting responses."""
+        return set(self._chars)
 
     def get(self, key: str) -> Group | None:
         return self._groups.get(key)
@@ -53,41 +60,40 @@ class OpenGroups:
     def add(self, group: Group) -> None:
         self._groups[group.first.key] = group
 
-    def seat(self, group: Group, seat: object, response: str, now_s: float) -> None:
-        group.seats[seat] = (response, now_s)
+    def add_member(self, group: Group, member: object, response: str, now_s: float) -> None:
+        group.members[member] = (response, now_s)
         group.responses[response] += 1
         group.last_s = now_s
         self._count(group, 1, len(response))
 
-    def unseat(self, group: Group, seat: object) -> None:
-        response, _ = group.seats.pop(seat)
+    def remove_member(self, group: Group, member: object) -> None:
+        response, _ = group.members.pop(member)
         group.responses -= Counter([response])
         self._count(group, -1, -len(response))
 
     def remove(self, group: Group) -> None:
-        """It is not open any more."""
         if group.timer is not None:
             group.timer.cancel()
         del self._groups[group.first.key]
-        chars = sum(len(response) for response, _ in group.seats.values())
-        self._count(group, -len(group.seats), -chars)
+        chars = sum(len(response) for response, _ in group.members.values())
+        self._count(group, -len(group.members), -chars)
 
-    def too_many(self) -> Group | None:
-        """The one to close where there is no room for all: the oldest of the tenant whose groups hold the most, since
-        nobody's should be closed before their time because of another."""
-        if self._seats.total() <= self._max_seats and self._chars.total() <= self._max_chars:
+    def excess(self) -> Group | None:
+        """The group to close if the limits are exceeded: the oldest of the tenant that holds the most, so no tenant's
+        groups close early because of another tenant."""
+        if self._members.total() <= self._max_members and self._chars.total() <= self._max_chars:
             return None
         largest = max(self._chars, key=self._share)
         return next(group for group in self._groups.values() if group.first.tenant == largest)
 
     def _share(self, tenant: str) -> float:
-        return max(self._seats[tenant] / self._max_seats, self._chars[tenant] / self._max_chars)
+        return max(self._members[tenant] / self._max_members, self._chars[tenant] / self._max_chars)
 
-    def _count(self, group: Group, seats: int, chars: int) -> None:
+    def _count(self, group: Group, members: int, chars: int) -> None:
         tenant = group.first.tenant
-        # Each caller holds the prompt, as it came.
-        chars += seats * group.first.prompt_chars
-        for counter, change in ((self._seats, seats), (self._chars, chars)):
+        # Each waiting call holds its own copy of the prompt.
+        chars += members * group.first.prompt_chars
+        for counter, change in ((self._members, members), (self._chars, chars)):
             counter[tenant] += change
             if not counter[tenant]:
                 del counter[tenant]

@@ -1,4 +1,4 @@
-"""What comes alone, and what it gets in the end."""
+"""What the grouper takes and returns."""
 
 from __future__ import annotations
 
@@ -12,51 +12,53 @@ from grm_server.pipeline.types import ScoreRequest
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place that the trainer gave a response in a group that it named."""
+    """A response's position in a group that the trainer named."""
 
     group: str
     attempt: int
     index: int
     tenant: str = ""
-    """Whose trainer: names of groups are its own."""
+    """Group names are unique per tenant only."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingResponse:
-    """One response, how it is to be judged, and how long it may wait for others."""
+    """One response, how to judge it, and how long it may wait for the rest of its group."""
 
     tenant: str
-    """Whose it is."""
     key: str
-    """Those with the same key are judged together: it says prompt, options, and the trainer's group if it has one."""
+    """Responses with the same key are judged together. Covers the prompt, the options and the trainer's group name."""
     response: str
     prompt_chars: int
-    """Of what all of its group share."""
+    """Characters of everything that the group's responses share."""
     ask: Callable[[tuple[str, ...]], ScoreRequest]
-    """The request that judges these responses."""
+    """Builds the request that judges these responses."""
     charge: Callable[[int], None]
-    """Takes so many samples from what the tenant may use up."""
+    """Charges so many samples to the tenant's quota."""
     task: str
+    """The client's tag."""
     n: int | None
+    """Expected group size; None if unknown."""
     max_responses: int
     idle_s: float
     window_s: float
     timeout_s: float | None
+    """Of the client; None if it has none."""
     slot: Slot | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GroupedReward:
-    """What a response gets of its group's judgement."""
+    """One response's part of its group's judgement."""
 
     judgement_id: str
     index: int
-    """Which of the judged responses it is."""
+    """Of the response among the judged ones."""
     rewards: tuple[float, ...]
-    """(n,), of all responses that were judged."""
+    """(n,), of all judged responses."""
     se: float
     aggregate: Aggregate
     k_used: int
     closed: Close
     members: int
-    """Of the group when it closed, duplicates included. Fewer than the trainer's n: a partial group."""
+    """Of the group when it closed, including duplicates. Less than the trainer's n: a partial group."""

@@ -1,1 +1,1 @@
-"""One request judged to its end: query principles, admission, learned priors, audits and the judgement store."""
+"""Judging one request: query principles, admission, learned priors, audits and the judgement store."""

@@ -1,4 +1,4 @@
-"""What traffic has taught, per model, task tag and aggregate, kept in a file over restarts."""
+"""Learned priors by model, task tag and aggregate, stored in a file across restarts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from grm_server.grm.types import Aggregate, Floats, Prior
 logger = logging.getLogger(__name__)
 
 MAX_TASKS = 256
-"""Priors kept. Task tags come from callers and may be any number."""
+"""Limit on stored priors. Task tags come from clients, who may send any number of them."""
 SAVE_EVERY_S = 30.0
 
 
-class Key(NamedTuple):
+class PriorKey(NamedTuple):
     model: str
     task: str
     aggregate: Aggregate
@@ -43,27 +43,27 @@ class _File(BaseModel):
 
 
 class PriorStore:
-    """Reads the file once, writes it now and then and when it is closed. Two servers should not share one."""
+    """Reads the file once; writes it periodically and on shutdown. Two servers should not share a file."""
 
     def __init__(self, path: Path) -> None:
-        """A file that is damaged is set aside with a warning: priors can be learnt again."""
+        """A damaged file is renamed with a warning: priors can be learned again."""
         self._path = path
-        self._learnt: dict[Key, Learnt] = {}
+        self._learnt: dict[PriorKey, Learnt] = {}
         self._saved_s = time.monotonic()
         for row in self._read():
             prior = Prior(row.pair_variance, row.gap_variance, row.score_variance)
-            self._learnt[Key(row.model, row.task, row.aggregate)] = Learnt(prior, row.weight)
-        self._try_to_write()
+            self._learnt[PriorKey(row.model, row.task, row.aggregate)] = Learnt(prior, row.weight)
+        self._check_writable()
 
-    def _try_to_write(self) -> None:
-        """Say at the start, and not only when it is too late, that nothing will be kept."""
+    def _check_writable(self) -> None:
+        """Warn at the start instead of at shutdown, when it is too late."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._draft.write_text("{}", "utf-8")
             self._draft.unlink()
         except OSError as error:
             logger.warning(
-                "%s cannot be written (%s): what traffic teaches will be forgotten at the end; see stopping.priors",
+                "%s cannot be written (%s): learned priors will be lost at shutdown; see stopping.priors",
                 self._path,
                 error.strerror,
             )
@@ -78,21 +78,21 @@ class PriorStore:
         except FileNotFoundError:
             return []
         except OSError as error:
-            logger.warning("%s cannot be read (%s); starting from the default priors", self._path, error.strerror)
+            logger.warning("%s cannot be read (%s); using the default priors", self._path, error.strerror)
         except ValidationError:
             damaged_path = self._path.with_suffix(".bad")
-            logger.warning("%s is damaged; it is now %s, and priors start from the defaults", self._path, damaged_path)
+            logger.warning("%s is damaged; renamed it to %s and using the default priors", self._path, damaged_path)
             with contextlib.suppress(OSError):
                 self._path.replace(damaged_path)
         return []
 
-    def prior(self, key: Key) -> Prior:
-        return self._known(key).prior
+    def prior(self, key: PriorKey) -> Prior:
+        return self._get(key).prior
 
-    def observe(self, key: Key, first_wave: Floats) -> None:
-        """Learn from the first wave of a request: (m, n) ballots."""
-        learnt = observe(self._known(key), first_wave, key.aggregate)
-        # The least recent tag makes room: callers must not be able to keep others from being learnt about.
+    def observe(self, key: PriorKey, first_wave: Floats) -> None:
+        """Learn from a request's first wave. first_wave: (m, n) ballots."""
+        learnt = observe(self._get(key), first_wave, key.aggregate)
+        # Evict the least recently used tag, so a client that floods us with tags cannot keep out those in use.
         self._learnt.pop(key, None)
         self._learnt[key] = learnt
         if len(self._learnt) > MAX_TASKS:
@@ -101,7 +101,7 @@ class PriorStore:
             self.save()
 
     def save(self) -> None:
-        """Write the file whole or not at all. A disk that is full is no reason to fail a request."""
+        """Write the file atomically. A full disk must not fail a request."""
         self._saved_s = time.monotonic()
         rows = [
             _Row(
@@ -118,10 +118,10 @@ class PriorStore:
             self._draft.write_text(_File(priors=rows).model_dump_json(indent=1), "utf-8")
             self._draft.replace(self._path)
         except OSError as error:
-            logger.warning("priors could not be written to %s: %s", self._path, error.strerror)
+            logger.warning("could not write priors to %s: %s", self._path, error.strerror)
 
-    def _known(self, key: Key) -> Learnt:
-        """A new tag starts from what untagged requests taught, and learns as fast as a new server."""
+    def _get(self, key: PriorKey) -> Learnt:
+        """A new tag starts from the prior of untagged requests, with the weight of a new prior."""
         if key in self._learnt:
             return self._learnt[key]
         untagged = self._learnt.get(key._replace(task=""))

@@ -1,6 +1,6 @@
-"""Principles that are drawn once for a query, for all judgements of it. See docs/design/principles.md.
+"""Principles drawn once per query and shared by all its judgements. See docs/design/principles.md.
 
-asked for? -> known? -> being drawn? -> drawn -> known          none to be had: each sample writes its own
+cached? -> being drawn? -> draw and cache.      Fallback: each sample writes its own.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
 PATIENCE = 0.5
-"""Share of the time until its deadline that a request waits for principles; the rest is for its samples."""
+"""Share of the time until its deadline that a request waits for principles. The rest is for its samples."""
 LEAST_CRITIQUE_TOKENS = 16
-"""What a request may ask for at least."""
+"""Smallest `max_critique_tokens` that a request may ask for."""
 
 Origin = Literal["sample", "request", "query", "cache"]
-"""Who wrote the principles: each sample its own, the caller, or the judge for the query, now or for another request."""
+"""Who wrote the principles: each sample its own, the client, or the judge for the query, now or for an earlier
+request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A request as it is judged."""
+class GuidedRequest:
+    """A request with its query's principles, as it is judged."""
 
     request: ScoreRequest
-    """With the principles, and with the budget that is left to each critique. It asks for none to be drawn."""
+    """With the principles and the remaining budget of each critique. `principles_from` is `sample`."""
     origin: Origin
     completion_tokens: int = 0
-    """What was generated for it."""
+    """Generated for this request to draw principles."""
 
 
-class Principles:
-    """The principles of the queries of late. Bounded by their text, and by time."""
+class QueryPrinciples:
+    """Principles of recent queries. The cache is limited by text size and TTL."""
 
     def __init__(
         self, template: PrinciplesTemplate, admission: Admission, metrics: Metrics, *, max_mib: int, ttl_s: float
@@ -50,70 +51,69 @@ class Principles:
         self._template = template
         self._admission = admission
         self._metrics = metrics
-        self._flights: SingleFlight[bytes, Drawn] = SingleFlight()
-        self._known: TTLCache[bytes, str] = TTLCache(max_mib * 2**20, ttl_s)
+        self._in_flight: SingleFlight[bytes, Drawn] = SingleFlight()
+        self._cache: TTLCache[bytes, str] = TTLCache(max_mib * 2**20, ttl_s)
 
     def __len__(self) -> int:
         """Queries whose principles are being drawn."""
-        return len(self._flights)
+        return len(self._in_flight)
 
-    async def given(self, request: ScoreRequest, arrived_s: float) -> Given:
-        """The request with the principles of its query, if it asks for them; the caller's own win.
+    async def apply(self, request: ScoreRequest, arrived_s: float) -> GuidedRequest:
+        """Add the principles of the query to a request, unless it brings its own.
+
+        Drawing counts against the deadline. After half of it, we fall back to per-sample principles.
 
         arrived_s: on `time.monotonic`. Raises PromptTooLong, EngineDead, and what `Admission.permit` refuses with.
         """
-        own = replace(request, principles_from="sample")
+        plain = replace(request, principles_from="sample")
         if request.task.principles is not None:
-            return Given(own, "request")
-        if request.principles_from == "sample":
-            return Given(own, "sample")
+            return GuidedRequest(plain, "request")
         key = same_principles(request)
-        if (known := self._known.get(key)) is not None:
+        if (cached := self._cache.get(key)) is not None:
             self._metrics.principles.labels("cached").inc()
-            return Given(_under(known, own), "cache")
+            return GuidedRequest(_with_principles(plain, cached), "cache")
         try:
             async with asyncio.timeout(PATIENCE * (arrived_s + request.deadline_s - time.monotonic())):
-                drawn, joined = await self._flights.result(key, lambda: self._drawn(key, request, arrived_s))
+                drawn, joined = await self._in_flight.do(key, lambda: self._draw(key, request, arrived_s))
         except TimeoutError:
             self._metrics.principles.labels("late").inc()
-            return Given(own, "sample")
-        spent = 0 if joined else drawn.completion_tokens
+            return GuidedRequest(plain, "sample")
+        own_tokens = 0 if joined else drawn.completion_tokens
         if drawn.text is None:
             self._metrics.principles.labels("failed").inc()
-            return Given(own, "sample", spent)
+            return GuidedRequest(plain, "sample", own_tokens)
         self._metrics.principles.labels("cached" if joined else "drawn").inc()
-        return Given(_under(drawn.text, own), "cache" if joined else "query", spent)
+        return GuidedRequest(_with_principles(plain, drawn.text), "cache" if joined else "query", own_tokens)
 
-    async def _drawn(self, key: bytes, request: ScoreRequest, arrived_s: float) -> Drawn:
-        """One sample, which waits for its turn as a request of its own: while it is written, others have the engine."""
-        # The one response stands for none: a task without is no task.
+    async def _draw(self, key: bytes, request: ScoreRequest, arrived_s: float) -> Drawn:
+        """One sample with a permit of its own, so the request holds no room in the engine meanwhile."""
+        # A task needs at least one response; the empty one is not shown.
         task = Task(request.task.query, ("",), request.task.reference)
         alone = replace(request, task=task, k=1, stop=Fixed(), max_critique_tokens=_budget(request))
+        # Seeded by the query and not by the request, so it does not matter which request comes first.
+        seed = int.from_bytes(key[:8]) >> 11
         try:
             async with self._admission.permit(alone, arrived_s) as permit:
-                # The seed is of the query, not of the request that came first: the order of arrival decides nothing.
-                drawn = await draw_principles(
-                    alone, int.from_bytes(key[:8]) >> 11, self._template, permit, self._metrics
-                )
+                drawn = await draw_principles(alone, seed, self._template, permit, self._metrics)
         except DeadlineExceeded:
-            # Of who came first. Others may have more time, but not for this.
+            # The first request's deadline. Requests that joined fall back instead of failing with it.
             return Drawn(None)
         if drawn.text is not None:
-            self._known.put(key, drawn.text, len(drawn.text))
+            self._cache.put(key, drawn.text, len(drawn.text))
         return drawn
 
 
 def same_principles(request: ScoreRequest) -> bytes:
-    """(16,), equal where the same principles serve both requests: all that they are drawn from, and for whom."""
-    said = (request.task.query, request.task.reference, _budget(request), request.temperature)
-    return fingerprint(request.tenant, repr(said))
+    """(16,), equal where the same principles serve both requests: everything they are drawn from, and the tenant."""
+    sources = (request.task.query, request.task.reference, _budget(request), request.temperature)
+    return fingerprint(request.tenant, repr(sources))
 
 
 def _budget(request: ScoreRequest) -> int:
-    """Tokens of principles: as many as a sample may spend on its own."""
+    """Tokens for principles: as many as a sample may spend on its own."""
     return request.max_critique_tokens // 2
 
 
-def _under(principles: str, request: ScoreRequest) -> ScoreRequest:
+def _with_principles(request: ScoreRequest, principles: str) -> ScoreRequest:
     left = max(LEAST_CRITIQUE_TOKENS, request.max_critique_tokens - _budget(request))
     return replace(request, task=replace(request.task, principles=principles), max_critique_tokens=left)

@@ -1,34 +1,38 @@
-"""Requests as the server sees them: with what earlier ones taught, and now and then watched to the end."""
+"""Judging one request, with learned priors, background audits and stored judgements.
+
+principles of the query -> permit -> pipeline -> prior learned, audit started -> judgement stored
+"""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import logging
-import secrets
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING
 
 from grm_server.admission.controller import Admission
 from grm_server.engine.protocol import JudgeEngine
+from grm_server.errors import GRMError
 from grm_server.grm.prompts import JudgeTemplate
-from grm_server.grm.types import Decided, StopReason, StopRule
+from grm_server.grm.types import Decided, StopReason
+from grm_server.judging.audits import Audits
 from grm_server.judging.calibration import Calibration
-from grm_server.judging.priors_store import Key, PriorStore
-from grm_server.pipeline.loop import auditable, score
+from grm_server.judging.priors_store import PriorKey, PriorStore
+from grm_server.judging.query_principles import Origin, QueryPrinciples
+from grm_server.judging.spans import traced
+from grm_server.judging.store import Judged, JudgementStore, Progress, new_id, note_judged
+from grm_server.pipeline.loop import score
 from grm_server.pipeline.rating import Guidance
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest
+from grm_server.telemetry.context import note_error
 from grm_server.telemetry.metrics import Metrics
 
-logger = logging.getLogger(__name__)
-
-AUDITS_AT_ONCE = 4
-AUDIT_S = 900.0
-"""Last in the queue of a busy engine, an audit may never get its turn; it must not keep others from theirs."""
+if TYPE_CHECKING:
+    from grm_server.telemetry.tracing import Tracing
 
 
-class Scoring:
-    """One engine and what traffic has taught about it."""
+class JudgeService:
+    """One engine, what its traffic has taught, and the judgements that it made."""
 
     def __init__(
         self,
@@ -37,34 +41,73 @@ class Scoring:
         admission: Admission,
         metrics: Metrics,
         priors: PriorStore,
+        principles: QueryPrinciples,
+        store: JudgementStore,
         guidance: Guidance | None = None,
         *,
         audit_share: float,
         calibration: Calibration | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.engine = engine
+        self.admission = admission
+        self.principles = principles
         self.meta_rm = None if guidance is None else guidance.meta_rm
         self.tau = calibration.tau if calibration is not None and calibration.model == engine.model else None
-        """The label temperature's parameter; None without a calibration for this model."""
+        """Parameter of the label temperature; None without a calibration for this model."""
         self._template = template
-        self.admission = admission
         self._metrics = metrics
         self._priors = priors
+        self._store = store
         self._guidance = guidance
-        self._audit_share = audit_share
-        self._audit_key = secrets.token_bytes(16)
-        self._audits: set[asyncio.Task[None]] = set()
+        self._audits = Audits(audit_share, metrics)
+        self._tracing = tracing
+
+    async def judge(self, request: ScoreRequest, task: str) -> Judged:
+        """Raises what `events` raises."""
+        async with aclosing(self.events(new_id(), request, task)) as events:
+            async for event in events:
+                if isinstance(event, Judged):
+                    return event
+        raise RuntimeError("the pipeline ended without a judgement")
 
     async def events(
-        self, request: ScoreRequest, task: str, *, arrived_s: float, anytime: bool = False
-    ) -> AsyncGenerator[Event]:
-        """The pipeline's events, from the request's turn to its answer. Raises what `Admission.permit` and `score`
-        raise; closing it aborts the samples.
+        self, judgement_id: str, request: ScoreRequest, task: str, *, anytime: bool = False
+    ) -> AsyncGenerator[Progress]:
+        """Judge a request, count it and store the judgement under the id. Closing the generator aborts the samples.
 
-        task: the caller's tag for requests that are alike; they share a prior. arrived_s: see `Admission.permit`.
+        task: the client's tag for similar requests, which share a prior. anytime: see `score`.
+
+        Raises what `QueryPrinciples.apply`, `Admission.permit` and `score` raise.
         """
-        key = Key(self.engine.model, task, request.aggregate)
-        audit = self._chosen(request)
+        arrived_s = time.monotonic()
+        with self._metrics.in_flight.track_inprogress(), counted_errors(self._metrics):
+            origin: Origin = "sample" if request.task.principles is None else "request"
+            principle_tokens = 0
+            if request.principles_from == "query":
+                guided = await self.principles.apply(request, arrived_s)
+                request, origin, principle_tokens = guided.request, guided.origin, guided.completion_tokens
+            pipeline = self._run(request, task, arrived_s, anytime=anytime)
+            if self._tracing is not None:
+                pipeline = traced(pipeline, self._tracing, judgement_id, request)
+            async with aclosing(pipeline) as events:
+                async for event in events:
+                    if not isinstance(event, Judgement):
+                        yield event
+                        continue
+                    judged = Judged(judgement_id, request, task, event, origin, principle_tokens)
+                    note_judged(judged)
+                    yield self._store.put(judged)
+
+    async def close(self) -> None:
+        """Abort the audits and save the learned priors."""
+        await self._audits.close()
+        self._priors.save()
+
+    async def _run(self, request: ScoreRequest, task: str, arrived_s: float, *, anytime: bool) -> AsyncGenerator[Event]:
+        """The pipeline's events up to the first Judgement, once there is a permit."""
+        key = PriorKey(self.engine.model, task, request.aggregate)
+        audit = isinstance(request.stop, Decided) and self._audits.selects(request)
         async with self.admission.permit(request, arrived_s) as permit:
             events = score(
                 request,
@@ -81,10 +124,10 @@ class Scoring:
                 async for event in events:
                     if isinstance(event, Judgement):
                         permit.answered(in_time=event.stop_reason is not StopReason.DEADLINE)
-                        # A first wave that a deadline cut is what finished first, not what was drawn first.
+                        # None if a deadline cut it: the samples that finish first are a biased selection.
                         if event.first_wave is not None:
                             self._priors.observe(key, event.first_wave)
-                        handed_over = audit and self._start_audit(events, event, request.stop)
+                        handed_over = audit and self._audits.start(events, event, request.stop)
                     yield event
                     if isinstance(event, Judgement):
                         return
@@ -92,54 +135,16 @@ class Scoring:
                 if not handed_over:
                     await events.aclose()
 
-    async def close(self) -> None:
-        """Abort the audits and write down what was learnt."""
-        for audit in self._audits:
-            audit.cancel()
-        if self._audits:
-            await asyncio.wait(self._audits)
-        self._priors.save()
 
-    def _start_audit(self, events: AsyncGenerator[Event], answered: Judgement, rule: StopRule) -> bool:
-        """Whether the events go on in the background."""
-        if not auditable(answered) or not isinstance(rule, Decided):
-            return False
-        if len(self._audits) >= AUDITS_AT_ONCE:
-            self._metrics.audits.labels("skipped").inc()
-            return False
-        audit = asyncio.ensure_future(self._audit(events, answered, rule.target == "ranking"))
-        self._audits.add(audit)
-        audit.add_done_callback(self._audits.discard)
-        return True
-
-    async def _audit(self, events: AsyncGenerator[Event], answered: Judgement, ranking: bool) -> None:
-        """Draw the samples that were spared and see whether they would have decided otherwise."""
-        try:
-            async with aclosing(events), asyncio.timeout(AUDIT_S):
-                full = await anext(events)
-        except TimeoutError:
-            self._metrics.audits.labels("expired").inc()
-            return
-        except Exception as error:
-            logger.warning("an audit failed: %s", type(error).__name__)
-            self._metrics.audits.labels("failed").inc()
-            return
-        assert isinstance(full, Judgement)
-        one, other = answered.verdict.ranking, full.verdict.ranking
-        agrees = one == other if ranking else one[0] == other[0]
-        self._metrics.audits.labels("agree" if agrees else "disagree").inc()
-        logger.info(
-            "audit: %s at k=%d with a predicted risk of %.3f; of k=%d whole lists the %s is %s",
-            answered.stop_reason.value,
-            answered.k_used,
-            answered.risk,
-            full.k_used,
-            "ranking" if ranking else "best response",
-            "the same" if agrees else "another",
-        )
-
-    def _chosen(self, request: ScoreRequest) -> bool:
-        """A share of the requests, by a hash of what they say, under a key that callers cannot know."""
-        said = repr((request.task.query, request.task.responses, request.seed)).encode("utf-8", "replace")
-        digest = hashlib.blake2b(said, key=self._audit_key, digest_size=8).digest()
-        return int.from_bytes(digest) < self._audit_share * 2**64
+@contextmanager
+def counted_errors(metrics: Metrics) -> Iterator[None]:
+    """Count a failing request by its error code."""
+    try:
+        yield
+    except GRMError as error:
+        note_error(error.code)
+        metrics.requests.labels(error.code).inc()
+        raise
+    except Exception:
+        metrics.requests.labels(GRMError.code).inc()
+        raise

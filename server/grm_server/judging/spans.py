@@ -1,6 +1,6 @@
-"""A judgement's events as spans: judgement -> wave -> sample -> meta RM.
+"""Trace spans of a judgement: judgement -> wave -> sample -> meta RM.
 
-Spans are made of what the pipeline says anyway, with the times that it says, so that the pipeline knows of no tracing.
+They are built from the pipeline's events and the times in them, so the pipeline itself does not depend on tracing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def traced(
     events: AsyncGenerator[Event], tracing: Tracing, judgement_id: str, request: ScoreRequest
 ) -> AsyncGenerator[Event]:
-    """The same events. Samples that were aborted have no span."""
+    """Pass the events through and record spans. Aborted samples have none."""
     root = tracing.span(
         "judgement", id=judgement_id, n=len(request.task.responses), k=request.k, aggregate=request.aggregate
     )
@@ -34,7 +34,7 @@ async def traced(
                         wave = root.child("wave")
                     case Trajectory() | Failure():
                         assert wave is not None
-                        _sample(wave, event)
+                        _record_sample(wave, event)
                         samples += 1
                     case WaveEnd():
                         assert wave is not None
@@ -42,7 +42,7 @@ async def traced(
                         wave.end()
                         wave, samples = (root.child("wave"), 0) if event.decision.stop is None else (None, 0)
                     case Judgement():
-                        _judged(root, event)
+                        _set_judgement(root, event)
                 yield event
     except GRMError as error:
         root.failed(error.code)
@@ -57,7 +57,7 @@ async def traced(
         root.end()
 
 
-def _sample(wave: Span, outcome: Trajectory | Failure) -> None:
+def _record_sample(wave: Span, outcome: Trajectory | Failure) -> None:
     outcome_name = outcome.reason.value if isinstance(outcome, Failure) else "valid"
     sample = outcome.sample
     started_s = None if sample is None else sample.started_s
@@ -80,7 +80,7 @@ def _sample(wave: Span, outcome: Trajectory | Failure) -> None:
     span.end(end_s)
 
 
-def _judged(root: Span, judgement: Judgement) -> None:
+def _set_judgement(root: Span, judgement: Judgement) -> None:
     root.set(
         stop_reason=judgement.stop_reason.value,
         k_used=judgement.k_used,

@@ -1,6 +1,6 @@
-"""The bundled meta RM: a head of a few kilobytes, shipped with this package, on the first layers of the bundled model.
+"""The bundled meta RM: a head of a few kilobytes, included in this package, on the first layers of the bundled model.
 
-It is put together once in the user's cache as a standard checkpoint, and from then on loaded like any other.
+We assemble it once in the user's cache as a standard checkpoint, and then load it like any other model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from grm_server.engine import bundled
-from grm_server.engine.artifacts import prepared, run_aside
+from grm_server.engine.artifacts import cached_artifact, run_subprocess
 from grm_server.meta_rm import checkpoint
 from grm_server.meta_rm.card import FILE, MetaCard, load_card
 
@@ -19,32 +19,32 @@ logger = logging.getLogger(__name__)
 
 NAME = f"{bundled.NAME}-MetaRM"
 HEAD = Path(__file__).parent / "bundled_head"
-"""What `grm train-meta-rm --head-only` writes into `head/`."""
+"""The `head/` folder that `grm train-meta-rm --head-only` wrote."""
 
 
 def card() -> MetaCard:
-    """Raises FileNotFoundError when this installation has none."""
-    found = load_card(HEAD)
-    if found is None:
+    """Raises FileNotFoundError if this installation has no bundled meta RM."""
+    result = load_card(HEAD)
+    if result is None:
         raise FileNotFoundError(f"this installation has no bundled meta RM: {HEAD / FILE} is missing")
-    return found
+    return result
 
 
 def bundled_meta_rm(cache_dir: Path) -> Path:
-    """The folder of the ready meta RM, put together first if it is not there, not whole, or of another head.
+    """The folder of the assembled meta RM. Assembles it first if it is missing, damaged, or made from another head.
 
-    Prepares the bundled model too. Raises as `bundled_model` does, and FileNotFoundError without a head.
+    Also prepares the bundled model. Raises what `bundled_model` raises, and FileNotFoundError without a head.
     """
     card()
     base = bundled.bundled_model(cache_dir)
     parts = (HEAD / checkpoint.HEAD_FILE, HEAD / FILE)
-    # The head, what is known of it, and the weights that it was trained on.
+    # The source is the head, its card, and the weights that it was trained on.
     source = hashlib.sha256(b"".join([*(part.read_bytes() for part in parts), bundled.SOURCE.encode()])).hexdigest()
 
     def assemble(target: Path) -> None:
-        logger.info("putting the bundled meta RM together in %s (once, a few seconds)", target.parent)
-        # In a process of its own, as the bundled model is.
+        logger.info("assembling the bundled meta RM in %s (once, a few seconds)", target.parent)
+        # In a subprocess, as for the bundled model.
         command = [sys.executable, "-m", checkpoint.__name__, str(base), str(HEAD), str(target)]
-        run_aside(command, target)
+        run_subprocess(command, target)
 
-    return prepared(cache_dir, NAME, source, assemble)
+    return cached_artifact(cache_dir, NAME, source, assemble)

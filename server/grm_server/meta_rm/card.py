@@ -1,4 +1,4 @@
-"""What is known of a meta RM: `meta_rm.json` beside its weights, written by who trained it and read by the server."""
+"""A meta RM's card: `meta_rm.json` beside its weights, written by the training command and read by the server."""
 
 from __future__ import annotations
 
@@ -10,85 +10,85 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 FILE = "meta_rm.json"
 GATE = 0.55
-"""The within-prompt AUC under which a meta RM is no help: in simulations, weights by a weaker one improve no vote."""
+"""Minimum within-prompt AUC. In simulations, weighting votes with a weaker meta RM does not improve them."""
 
 
 class _Part(BaseModel):
-    # Of a newer version's card what is known here is read.
+    # Ignore unknown fields, to read the cards of newer versions.
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class Baselines(_Part):
-    """Within-prompt AUC, on the same prompts, of what needs no meta RM."""
+    """Within-prompt AUC of predictors that need no meta RM, on the same prompts."""
 
     length: float
-    """Of the lengths of principles, critique and responses. A meta RM that is no better has learnt to count."""
+    """From the lengths of principles, critique and responses. A meta RM that is no better has only learnt length."""
     scores: float
-    """Of the sample's own scores: margin, level, position of the best, tie."""
+    """From the sample's own scores: margin, level, position of the best, tie."""
     logits: float | None = None
-    """Of the judge's probabilities of these scores. None where the data do not have them."""
+    """From the judge's probabilities of these scores. None if the data do not have them."""
 
 
 class Measured(_Part):
-    """How well right trajectories are told from wrong ones of the same request, on held-out prompts."""
+    """How well the meta RM separates right from wrong trajectories of the same request, on held-out prompts."""
 
     auc: float
-    """Mean over requests that have both of the share of (right, wrong) pairs ranked rightly; a coin has 0.5."""
+    """Within-prompt AUC: the share of (right, wrong) pairs in the right order, averaged over the requests that have
+    both; a coin has 0.5."""
     auc_interval: tuple[float, float]
-    """95 %, bootstrapped over requests."""
+    """95 % interval, bootstrapped over requests."""
     informative: int
-    """Requests that have both."""
+    """Requests with both right and wrong trajectories."""
     baselines: Baselines
 
 
 class MetaCard(Measured):
-    """Holds for the judge, template and data that it was measured with."""
+    """The whole card. It is valid only for the judge, template and data that it was measured with."""
 
     untied: Measured | None = None
-    """The same without the trajectories that give two responses the highest score. These are wrong by definition and
-    add nothing to a vote of two responses, so what a meta RM gains by spotting them is worth little. None where too few
-    others are left."""
+    """The same without trajectories that tie at the highest score. Ties are wrong by definition and add nothing to a
+    vote between two responses, so recognising them is worth little. None if too few others are left."""
     platt: tuple[float, float]
-    """a, b: the probability that a trajectory is right, if it prefers one response, is sigmoid(a * logit + b)."""
+    """a, b: a trajectory without a tie is right with probability sigmoid(a * logit + b)."""
     ece: float
     """Expected calibration error of that probability, on held-out prompts."""
     prompts: int
-    """All of the data, held-out ones included."""
+    """Prompts in the data, including the held-out ones."""
     trajectories: int
     data: str
     """Name of the data."""
     base: str
-    """Name of the model that it was made from."""
+    """Name of the base model."""
     judge: str
     """Name of the model that wrote the trajectories."""
     method: Literal["head", "full"]
-    """A head on frozen features, or all weights trained."""
+    """`head`: a linear head on frozen features; `full`: all weights trained."""
     layers: int = Field(ge=1)
-    """Of the base that are left."""
+    """Remaining layers of the base."""
     gate: float = GATE
     seed: int
     held_out: float
-    """Share of prompts that chose nothing; with the seed it tells which (training.split)."""
+    """Share of prompts held out for measurement. With the seed, it determines which (grm_train.meta_rm.split)."""
     template_sha256: str
-    """Of the template that it was trained with. Under another one nothing of this is known to hold."""
+    """Hash of the training template. With another template, none of these numbers is valid."""
     version: str
-    """Of GRM Server."""
+    """Version of GRM Server."""
 
     @property
     def shortfalls(self) -> tuple[str, ...]:
-        """Why it should not guide votes unless told to; empty if nothing speaks against it."""
-        found = []
+        """Reasons not to use the meta RM by default; empty if there are none."""
+        reasons = []
         for measured, where in ((self, ""), (self.untied, " without ties")):
             if measured is None:
                 continue
             if measured.auc < self.gate:
-                found.append(f"within-prompt AUC{where} {measured.auc:.3f} is below {self.gate}")
+                reasons.append(f"within-prompt AUC{where} {measured.auc:.3f} is below {self.gate}")
             elif measured.auc <= measured.baselines.length:
-                found.append(
+                reasons.append(
                     f"within-prompt AUC{where} {measured.auc:.3f} is no better than that of lengths alone, "
                     f"{measured.baselines.length:.3f}"
                 )
-        return tuple(found)
+        return tuple(reasons)
 
     @property
     def passes(self) -> bool:
@@ -96,9 +96,9 @@ class MetaCard(Measured):
 
 
 def load_card(folder: Path) -> MetaCard | None:
-    """The card of a checkpoint; None where it has none, as one that others trained, or where there is no such folder.
+    """The card of a checkpoint. None if there is no card, as for a checkpoint from another trainer, or no folder.
 
-    Raises OSError, and ValueError for a file that is no card.
+    Raises OSError, and ValueError for an invalid card.
     """
     path = folder / FILE
     if not path.exists():
@@ -108,7 +108,7 @@ def load_card(folder: Path) -> MetaCard | None:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{path} is not what `grm train-meta-rm` writes: {where}: {first['msg']}") from None
+        raise ValueError(f"{path} is not a card of `grm train-meta-rm`: {where}: {first['msg']}") from None
 
 
 def save_card(card: MetaCard, folder: Path) -> None:
@@ -116,5 +116,5 @@ def save_card(card: MetaCard, folder: Path) -> None:
 
 
 def template_digest(source: str) -> str:
-    """What `MetaCard.template_sha256` is."""
+    """The value of `MetaCard.template_sha256`."""
     return hashlib.sha256(source.encode()).hexdigest()

@@ -1,11 +1,11 @@
-"""A meta RM's checkpoint: a base model, cut to its first layers or whole, with one linear score on the last token.
+"""A meta RM's checkpoint: a base model, whole or cut to its first layers, with one linear score on the last token.
 
     config.json, model.safetensors, tokenizer    as transformers writes `...ForSequenceClassification`; vLLM reads it
-    meta_rm.json                                 what is known of it (engine.meta_card)
+    meta_rm.json                                 the card (meta_rm.card)
 
     python -m grm_server.meta_rm.checkpoint BASE HEAD TARGET
 
-puts one together from a base and a head, a folder with head.safetensors and meta_rm.json, of a few kilobytes.
+assembles one from a base and a head, a folder of a few kilobytes with head.safetensors and meta_rm.json.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _WEIGHT = "weight"
 
 
 def cut_config(base: str, layers: int | None) -> Any:
-    """The base's configuration with its first `layers` layers only; None keeps all.
+    """The base's configuration with only its first `layers` layers; None keeps all.
 
-    Raises ValueError if it has fewer, and OSError when there is no such model.
+    Raises ValueError if the base has fewer, and OSError if there is no such model.
     """
     from transformers import AutoConfig
 
@@ -38,7 +38,7 @@ def cut_config(base: str, layers: int | None) -> Any:
     if not 1 <= layers <= depth:
         raise ValueError(f"{base} has {depth} layers, not {layers}")
     for name, value in config.to_dict().items():
-        # What the layers have one each of, as `layer_types`.
+        # Lists with one entry per layer, such as `layer_types`.
         if isinstance(value, list) and len(value) == depth:
             setattr(config, name, value[:layers])
     config.num_hidden_layers = layers
@@ -46,20 +46,21 @@ def cut_config(base: str, layers: int | None) -> Any:
 
 
 def pad_token_id(tokenizer: Any) -> int:
-    """A token that never ends a trajectory.
+    """A padding token that never ends a trajectory.
 
-    transformers reads the last token that is not padding; the end of the turn, which many models pad with, may be it.
+    transformers scores the last token that is not padding. Many models pad with the end-of-turn token, which is exactly
+    the one to score.
     """
-    last = ChatEncoder(tokenizer).answered("}")[-1]
+    last = ChatEncoder(tokenizer).assistant_turn("}")[-1]
     named = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
-    found = next((token for token in (*named, *tokenizer.all_special_ids) if token not in (None, last)), None)
-    if found is None:
-        raise ValueError("the tokenizer has no special token that could stand for padding")
-    return int(found)
+    pad = next((token for token in (*named, *tokenizer.all_special_ids) if token not in (None, last)), None)
+    if pad is None:
+        raise ValueError("the tokenizer has no special token that can be used for padding")
+    return int(pad)
 
 
 def classifier(base: str, layers: int | None, tokenizer: Any, dtype: Any) -> Any:
-    """The base with an untrained score of one number. Raises ValueError where transformers has no such model for it."""
+    """The base with an untrained scalar score. Raises ValueError if transformers has no such model for this base."""
     from transformers import AutoModelForSequenceClassification
 
     config = cut_config(base, layers)
@@ -67,20 +68,20 @@ def classifier(base: str, layers: int | None, tokenizer: Any, dtype: Any) -> Any
     config.pad_token_id = pad_token_id(tokenizer)
     model = AutoModelForSequenceClassification.from_pretrained(base, config=config, dtype=dtype)
     if getattr(getattr(model, "score", None), "bias", True) is not None:
-        # BERT and its kin read their first token and have heads of their own.
-        raise ValueError(f"{type(model).__name__} has no linear `score` on the last token: take a decoder as the base")
+        # BERT-like models score their first token, with a head of their own.
+        raise ValueError(f"{type(model).__name__} has no linear `score` on the last token: use a decoder as the base")
     return model
 
 
 def save_checkpoint(model: Any, tokenizer: Any, target: Path) -> None:
-    """Write weights, configuration and tokenizer. The score stays float32, in which vLLM computes it."""
+    """Write weights, configuration and tokenizer. The score stays float32, because vLLM computes it in float32."""
     model.score.float()
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 
 def assemble(base: str, weight: Floats, layers: int, target: Path) -> None:
-    """Write the checkpoint of a head. weight: (hidden size,). Raises ValueError for a head of another model."""
+    """Write the checkpoint of a head. weight: (hidden size,). Raises ValueError if the head is for another model."""
     import torch
     from transformers import AutoTokenizer
 
@@ -109,12 +110,12 @@ def load_head(folder: Path) -> Floats:
 def main(base: str, head: str, target: str) -> None:
     from transformers.utils import logging
 
-    # It warns of the layers that are left out and of the score that is not there yet.
+    # It would warn about the removed layers and the missing score.
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     card = load_card(Path(head))
     if card is None:
-        raise FileNotFoundError(f"{head} holds no card")
+        raise FileNotFoundError(f"{head} has no card (meta_rm.json)")
     assemble(base, load_head(Path(head)), card.layers, Path(target))
     save_card(card, Path(target))
 

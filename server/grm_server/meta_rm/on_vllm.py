@@ -1,4 +1,4 @@
-"""A meta RM on vLLM, a second engine beside the judge's."""
+"""A meta RM on vLLM, as a second engine beside the judge's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grm_server.engine.tokens import ChatEncoder
 from grm_server.engine.vllm.args import is_local, meta_args
 from grm_server.engine.vllm.launch import cause_of_death, launch, shut_down
 from grm_server.errors import MetaRMFailed
-from grm_server.meta_rm.probability import as_probability, fitting
+from grm_server.meta_rm.probability import as_probability, check_length
 from grm_server.settings import MetaRMSettings
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class VLLMMetaRM:
-    """A sequence-classification checkpoint. Samples of all requests share its batches."""
+    """A sequence-classification checkpoint in a vLLM engine. Samples of all requests share its batches."""
 
     def __init__(self, engine: AsyncLLM, model: str, platt: tuple[float, float], timeout_s: float) -> None:
         self.model = model
@@ -37,7 +37,7 @@ class VLLMMetaRM:
             raise MetaRMFailed(f"the meta RM is gone: {cause_of_death(self._engine)}")
 
     def prepare(self, prompt: str) -> tuple[int, ...]:
-        return fitting(self._chat.prompt(prompt), self._max_tokens)
+        return check_length(self._chat.prompt(prompt), self._max_tokens)
 
     async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
         self.running += 1
@@ -53,15 +53,15 @@ class VLLMMetaRM:
         from vllm.inputs.engine import tokens_input
 
         self.raise_if_unavailable()
-        ids = fitting([*prompt, *self._chat.answered(answer)], self._max_tokens)
+        ids = check_length([*prompt, *self._chat.assistant_turn(answer)], self._max_tokens)
         params = PoolingParams(task="classify", use_activation=False)
         outputs = self._engine.encode(tokens_input(list(ids)), params, next(self._request_ids))
         try:
             async with asyncio.timeout(self._timeout_s):
                 result = [output async for output in outputs][-1]
         except TimeoutError:
-            raise MetaRMFailed(f"the meta RM gave no rating in {self._timeout_s:g} s (meta_rm.timeout_s)") from None
-        except Exception as error:  # vLLM raises many types; all mean that there is no rating
+            raise MetaRMFailed(f"the meta RM timed out after {self._timeout_s:g} s (meta_rm.timeout_s)") from None
+        except Exception as error:  # vLLM raises many types; each means that there is no rating
             raise MetaRMFailed(f"the meta RM failed: {type(error).__name__}") from error
         logits = result.outputs.data.float().flatten().tolist()
         return Rating(as_probability(logits, self._platt), len(ids), result.num_cached_tokens or 0)

@@ -1,4 +1,4 @@
-"""Who may ask, and where that is written."""
+"""API keys."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
 from grm_server.settings.section import Section
 
 KeyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-"""Names stand in logs and metrics; keys never do."""
+"""Names appear in logs and metrics; keys never do."""
 MIN_KEY = 16
-"""Characters. A key is random and is looked up, not remembered; short ones are guessed."""
+"""Minimum length of a key in characters. Short keys can be guessed."""
 
 
 def _named(value: Any) -> Any:
@@ -21,10 +21,10 @@ def _named(value: Any) -> Any:
 
 class AuthSettings(Section):
     keys: Annotated[dict[KeyName, Annotated[SecretStr, Field(min_length=MIN_KEY)]], BeforeValidator(_named)] = {}
-    """API keys without limits of their own: one key, or a JSON object of names and keys. Set it in the environment
-    (`GRM_AUTH__KEYS`); a command line can be read by others."""
+    """API keys without limits: one key, or a JSON object of names and keys. Set it in the environment
+    (`GRM_AUTH__KEYS`): other users of the machine can read a command line."""
     keys_file: Path | None = None
-    """A TOML file of API keys and their limits, read again when it changes (docs/security.md)."""
+    """A TOML file of API keys and their limits, reloaded when it changes (docs/security.md)."""
     open: bool = False
-    """Serve without keys also where others can reach the server: on a network of your own, or behind a proxy that
-    asks for keys."""
+    """Serve without keys even if other machines can reach the server. For a private network, or behind a proxy that
+    checks keys."""

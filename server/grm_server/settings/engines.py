@@ -1,4 +1,4 @@
-"""Where tokens and ratings come from."""
+"""The judge's engine, the meta RM, and their supervision."""
 
 from __future__ import annotations
 
@@ -12,70 +12,83 @@ from grm_server.settings.section import Section
 
 class EngineSettings(Section):
     kind: Literal["vllm", "fake"] = "vllm"
-    """`fake` invents scores from a hash; it is for tests and for measuring the layer around the engine."""
+    """`vllm`, or `fake`, which derives scores from a hash: for tests, and for measuring the layer around the engine."""
     model: str = "bundled"
-    """`bundled` (SmolLM2-135M-Instruct, for trying it out), or any path or hub name that vLLM takes."""
+    """`bundled` (SmolLM2-135M-Instruct, for a first try), or any path or hub name that vLLM accepts."""
     served_name: str | None = None
     """Name in answers and in /v1/models. None: the last part of `model`."""
     dtype: str = "auto"
-    """`auto`: the checkpoint's; float32 on an x86 CPU without bfloat16 instructions, where that is twice as fast."""
+    """`auto`: the checkpoint's; float32 on an x86 CPU without bfloat16 instructions, where it is twice as fast."""
     max_model_len: int | None = Field(None, ge=128)
     """Context length in tokens. None: the model's, at most 8192 on a CPU."""
     max_num_seqs: int | None = Field(None, ge=1)
-    """Samples that the engine works on at once. None: 256, on a CPU 64."""
+    """Samples in one batch of the engine. None: 256, on a CPU 64."""
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     """Share of GPU memory for weights and KV cache."""
     tensor_parallel_size: int = Field(1, ge=1)
-    """GPUs that share one copy of the model."""
+    """Number of GPUs for one copy of the model. More than 1 is untested."""
     quantization: str | None = None
-    """vLLM's name of a quantization method. None: what the checkpoint says."""
+    """vLLM's name of a quantization method (untested). None: the checkpoint's."""
     lora: str | None = None
-    """Path or hub name of a LoRA adapter that every sample uses."""
+    """Path or hub name of a LoRA adapter for all samples (untested)."""
     fake_sample_s: float = Field(0, ge=0)
-    """`fake`: seconds that it takes for a sample, of which it writes `max_num_seqs` at once."""
+    """`fake`: seconds per sample; up to `max_num_seqs` samples run at once."""
     cpu_kv_cache_gib: int = Field(1, ge=1)
-    """KV cache of the CPU engine, whole GiB. Each costs up to 2.5 s at start; under load 4 is a good choice."""
+    """KV cache of the CPU engine, whole GiB. Each GiB adds up to 2.5 s to the start; under load, 4 is a good choice."""
     warm_up: bool = True
-    """Draw a few samples before the server is ready: the first request would otherwise be slow."""
+    """Draw a few samples before the server is ready; without it, the first request is slow."""
     vllm_args: dict[str, Any] = {}
-    """Any other field of vLLM's `AsyncEngineArgs`, as JSON. Wins over all of the above."""
+    """Any other field of vLLM's `AsyncEngineArgs`, as JSON. Overrides the settings above."""
 
 
 class MetaRMSettings(Section):
     kind: Literal["none", "vllm", "remote", "fake"] = "none"
-    """Where samples are rated: nowhere, by a second engine in this process, by another server; `fake`: by a hash."""
+    """Where samples are rated. `none`: no meta RM; `vllm`: a second engine in this process; `remote`: another server;
+    `fake`: by a hash."""
     model: str | None = None
-    """A sequence-classification checkpoint: any path or hub name that vLLM takes, or `bundled`, where this installation
-    has one. `remote`: as that server calls it."""
+    """A sequence-classification checkpoint: any path or hub name that vLLM accepts, or `bundled`, if this installation
+    has one. `remote`: the model's name on that server."""
     served_name: str | None = None
     """Name in answers and in /v1/models. None: the last part of `model`."""
     url: str | None = None
-    """`remote`: the whole address of vLLM's `/classify` or `/pooling`, or of SGLang's `/classify`."""
+    """`remote`: the full URL of vLLM's `/classify` or `/pooling`, or SGLang's `/classify`. `/pooling` and SGLang are
+    untested against live servers."""
     api: Literal["vllm", "sglang"] = "vllm"
-    """`remote`: whose requests that server understands."""
+    """`remote`: request format of that server. `sglang` is untested against a live server."""
     tokenizer: str | None = None
-    """`remote`: path or hub name of the tokenizer, whose tokens are sent. None: `model`."""
+    """`remote`: path or hub name of the tokenizer; the server receives tokens, not text. None: `model`."""
     failure: Literal["error", "vote"] = "error"
-    """What a request gets while the meta RM fails, if it does not say: an error, or the plain vote, marked as such."""
+    """Default for requests while the meta RM fails: an error, or the plain vote, marked as such."""
     p0: float = Field(0.5, ge=0, lt=1)
-    """`meta_hinge`: the probability of being right at which a sample's vote is worth nothing."""
+    """`meta_hinge`: a sample whose probability of being right is at most this has no weight in the vote."""
     platt: tuple[float, float] | None = None
     """a, b of the probability sigmoid(a * logit + b). None: the checkpoint's card (`meta_rm.json`), or 1, 0."""
     allow_weak: bool = False
-    """Let a meta RM that does not pass its card's gate guide requests that do not ask for it."""
+    """Allow a meta RM that fails its card's gate as the default (`judge.aggregate`)."""
     template: Path | None = None
-    """A file with a prompt template of your own (Jinja). None: the one that the package ships."""
+    """A file with your own prompt template (Jinja). None: the default template."""
     timeout_s: float = Field(60, gt=0)
-    """A rating that takes longer has failed."""
+    """Timeout of one rating in seconds."""
     dtype: str = "auto"
     """As `engine.dtype`."""
     max_model_len: int | None = Field(None, ge=128)
     """Context length in tokens. None: the model's, at most 8192 on a CPU."""
     max_num_seqs: int = Field(32, ge=1)
-    """Samples that are rated at once."""
+    """Ratings in one batch."""
     gpu_memory_utilization: float = Field(0.3, gt=0, le=1)
-    """Share of GPU memory for weights and KV cache. With `engine.gpu_memory_utilization` at most 0.95."""
+    """Share of GPU memory for weights and KV cache. Together with `engine.gpu_memory_utilization` at most 0.95."""
     cpu_kv_cache_gib: int = Field(1, ge=1)
     """KV cache on a CPU, whole GiB."""
     vllm_args: dict[str, Any] = {}
     """As `engine.vllm_args`."""
+
+
+class SupervisionSettings(Section):
+    restarts: int = Field(10, ge=0)
+    """Maximum number of restarts in a row of an engine that fails to start or dies young. 0: never restart. When the
+    server gives up, it stays not ready, so a process manager can restart it."""
+    settled_s: float = Field(10, gt=0)
+    """An engine that lives at least this long did not die young."""
+    stall_s: float | None = Field(None, gt=0)
+    """An engine with samples in flight but no step for this long is treated as dead. None: 120, on a CPU 300, where one
+    step may prefill several prompts."""

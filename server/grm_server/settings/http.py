@@ -1,4 +1,4 @@
-"""The door: where the server listens and what it takes."""
+"""HTTP: the address to listen on, and the limits of requests."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ from grm_server.settings.section import Section
 
 class HTTPSettings(Section):
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback needs API keys (`auth.keys`, `auth.keys_file`), or `auth.open`."""
+    """Address to listen on. Any address except loopback requires API keys (`auth.keys`, `auth.keys_file`) or
+    `auth.open`."""
     port: int = Field(8000, ge=0, le=65535)
-    """0 lets the system choose."""
+    """Port to listen on; 0 lets the system choose."""
     max_body_bytes: int = Field(4 * 2**20, ge=1024)
     """Larger request bodies are refused with 413."""
     max_body_items: int = Field(20_000, ge=100)
-    """Strings, objects and lists that a body may hold; more are refused with 422 before they are parsed."""
+    """Strings, objects and lists in a body; bodies with more are refused with 422 before parsing."""
     max_body_depth: int = Field(64, ge=8, le=200)
-    """Objects and lists within one another that a body may hold."""
+    """Nesting depth of objects and lists in a body; deeper bodies are refused with 422."""
     body_timeout_s: float = Field(30, gt=0)
-    """A body that is not there by then is refused with 408."""
+    """Timeout for reading a body; slower requests are refused with 408."""
     head_timeout_s: float = Field(10, gt=0)
-    """A connection on which no whole request line and headers come by then is closed."""
+    """Timeout for reading the request line and headers; slower connections are closed."""
     max_reading_bytes: int = Field(256 * 2**20, ge=2**20)
-    """Bytes of bodies that may be on their way in at once; what comes beyond is refused with 503."""
+    """Bytes of all bodies being read at once; above the limit, requests are refused with 503."""
     allowed_hosts: list[str] = []
-    """Names that browsers may know the server by, as a JSON list. Without any, a server on loopback without keys
-    answers to localhost and IP addresses, since a page elsewhere could point a name of its own here; others to all."""
+    """Accepted names in the Host header, as a JSON list; localhost and IP addresses are always accepted. Empty: a
+    server on loopback without keys accepts only those, to prevent DNS rebinding by web pages; other servers accept
+    all."""
     drain_s: float = Field(25, ge=0)
-    """After SIGTERM so long requests may take to finish; the rest get 503. Kubernetes kills after 30."""
+    """Time that requests have to finish after SIGTERM; the others get 503. Kubernetes kills after 30 s."""
     drain_grace_s: float = Field(3, ge=0)
-    """After SIGTERM so long at least new requests get 503, so that load balancers look elsewhere, before connections
-    are refused. Within `drain_s`."""
+    """Minimum time after SIGTERM during which new requests get 503 before connections are refused, so load balancers
+    notice. Part of `drain_s`."""
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach the server. Other names than localhost are not looked up."""
+        """Whether only this machine can reach the server. Names other than localhost are not resolved."""
         try:
             return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -46,12 +48,12 @@ class HTTPSettings(Section):
 
 class LimitSettings(Section):
     max_responses: int = Field(64, ge=1)
-    """Responses a request may hold."""
+    """Maximum number of responses in a request."""
     max_k: int = Field(64, ge=1)
-    """Readings of each response a request may ask for."""
+    """Maximum `k` of a request: samples that score each response."""
     max_samples: int = Field(512, ge=1)
-    """Samples a request may ask for: k times the blocks that its responses make."""
+    """Maximum number of samples of a request: k times its number of blocks."""
     max_critique_tokens: int = Field(8192, ge=16)
-    """Token budget a request may ask for."""
+    """Maximum token budget of a request."""
     max_deadline_s: float = Field(600, gt=0)
-    """Seconds a request may take, and takes at most if it does not say."""
+    """Maximum deadline of a request in seconds, and the default."""

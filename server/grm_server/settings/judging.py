@@ -1,4 +1,4 @@
-"""What a request gets that does not say: how it is judged, and when that is enough."""
+"""Defaults of requests: how to judge, and when to stop."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from grm_server.settings.section import Section
 
 class JudgeSettings(Section):
     k: int = Field(16, ge=1)
-    """Readings of each response, at most, of a request that does not say."""
+    """Default `k` of a request: the maximum number of samples that score each response."""
     temperature: float = Field(0.5, gt=0, le=2)
-    """Sampling temperature of a request that does not say. The paper's voting results use 0.5."""
+    """Default sampling temperature. The paper's voting results use 0.5."""
     max_critique_tokens: int | None = Field(None, ge=16)
-    """Budget of principles and critique of a request that does not say. None: 1024, or 192 for the bundled model."""
+    """Default token budget of principles and critique. None: 1024, or 192 for the bundled model."""
     aggregate: AggregateName = "mean"
-    """How samples are added up in a request that does not say. The last two need a meta RM."""
+    """Default aggregate: how samples are combined into rewards. `meta_hinge` and `meta_top` need a meta RM."""
     principles_from: Literal["sample", "query"] = "sample"
-    """In a request that does not say: each sample writes its own principles, or they are drawn once for a query and
+    """Default source of principles. `sample`: each sample writes its own; `query`: they are drawn once per query and
     used for all its judgements."""
     list_size: int = Field(8, ge=2)
-    """Responses that one sample judges at most; longer lists are judged in balanced blocks."""
+    """Maximum number of responses in one sample; longer lists are judged in balanced blocks."""
     template: Path | None = None
-    """A file with a prompt template of your own (Jinja). None: the one that the package ships."""
+    """A file with your own prompt template (Jinja). None: the default template."""
 
 
 class StoppingSettings(Section):
     rule: RuleName = "decided"
-    """When to stop before k, in a request that does not say."""
+    """Default stop rule: when to stop before k samples."""
     gamma: float = Field(0.05, gt=0, lt=1)
-    """`decided`: stop when k samples would decide otherwise with at most this predicted probability."""
+    """`decided`: stop when the predicted probability that all k samples would decide otherwise is at most this."""
     delta: float = Field(0.05, gt=0, lt=1)
     """`strict`: stop when the best response is certain up to this probability of error."""
     se: float = Field(0.4, gt=0)
-    """`precision`: stop when no reward's standard error is above this."""
+    """`precision`: stop when the standard error of every reward is at most this."""
     speculate_below: int = Field(8, ge=0)
-    """While the engine has fewer samples than this to write, a request's next wave begins before it is known to be
-    needed. 0: never."""
+    """While the engine has fewer samples than this, a request's next wave starts before we know that it is needed. 0:
+    never."""
     audit_share: float = Field(0.015, ge=0, le=1)
-    """Share of requests that, when `decided` stops them, are drawn to full k in the background to see if that was
-    right."""
+    """Share of requests that are audited when `decided` stops them: drawn to full k in the background, to check the
+    decision."""
     priors: Path | None = None
-    """Where what traffic teaches is kept; one file for each server. None: priors.json in `cache_dir`."""
+    """File for the priors learned from traffic; one per server. None: priors.json in `cache_dir`."""
     calibration: Path | None = None
-    """What `grm calibrate` wrote. With it answers have `p_best_label`."""
+    """The file that `grm calibrate` wrote. With it, answers include `p_best_label`."""

@@ -1,4 +1,4 @@
-"""From the environment and the command line to one Settings, and from that to its table."""
+"""Load Settings from the environment and the command line, and print their table."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from grm_server.settings.section import Section
 from grm_server.settings.tree import Settings
 
 ENV_PREFIX = "GRM_"
-# The client's variables, and what Kubernetes sets for a service called grm.
+# The client's variables, and those that Kubernetes sets for a service named `grm`.
 _NOT_OURS = re.compile(r"GRM_(CLIENT_|SERVICE_|PORT(_|$))")
 
 
 class SettingsError(ValueError):
-    """A setting has an unknown name or a wrong value; the message names it."""
+    """A setting has an unknown name or an invalid value; the message names it."""
 
 
 def load_settings(environment: Mapping[str, str], overrides: Iterable[str] = ()) -> Settings:
-    """Settings from `GRM_...` variables, then `section.name=value` overrides.
+    """Settings from `GRM_...` variables, then from `section.name=value` overrides.
 
-    Values are text; objects, lists and null are JSON. Raises SettingsError.
+    Values are text, except objects, lists and null, which are JSON. Raises SettingsError.
     """
     tree: dict[str, Any] = {}
     for name, value in sorted(environment.items()):
@@ -45,7 +45,7 @@ def load_settings(environment: Mapping[str, str], overrides: Iterable[str] = ())
 
 
 def as_markdown() -> str:
-    """A table of every setting, its default and its meaning."""
+    """A Markdown table of every setting, its default and its meaning."""
     return "\n".join(["| setting | default | meaning |", "|---|---|---|", *_rows(Settings)])
 
 
@@ -67,12 +67,12 @@ def _put(tree: dict[str, Any], path: list[str], value: str, name: str) -> None:
     for part in path[:-1]:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
-            raise SettingsError(f"{name}: {part!r} is a value and a section at once")
-    tree[path[-1]] = _parsed(value)
+            raise SettingsError(f"{name}: {part!r} is set as a value and used as a section")
+    tree[path[-1]] = _parse(value)
 
 
-def _parsed(value: str) -> Any:
-    """Objects, lists and null are JSON. The rest stays text, which pydantic turns into what the setting is."""
+def _parse(value: str) -> Any:
+    """Parse objects, lists and null as JSON. Other values stay text; pydantic converts them to the setting's type."""
     if value == "null":
         return None
     if value.startswith(("{", "[")):

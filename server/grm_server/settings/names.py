@@ -1,4 +1,4 @@
-"""Names that settings share with the method. `settings` may not import `grm`; a test compares the two."""
+"""Names of stop rules and aggregates. `settings` may not import `grm`, so a test compares the two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each trainer is served."""
+"""Settings of each trainer protocol."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ RewardScale = Literal["raw", "unit", "centered"]
 
 class OpenRLHFSettings(Section):
     reward_scale: RewardScale = "raw"
-    """`raw`: 1 to 10; `unit`: 0 to 1; `centered`: raw, less the mean of the responses that were judged together."""
+    """`raw`: 1 to 10; `unit`: 0 to 1; `centered`: raw minus the mean of the responses judged together."""
     failure: Literal["neutral", "error"] = "neutral"
-    """What a response gets that could not be judged: the middle of the scale, or an error, which ends training."""
+    """Answer for a response that could not be judged: the middle of the scale, or an error, which ends training."""
     timeout_s: float = Field(180, gt=0)
-    """Seconds after which the trainer gives up a request; it is a constant of OpenRLHF."""
+    """The trainer's timeout in seconds; a constant in OpenRLHF."""
 
 
 class SlimeSettings(Section):
     reward_scale: RewardScale = "raw"
     """As `trainers.openrlhf.reward_scale`."""
     failure: Literal["neutral", "none", "error"] = "neutral"
-    """As `trainers.openrlhf.failure`; `none`: null, for a trainer that was taught to skip such a sample."""
+    """As `trainers.openrlhf.failure`; `none`: null, for a trainer that is patched to skip such samples."""
     timeout_s: float = Field(110, gt=0)
-    """slime gives up a request after 120 s, which include the wait for one of its 64 connections, and tries again."""
+    """slime times out after 120 s, including the wait for one of its 64 connections, and retries."""
 
 
 class LlamaFactorySettings(Section):
@@ -36,26 +36,26 @@ class LlamaFactorySettings(Section):
     failure: Literal["neutral", "error"] = "neutral"
     """As `trainers.openrlhf.failure`."""
     timeout_s: float | None = Field(None, gt=0)
-    """LLaMA-Factory never gives up."""
+    """The trainer's timeout in seconds. LLaMA-Factory has none."""
 
 
 class NemoGymSettings(Section):
     reward_scale: RewardScale = "raw"
     """As `trainers.openrlhf.reward_scale`."""
     timeout_s: float | None = Field(None, gt=0)
-    """NeMo-Gym never gives up."""
+    """The trainer's timeout in seconds. NeMo-Gym has none."""
 
 
 class ChatSettings(Section):
     reward_scale: RewardScale = "raw"
     """As `trainers.openrlhf.reward_scale`."""
     timeout_s: float | None = Field(None, gt=0)
-    """Seconds after which clients give up."""
+    """The clients' timeout in seconds."""
 
 
 class RerankSettings(Section):
     reward_scale: RewardScale = "unit"
-    """As `trainers.openrlhf.reward_scale`. Relevance is 0 to 1 elsewhere."""
+    """As `trainers.openrlhf.reward_scale`. Other rerankers return relevance from 0 to 1."""
 
 
 class RewardAnythingSettings(Section):
@@ -65,8 +65,8 @@ class RewardAnythingSettings(Section):
 
 class TrainerSettings(Section):
     stop: RuleName | None = "fixed"
-    """When fewer than k readings are enough, if a trainer's URL does not say. `fixed` reads every response equally
-    often and depends on nothing that traffic taught. None: `stopping.rule`."""
+    """Default stop rule for trainers. `fixed` always draws k samples: every response is scored equally often, and
+    rewards do not depend on priors learned from traffic. None: `stopping.rule`."""
     openrlhf: OpenRLHFSettings = OpenRLHFSettings()
     slime: SlimeSettings = SlimeSettings()
     llama_factory: LlamaFactorySettings = LlamaFactorySettings()

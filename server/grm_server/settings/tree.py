@@ -1,23 +1,18 @@
-"""All settings in one object."""
+"""The tree of all settings."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
+from grm_server.settings.admission import AdmissionSettings
 from grm_server.settings.auth import AuthSettings
-from grm_server.settings.engines import EngineSettings, MetaRMSettings
+from grm_server.settings.caching import CacheSettings, JudgementSettings, PrinciplesSettings
+from grm_server.settings.engines import EngineSettings, MetaRMSettings, SupervisionSettings
+from grm_server.settings.grouping import GroupingSettings
 from grm_server.settings.http import HTTPSettings, LimitSettings
 from grm_server.settings.judging import JudgeSettings, StoppingSettings
 from grm_server.settings.section import Section
-from grm_server.settings.serving import (
-    AdmissionSettings,
-    CacheSettings,
-    GroupingSettings,
-    JudgementSettings,
-    PrinciplesSettings,
-    SupervisionSettings,
-)
 from grm_server.settings.trainers import TrainerSettings
 
 
@@ -37,12 +32,12 @@ class Settings(Section):
     supervision: SupervisionSettings = SupervisionSettings()
     trainers: TrainerSettings = TrainerSettings()
     cache_dir: Path = Path("~/.cache/grm-server")
-    """Where the bundled model is kept once it is prepared, and what traffic teaches."""
+    """Folder for the prepared bundled models and the learned priors."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Of this server. vLLM's own is VLLM_LOGGING_LEVEL, ERROR unless you set it."""
+    """Log level of this server. vLLM has its own, VLLM_LOGGING_LEVEL; the default is ERROR."""
     log_format: Literal["text", "json"] = "text"
-    """`json`: one object a line, vLLM's and uvicorn's logs too."""
+    """`json`: one JSON object per line, including the logs of vLLM and uvicorn."""
     log_requests: Literal["none", "failed", "all"] = "failed"
-    """HTTP requests that get a line when they end."""
+    """HTTP requests that are logged when they end."""
     tracing: bool = False
-    """Send OpenTelemetry traces; where to is said by its own variables, such as OTEL_EXPORTER_OTLP_ENDPOINT."""
+    """Send OpenTelemetry traces. OpenTelemetry's own variables set the target, e.g. OTEL_EXPORTER_OTLP_ENDPOINT."""

@@ -1,1 +1,1 @@
-"""Engines that die or hang, and their restarts. See docs/design/supervision.md."""
+"""Detects dead and hung engines and restarts them. See docs/design/supervision.md."""

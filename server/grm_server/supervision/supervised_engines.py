@@ -1,4 +1,4 @@
-"""A judge and a meta RM that outlive their engines, as requests see them."""
+"""A judge engine and a meta RM that survive the death of the engine behind them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from grm_server.supervision.supervisor import Supervisor
 from grm_server.telemetry.metrics import Metrics
 
 MAX_DEATHS = 4
-"""A sample that so many engines died of, or beside, is not written again: one that kills them must end somewhere."""
+"""A sample that was in flight in this many dying engines is not retried: it may be what kills them."""
 
 
 class SupervisedJudgeEngine:
-    """A Sampler. A sample whose engine dies is written anew by the next one, from its seed."""
+    """A JudgeEngine. The next engine retries the samples of a dead one, from their seeds."""
 
     def __init__(self, supervisor: Supervisor[JudgeEngine], metrics: Metrics) -> None:
-        """`supervisor` has begun."""
+        """supervisor: already begun."""
         self._supervisor = supervisor
         self._metrics = metrics.engines
         self._waiting = 0
@@ -38,11 +38,11 @@ class SupervisedJudgeEngine:
         return self._supervisor.engine.running + self._waiting
 
     @property
-    def pulse(self) -> EngineStats:
-        return self._supervisor.engine.pulse
+    def stats(self) -> EngineStats:
+        return self._supervisor.engine.stats
 
     def raise_if_unavailable(self) -> None:
-        """A request may wait for an engine that comes soon."""
+        """A request may wait for an engine that will be up soon."""
         if self._supervisor.hopeless:
             raise EngineDead(self._supervisor.down or "")
 
@@ -52,7 +52,7 @@ class SupervisedJudgeEngine:
         self._supervisor.engine.raise_if_unavailable()
 
     def prepare(self, script: Script) -> TokenizedScript:
-        # Tokenising is done in this process, also while there is no engine.
+        # Tokenising needs no live engine.
         return self._supervisor.engine.prepare(script)
 
     async def sample(
@@ -62,18 +62,20 @@ class SupervisedJudgeEngine:
         deaths = 0
         while missing:
             engine = await self._engine(len(missing))
-            places = list(missing)
+            indices = list(missing)
             try:
                 finished = engine.sample(prepared, list(missing.values()), temperature, scheduling)
                 async with aclosing(finished):
-                    async for place, outcome in finished:
-                        del missing[places[place]]
-                        yield places[place], outcome
+                    async for index, outcome in finished:
+                        del missing[indices[index]]
+                        yield indices[index], outcome
             except EngineDead as error:
                 self._supervisor.lost(engine, error.message)
                 deaths += 1
                 if deaths == MAX_DEATHS:
-                    raise EngineDead(f"{deaths} engines died while this was written: {error.message}") from error
+                    raise EngineDead(
+                        f"{deaths} engines died while generating the same samples: {error.message}"
+                    ) from error
                 self._metrics.replayed.inc(len(missing))
 
     async def _engine(self, samples: int) -> JudgeEngine:
@@ -91,10 +93,10 @@ class SupervisedJudgeEngine:
 
 
 class SupervisedMetaRM:
-    """A MetaRM. While its engine is down ratings fail, and `meta_rm.failure` says what that means for a request."""
+    """A MetaRM. While its engine is down, ratings fail; `meta_rm.failure` decides what a request does then."""
 
     def __init__(self, supervisor: Supervisor[RatingEngine]) -> None:
-        """`supervisor` has begun."""
+        """supervisor: already begun."""
         self._supervisor = supervisor
 
     @property

@@ -1,4 +1,4 @@
-"""What tells right trajectories from wrong ones without reading them. A meta RM that is no better has learnt that."""
+"""Features that separate right from wrong trajectories without reading them. A meta RM must beat these baselines."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from grm_train.meta_rm.trajectories import Trajectory
 
 
 def length_features(trajectories: Sequence[Trajectory]) -> Floats:
-    """(m, 5), logarithms: lengths of principles, critique, the response shown first, and all of them; and how much
-    longer the response that the judge prefers is than the others, 0 where it prefers none."""
+    """(m, 5), logarithms: lengths of principles, critique, the response shown first, and all responses; and how much
+    longer the preferred response is than the others, 0 if there is no preference."""
     return np.array([_of_lengths(trajectory) for trajectory in trajectories], dtype=float)
 
 
@@ -32,9 +32,9 @@ def score_features(trajectories: Sequence[Trajectory]) -> Floats:
 
 
 def logit_features(trajectories: Sequence[Trajectory]) -> Floats | None:
-    """(m, 4), of how probable the judge held the score that it wrote last, through its expectation: the margin of the
-    response that it prefers, with that expectation for the score; by how much the score that was drawn differs from it;
-    the expectation; and the mean. A trajectory that has none counts as drawn. None where no trajectory has one."""
+    """(m, 4), from the expectation of the last score under the judge's own probabilities: the margin of the preferred
+    response, with the expectation in place of the score; drawn score minus expectation; the expectation; and the mean.
+    A trajectory without an expectation uses its drawn score. None if no trajectory has one."""
     if all(trajectory.expected_last is None for trajectory in trajectories):
         return None
     return np.array([_of_logits(trajectory) for trajectory in trajectories], dtype=float)

@@ -1,4 +1,4 @@
-"""Trajectories as the tokens that the server sends to a meta RM."""
+"""Trajectories as tokens, exactly as the server sends them to a meta RM."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from grm_train.meta_rm.trajectories import Trajectory
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """A trajectory in tokens; its score is read at the last one."""
+    """A trajectory in tokens. Its score is read at the last token."""
 
     trajectory: Trajectory
     prompt: tuple[int, ...]
-    """The same object for all that share it."""
+    """One object, shared by all trajectories with this prompt."""
     answer: tuple[int, ...]
 
 
@@ -28,12 +28,13 @@ def encode(
     max_tokens: int,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> tuple[list[Encoded], Counter[str]]:
-    """The trajectories that fit, and how many do not, by reason.
+    """The trajectories that fit into `max_tokens`, and counts of the others by reason.
 
-    on_done: told how many were dealt with. Raises ValueError for a tokenizer that hostile text cannot be kept from.
+    on_done: called with the number of trajectories just processed. Raises ValueError for a tokenizer that cannot make
+    hostile text safe.
     """
     chat = ChatEncoder(tokenizer)
-    found: list[Encoded] = []
+    encoded: list[Encoded] = []
     left_out: Counter[str] = Counter()
     user: str | None = None
     prompt: tuple[int, ...] = ()
@@ -42,13 +43,13 @@ def encode(
         try:
             if trajectory.user != user:
                 user, prompt = trajectory.user, tuple(chat.prompt(trajectory.user))
-            answer = tuple(chat.answered(trajectory.answer))
+            answer = tuple(chat.assistant_turn(trajectory.answer))
         except InvalidRequest:
-            left_out["that the tokenizer cannot keep from control tokens"] += 1
+            left_out["with text that would become control tokens"] += 1
             user = None
             continue
         if len(prompt) + len(answer) > max_tokens:
             left_out[f"longer than {max_tokens} tokens"] += 1
         else:
-            found.append(Encoded(trajectory, prompt, answer))
-    return found, left_out
+            encoded.append(Encoded(trajectory, prompt, answer))
+    return encoded, left_out

@@ -1,7 +1,7 @@
-"""What a frozen base makes of each trajectory: its hidden states at the last token, after some of its layers.
+"""Features of each trajectory: a frozen base's hidden states at the last token, after some of its layers.
 
-Each is seen through the model's final norm: the meta RM is the base cut to its first layers, and that norm comes after
-the last one that is left.
+The model's final norm is applied to each: the meta RM is the base cut to its first layers, and the norm follows the
+last remaining layer.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from grm_server.meta_rm.checkpoint import cut_config
 from grm_train.meta_rm.encoding import Encoded
 
 BATCH = 16
-"""Answers to one prompt that are read at once."""
+"""Answers to one prompt per forward pass."""
 CHUNK = 256
-"""Trajectories, at least, whose features are saved together."""
+"""Trajectories per file of features, at least."""
 
 Features = NDArray[np.float32]
 
@@ -28,9 +28,9 @@ Features = NDArray[np.float32]
 def read_features(
     base: str, layers: Sequence[int], examples: Sequence[Encoded], folder: Path, on_done: Callable[[int], None]
 ) -> Features:
-    """(m, layers, hidden size). What `folder` holds of an earlier run on the same is not computed again.
+    """(m, layers, hidden size). Resumes from the files that an earlier run with the same input left in `folder`.
 
-    on_done: told how many more trajectories are done.
+    on_done: called with the number of trajectories just finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = None
@@ -46,7 +46,7 @@ def read_features(
 
 
 def _chunks(examples: Sequence[Encoded]) -> Iterator[list[Encoded]]:
-    """Whole prompts, each read once."""
+    """Chunks of whole prompts: trajectories that share a prompt are never split."""
     chunk: list[Encoded] = []
     for _, same in groupby(examples, key=lambda example: id(example.prompt)):
         chunk += same
@@ -59,13 +59,13 @@ def _chunks(examples: Sequence[Encoded]) -> Iterator[list[Encoded]]:
 
 def _batches(chunk: Sequence[Encoded]) -> Iterator[list[Encoded]]:
     for _, same in groupby(chunk, key=lambda example: id(example.prompt)):
-        of_prompt = list(same)
-        for start in range(0, len(of_prompt), BATCH):
-            yield of_prompt[start : start + BATCH]
+        examples = list(same)
+        for start in range(0, len(examples), BATCH):
+            yield examples[start : start + BATCH]
 
 
 def _save(features: Features, path: Path) -> None:
-    """Whole or not at all."""
+    """Write atomically."""
     partial = path.with_suffix(".partial.npy")
     np.save(partial, features)
     partial.replace(path)
@@ -76,7 +76,7 @@ def _load(base: str, layers: int) -> Any:
     from transformers import AutoModel
     from transformers.utils import logging
 
-    # It would warn of the layers that are left out.
+    # It would warn about the removed layers.
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     on_gpu = torch.cuda.is_available()
@@ -88,23 +88,25 @@ def _load(base: str, layers: int) -> Any:
 
 
 def _states(model: Any, layers: Sequence[int], batch: Sequence[Encoded]) -> Features:
-    """(batch, layers, hidden size). The prompt, which all share, is read once."""
+    """(batch, layers, hidden size). The shared prompt is computed once."""
     import torch
     from transformers import DynamicCache
 
     lengths = [len(example.answer) for example in batch]
-    # Padding stands on the right, where no other token sees it.
+    # Padding is on the right, where no other token attends to it.
     padded = [[*example.answer, *[0] * (max(lengths) - len(example.answer))] for example in batch]
     with torch.inference_mode():
         prompt, answers = (torch.tensor(ids, device=model.device) for ids in ([batch[0].prompt], padded))
         cache = DynamicCache(config=model.config)
         model(input_ids=prompt, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(len(batch))
-        read = model(input_ids=answers, past_key_values=cache, use_cache=True, output_hidden_states=True)
+        output = model(input_ids=answers, past_key_values=cache, use_cache=True, output_hidden_states=True)
         rows, last = torch.arange(len(batch), device=model.device), torch.tensor(lengths, device=model.device) - 1
         depth = model.config.num_hidden_layers
         states = [
-            read.last_hidden_state[rows, last] if layer == depth else model.norm(read.hidden_states[layer][rows, last])
+            output.last_hidden_state[rows, last]
+            if layer == depth
+            else model.norm(output.hidden_states[layer][rows, last])
             for layer in layers
         ]
         features: Features = torch.stack(states, dim=1).float().cpu().numpy()

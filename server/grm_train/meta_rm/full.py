@@ -1,4 +1,4 @@
-"""All weights of the base trained, with transformers' Trainer."""
+"""Train all weights of the base, with transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from grm_train.meta_rm.encoding import Encoded
 
 
 class Schedule(NamedTuple):
-    """How long, how fast, and how much at once."""
+    """Training schedule."""
 
     epochs: float = 1.0
     learning_rate: float = 1e-5
     batch: int = 4
-    """Trajectories in memory at once, for each device."""
+    """Trajectories in memory at once, per device."""
     accumulate: int = 8
-    """Batches a step."""
+    """Batches per optimizer step."""
 
 
 def train(
@@ -33,15 +33,15 @@ def train(
     seed: int,
     folder: Path,
 ) -> Any:
-    """A Trainer with the trained model. Goes on from the last checkpoint in `folder`, if one is there."""
+    """A Trainer with the trained model. Resumes from the last checkpoint in `folder`, if there is one."""
     import torch
     from transformers import Trainer, TrainingArguments, set_seed
     from transformers.trainer_utils import get_last_checkpoint
 
-    # The score begins at random.
+    # The score head is initialised at random.
     set_seed(seed)
     model = classifier(base, layers, tokenizer, torch.float32)
-    # Binary cross-entropy. With one label transformers would take the squared error.
+    # Binary cross-entropy. With one label, transformers would use the squared error.
     model.config.problem_type = "multi_label_classification"
     on_gpu = torch.cuda.is_available()
     arguments = TrainingArguments(
@@ -64,19 +64,19 @@ def train(
         remove_unused_columns=False,
     )
     pad = model.config.pad_token_id
-    trainer = Trainer(model, arguments, data_collator=lambda batch: _collated(batch, pad), train_dataset=list(examples))
+    trainer = Trainer(model, arguments, data_collator=lambda batch: _collate(batch, pad), train_dataset=list(examples))
     trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if folder.exists() else None)
     return trainer
 
 
 def logits(trainer: Any, examples: Sequence[Encoded]) -> Floats:
     """(m,)"""
-    found: Floats = np.asarray(trainer.predict(list(examples)).predictions, dtype=float).reshape(-1)
-    return found
+    result: Floats = np.asarray(trainer.predict(list(examples)).predictions, dtype=float).reshape(-1)
+    return result
 
 
-def _collated(batch: Sequence[Encoded], pad: int) -> dict[str, Any]:
-    """pad: what `classifier` reads past."""
+def _collate(batch: Sequence[Encoded], pad: int) -> dict[str, Any]:
+    """pad: the token that `classifier` ignores."""
     import torch
 
     rows = [[*example.prompt, *example.answer] for example in batch]
@@ -88,8 +88,8 @@ def _collated(batch: Sequence[Encoded], pad: int) -> dict[str, Any]:
     }
 
 
-def finished(trainer: Any, base: str) -> Any:
-    """The trained model, its weights as exact as the base's."""
+def trained_model(trainer: Any, base: str) -> Any:
+    """The trained model, in the base's dtype."""
     from transformers import AutoConfig
 
     return trainer.model.to(AutoConfig.from_pretrained(base).dtype)

@@ -1,4 +1,4 @@
-"""A linear score of fixed features, chosen by how well it ranks the trajectories of the same request."""
+"""A linear head on fixed features, chosen by how well it ranks the trajectories of the same request."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from grm_server.grm.types import Bools, Floats, Ints
 from grm_train.meta_rm.quality import group_aucs, members_of
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""sklearn's C, from much to little regularisation."""
+"""sklearn's C, from strong to weak regularisation."""
 Fit = Literal["pointwise", "pairwise"]
 AnyFloats = NDArray[np.floating[Any]]
-"""Features of a base are kept in 32 bits."""
+"""Features of a base are stored in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,19 +36,19 @@ class Head:
     """A logit is feature @ weight."""
 
     weight: Floats
-    """(d,), of features as they come: their scale is folded in, their mean shifts all logits alike and is left out."""
+    """(d,), for raw features: their scale is folded in; their mean would shift all logits equally and is left out."""
     layer: int
     """Index into the layers of the features."""
     fit: Fit
     strength: float
     auc: float
-    """Within-prompt, on the prompts that chose it."""
+    """Within-prompt AUC on the selection prompts."""
 
 
 def choose(train: Examples, selection: Examples, seed: int, on_fit: Callable[[int], None] = lambda _: None) -> Head:
-    """The best over layers, strengths and two ways to fit; the first of equals, which has the fewest layers.
+    """The best head over layers, strengths and two kinds of fit. Ties go to the first, which has the fewest layers.
 
-    on_fit: told of each of the `fits(layers)` heads.
+    on_fit: called with 1 after each of the `fits(layers)` heads.
     """
     best: Head | None = None
     for layer in range(train.features.shape[1]):
@@ -63,7 +63,7 @@ def choose(train: Examples, selection: Examples, seed: int, on_fit: Callable[[in
 
 
 def fits(layers: int) -> int:
-    """Heads that `choose` compares."""
+    """Number of heads that `choose` compares."""
     return 2 * len(STRENGTHS) * layers
 
 
@@ -72,7 +72,7 @@ def _heads(x: Floats, right: Bools, groups: Ints, seed: int) -> Iterator[tuple[F
     spread[spread == 0] = 1
     scaled = (x - mean) / spread
     differences, share = _differences(scaled, right, groups, seed)
-    # Which of the two is subtracted says nothing, but both classes must be there.
+    # The sign of a difference carries no information, but the classifier needs both classes.
     first = np.arange(len(differences)) % 2 == 0
     signed = np.where(first[:, None], differences, -differences)
     for strength in STRENGTHS:
@@ -90,9 +90,10 @@ def logistic(x: Floats, y: Bools, strength: float, weights: Floats | None = None
 
 
 def _differences(x: Floats, right: Bools, groups: Ints, seed: int) -> tuple[Floats, Floats]:
-    """Right less wrong, within groups, and the weight of each; what all trajectories of a request share cancels out.
+    """Differences right - wrong within groups, and their weights. What all trajectories of a request share cancels out.
 
-    Each trajectory of the more frequent kind is paired once, at random; a group weighs as much as it has of the other.
+    Each trajectory of the more frequent kind is paired once, at random. A group's total weight is the count of the less
+    frequent kind.
     """
     rng = np.random.default_rng(seed)
     rows, weights = [], []
@@ -110,7 +111,7 @@ def platt(logits: Floats, right: Bools) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression
 
     mean, spread = logits.mean(), logits.std() or 1.0
-    # Hardly regularised: only so that data without an overlap do not ask for an infinite slope.
+    # Weak regularisation, only to keep the slope finite on separable data.
     model = LogisticRegression(C=100.0).fit(((logits - mean) / spread)[:, None], right)
     a = float(model.coef_[0, 0] / spread)
     return a, float(model.intercept_[0] - a * mean)

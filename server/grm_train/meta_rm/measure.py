@@ -1,4 +1,4 @@
-"""What a meta RM's card says of it, from its logits. Pure but for sklearn."""
+"""The measurements on a meta RM's card, from its logits. Pure except for sklearn."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from grm_train.meta_rm.split import Part, part_of
 from grm_train.meta_rm.trajectories import Trajectory
 
 MIN_INFORMATIVE = 10
-"""Requests with both right and wrong trajectories, under which an AUC says nothing."""
+"""Minimum number of requests with both right and wrong trajectories for a meaningful AUC."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Trajectories in columns, and the part of the data that each belongs to."""
+    """Trajectories as columns, each with its part of the data."""
 
     trajectories: tuple[Trajectory, ...]
     right: Bools
@@ -32,7 +32,7 @@ class Table:
     seed: int
 
     def where(self, part: Part) -> Ints:
-        """Indices of its trajectories."""
+        """Indices of the part's trajectories."""
         return np.flatnonzero(np.array(self.parts) == part)
 
     def examples(self, features: AnyFloats, part: Part) -> Examples:
@@ -42,7 +42,7 @@ class Table:
 
 
 def tabulate(trajectories: Sequence[Trajectory], seed: int) -> Table:
-    """Raises ValueError where a part of the data is too small to say anything."""
+    """Raises ValueError if a part of the data is too small to measure on."""
     table = Table(
         tuple(trajectories),
         np.array([t.right for t in trajectories], dtype=np.bool_),
@@ -53,23 +53,23 @@ def tabulate(trajectories: Sequence[Trajectory], seed: int) -> Table:
     )
     for part in get_args(Part):
         where = table.where(part)
-        found = informative(table.right[where], table.groups[where])
-        if found < MIN_INFORMATIVE:
+        usable = informative(table.right[where], table.groups[where])
+        if usable < MIN_INFORMATIVE:
             raise ValueError(
-                f"of the prompts for {part}, {found} have both right and wrong trajectories, and {MIN_INFORMATIVE} are "
+                f"the {part} split has {usable} prompts with both right and wrong trajectories; {MIN_INFORMATIVE} are "
                 "needed: collect more requests, or more trajectories of each (grm collect -n 8)"
             )
         if part != "train" and len(set(table.right[where[~table.tied[where]]].tolist())) < 2:
             raise ValueError(
-                f"of the prompts for {part}, all trajectories that prefer one response are right, or all are wrong: "
-                "collect more requests"
+                f"in the {part} split, all trajectories without a tie are right, or all are wrong: collect more "
+                "requests"
             )
     return table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quality:
-    """Measured on prompts that chose nothing."""
+    """Measured on the test prompts, which were not used for training or selection."""
 
     all: Measured
     untied: Measured | None
@@ -78,10 +78,10 @@ class Quality:
 
 
 def measure(table: Table, logits: Floats) -> Quality:
-    """logits: (m,). The baselines are fitted and chosen as a head is, on the same prompts."""
+    """logits: (m,). The baselines are fitted and chosen on the same prompts as the head."""
     selection, test = table.where("selection"), table.where("test")
-    # A tie prefers nothing, so what p is for it decides nothing; with the many there are, p of all others would be low,
-    # and few of them would vote.
+    # Fit the Platt scale without ties. The p of a tie changes no vote, and ties are so many that they would pull down p
+    # of all others, which would then hardly vote.
     selection, untied = (part[~table.tied[part]] for part in (selection, test))
     scale = platt(logits[selection], table.right[selection])
     baselines = {
@@ -100,7 +100,7 @@ def measure(table: Table, logits: Floats) -> Quality:
 
 
 def _baseline(table: Table, features: Floats) -> Floats:
-    """(m,), the logits of the best head on these features, (m, d)."""
+    """(m,), the logits of the best head on `features`, (m, d)."""
     as_layer = features[:, None]
     head = choose(table.examples(as_layer, "train"), table.examples(as_layer, "selection"), table.seed)
     logits: Floats = features @ head.weight
@@ -108,7 +108,7 @@ def _baseline(table: Table, features: Floats) -> Floats:
 
 
 def _measured(table: Table, where: Ints, logits: Floats, baselines: Mapping[str, Floats]) -> Measured | None:
-    """None where too few requests have both kinds."""
+    """None if too few requests have both right and wrong trajectories."""
     right, groups = table.right[where], table.groups[where]
     aucs = group_aucs(logits[where], right, groups)
     if len(aucs) < MIN_INFORMATIVE:

@@ -1,4 +1,4 @@
-"""The README.md of a trained meta RM, and what the command says of it. Pure."""
+"""The README.md of a trained meta RM, and the summary that `grm train-meta-rm` prints. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from grm_server.meta_rm.card import Measured, MetaCard
 
 
 def numbers(card: MetaCard) -> dict[str, str]:
-    """What was measured, by name."""
-    found = {"within-prompt AUC": _measured(card)}
+    """The measurements as text, by name."""
+    rows = {"within-prompt AUC": _measured(card)}
     if card.untied is not None:
-        found["... without ties"] = _measured(card.untied)
-    found["calibration error"] = f"{card.ece:.3f}"
-    return found
+        rows["... without ties"] = _measured(card.untied)
+    rows["calibration error"] = f"{card.ece:.3f}"
+    return rows
 
 
 def _measured(measured: Measured) -> str:
@@ -25,19 +25,19 @@ def _measured(measured: Measured) -> str:
 
 
 def verdict(card: MetaCard) -> str:
-    """Whether it is of use, in words."""
+    """Whether the meta RM is good enough to guide votes, in words."""
     if card.passes:
         return "It passes the gate."
     return (
-        f"WEAK: {'; '.join(card.shortfalls)}. It will hardly improve a vote. The server serves it to requests that ask "
-        "for it, and refuses it as a default unless meta_rm.allow_weak=true."
+        f"WEAK: {'; '.join(card.shortfalls)}. It will hardly improve a vote. The server uses it for requests that ask "
+        "for it, but refuses it as the default unless meta_rm.allow_weak=true."
     )
 
 
 def model_card(card: MetaCard) -> str:
     how = {
-        "head": f"a linear score on the last token of its first {card.layers} layers, which are as they were",
-        "full": f"a linear score on the last token, all weights of its {card.layers} layers trained",
+        "head": f"a linear score on the last token of its first {card.layers} layers, which are unchanged",
+        "full": f"a linear score on the last token; all weights of its {card.layers} layers were trained",
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in numbers(card).items())
     a, b = card.platt
@@ -49,7 +49,7 @@ tags: [reward-model, generative-reward-model, meta-rm]
 ---
 # Meta RM for {card.judge}
 
-Reads what the judge {card.judge} wrote about responses and says how probable it is that its scores are right. Made
+Reads what the judge {card.judge} wrote about responses and returns the probability that its scores are right. Made
 from {card.base} by `grm train-meta-rm` {card.version}: {how[card.method]}.
 
 {verdict(card)}
@@ -58,12 +58,13 @@ from {card.base} by `grm train-meta-rm` {card.version}: {how[card.method]}.
 |---|---|
 {rows}
 
-Within-prompt AUC: over requests with both right and wrong trajectories, the mean share of such pairs that it ranks
-rightly; a coin has 0.5. Ties, where several responses share the highest score, are wrong by definition, easy to see,
-and worth little in a vote. "Lengths alone" and "scores alone" need no meta RM: no better than these is no use.
+Within-prompt AUC: over requests with both right and wrong trajectories, the mean share of (right, wrong) pairs in the
+right order; a coin has 0.5. Ties, where several responses share the highest score, are wrong by definition, easy to
+recognise, and worth little in a vote. "Lengths alone" and "scores alone" are baselines without a meta RM: a meta RM
+that does not beat them is of no use.
 
-Data: {card.data}, {card.trajectories} trajectories on {card.prompts} prompts, {card.held_out:.0%} of the prompts held
-out for these numbers. They hold for this judge, data and prompt template. A trajectory that prefers one response is
+Data: {card.data}, {card.trajectories} trajectories on {card.prompts} prompts; {card.held_out:.0%} of the prompts were
+held out for these numbers. They are valid for this judge, data and prompt template only. A trajectory without a tie is
 right with probability sigmoid(a * logit + b), a = {a:.6g}, b = {b:.6g} (`meta_rm.json`).
 
     grm serve --model JUDGE --meta-rm PATH_OF_THIS_FOLDER

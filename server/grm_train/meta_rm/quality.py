@@ -1,4 +1,4 @@
-"""How well numbers tell right trajectories from wrong ones. Pure."""
+"""Metrics of how well logits separate right from wrong trajectories. Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ RESAMPLES = 2000
 
 
 def group_aucs(values: Floats, right: Bools, groups: Ints) -> Floats:
-    """(informative groups,), the share of a group's (right, wrong) pairs that `values` rank rightly, where it has both.
+    """(informative groups,), per group the share of its (right, wrong) pairs that `values` put in the right order.
 
-    A tie is half a pair. values, right, groups: (m,). A shift of a whole group changes nothing: what is the same for
-    all trajectories of a request cannot help to weigh them.
+    values, right, groups: (m,). Only groups with both kinds count; a tie counts as half a pair. Shifting a whole group
+    changes nothing: what all trajectories of a request share cannot help to weigh them.
     """
-    found = []
+    aucs = []
     for members in members_of(groups):
         good, bad = values[members][right[members]], values[members][~right[members]]
         if len(good) and len(bad):
             above = good[:, None] - bad[None, :]
-            found.append(np.mean(above > 0) + 0.5 * np.mean(above == 0))
-    return np.array(found)
+            aucs.append(np.mean(above > 0) + 0.5 * np.mean(above == 0))
+    return np.array(aucs)
 
 
 def members_of(groups: Ints) -> list[Ints]:
@@ -36,12 +36,12 @@ def members_of(groups: Ints) -> list[Ints]:
 
 
 def informative(right: Bools, groups: Ints) -> int:
-    """Groups with both right and wrong trajectories."""
+    """Number of groups with both right and wrong trajectories."""
     return sum(len(set(right[members].tolist())) == 2 for members in members_of(groups))
 
 
 def interval(aucs: Floats, seed: int) -> tuple[float, float]:
-    """95 % of the mean, bootstrapped: the groups are what was drawn, their trajectories are not independent."""
+    """95 % interval of the mean, bootstrapped over groups: trajectories within a group are not independent."""
     rng = np.random.default_rng(seed)
     means = [rng.choice(aucs, len(aucs)).mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, (0.025, 0.975))
@@ -50,11 +50,11 @@ def interval(aucs: Floats, seed: int) -> tuple[float, float]:
 
 def probabilities(logits: Floats, platt: tuple[float, float]) -> Floats:
     """sigmoid(a * logit + b)."""
-    found: Floats = expit(platt[0] * logits + platt[1])
-    return found
+    p: Floats = expit(platt[0] * logits + platt[1])
+    return p
 
 
 def calibration_error(p: Floats, right: Bools) -> float:
-    """Mean distance of predicted and observed share of right ones, over bins of equal size."""
+    """Mean distance between the predicted and the observed share of right trajectories, over bins of equal size."""
     bins = [b for b in np.array_split(np.argsort(p, kind="stable"), BINS) if len(b)]
     return float(sum(len(b) * abs(p[b].mean() - right[b].mean()) for b in bins) / len(p))

@@ -1,4 +1,4 @@
-"""Train a meta RM and write it down: the whole flow of `grm train-meta-rm`."""
+"""Train and measure a meta RM: the whole flow of `grm train-meta-rm`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from grm_server.engine.artifacts import sha256
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Floats
 from grm_server.meta_rm.card import MetaCard, template_digest
@@ -30,61 +29,61 @@ from grm_train.meta_rm.trajectories import Data
 HEAD_FOLDER = "head"
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""Begins a stage of so many steps; what it gives is told of steps done."""
+"""stage(name, steps) -> context manager that yields a callback for the number of steps just done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be trained, and on what."""
+    """One training run: base, data and options."""
 
     source: Path
-    """The trajectories."""
+    """File of trajectories."""
     data_name: str
     template: JudgeTemplate
-    """The meta RM's."""
+    """The meta RM's template."""
     base: str
     layers: tuple[int, ...] | None
-    """Of the base, to choose among; None: a quarter, a half, three quarters and all of them, or all without a head."""
+    """Depths of the base to choose from. None: 1/4, 1/2, 3/4 and all layers with `head_only`, else all layers."""
     head_only: bool
     schedule: full.Schedule
     max_tokens: int | None
-    """None: the base's context."""
+    """None: the base's context length."""
     seed: int
     work: Path
-    """Where what an interrupted run has done is kept."""
+    """Folder for intermediate results, to resume an interrupted run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trained:
-    """A meta RM, its logits, and how to write it."""
+class TrainedMetaRM:
+    """A meta RM, its logits, and how to save it."""
 
     layers: int
     logits: Floats
-    """Of all trajectories; NaN for those that trained all weights, which nobody asks about."""
+    """(m,), for all trajectories. After full training NaN for the training split, which is never measured."""
     save: Callable[[Path], None]
-    """Into an empty folder."""
+    """Saves into an empty folder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """What came of a job."""
+class TrainingResult:
+    """Result of a job."""
 
-    trained: Trained
+    meta_rm: TrainedMetaRM
     card: MetaCard
     left_out: Counter[str]
-    """Trajectories by reason."""
+    """Unused trajectories by reason."""
 
 
-def run(job: Job, data: Data, stage: Stage) -> Outcome:
-    """Raises ValueError for data or a base that will not do, and OSError where there is no such model."""
+def run(job: Job, data: Data, stage: Stage) -> TrainingResult:
+    """Raises ValueError for unsuitable data or an unsuitable base, and OSError if there is no such model."""
     from transformers import AutoConfig, AutoTokenizer
 
-    # Before the slow steps; fewer may be left when it is known how long they are.
+    # Check before the slow steps, and again below: encoding drops trajectories that are too long.
     tabulate(data.trajectories, job.seed)
     config, tokenizer = AutoConfig.from_pretrained(job.base), AutoTokenizer.from_pretrained(job.base)
     layers = job.layers or default_layers(config.num_hidden_layers, job.head_only)
     if not job.head_only and len(layers) > 1:
-        raise ValueError("without --head-only, --layers is one number: all weights are trained for one depth")
+        raise ValueError("without --head-only, --layers must be one number: full training supports one depth")
     if max(layers) > config.num_hidden_layers:
         raise ValueError(f"--layers: {job.base} has {config.num_hidden_layers} layers")
     max_tokens = job.max_tokens or config.max_position_embeddings
@@ -93,9 +92,9 @@ def run(job: Job, data: Data, stage: Stage) -> Outcome:
     table = tabulate([example.trajectory for example in examples], job.seed)
     folder = job.work / _key(job, config, layers, max_tokens)
     if job.head_only:
-        trained = _head(job, layers, table, examples, folder, stage)
+        trained = _train_head(job, layers, table, examples, folder, stage)
     else:
-        trained = _full(job, layers[0], tokenizer, table, examples, folder)
+        trained = _train_all(job, layers[0], tokenizer, table, examples, folder)
     quality = measure(table, trained.logits)
     card = MetaCard(
         **quality.all.model_dump(),
@@ -114,51 +113,55 @@ def run(job: Job, data: Data, stage: Stage) -> Outcome:
         template_sha256=template_digest(job.template.source),
         version=version("grm-server"),
     )
-    return Outcome(trained, card, data.left_out + left_out)
+    return TrainingResult(trained, card, data.left_out + left_out)
 
 
 def default_layers(depth: int, head_only: bool) -> tuple[int, ...]:
-    """Of a base of that many."""
+    """Depths to try for a base of `depth` layers."""
     return tuple(sorted({max(1, depth * quarter // 4) for quarter in (1, 2, 3, 4)})) if head_only else (depth,)
 
 
-def _head(
+def _train_head(
     job: Job, layers: Sequence[int], table: Table, examples: Sequence[Encoded], folder: Path, stage: Stage
-) -> Trained:
+) -> TrainedMetaRM:
     with stage("reading", len(examples)) as advance:
         features = read_features(job.base, layers, examples, folder, advance)
     with stage("fitting", fits(len(layers))) as advance:
         train, selection = table.examples(features, "train"), table.examples(features, "selection")
         head = choose(train, selection, job.seed, advance)
-    weight, kept = head.weight, layers[head.layer]
+    weight, depth = head.weight, layers[head.layer]
 
     def save(target: Path) -> None:
-        assemble(job.base, weight, kept, target)
+        assemble(job.base, weight, depth, target)
         (target / HEAD_FOLDER).mkdir()
         save_head(weight, target / HEAD_FOLDER)
 
-    return Trained(kept, features[:, head.layer] @ weight, save)
+    return TrainedMetaRM(depth, features[:, head.layer] @ weight, save)
 
 
-def _full(job: Job, layers: int, tokenizer: Any, table: Table, examples: Sequence[Encoded], folder: Path) -> Trained:
+def _train_all(
+    job: Job, layers: int, tokenizer: Any, table: Table, examples: Sequence[Encoded], folder: Path
+) -> TrainedMetaRM:
     chosen = [examples[i] for i in table.where("train")]
     trainer = full.train(job.base, layers, tokenizer, chosen, job.schedule, job.seed, folder)
     others = np.concatenate([table.where("selection"), table.where("test")])
     logits = np.full(len(examples), np.nan)
     logits[others] = full.logits(trainer, [examples[i] for i in others])
-    return Trained(
+    return TrainedMetaRM(
         layers,
         logits,
-        lambda target: save_checkpoint(full.finished(trainer, job.base), tokenizer, target),
+        lambda target: save_checkpoint(full.trained_model(trainer, job.base), tokenizer, target),
     )
 
 
 def _key(job: Job, config: Any, layers: Sequence[int], max_tokens: int) -> str:
-    """Another base, template, data or way to train has a folder of its own."""
+    """Name of the folder for intermediate results: a hash of base, data, template and method."""
     base = Path(job.base)
     files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(base.glob("*"))]
-    about = [job.base, files, config.to_json_string(), getattr(config, "_commit_hash", None), sha256(job.source)]
-    how = [job.template.source, tuple(layers), max_tokens, job.head_only]
-    # Features are the same for every split.
-    once = [] if job.head_only else [job.seed, *job.schedule]
-    return hashlib.sha256(json.dumps([about, how, once]).encode()).hexdigest()[:16]
+    with job.source.open("rb") as file:
+        data = hashlib.file_digest(file, "sha256").hexdigest()
+    inputs = [job.base, files, config.to_json_string(), getattr(config, "_commit_hash", None), data]
+    method = [job.template.source, tuple(layers), max_tokens, job.head_only]
+    # Features do not depend on the split, so a head's key does not contain the seed.
+    training = [] if job.head_only else [job.seed, *job.schedule]
+    return hashlib.sha256(json.dumps([inputs, method, training]).encode()).hexdigest()[:16]

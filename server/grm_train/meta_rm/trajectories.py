@@ -1,4 +1,4 @@
-"""The rows of `grm collect` as examples for a meta RM. Pure."""
+"""Rows of `grm collect` as examples for a meta RM. Pure."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ class Trajectory:
     """One sample of a judge, and whether it is right."""
 
     line: int
-    """Of the item. Right and wrong trajectories are told apart within it."""
+    """Line of the item. The meta RM is measured on telling right from wrong within an item."""
     query: str
-    """Digest of the conversation. Items on the same one are never on both sides of a split."""
+    """Hash of the conversation. Items with the same conversation are always in the same part of the split."""
     order: Order
-    """order[p] = index of the response that stood at position p."""
+    """order[p] = index of the response at position p."""
     user: str
-    """What the meta RM is shown, in that order."""
+    """The meta RM's user turn, with the responses in that order."""
     answer: str
-    """All that the judge said."""
+    """The judge's whole turn."""
     right: bool
     shown: tuple[int, ...]
-    """Scores in the order shown."""
+    """Scores, in the order shown."""
     expected_last: float | None
-    """Expectation of the last of them by the judge's own probabilities, None where it did not tell. Of the others its
-    tokens may not tell: "1" can be the beginning of "10"."""
+    """Expectation of the last score under the judge's own probabilities; None if there are none. The tokens of the
+    other scores may be ambiguous: "1" can be the beginning of "10"."""
     lengths: tuple[int, ...]
     """Characters of principles, critique, and the responses in the order shown."""
 
     @property
     def tied(self) -> bool:
-        """Whether several responses share the highest score: wrong by definition."""
+        """Whether several responses share the highest score; such a trajectory is wrong by definition."""
         return self.shown.count(max(self.shown)) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What a file of trajectories holds for a meta RM."""
+    """The usable content of a file of trajectories."""
 
     trajectories: tuple[Trajectory, ...]
-    """By line and order, so that those with the same prompt stand together."""
+    """Sorted by line and order, so equal prompts are adjacent."""
     left_out: Counter[str]
-    """Trajectories by reason, and rows without any."""
+    """Unused trajectories, and rows without any, by reason."""
     judges: tuple[str, ...]
-    """Who wrote them."""
+    """Models that wrote the trajectories."""
 
     @property
     def prompts(self) -> int:
@@ -61,28 +61,28 @@ class Data:
 
 
 def read_data(rows: Iterable[ItemRow | ErrorRow], template: JudgeTemplate) -> Data:
-    """Samples that saw the label teach nothing about those that do not, and are left out.
+    """Convert rows to trajectories. Leaves out samples that saw the label as a hint: they differ from normal ones.
 
     template: the meta RM's.
     """
-    found: list[Trajectory] = []
+    trajectories: list[Trajectory] = []
     left_out: Counter[str] = Counter()
     judges: set[str] = set()
     for row in rows:
         if isinstance(row, ErrorRow):
             left_out[f"error {row.error.code}"] += 1
             continue
-        reasons = [_useless(sample) for sample in row.samples]
+        reasons = [_reason_to_skip(sample) for sample in row.samples]
         left_out.update(reason for reason in reasons if reason is not None)
         used = [sample for sample, reason in zip(row.samples, reasons, strict=True) if reason is None]
-        found += _of_item(row.line, row, used, template)
+        trajectories += _of_item(row.line, row, used, template)
         if used and row.model is not None:
             judges.add(row.model)
-    found.sort(key=lambda trajectory: (trajectory.line, trajectory.order))
-    return Data(tuple(found), left_out, tuple(sorted(judges)))
+    trajectories.sort(key=lambda trajectory: (trajectory.line, trajectory.order))
+    return Data(tuple(trajectories), left_out, tuple(sorted(judges)))
 
 
-def _useless(sample: LabelledSample) -> str | None:
+def _reason_to_skip(sample: LabelledSample) -> str | None:
     if sample.hinted:
         return "hinted"
     return "neither right nor wrong" if sample.right is None else None
@@ -90,7 +90,7 @@ def _useless(sample: LabelledSample) -> str | None:
 
 def _of_item(line: int, item: Item, samples: Iterable[LabelledSample], template: JudgeTemplate) -> Iterator[Trajectory]:
     query = _digest(item.query)
-    # One text for each order, however many samples saw it.
+    # One text object per order, shared by its samples.
     users: dict[Order, str] = {}
     for sample in samples:
         user, answer = turns(template, item, sample)
@@ -110,6 +110,6 @@ def _of_item(line: int, item: Item, samples: Iterable[LabelledSample], template:
 
 
 def _digest(query: Any) -> str:
-    """Of the conversation, blanks aside."""
-    said = [[message.role, " ".join(message.content.split())] for message in messages_of(query)]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    """Hash of the conversation, with whitespace normalised."""
+    messages = [[message.role, " ".join(message.content.split())] for message in messages_of(query)]
+    return hashlib.sha256(json.dumps(messages).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The folder that a trained meta RM is written to."""
+"""Write a trained meta RM to a folder."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 from grm_server.meta_rm.card import FILE, MetaCard, save_card
 from grm_train.meta_rm.model_card import model_card
-from grm_train.meta_rm.train import HEAD_FOLDER, Trained
+from grm_train.meta_rm.train import HEAD_FOLDER, TrainedMetaRM
 
 
 def check_ours(out: Path) -> None:
-    """To be given the wrong path must not cost data. Raises FileExistsError."""
+    """A wrong path must not cost the user data. Raises FileExistsError."""
     if out.exists() and not (out / FILE).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} holds something else than a meta RM; choose another folder")
+        raise FileExistsError(f"{out} exists and is not a meta RM; choose another folder")
 
 
-def write(trained: Trained, card: MetaCard, out: Path) -> None:
-    """Written aside and then put in its place, so that nobody reads half of it."""
+def write(trained: TrainedMetaRM, card: MetaCard, out: Path) -> None:
+    """Write to a temporary folder and rename it, so readers never see half of a meta RM."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Who is next."""
+"""In which order waiting requests are served."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.admission.fair_queue import FairQueue, Place
+from grm_server.admission.fair_queue import FairQueue, Ticket
 
 Item = tuple[str, int, float, int]
-"""tenant, rank, cost, number of arrival"""
+"""tenant, rank, cost, index of arrival"""
 
 costs = st.sampled_from([1.0, 2.0, 16.0, 512.0])
 pushes = st.lists(st.tuples(st.sampled_from("ABC"), st.integers(0, 2), costs), max_size=60)
 SHARES = {"A": [16.0] * 40, "B": [1.0] * 640, "C": [512.0, 128.0]}
 
 
-def filled(asked: Sequence[tuple[str, int, float]]) -> FairQueue[Item]:
+def filled(items: Sequence[tuple[str, int, float]]) -> FairQueue[Item]:
     queue: FairQueue[Item] = FairQueue()
-    for number, (tenant, rank, cost) in enumerate(asked):
+    for number, (tenant, rank, cost) in enumerate(items):
         queue.push((tenant, rank, cost, number), tenant, rank, cost)
     return queue
 
@@ -29,27 +29,29 @@ def drained(queue: FairQueue[Item]) -> list[Item]:
 
 
 @given(pushes)
-def test_all_are_served_once_and_a_tenants_own_by_priority_and_arrival(asked: list[tuple[str, int, float]]) -> None:
-    served = drained(filled(asked))
-    assert sorted(served, key=lambda item: item[3]) == [(*one, number) for number, one in enumerate(asked)]
+def test_every_item_is_served_once_and_within_a_tenant_by_priority_and_arrival(
+    items: list[tuple[str, int, float]],
+) -> None:
+    served = drained(filled(items))
+    assert sorted(served, key=lambda item: item[3]) == [(*one, number) for number, one in enumerate(items)]
     for tenant in "ABC":
         own = [(rank, number) for of, rank, _, number in served if of == tenant]
         assert own == sorted(own)
 
 
 @given(st.permutations("ABC"))
-def test_tenants_that_wait_have_equal_shares_however_they_cut_their_work(order: list[str]) -> None:
+def test_waiting_tenants_have_equal_shares_whatever_the_size_of_their_items(order: list[str]) -> None:
     queue = filled([(tenant, 1, cost) for tenant in order for cost in SHARES[tenant]])
-    had: Counter[str] = Counter()
+    served: Counter[str] = Counter()
     waiting = Counter({tenant: len(costs) for tenant, costs in SHARES.items()})
     while all(waiting.values()):
         tenant, _, cost, _ = queue.pop()
-        had[tenant] += int(cost)
+        served[tenant] += int(cost)
         waiting[tenant] -= 1
-        # Of any two, neither is ahead by more than one item of each.
+        # No tenant is ahead of another by more than one item of each.
         for one in "ABC":
             for other in "ABC":
-                assert had[one] - had[other] <= max(SHARES[one]) + max(SHARES[other])
+                assert served[one] - served[other] <= max(SHARES[one]) + max(SHARES[other])
 
 
 def test_a_single_request_overtakes_a_burst() -> None:
@@ -59,7 +61,7 @@ def test_a_single_request_overtakes_a_burst() -> None:
     queue.push(("other", 2, 1.0, 1000), "other", 2, 1.0)
     served = drained(queue)
     assert [item[0] for item in served[:3]].count("other") == 1
-    # One that keeps asking has its share and no more.
+    # A tenant that keeps sending gets its share and no more.
     queue = filled([("trainer", 0, 16.0)] * 100)
     order = []
     for number in range(40):
@@ -68,7 +70,7 @@ def test_a_single_request_overtakes_a_burst() -> None:
     assert 18 <= order.count("other") <= 22
 
 
-def test_who_was_away_has_nothing_saved_up() -> None:
+def test_an_idle_tenant_saves_nothing_up() -> None:
     queue = filled([("A", 1, 1.0)] * 100)
     for _ in range(50):
         queue.pop()
@@ -79,22 +81,22 @@ def test_who_was_away_has_nothing_saved_up() -> None:
 
 
 @given(pushes, st.data())
-def test_those_that_leave_are_not_served_and_nobody_else_notices(
-    asked: list[tuple[str, int, float]], data: st.DataObject
+def test_removed_items_are_not_served_and_do_not_affect_others(
+    items: list[tuple[str, int, float]], data: st.DataObject
 ) -> None:
     queue: FairQueue[Item] = FairQueue()
-    places = []
-    for number, (tenant, rank, cost) in enumerate(asked):
-        places.append(queue.push((tenant, rank, cost, number), tenant, rank, cost))
-    gone = [place for place in places if data.draw(st.booleans())]
-    for place in gone:
-        queue.remove(place)
-    stayed = [place.item for place in places if place not in gone]
+    tickets = []
+    for number, (tenant, rank, cost) in enumerate(items):
+        tickets.append(queue.push((tenant, rank, cost, number), tenant, rank, cost))
+    gone = [ticket for ticket in tickets if data.draw(st.booleans())]
+    for ticket in gone:
+        queue.remove(ticket)
+    stayed = [ticket.item for ticket in tickets if ticket not in gone]
     assert len(queue) == len(stayed)
     assert queue.cost == pytest.approx(sum(cost for _, _, cost, _ in stayed))
     served = drained(queue)
     assert sorted(served, key=lambda item: item[3]) == stayed
-    # Served alone they would have come in the same order.
+    # A queue with only these items serves them in the same order.
     again: FairQueue[Item] = FairQueue()
     for item in stayed:
         again.push(item, item[0], item[1], item[2])
@@ -103,25 +105,25 @@ def test_those_that_leave_are_not_served_and_nobody_else_notices(
 
 
 @given(pushes, st.sampled_from("ABD"), st.integers(0, 2))
-def test_what_is_ahead_is_what_is_served_before_up_to_one_item_of_each(
-    asked: list[tuple[str, int, float]], tenant: str, rank: int
+def test_ahead_is_the_cost_served_before_up_to_one_item_of_each_tenant(
+    items: list[tuple[str, int, float]], tenant: str, rank: int
 ) -> None:
-    queue = filled(asked)
-    for _ in range(len(asked) // 3):
+    queue = filled(items)
+    for _ in range(len(items) // 3):
         queue.pop()
-    said = queue.ahead(tenant, rank)
+    ahead = queue.ahead(tenant, rank)
     queue.push((tenant, rank, 1.0, -1), tenant, rank, 1.0)
     before = 0.0
     while (item := queue.pop())[3] != -1:
         before += item[2]
-    assert said - 1e-6 <= before <= said + 2 * 512.0 + 1e-6
-    if len({of for of, *_ in asked} | {tenant}) == 1:
-        assert before == pytest.approx(said)
+    assert ahead - 1e-6 <= before <= ahead + 2 * 512.0 + 1e-6
+    if len({of for of, *_ in items} | {tenant}) == 1:
+        assert before == pytest.approx(ahead)
 
 
 @given(pushes)
-def test_an_empty_queue_remembers_nothing(asked: list[tuple[str, int, float]]) -> None:
-    queue = filled(asked)
+def test_an_empty_queue_keeps_no_state(items: list[tuple[str, int, float]]) -> None:
+    queue = filled(items)
     drained(queue)
     fresh: FairQueue[Item] = FairQueue()
     assert vars(queue) == vars(fresh)
@@ -129,11 +131,11 @@ def test_an_empty_queue_remembers_nothing(asked: list[tuple[str, int, float]]) -
         queue.pop()
 
 
-def test_one_that_waits_no_longer_cannot_leave() -> None:
+def test_a_served_item_cannot_be_removed() -> None:
     queue: FairQueue[str] = FairQueue()
-    place: Place[str] = queue.push("it", "A", 1, 1.0)
-    assert place in queue
+    ticket: Ticket[str] = queue.push("it", "A", 1, 1.0)
+    assert ticket in queue
     queue.pop()
-    assert place not in queue
+    assert ticket not in queue
     with pytest.raises(KeyError):
-        queue.remove(place)
+        queue.remove(ticket)

@@ -104,7 +104,11 @@ def test_the_indent_of_code_is_kept() -> None:
 
 def test_messages_of_other_apis() -> None:
     parts = [{"type": "text", "text": "See "}, {"type": "image_url", "image_url": {}}]
-    messages = [{"role": "developer", "content": "D"}, {"role": "tool", "content": parts}, {"role": "assistant"}]
+    messages: list[dict[str, object]] = [
+        {"role": "developer", "content": "D"},
+        {"role": "tool", "content": parts},
+        {"role": "assistant"},
+    ]
     assert to_messages(messages) == (
         Message("system", "D"),
         Message("user", "See [image_url]"),
@@ -112,27 +116,29 @@ def test_messages_of_other_apis() -> None:
     )
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "text",
     [
-        "<pad>" * 200_000,
-        "\n" * 1_000_000,
-        "<|im_start|>" * 80_000,
-        "a" * 1_000_000,
-        "<think>" * 100_000,
-        "[INST]<<SYS>>" * 70_000,
-        "<｜" * 300_000,
-        "\n\nUser" * 100_000,
-        " <s>" * 200_000,
+        "<pad>" * 20_000,
+        "\n" * 100_000,
+        "<|im_start|>" * 8_000,
+        "a" * 100_000,
+        "<think>" * 10_000,
+        "[INST]<<SYS>>" * 7_000,
+        "<｜" * 30_000,
+        "\n\nUser" * 10_000,
+        " <s>" * 20_000,
     ],
 )
 def test_hostile_text_costs_linear_time(text: str) -> None:
+    """About 100 000 characters. A regex that backtracks over all of them takes 20 s in each of these calls."""
     started = time.process_time()
     untemplate(text)
     split_last_turn(text)
     response_after(text[1:] + "b", text)
     response_after(text, text[1:])
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 3
 
 
 def test_no_messages_are_an_empty_user_turn() -> None:

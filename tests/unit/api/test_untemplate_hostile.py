@@ -119,17 +119,18 @@ def test_messages_of_any_shape(messages: list[dict[str, object]]) -> None:
     assert all(isinstance(content_text(message), str) for message in messages)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("unit", MARKS)
 def test_a_run_of_special_tokens_costs_linear_time(unit: str) -> None:
-    """50 000 characters take 0.1 s; with quadratic time they would take minutes. The bound lies far from both."""
-    text = unit * (50_000 // len(unit))
+    """Linear time takes 0.1 s here. A regex that backtracks over the whole text takes 0.9 s in each of these calls."""
+    text = unit * (20_000 // len(unit))
     started = time.process_time()
     for hostile in (text, "<|im_start|>user\n" + text):
         untemplate(hostile)
         split_last_turn(hostile)
     response_after(text[: len(text) // 2] + "x", text)
     response_after(text, "x" + text)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 1
 
 
 def test_text_with_too_many_turns_is_one_user_turn() -> None:

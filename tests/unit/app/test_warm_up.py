@@ -1,11 +1,11 @@
-"""The samples before the first request, and what an engine is seen to do."""
+"""Warm-up samples, and engine statistics."""
 
 from types import SimpleNamespace
 
 import pytest
 
 from grm_server.app.templates import judge_template
-from grm_server.app.warm_up import SAMPLES, warmed_up
+from grm_server.app.warm_up import SAMPLES, warm_up
 from grm_server.engine.fake import FakeEngine
 from grm_server.engine.stats import EngineStats, StepStatLogger
 from grm_server.errors import EngineDead, GenerationFailed
@@ -13,31 +13,31 @@ from grm_server.errors import EngineDead, GenerationFailed
 
 async def test_samples_of_a_real_prompt_are_drawn() -> None:
     engine = FakeEngine()
-    await warmed_up(engine, judge_template(None))
+    await warm_up(engine, judge_template(None))
     [(script, seeds, _)] = engine.calls
     assert "[The Begin of Response 2]" in script.prompt
     assert len(seeds) == engine.finished == SAMPLES
     assert engine.dead is None
 
 
-async def test_an_engine_that_dies_of_it_is_freed_and_does_not_count_as_started() -> None:
+async def test_an_engine_that_dies_during_warm_up_is_closed() -> None:
     engine = FakeEngine()
     engine.dead = EngineDead("killed")
     with pytest.raises(EngineDead):
-        await warmed_up(engine, judge_template(None))
-    assert engine._closed.is_set()
+        await warm_up(engine, judge_template(None))
+    assert engine.closed
 
 
 @pytest.mark.parametrize("engine", [FakeEngine(max_model_len=20), FakeEngine([GenerationFailed("x")] * SAMPLES)])
-async def test_samples_that_fail_are_no_reason_not_to_serve(
+async def test_failed_warm_up_samples_do_not_prevent_serving(
     engine: FakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await warmed_up(engine, judge_template(None))
+    await warm_up(engine, judge_template(None))
     assert "warm" in caplog.text
     assert engine.dead is None
 
 
-def test_the_pulse_is_what_the_last_step_said() -> None:
+def test_stats_are_those_of_the_last_step() -> None:
     cache = SimpleNamespace(hits=64, queries=100)
     stats = SimpleNamespace(
         num_running_reqs=3,
@@ -50,4 +50,4 @@ def test_the_pulse_is_what_the_last_step_said() -> None:
     logger.record(stats, None, mm_cache_stats=None, engine_idx=0)
     logger.record(stats, None)
     logger.record(None, None)
-    assert logger.pulse == EngineStats(3, running=3, waiting=3, kv_usage=0.5, cached_tokens=128, prompt_tokens=200)
+    assert logger.stats == EngineStats(3, running=3, waiting=3, kv_usage=0.5, cached_tokens=128, prompt_tokens=200)

@@ -1,11 +1,11 @@
-"""The attack benchmark's plan and its table."""
+"""The plan and the table of the attack benchmark."""
 
 from typing import Any
 
 import pytest
 
 from benchmarks.lib.data import Item
-from benchmarks.robustness.attack import SIZES, WHOLE, plan
+from benchmarks.robustness.attack import CONTROL_CHARS, WHOLE_ANSWERS, plan
 from benchmarks.robustness.attack_table import effects, table
 from tests.attacks import corpus
 
@@ -14,7 +14,7 @@ ITEMS = [Item(f"Why {i}?", (f"Bad {i}.", f"Good {i}."), (1,), "x") for i in rang
 ]
 
 
-def test_every_attack_is_of_the_worse_answer_and_has_a_control_of_its_size() -> None:
+def test_every_attack_is_on_the_worse_answer_and_has_a_control_of_its_size() -> None:
     trials = plan(corpus(), ITEMS, per_family=3, pairs=2, seed=0)
     assert trials == plan(corpus(), ITEMS, per_family=3, pairs=2, seed=0)
     by_key = {trial.key: trial for trial in trials}
@@ -28,16 +28,16 @@ def test_every_attack_is_of_the_worse_answer_and_has_a_control_of_its_size() -> 
         control = by_key[trial.control]
         assert (control.kind, control.pair) == ("control", trial.pair)
         theirs, ours = control.responses[trial.attacked], trial.responses[trial.attacked]
-        assert theirs.startswith("Bad") == ours.startswith("Bad") == (trial.family not in WHOLE)
-        assert len(theirs) <= SIZES[-1] + 10
-        assert len(theirs) >= min(len(ours), SIZES[-1])
+        assert theirs.startswith("Bad") == ours.startswith("Bad") == (trial.family not in WHOLE_ANSWERS)
+        assert len(theirs) <= CONTROL_CHARS[-1] + 10
+        assert len(theirs) >= min(len(ours), CONTROL_CHARS[-1])
 
 
 def row(kind: str, pair: int, reward: float | None, other: float = 5.0, **more: Any) -> dict[str, Any]:
-    found = {"key": f"{kind}{pair}{more.get('family', '')}", "kind": kind, "pair": pair, "family": "", "control": ""}
+    trial = {"key": f"{kind}{pair}{more.get('family', '')}", "kind": kind, "pair": pair, "family": "", "control": ""}
     if reward is None:
-        return found | {"status": 400} | more
-    return found | {"status": 200, "reward": reward, "other": other, "samples": 4, "failed": 1} | more
+        return trial | {"status": 400} | more
+    return trial | {"status": 200, "reward": reward, "other": other, "samples": 4, "failed": 1} | more
 
 
 def test_a_family_is_compared_with_its_controls() -> None:

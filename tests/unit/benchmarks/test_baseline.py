@@ -1,8 +1,9 @@
-"""What a user would write today: it must be right, or beating it means nothing."""
+"""The baseline of the load benchmark. It must be correct, or beating it means nothing."""
 
 import json
 import random
 from dataclasses import replace
+from typing import Any
 
 import httpx2
 import pytest
@@ -10,28 +11,31 @@ from openai import AsyncOpenAI
 
 from benchmarks.lib.data import Item
 from benchmarks.lib.workloads import Prompts
-from benchmarks.serving.baseline import Ask, as_flags, mean, n_is_k, read_scores, separate
+from benchmarks.serving.baseline import SamplingOptions, as_flags, mean_answer, n_is_k, read_scores, separate
 
 ITEM = Item("Why?", ("apple", "pear", "plum"), (0,), "test")
 WORTH = {"apple": 9, "pear": 5, "plum": 1}
 PROMPTS = Prompts(len)
-ASK = Ask(k=8, temperature=0.5, max_tokens=40)
+OPTIONS = SamplingOptions(k=8, temperature=0.5, max_tokens=40)
 
 
-def judge(asked: list[dict[str, object]]) -> AsyncOpenAI:
-    """A server whose judge knows what each response is worth; every fourth sample cannot be read."""
+def judge(bodies: list[dict[str, object]]) -> AsyncOpenAI:
+    """A server whose judge scores each response by WORTH; every fourth sample cannot be parsed."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         body = json.loads(request.content)
-        asked.append(body)
+        bodies.append(body)
         prompt = body["messages"][0]["content"]
         shown = sorted(WORTH, key=prompt.index)
-        said = f"Scores: \\boxed{{{', '.join(str(WORTH[name]) for name in shown)}}}"
+        scores = f"Scores: \\boxed{{{', '.join(str(WORTH[name]) for name in shown)}}}"
         choices = [
             {
                 "index": index,
                 "finish_reason": "stop",
-                "message": {"role": "assistant", "content": said if (len(asked) + index) % 4 else "I like them all."},
+                "message": {
+                    "role": "assistant",
+                    "content": scores if (len(bodies) + index) % 4 else "I like them all.",
+                },
             }
             for index in range(body["n"])
         ]
@@ -42,9 +46,9 @@ def judge(asked: list[dict[str, object]]) -> AsyncOpenAI:
     return AsyncOpenAI(base_url="http://judge/v1", api_key="none", http_client=http)
 
 
-async def test_separate_calls_show_random_orders_and_put_scores_back() -> None:
-    asked: list[dict[str, object]] = []
-    ask = replace(ASK, lengths=tuple(range(30, 38)))
+async def test_separate_calls_show_random_orders_and_return_scores_in_request_order() -> None:
+    asked: list[dict[str, Any]] = []
+    ask = replace(OPTIONS, lengths=tuple(range(30, 38)))
     found = await separate(judge(asked), PROMPTS, ITEM, ask, random.Random(0))
     assert found.rewards == (9, 5, 1)
     assert (found.samples, found.parsed) == (8, 6)
@@ -52,14 +56,14 @@ async def test_separate_calls_show_random_orders_and_put_scores_back() -> None:
     assert len(asked) == 8
     assert len(prompts) > 3
     assert {(body["n"], body["ignore_eos"]) for body in asked} == {(1, True)}
-    assert sorted(map(int, (body["max_tokens"] for body in asked))) == list(ask.lengths)
+    assert sorted(body["max_tokens"] for body in asked) == list(ask.lengths)
 
 
 async def test_one_call_for_k_samples_in_one_order() -> None:
-    asked: list[dict[str, object]] = []
-    found = await n_is_k(judge(asked), PROMPTS, ITEM, ASK, random.Random(0))
+    asked: list[dict[str, Any]] = []
+    found = await n_is_k(judge(asked), PROMPTS, ITEM, OPTIONS, random.Random(0))
     assert (found.rewards, found.samples, found.parsed) == ((9, 5, 1), 8, 6)
-    await n_is_k(judge(asked), PROMPTS, ITEM, replace(ASK, lengths=(30,) * 4 + (40,) * 4), random.Random(0))
+    await n_is_k(judge(asked), PROMPTS, ITEM, replace(OPTIONS, lengths=(30,) * 4 + (40,) * 4), random.Random(0))
     free, exact = asked
     assert (free["n"], free["max_tokens"], "ignore_eos" in free) == (8, 40, False)
     assert (exact["n"], exact["max_tokens"], exact["ignore_eos"]) == (8, 35, True)
@@ -76,13 +80,13 @@ async def test_one_call_for_k_samples_in_one_order() -> None:
         ("\\boxed{7, 2, 10", None),
     ],
 )
-def test_scores_are_read_and_put_back(text: str, scores: list[int] | None) -> None:
+def test_scores_are_parsed_into_request_order(text: str, scores: list[int] | None) -> None:
     assert read_scores(text, (2, 0, 1)) == scores
 
 
 def test_without_scores_there_is_no_reward() -> None:
-    found = mean([None, None])
-    assert (found.rewards, found.samples, found.parsed) == (None, 2, 0)
+    answer = mean_answer([None, None])
+    assert (answer.rewards, answer.samples, answer.parsed) == (None, 2, 0)
 
 
 def test_engine_settings_as_flags() -> None:

@@ -1,11 +1,11 @@
-"""An answer that is lost or wrong is seen to be."""
+"""Lost and wrong answers are detected."""
 
 from typing import Any
 
 import httpx
 import pytest
 
-from benchmarks.robustness.checked_load import problem
+from benchmarks.robustness.checked_load import problem_of
 
 REQUEST = {"responses": ["A", "B"], "k": 2}
 RIGHT: dict[str, Any] = {
@@ -18,7 +18,7 @@ RIGHT: dict[str, Any] = {
 
 
 def test_a_right_answer() -> None:
-    assert problem(REQUEST, httpx.Response(200, json=RIGHT)) is None
+    assert problem_of(REQUEST, httpx.Response(200, json=RIGHT)) is None
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_a_right_answer() -> None:
     ],
 )
 def test_wrong_answers(change: dict[str, Any]) -> None:
-    assert problem(REQUEST, httpx.Response(200, json=RIGHT | change))
+    assert problem_of(REQUEST, httpx.Response(200, json=RIGHT | change))
 
 
 def test_errors() -> None:
     response = httpx.Response(503, json={"error": {"code": "engine_dead"}})
-    assert problem(REQUEST, response) == "503 engine_dead"
+    assert problem_of(REQUEST, response) == "503 engine_dead"

@@ -1,4 +1,4 @@
-"""Labelled pairs out of rows as the public files have them."""
+"""Labelled pairs from rows in the format of the public files."""
 
 import json
 import random
@@ -15,7 +15,7 @@ def row(chosen: str, rejected: str) -> str:
 def test_dialogues_that_differ_in_their_last_turn() -> None:
     rows = [
         row(FIRST + "Because.", FIRST + "No."),
-        # Another conversation, and one that ends with the human.
+        # A different conversation, and one that ends with the human's turn.
         row(FIRST + "Because.", "\n\nHuman: Ho.\n\nAssistant: No."),
         row("\n\nHuman: Hi.", "\n\nHuman: Ho."),
     ]
@@ -27,14 +27,14 @@ def test_dialogues_that_differ_in_their_last_turn() -> None:
 
 
 def test_a_true_and_a_false_answer_of_each_question() -> None:
-    said = [("One?", "It is.", "yes"), ("One?", "It is not.", "no"), ("Two?", "Both.", "yes"), ("Two?", "Both.", "no")]
-    rows = [json.dumps({"prompt": f"Q: {q}\nA: {a}\nTrue:", "completion": f" {true}"}) for q, a, true in said]
+    facts = [("One?", "It is.", "yes"), ("One?", "It is not.", "no"), ("Two?", "Both.", "yes"), ("Two?", "Both.", "no")]
+    rows = [json.dumps({"prompt": f"Q: {q}\nA: {a}\nTrue:", "completion": f" {true}"}) for q, a, true in facts]
     [item] = truthfulqa(rows, random.Random(0))
     assert (item["query"], item["responses"][item["label"]]) == ("One?", "It is.")
     assert sorted(item["responses"]) == ["It is not.", "It is."]
 
 
-def test_labels_say_nothing_of_the_place() -> None:
+def test_the_label_is_independent_of_the_position() -> None:
     rows = [row(FIRST + f"Because {number}.", FIRST + "No.") for number in range(200)]
     labels = [item["label"] for item in hh_rlhf(rows, random.Random(0))]
     assert 70 < sum(labels) < 130

@@ -1,4 +1,4 @@
-"""What the benchmark of principles reads and says."""
+"""Groups and figures of the benchmark of principles."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def answers(build: Answer, *rewards: tuple[float, float], **fields: Any) -> list
     return [as_rewards(build(rewards=list(pair), **fields)) for pair in rewards]
 
 
-def test_groups_are_the_pairs_of_one_style(tmp_path: Path) -> None:
+def test_groups_are_pairs_of_the_same_style(tmp_path: Path) -> None:
     row = {"prompt": "Q", "chosen": ["c0", "c1", "c2"], "rejected": ["r0", "r1", "r2"]}
     (tmp_path / "chat_filtered.json").write_text(json.dumps([row, row | {"prompt": "long" * 100}]))
     groups = load_groups(tmp_path, 2, max_chars=100)
@@ -29,23 +29,23 @@ def test_groups_are_the_pairs_of_one_style(tmp_path: Path) -> None:
         load_groups(tmp_path / "nothing", 1, 100)
 
 
-def test_tokens_are_for_each_reward_and_a_tie_is_half_right(answer: Answer) -> None:
+def test_tokens_are_per_reward_and_a_tie_counts_half(answer: Answer) -> None:
     own, once, _ = ARMS
-    found = summary(GROUPS, own, answers(answer, (7, 5), (7, 5), (6, 6)), 2.0)
-    assert found.margins == (2, -2, 0)
-    assert (found.accuracy, found.tie_rate, found.fell_back) == (0.5, pytest.approx(1 / 3), 0)
-    assert (found.completion_tokens, found.computed_tokens) == (120, 200)
+    result = summary(GROUPS, own, answers(answer, (7, 5), (7, 5), (6, 6)), 2.0)
+    assert result.margins == (2, -2, 0)
+    assert (result.accuracy, result.tie_rate, result.fell_back) == (0.5, pytest.approx(1 / 3), 0)
+    assert (result.completion_tokens, result.computed_tokens) == (120, 200)
     usage = answer()["usage"] | {"principle_tokens": 20}
     drawn = answers(answer, (7, 5), principles_from="query", usage=usage)
     cached = answers(answer, (7, 5), principles_from="cache")
     lost = answers(answer, (7, 5), principles_from="sample")
-    found = summary(GROUPS, once, [*drawn, *cached, *lost], 2.0)
-    assert (found.principle_tokens, found.completion_tokens, found.fell_back) == (20 / 6, 120 + 20 / 6, 1)
+    result = summary(GROUPS, once, [*drawn, *cached, *lost], 2.0)
+    assert (result.principle_tokens, result.completion_tokens, result.fell_back) == (20 / 6, 120 + 20 / 6, 1)
 
 
-def test_another_response_wins_where_the_sign_differs(answer: Answer) -> None:
+def test_another_response_wins_if_the_sign_differs(answer: Answer) -> None:
     one = summary(GROUPS, ARMS[0], answers(answer, (7, 5), (7, 5), (6, 6)), 1.0)
     other = summary(GROUPS, ARMS[0], answers(answer, (6, 5), (5, 7), (7, 6)), 1.0)
-    found = difference(one, other)
-    assert found.others_win == pytest.approx(2 / 3)
-    assert found.margin == pytest.approx((1 + 4 + 1) / 3)
+    result = difference(one, other)
+    assert result.others_win == pytest.approx(2 / 3)
+    assert result.margin == pytest.approx((1 + 4 + 1) / 3)

@@ -1,4 +1,4 @@
-"""What a person sees, and what a hostile response cannot make them see."""
+"""The page of `grm demo`: correct for normal answers, and harmless for hostile text."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_table_ranks_and_marks(answer: Answer) -> None:
 
 
 def test_a_table_fits_a_narrow_terminal(answer: Answer) -> None:
-    """What is known of a response stays whole; its text gives way."""
+    """Rewards and probabilities stay complete; only the response's text is cut."""
     text = show({"query": "why?", "responses": ["long " * 50] * 3}, answer(p_best_label=[0.2, 0.6, 0.2]), width=72)
     rows = [line for line in text.splitlines() if "±" in line]
     assert len(rows) == 3
@@ -52,7 +52,7 @@ def test_a_table_fits_a_narrow_terminal(answer: Answer) -> None:
     assert all(len(line) <= 72 for line in text.splitlines())
 
 
-def test_a_calibrated_server_says_what_labels_would_say(answer: Answer) -> None:
+def test_a_calibrated_server_adds_a_column_by_label(answer: Answer) -> None:
     calibrated = answer(p_best_label=[0.25, 0.55, 0.2])
     text = show({"query": "why?", "responses": ["first", "second", "third"]}, calibrated)
     assert "by label" in text
@@ -60,13 +60,13 @@ def test_a_calibrated_server_says_what_labels_would_say(answer: Answer) -> None:
 
 
 def test_all_tied_are_all_best(answer: Answer) -> None:
-    """Rewards tell, not sums of votes, of which one response may have got more."""
+    """Ranks follow rewards, not vote sums, which may differ."""
     tied = answer(vote_sums=[8, 4], votes=[2, 1], rewards=[4.0, 4.0], ranking=[0, 1], best=0, ties=[[0, 1]])
     text = show({"query": "why?", "responses": ["x", "y"]}, tied)
     assert text.count("best, tie") == 2
 
 
-def test_all_k_and_a_single_response_leave_nothing_to_predict(answer: Answer) -> None:
+def test_full_k_and_a_single_response_show_no_probabilities(answer: Answer) -> None:
     one = answer(rewards=[4.0], se=[0.2], p_best=[1.0], ranking=[0], ties=[], k=9, stop_reason="full_k")
     text = show({"query": "why?", "responses": ["x"]}, one)
     assert "k = 9 of 9\n" in text
@@ -84,7 +84,7 @@ def test_the_first_sample_that_voted_is_shown_with_its_positions(answer: Answer,
     assert "scores in request order: 3, 9, 4" in text
 
 
-def test_a_sample_of_a_block_says_which_responses_it_did_not_see(answer: Answer, sample: Sample) -> None:
+def test_a_sample_of_a_block_shows_which_responses_it_saw(answer: Answer, sample: Sample) -> None:
     block = answer(samples=[sample(0, order=[2, 0], scores=[3, None, 4])])
     text = show({"query": "why?", "responses": ["a", "b", "c"]}, block)
     assert "shown as: 1 = response 2, 2 = response 0; scores in request order: 3, -, 4" in text

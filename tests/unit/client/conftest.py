@@ -1,27 +1,27 @@
-"""What the client's tests share: an answer as the server writes it, clients of both kinds, back-off without waiting."""
+"""Fixtures of the client's tests: clients of both kinds, and back-off without waiting."""
 
 from __future__ import annotations
 
 import pytest
 
 from grm_client import AsyncGRMClient, GRMClient
-from tests.unit.client.asking import Asked
+from tests.unit.client.any_client import AnyClient
 
 
 @pytest.fixture(autouse=True)
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Every back-off a client took, in seconds; none of them is waited for."""
-    taken: list[float] = []
+    """Every back-off of a client, in seconds. The tests do not wait for it."""
+    delays_s: list[float] = []
 
-    async def note(delay_s: float) -> None:
-        taken.append(delay_s)
+    async def record(delay_s: float) -> None:
+        delays_s.append(delay_s)
 
-    monkeypatch.setattr(GRMClient, "_sleep", staticmethod(taken.append))
-    monkeypatch.setattr(AsyncGRMClient, "_sleep", staticmethod(note))
-    return taken
+    monkeypatch.setattr(GRMClient, "_sleep", staticmethod(delays_s.append))
+    monkeypatch.setattr(AsyncGRMClient, "_sleep", staticmethod(record))
+    return delays_s
 
 
 @pytest.fixture(params=["sync", "async"])
-def ask(request: pytest.FixtureRequest) -> Asked:
-    """`await ask(server, method, *args, client={}, **kwargs)` and `ask.stream(server, *args, **kwargs)`."""
-    return Asked(request.param)
+def call(request: pytest.FixtureRequest) -> AnyClient:
+    """`await call(server, method, *args, client={}, **kwargs)` and `call.stream(server, *args, **kwargs)`."""
+    return AnyClient(request.param)

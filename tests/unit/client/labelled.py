@@ -3,16 +3,16 @@
 from grm_client.data.jsonl import result_row
 from grm_client.data.trajectories import LabelledSample, difficulty
 
-PART = {"order": (0, 1), "principles": "P", "critique": "C", "failure": None, "finish_reason": "stop", "seed": 7}
+FIELDS = {"order": (0, 1), "principles": "P", "critique": "C", "failure": None, "finish_reason": "stop", "seed": 7}
 
 
 def trajectory(scores: tuple[int | None, ...] | None, right: bool | None, *, hinted: bool = False) -> LabelledSample:
-    rest = PART | ({"failure": "no_scores"} if scores is None else {})
+    rest = FIELDS | ({"failure": "no_scores"} if scores is None else {})
     return LabelledSample(index=0, scores=scores, right=right, hinted=hinted, completion_tokens=10, **rest)
 
 
 RIGHT, WRONG, TIED = trajectory((9, 1), True), trajectory((1, 9), False), trajectory((5, 5), False)
-UNREAD, PARTIAL = trajectory(None, None), trajectory((9, None), None)
+UNPARSED, PARTIAL = trajectory(None, None), trajectory((9, None), None)
 HINTED = trajectory((9, 1), True, hinted=True)
 
 

@@ -1,4 +1,4 @@
-"""The adapters as modules: what importing them imports."""
+"""What importing the trainers' adapters imports."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_no_trainer_no_torch_and_no_server_is_imported_with_the_adapters() -> None:
+def test_importing_the_adapters_imports_no_trainer_no_torch_and_no_server() -> None:
     adapters = "grm_client, grm_client.trl, grm_client.verl, grm_client.swift, grm_client.slime"
     assert run(f"import {adapters}, sys; print(*{HEAVY!r} & sys.modules.keys())") == ""
 
 
-def test_a_trainer_needs_no_rich_until_a_bar_is_drawn() -> None:
+def test_rich_is_needed_only_for_progress() -> None:
     code = (
         "import sys; sys.modules['rich'] = None\n"
         "import grm_client.trl, grm_client.data.collect\n"

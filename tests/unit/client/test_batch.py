@@ -1,4 +1,4 @@
-"""score_many of both clients, against a server made of functions."""
+"""`score_many` of both clients against a scripted server."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.unit.conftest import Answer
 
 
 class Server:
-    """Answers a query "good" and refuses "bad"; counts how many it has before it at once."""
+    """Refuses the query "bad" and answers all others. Records the peak number of requests in flight."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.bodies: list[dict[str, Any]] = []
-        self.running = self.most = 0
+        self.running = self.peak = 0
         self._lock = threading.Lock()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -28,17 +28,17 @@ class Server:
         with self._lock:
             self.bodies.append(body)
             self.running += 1
-            self.most = max(self.most, self.running)
+            self.peak = max(self.peak, self.running)
         threading.Event().wait(0.01)
         with self._lock:
             self.running -= 1
         return self._respond(body)
 
-    async def later(self, request: httpx.Request) -> httpx.Response:
+    async def respond_async(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
         self.bodies.append(body)
         self.running += 1
-        self.most = max(self.most, self.running)
+        self.peak = max(self.peak, self.running)
         await asyncio.sleep(0.01)
         self.running -= 1
         return self._respond(body)
@@ -53,7 +53,7 @@ async def score_many(kind: str, server: Server, *args: Any, **kwargs: Any) -> An
     if kind == "sync":
         with GRMClient(transport=httpx.MockTransport(server)) as client:
             return client.score_many(*args, **kwargs)
-    async with AsyncGRMClient(transport=httpx.MockTransport(server.later)) as other:
+    async with AsyncGRMClient(transport=httpx.MockTransport(server.respond_async)) as other:
         return await other.score_many(*args, **kwargs)
 
 
@@ -61,24 +61,24 @@ both = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
 @both
-async def test_answers_stand_in_the_order_of_the_requests(
-    kind: str, answer: Answer, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_results_are_in_request_order(kind: str, answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
     server = Server(answer)
     requests = [{"query": f"q{i}", "responses": ["a"], "seed": i} for i in range(20)]
     requests[3] = {"query": "bad", "responses": ["a"]}
-    scored = await score_many(kind, server, iter(requests), concurrency=4, k=2, seed=99)
-    assert [s.id for s in scored if isinstance(s, Rewards)] == [f"q{i}" for i in range(20) if i != 3]
-    assert isinstance(scored[3], APIError)
-    assert server.most == 4
+    results = await score_many(kind, server, iter(requests), concurrency=4, k=2, seed=99)
+    assert [result.id for result in results if isinstance(result, Rewards)] == [f"q{i}" for i in range(20) if i != 3]
+    assert isinstance(results[3], APIError)
+    assert server.peak == 4
     assert {body["k"] for body in server.bodies} == {2}
-    # A request's own word is the last.
+    # A request's own options take precedence.
     assert sorted(body["seed"] for body in server.bodies) == [*(i for i in range(20) if i != 3), 99]
     assert capsys.readouterr().err.strip() == ""
 
 
 @both
-async def test_a_bar_is_shown_on_standard_error(kind: str, answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_progress_draws_a_bar_on_standard_error(
+    kind: str, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
     await score_many(kind, Server(answer), [{"query": "q", "responses": ["a"]}] * 3, progress=True)
     captured = capsys.readouterr()
     assert "3/3" in captured.err
@@ -86,13 +86,13 @@ async def test_a_bar_is_shown_on_standard_error(kind: str, answer: Answer, capsy
 
 
 @both
-async def test_nothing_to_do_and_no_worker_to_do_it(kind: str, answer: Answer) -> None:
+async def test_no_requests_and_no_workers(kind: str, answer: Answer) -> None:
     assert await score_many(kind, Server(answer), []) == []
     with pytest.raises(ValueError, match="at least 1"):
         await score_many(kind, Server(answer), [], concurrency=0)
 
 
 @both
-async def test_a_mistake_in_a_request_ends_the_call(kind: str, answer: Answer) -> None:
+async def test_an_invalid_request_raises(kind: str, answer: Answer) -> None:
     with pytest.raises(TypeError):
         await score_many(kind, Server(answer), [{"query": "q"}])

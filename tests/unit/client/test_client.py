@@ -1,4 +1,4 @@
-"""Both clients against a server made of functions. Each test runs for the sync and the async one."""
+"""Both clients against a scripted server. Each test runs with the synchronous and the asynchronous one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import httpx
 import pytest
 
 from grm_client import APIError, ConnectionFailed, GRMClient, RewardOptions, Rewards
-from tests.unit.client.asking import Asked, Server
+from tests.unit.client.any_client import AnyClient, Server
 
 Answer = Callable[..., dict[str, Any]]
 
 
-async def test_a_request_and_its_answer(ask: Asked, answer: Answer) -> None:
+async def test_a_request_and_its_answer(call: AnyClient, answer: Answer) -> None:
     server = Server(httpx.Response(200, json=answer()))
     options = {"base_url": "http://judge:9/prefix/", "api_key": "secret"}
     query = [{"role": "user", "content": "2 + 2?"}]
-    rewards = await ask(server, "rewards", query, ["4", "5", "é"], client=options, k=8, temperature=0.5, min_votes=2)
+    rewards = await call(server, "rewards", query, ["4", "5", "é"], client=options, k=8, temperature=0.5, min_votes=2)
     assert isinstance(rewards, Rewards)
     assert rewards.rewards == (2.125, 5.625, 2.125)
     (sent,) = server.requests
@@ -35,9 +35,9 @@ async def test_a_request_and_its_answer(ask: Asked, answer: Answer) -> None:
     }
 
 
-async def test_every_option_arrives_under_its_own_name(ask: Asked, answer: Answer) -> None:
+async def test_every_option_arrives_under_its_own_name(call: AnyClient, answer: Answer) -> None:
     server = Server(httpx.Response(200, json=answer()))
-    options = {
+    options: dict[str, Any] = {
         "k": 3,
         "stop": {"rule": "decided", "gamma": 0.1, "target": "ranking"},
         "deadline_s": 2.5,
@@ -59,20 +59,20 @@ async def test_every_option_arrives_under_its_own_name(ask: Asked, answer: Answe
         "meta_rm_failure": "vote",
     }
     assert options.keys() == RewardOptions.__annotations__.keys()
-    await ask(server, "rewards", "q", ["a"], **options)
+    await call(server, "rewards", "q", ["a"], **options)
     assert json.loads(server.requests[0].content) == {"query": "q", "responses": ["a"]} | options
 
 
-async def test_a_client_waits_longer_than_a_server_lets_a_request_take(ask: Asked, answer: Answer) -> None:
+async def test_the_default_timeout_exceeds_the_servers_limit(call: AnyClient, answer: Answer) -> None:
     server = Server(httpx.Response(200, json=answer()))
-    await ask(server, "rewards", "q", ["a"])
+    await call(server, "rewards", "q", ["a"])
     assert server.requests[0].extensions["timeout"]["read"] == 660.0
-    await ask(server, "rewards", "q", ["a"], client={"timeout_s": 5.0})
+    await call(server, "rewards", "q", ["a"], client={"timeout_s": 5.0})
     assert server.requests[1].extensions["timeout"]["read"] == 5.0
 
 
-async def test_a_busy_server_is_asked_again_with_the_same_request(
-    ask: Asked, answer: Answer, sleeps: list[float]
+async def test_a_busy_server_is_retried_with_the_same_request(
+    call: AnyClient, answer: Answer, sleeps: list[float]
 ) -> None:
     server = Server(
         httpx.ConnectError("refused"),
@@ -80,7 +80,7 @@ async def test_a_busy_server_is_asked_again_with_the_same_request(
         httpx.Response(503),
         httpx.Response(200, json=answer()),
     )
-    rewards = await ask(server, "rewards", "q", ["a", "b", "c"], seed=5)
+    rewards = await call(server, "rewards", "q", ["a", "b", "c"], seed=5)
     assert rewards.best == 1
     assert len({request.content for request in server.requests}) == 1
     assert len(sleeps) == 3
@@ -89,48 +89,48 @@ async def test_a_busy_server_is_asked_again_with_the_same_request(
     assert sleeps[2] <= 2.0
 
 
-async def test_attempts_end_after_max_retries(ask: Asked, sleeps: list[float]) -> None:
+async def test_retries_end_after_max_retries(call: AnyClient, sleeps: list[float]) -> None:
     server = Server(httpx.Response(503, json={"error": {"code": "engine_dead", "message": "gone"}}))
     with pytest.raises(APIError) as caught:
-        await ask(server, "rewards", "q", ["a"], client={"max_retries": 2})
+        await call(server, "rewards", "q", ["a"], client={"max_retries": 2})
     assert caught.value.code == "engine_dead"
     assert len(server.requests) == 3
     assert len(sleeps) == 2
 
 
-async def test_no_server_says_how_to_start_one(ask: Asked) -> None:
+async def test_without_a_server_the_error_says_how_to_start_one(call: AnyClient) -> None:
     server = Server(httpx.ConnectError("refused"))
     with pytest.raises(ConnectionFailed, match=r"no server at http://127.0.0.1:8000; start one with `grm serve`"):
-        await ask(server, "rewards", "q", ["a"])
+        await call(server, "rewards", "q", ["a"])
     assert len(server.requests) == 5
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 500, 502, 504])
-async def test_a_refusal_is_final(ask: Asked, status: int, sleeps: list[float]) -> None:
+async def test_a_refusal_is_not_retried(call: AnyClient, status: int, sleeps: list[float]) -> None:
     server = Server(httpx.Response(status, json={"error": {"code": "no", "message": "no", "retryable": True}}))
     with pytest.raises(APIError) as caught:
-        await ask(server, "rewards", "q", ["a"])
+        await call(server, "rewards", "q", ["a"])
     assert caught.value.status == status
     assert len(server.requests) == 1
     assert sleeps == []
 
 
-async def test_ready_tells_ready_from_starting_and_absent(ask: Asked) -> None:
+async def test_ready_is_false_while_starting_and_without_a_server(call: AnyClient) -> None:
     ready, starting = Server(httpx.Response(200)), Server(httpx.Response(503))
     absent = Server(httpx.ConnectError("refused"))
-    assert await ask(ready, "ready") is True
-    assert await ask(starting, "ready") is False
-    assert await ask(absent, "ready") is False
+    assert await call(ready, "ready") is True
+    assert await call(starting, "ready") is False
+    assert await call(absent, "ready") is False
     assert len(starting.requests) == len(absent.requests) == 1
     assert ready.requests[0].url.path == "/health/ready"
 
 
-def test_an_address_without_scheme_is_refused_at_once() -> None:
+def test_a_url_without_scheme_is_refused() -> None:
     with pytest.raises(ValueError, match="http://"):
         GRMClient("localhost:8000")
 
 
-def test_a_proxy_is_not_asked_for_the_callers_own_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_not_used_for_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
     with GRMClient() as client:
         http = client._http

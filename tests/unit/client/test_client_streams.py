@@ -1,4 +1,4 @@
-"""Streams of both clients against a server made of functions. Each test runs for the sync and the async one."""
+"""Streams of both clients against a scripted server. Each test runs with both clients."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import httpx
 import pytest
 
 from grm_client import APIError, ConnectionFailed, Rewards, TimedOut
-from tests.unit.client.asking import Asked, Server
+from tests.unit.client.any_client import AnyClient, Server
 
 Answer = Callable[..., dict[str, Any]]
 
 
 class Chunks(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body that comes in pieces and ends as it may. Notes that it was closed."""
+    """A body in chunks, which may end with an error. Records whether it was closed."""
 
     def __init__(self, *steps: bytes | httpx.RequestError) -> None:
         self.steps = steps
-        self.given = 0
+        self.sent_chunks = 0
         self.closed = False
 
     def __iter__(self) -> Iterator[bytes]:
         for step in self.steps:
-            self.given += 1
+            self.sent_chunks += 1
             if isinstance(step, httpx.RequestError):
                 raise step
             yield step
@@ -50,23 +50,30 @@ def events(body: Chunks) -> httpx.Response:
     return httpx.Response(200, headers={"content-type": "text/event-stream; charset=utf-8"}, stream=body)
 
 
-async def test_events_come_as_they_happen_and_the_last_one_is_the_answer(ask: Asked, answer: Answer) -> None:
+async def test_events_arrive_as_they_happen_and_end_with_the_rewards(call: AnyClient, answer: Answer) -> None:
     body = Chunks(sse("started", {"k": 9}), b": ping\n\n", sse("wave", {"k_used": 4})[:20])
     body.steps += (sse("wave", {"k_used": 4})[20:] + sse("rewards", answer()),)
     server = Server(events(body))
-    taken = [(event, body.given) async for event in ask.stream(server, "q", ["a"], k=9, stop={"rule": "fixed"})]
-    assert [(event.name, given) for event, given in taken] == [("started", 1), ("wave", 4), ("rewards", 4)]
-    assert Rewards(**taken[-1][0].data).rewards == (2.125, 5.625, 2.125)
+    received = [
+        (event, body.sent_chunks) async for event in call.stream(server, "q", ["a"], k=9, stop={"rule": "fixed"})
+    ]
+    assert [(event.name, sent) for event, sent in received] == [("started", 1), ("wave", 4), ("rewards", 4)]
+    assert Rewards(**received[-1][0].data).rewards == (2.125, 5.625, 2.125)
     (sent,) = server.requests
     assert (sent.method, sent.url.path, sent.headers["accept"]) == ("POST", "/v1/rewards", "text/event-stream")
     assert json.loads(sent.content) == {"query": "q", "responses": ["a"], "k": 9, "stop": {"rule": "fixed"}}
     assert body.closed
 
 
-async def test_a_stream_begins_when_a_busy_server_has_time(ask: Asked, answer: Answer, sleeps: list[float]) -> None:
-    busy = [httpx.ConnectError("refused"), httpx.Response(503, headers={"retry-after": "2"}, stream=Chunks(b"{}"))]
+async def test_a_busy_server_is_retried_until_the_stream_starts(
+    call: AnyClient, answer: Answer, sleeps: list[float]
+) -> None:
+    busy: list[httpx.Response | httpx.RequestError] = [
+        httpx.ConnectError("refused"),
+        httpx.Response(503, headers={"retry-after": "2"}, stream=Chunks(b"{}")),
+    ]
     server = Server(*busy, events(Chunks(sse("rewards", answer()))))
-    assert [event.name async for event in ask.stream(server, "q", ["a"])] == ["rewards"]
+    assert [event.name async for event in call.stream(server, "q", ["a"])] == ["rewards"]
     assert len(server.requests) == 3
     assert 2.0 <= sleeps[1] <= 3.0
 
@@ -83,29 +90,29 @@ async def test_a_stream_begins_when_a_busy_server_has_time(ask: Asked, answer: A
     ],
     ids=str,
 )
-async def test_a_stream_that_fails_says_so_and_is_not_tried_again(
-    ask: Asked, steps: list[Any], kind: type[Exception], code: str | None, sleeps: list[float]
+async def test_a_stream_that_fails_raises_and_is_not_retried(
+    call: AnyClient, steps: list[Any], kind: type[Exception], code: str | None, sleeps: list[float]
 ) -> None:
     body = Chunks(sse("started", {}), sse("wave", {}), *steps)
     server = Server(events(body))
-    taken: list[str] = []
+    received: list[str] = []
 
-    async def take() -> None:
-        async for event in ask.stream(server, "q", ["a"]):
-            taken.append(event.name)
+    async def receive() -> None:
+        async for event in call.stream(server, "q", ["a"]):
+            received.append(event.name)
 
     with pytest.raises(kind) as caught:
-        await take()
-    assert taken == ["started", "wave"]
+        await receive()
+    assert received == ["started", "wave"]
     assert getattr(caught.value, "code", None) == code
     assert len(server.requests) == 1
     assert sleeps == []
     assert body.closed
 
 
-async def test_a_stream_that_breaks_after_its_answer_is_whole(ask: Asked, answer: Answer) -> None:
+async def test_a_stream_that_breaks_after_its_rewards_is_complete(call: AnyClient, answer: Answer) -> None:
     body = Chunks(sse("rewards", answer()), httpx.RemoteProtocolError("incomplete chunked read"))
-    assert [event.name async for event in ask.stream(Server(events(body)), "q", ["a"])] == ["rewards"]
+    assert [event.name async for event in call.stream(Server(events(body)), "q", ["a"])] == ["rewards"]
 
 
 @pytest.mark.parametrize(
@@ -118,23 +125,23 @@ async def test_a_stream_that_breaks_after_its_answer_is_whole(ask: Asked, answer
         (200, "text/html", b"<p>log in</p>", "bad_answer"),
     ],
 )
-async def test_a_stream_that_does_not_begin_is_an_error(
-    ask: Asked, status: int, kind: str, content: bytes, code: str
+async def test_an_answer_that_is_not_a_stream_raises(
+    call: AnyClient, status: int, kind: str, content: bytes, code: str
 ) -> None:
     body = Chunks(content)
     server = Server(httpx.Response(status, headers={"content-type": kind}, stream=body))
     with pytest.raises(APIError) as caught:
-        [event async for event in ask.stream(server, "q", ["a"])]
+        [event async for event in call.stream(server, "q", ["a"])]
     assert (caught.value.status, caught.value.code) == (status, code)
     assert len(server.requests) == 1
     assert body.closed
 
 
-async def test_who_leaves_closes_the_stream(ask: Asked) -> None:
+async def test_leaving_the_loop_closes_the_stream(call: AnyClient) -> None:
     body = Chunks(sse("started", {}), sse("wave", {}), sse("wave", {}))
-    async with aclosing(ask.stream(Server(events(body)), "q", ["a"])) as stream:
+    async with aclosing(call.stream(Server(events(body)), "q", ["a"])) as stream:
         async for event in stream:
             assert event.name == "started"
             break
     assert body.closed
-    assert body.given == 1
+    assert body.sent_chunks == 1

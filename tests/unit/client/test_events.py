@@ -1,4 +1,4 @@
-"""The event stream format, by its standard, and what the server's events mean."""
+"""The event stream format, according to its standard, and the meaning of the server's events."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ def read(*chunks: bytes) -> list[Event]:
 
 class TestFormat:
     @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-    def test_each_end_of_line(self, end: bytes) -> None:
+    def test_every_line_end_is_accepted(self, end: bytes) -> None:
         text = b'event: wave\ndata: {\ndata: "a": 1}\n\ndata: {}\n\n'.replace(b"\n", end)
         expected = [Event("wave", {"a": 1}), Event("message", {})]
         assert read(text) == expected
         assert read(*(bytes([byte]) for byte in text)) == expected
 
-    def test_a_line_feed_after_a_carriage_return_of_the_chunk_before_is_no_blank_line(self) -> None:
+    def test_cr_lf_split_over_two_chunks_is_one_line_end(self) -> None:
         assert read(b"event: wave\r", b"\ndata: {}\r", b"\n\r", b"\n") == [Event("wave", {})]
 
-    def test_comments_and_fields_that_mean_nothing_here(self) -> None:
+    def test_comments_and_unused_fields_are_ignored(self) -> None:
         text = b": ping\n\n:\nid: 7\nretry: 10\nnonsense\nevent: wave\ndata: {}\n\n: ping\n\n"
         assert read(text) == [Event("wave", {})]
 
-    def test_one_space_after_the_colon_belongs_to_the_format(self) -> None:
+    def test_one_space_after_the_colon_is_removed(self) -> None:
         assert read(b"event:wave\ndata:{}\n\n") == [Event("wave", {})]
         assert read(b"event:  wave\ndata: {}\n\n") == [Event(" wave", {})]
 
-    def test_the_last_name_counts_and_only_for_its_event(self) -> None:
+    def test_the_last_name_counts_for_its_event_only(self) -> None:
         text = b"event: x\nevent: wave\ndata: {}\n\ndata: {}\n\n"
         assert [event.name for event in read(text)] == ["wave", "message"]
 
-    def test_a_name_without_data_is_no_event(self) -> None:
+    def test_a_name_without_data_is_not_an_event(self) -> None:
         assert read(b"event: wave\n\ndata: {}\n\n") == [Event("message", {})]
 
-    def test_an_event_that_was_not_finished_does_not_count(self) -> None:
+    def test_an_unfinished_event_is_dropped(self) -> None:
         assert read(b"event: wave\ndata: {}\n") == read(b"event: wave\ndata: {}") == []
 
     @pytest.mark.parametrize("cut", range(4))
-    def test_a_byte_order_mark_counts_for_nothing_at_the_start_only(self, cut: int) -> None:
+    def test_a_byte_order_mark_is_ignored_only_at_the_start(self, cut: int) -> None:
         text = b"\xef\xbb\xbfdata: {}\n\n"
         assert read(text[:cut], text[cut:]) == [Event("message", {})]
         assert read(b"\n", text) == []
 
     @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85"])
-    def test_what_ends_a_line_in_python_only_does_not_end_one_here(self, mark: str) -> None:
+    def test_other_line_ends_of_python_do_not_end_a_line(self, mark: str) -> None:
         data = {"critique": f"a{mark}b"}
         line = json.dumps(data, ensure_ascii=False).encode()
         assert read(b"data: " + line + b"\n\n") == [Event("message", data)]
 
     @given(st.lists(st.dictionaries(st.text(), st.text(), max_size=3), max_size=4), st.data())
-    def test_chunks_may_be_cut_anywhere(self, events: list[dict[str, str]], draw: st.DataObject) -> None:
+    def test_chunks_may_end_anywhere(self, events: list[dict[str, str]], draw: st.DataObject) -> None:
         text = b"".join(b"event: e\ndata: %s\n\n" % json.dumps(data, ensure_ascii=False).encode() for data in events)
         cuts = sorted(draw.draw(st.lists(st.integers(0, len(text)), max_size=6)))
         bounds = [0, *cuts, len(text)]
@@ -73,12 +73,12 @@ class TestFormat:
 
 class TestMeaning:
     @pytest.mark.parametrize("data", [b"", b"[1]", b"{", b'{"a": NaN}', b'"\xff"'])
-    def test_data_that_is_no_object_is_a_bad_answer(self, data: bytes) -> None:
+    def test_data_that_is_not_an_object_is_a_bad_answer(self, data: bytes) -> None:
         with pytest.raises(APIError) as caught:
             read(b"event: wave\ndata: " + data + b"\n\n")
         assert (caught.value.status, caught.value.code) == (200, "bad_answer")
 
-    def test_an_error_is_raised_after_what_came_before_it(self) -> None:
+    def test_an_error_is_raised_after_the_events_before_it(self) -> None:
         error = {"code": "deadline_exceeded", "message": "late", "param": None, "retryable": True, "details": {"n": 1}}
         text = b"event: wave\ndata: {}\n\nevent: error\ndata: %s\n\n" % json.dumps({"error": error}).encode()
         events = EventReader().feed(text)
@@ -88,13 +88,13 @@ class TestMeaning:
         assert (caught.value.status, caught.value.code, caught.value.message) == (200, "deadline_exceeded", "late")
         assert (caught.value.retryable, caught.value.details) == (True, {"n": 1})
 
-    def test_an_error_of_another_shape_is_an_error_all_the_same(self) -> None:
+    def test_an_unreadable_error_event_is_a_bad_answer(self) -> None:
         with pytest.raises(APIError) as caught:
             read(b'event: error\ndata: {"detail": "sorry"}\n\n')
         assert caught.value.code == "bad_answer"
         assert "sorry" in caught.value.message
 
-    def test_a_stream_must_not_end_before_its_answer(self) -> None:
+    def test_a_stream_that_ends_before_its_rewards_raises(self) -> None:
         reader = EventReader()
         assert list(reader.feed(b"event: wave\ndata: {}\n\nevent: rewards\ndata: {}\n"))
         for failure, kind in ((None, ConnectionFailed), (httpx.ReadError("x"), ConnectionFailed)):
@@ -103,7 +103,7 @@ class TestMeaning:
         with pytest.raises(TimedOut):
             reader.end(httpx.ReadTimeout(""), URL)
 
-    def test_what_breaks_after_the_answer_breaks_nothing(self) -> None:
+    def test_a_failure_after_the_rewards_is_ignored(self) -> None:
         reader = EventReader()
         assert list(reader.feed(b"event: rewards\ndata: {}\n\n"))
         reader.end(httpx.ReadError("x"), URL)

@@ -1,4 +1,4 @@
-"""Files and answers that nobody meant to write: each reader says so in its own words, and raises nothing else."""
+"""Malformed files and answers: each parser raises its own error and nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grm_client import APIError
 from grm_client.data.jsonl import BadLine, NotOurFile, answer_row, error_row, parse_line, read_lines, resume_point
 from grm_client.data.trajectories import read_rows
 from grm_client.rule_reward import boxed_scores
-from grm_client.transport import as_rewards, read_outcome, retry_delay, stated_error, strict_json
+from grm_client.transport import as_rewards, read_outcome, retry_delay, server_error, strict_json
 
 URL = "http://judge:8000"
 TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
@@ -34,25 +34,27 @@ JUNK = (
 
 
 @given(JUNK)
-def test_a_line_is_a_request_or_a_bad_line_and_its_row_can_be_written(line: bytes) -> None:
+def test_a_line_parses_or_is_a_bad_line_and_its_row_can_be_encoded(line: bytes) -> None:
     try:
         row = parse_line(3, line, {"k": 4})
     except BadLine as error:
         json.loads(error_row(3, None, error))
         return
-    assert row.body["k"] == strict_json(line.removeprefix(b"\xef\xbb\xbf")).get("k", 4)  # type: ignore[attr-defined]
-    # What was read can be sent, and echoed in a row.
+    body = strict_json(line.removeprefix(b"\xef\xbb\xbf"))
+    assert isinstance(body, dict)
+    assert row.body["k"] == body.get("k", 4)
+    # The parsed line can be sent, and its id echoed in a row.
     json.dumps(row.body, allow_nan=False).encode()
     assert json.loads(answer_row(3, row.id, {"id": "x"}))["id"] == row.id
 
 
 @given(JUNK, st.sampled_from([200, 201, 204, 400, 429, 500, 502, 503]), st.text(max_size=5))
-def test_an_answer_is_an_object_or_an_error_of_ours(content: bytes, status: int, after: str) -> None:
-    headers = {"retry-after": after.encode()} if after.isascii() and after.isprintable() else {}
+def test_an_answer_is_an_object_or_raises_our_error(content: bytes, status: int, after: str) -> None:
+    headers = {b"retry-after": after.encode()} if after.isascii() and after.isprintable() else {}
     response = httpx.Response(status, content=content, headers=headers, request=httpx.Request("POST", URL))
     delay_s = retry_delay(2, response, random.Random(0))
     assert delay_s is None or 0 <= delay_s <= 90
-    stated_error(status, content)
+    server_error(status, content)
     try:
         answer = read_outcome(response, URL)
     except APIError:
@@ -73,7 +75,7 @@ ROW = error_row(1, None, APIError(400, "no", "no"))
         max_size=5,
     ).map(b"".join)
 )
-def test_a_file_is_resumed_or_refused_and_no_whole_row_is_lost(tmp_path: Path, content: bytes) -> None:
+def test_a_file_is_resumed_or_refused_without_losing_a_complete_row(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "out.jsonl"
     path.write_bytes(content)
     try:
@@ -85,25 +87,25 @@ def test_a_file_is_resumed_or_refused_and_no_whole_row_is_lost(tmp_path: Path, c
 
 
 @given(st.lists(st.just(ROW) | JUNK))
-def test_trajectories_are_rows_or_named(rows: list[bytes]) -> None:
-    whole = [row.rstrip(b"\n").replace(b"\n", b" ") + b"\n" for row in rows]
-    if all(row == ROW for row in whole):
-        assert len(list(read_rows(whole))) == len(rows)
+def test_trajectories_parse_or_raise_with_the_row(rows: list[bytes]) -> None:
+    lines = [row.rstrip(b"\n").replace(b"\n", b" ") + b"\n" for row in rows]
+    if all(row == ROW for row in lines):
+        assert len(list(read_rows(lines))) == len(rows)
     else:
-        with pytest.raises(ValueError, match="no row of `grm collect`"):
-            list(read_rows(whole))
+        with pytest.raises(ValueError, match="not a row of `grm collect`"):
+            list(read_rows(lines))
 
 
 @given(
     st.lists(st.sampled_from(["\\boxed", "{", "}", "7", "11", ",", " ", "\n", "-", "\u0667", "9" * 5000])).map("".join)
 )
-def test_a_box_is_scores_or_nothing(text: str) -> None:
+def test_a_box_gives_valid_scores_or_none(text: str) -> None:
     scores = boxed_scores(text)
     assert scores is None or all(1 <= score <= 10 for score in scores)
 
 
 @given(st.binary(max_size=60), st.integers(1, 9))
-def test_lines_hold_no_more_than_they_may(content: bytes, most: int) -> None:
-    lines = list(read_lines(io.BytesIO(content), most))
+def test_lines_are_bounded_in_size(content: bytes, max_bytes: int) -> None:
+    lines = list(read_lines(io.BytesIO(content), max_bytes))
     assert len(lines) == len(content.splitlines(keepends=True)) or b"\r" in content
-    assert all(len(line) <= most + 1 for line in lines)
+    assert all(len(line) <= max_bytes + 1 for line in lines)

@@ -1,4 +1,4 @@
-"""Lines in and rows out, and where a second run goes on."""
+"""Input lines, output rows, and where a second run resumes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def row(line: int) -> bytes:
 
 
 class TestParseLine:
-    def test_defaults_fill_in_what_a_row_lacks_and_nothing_else(self) -> None:
+    def test_defaults_fill_in_missing_fields_only(self) -> None:
         read = parse_line(
             1, b'{"query":"q","responses":["a"],"k":2,"id":[1]}\n', {"k": 9, "seed": 3, "min_votes": None}
         )
@@ -32,29 +32,29 @@ class TestParseLine:
         + [b"[" * 100_000],
         ids=lambda line: line[:20],
     )
-    def test_what_is_no_request_names_its_line(self, line: bytes) -> None:
+    def test_an_invalid_line_raises_with_its_number(self, line: bytes) -> None:
         with pytest.raises(BadLine, match="line 41"):
             parse_line(41, line, {})
 
-    def test_a_line_that_is_too_long_is_refused_for_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_line_that_is_too_long_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("grm_client.data.jsonl.MAX_LINE_BYTES", 12)
         assert parse_line(1, b'{"query":""}', {}).body == {"query": ""}
         with pytest.raises(BadLine, match="longer than 12 bytes"):
             parse_line(1, b'{"query":" "}', {})
 
-    def test_a_byte_order_mark_is_no_error(self) -> None:
+    def test_a_byte_order_mark_is_ignored(self) -> None:
         assert parse_line(1, b'\xef\xbb\xbf{"id": 1}', {}).id == 1
 
 
 class TestReadLines:
     @given(st.lists(st.sampled_from([b"a", b"bbbb", b"", b"\n"])), st.integers(1, 8))
-    def test_lines_are_those_of_the_file_cut_to_size(self, parts: list[bytes], max_bytes: int) -> None:
+    def test_long_lines_are_cut(self, parts: list[bytes], max_bytes: int) -> None:
         text = b"".join(parts)
         expected = [line[: max_bytes + 1] for line in text.splitlines(keepends=True)]
         assert list(read_lines(io.BytesIO(text), max_bytes)) == expected
 
 
-def test_a_timeout_is_told_from_a_refusal() -> None:
+def test_a_timeout_has_its_own_code() -> None:
     error = json.loads(error_row(1, None, TimedOut("slow")))["error"]
     assert (error["code"], error["retryable"]) == ("timed_out", True)
     assert error.keys() == {"code", "message", "param", "retryable", "details"}
@@ -73,14 +73,14 @@ class TestResumePoint:
         assert resume_point(path) == 12
         assert path.read_bytes() == row(1) + row(4) + row(12) + b"\n\n"
 
-    def test_a_row_torn_anywhere_is_cut_off(self, tmp_path: Path) -> None:
+    def test_an_incomplete_last_row_is_cut_off(self, tmp_path: Path) -> None:
         path = tmp_path / "out.jsonl"
         for cut in range(1, len(row(13))):
             path.write_bytes(row(1) + row(12) + row(13)[:cut])
             assert resume_point(path) == 12
             assert path.read_bytes() == row(1) + row(12)
 
-    def test_a_first_row_torn_leaves_an_empty_file(self, tmp_path: Path) -> None:
+    def test_an_incomplete_first_row_leaves_an_empty_file(self, tmp_path: Path) -> None:
         path = tmp_path / "out.jsonl"
         path.write_bytes(row(1)[:-1])
         assert resume_point(path) == 0
@@ -97,7 +97,7 @@ class TestResumePoint:
             b'{"line": , "id": 3}\n',
         ],
     )
-    def test_a_file_of_another_kind_is_refused_untouched(self, tmp_path: Path, content: bytes) -> None:
+    def test_any_other_file_is_refused_unchanged(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "out.jsonl"
         path.write_bytes(content)
         with pytest.raises(NotOurFile, match=r"out\.jsonl"):

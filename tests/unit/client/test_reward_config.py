@@ -1,4 +1,4 @@
-"""What the environment says to a trainer's reward function."""
+"""A trainer's reward function is configured by the environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVERYTHING = {
 }
 
 
-def test_every_field_can_stand_in_the_environment() -> None:
+def test_every_field_can_be_set_in_the_environment() -> None:
     assert {PREFIX + field.name.upper() for field in fields(RewardConfig)} <= EVERYTHING.keys()
     config = config_from(EVERYTHING | {"PATH": "/bin"})
     assert config == RewardConfig(
@@ -46,10 +46,10 @@ def test_absent_and_empty_variables_are_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("GRM_CLIENT_K", "many"), ("GRM_CLIENT_OPTIONS", "{"), ("GRM_CLIENT_OPTIONS", "[1]")]
 )
-def test_a_wrong_value_is_named(name: str, value: str) -> None:
+def test_an_invalid_value_names_its_variable(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=name):
         config_from({name: value})
 
 
-def test_a_server_on_the_same_machine_does_not_take_them_for_its_own() -> None:
+def test_a_server_on_the_same_machine_ignores_them() -> None:
     assert load_settings(EVERYTHING) == Settings()

@@ -1,4 +1,4 @@
-"""Whether scores pick the label, and what trainers make of it."""
+"""Whether scores pick the label, and the reward functions made from it."""
 
 from __future__ import annotations
 
@@ -30,22 +30,24 @@ class TestIsRight:
             ((3, 9, 4), 2, False),
         ],
     )
-    def test_the_best_must_stand_alone(self, scores: tuple[int, ...], label: int, right: bool) -> None:
+    def test_the_label_must_have_the_strictly_highest_score(
+        self, scores: tuple[int, ...], label: int, right: bool
+    ) -> None:
         assert is_right(scores, label) is right
 
     @given(st.lists(SCORE, min_size=2, max_size=6), st.data())
-    def test_is_the_rule_as_the_paper_writes_it(self, scores: list[int], data: st.DataObject) -> None:
+    def test_it_matches_the_formula_of_the_paper(self, scores: list[int], data: st.DataObject) -> None:
         label = data.draw(st.integers(0, len(scores) - 1))
         expected = all(scores[label] > scores[i] for i in range(len(scores)) if i != label)
         assert is_right(scores, label) is expected
 
     @pytest.mark.parametrize(("score", "good"), [(1, 0), (5, 0), (6, 1), (10, 1)])
-    def test_one_response_is_good_or_bad_on_the_labels_scale(self, score: int, good: int) -> None:
+    def test_a_single_score_is_mapped_to_good_or_bad(self, score: int, good: int) -> None:
         assert is_right((score,), good) is True
         assert is_right((score,), 1 - good) is False
 
     @pytest.mark.parametrize(("scores", "label"), [((8, None, 3), 0), ((None, 8), 0), ((None,), 1)])
-    def test_a_response_that_was_not_shown_leaves_it_open(self, scores: tuple[int | None, ...], label: int) -> None:
+    def test_a_missing_score_gives_none(self, scores: tuple[int | None, ...], label: int) -> None:
         assert is_right(scores, label) is None
 
 
@@ -53,7 +55,7 @@ class TestIsRight:
     ("scores", "tied"),
     [((5, 5), True), ((5, 6), False), ((3, 3, 9), False), ((9, 3, 9), True), ((4,), False), ((None, 4), False)],
 )
-def test_a_tie_is_of_the_highest_scores(scores: tuple[int | None, ...], tied: bool) -> None:
+def test_a_tie_is_between_the_highest_scores(scores: tuple[int | None, ...], tied: bool) -> None:
     assert is_tied(scores) is tied
 
 
@@ -67,12 +69,12 @@ class TestBoxedScores:
             (r"\boxed{+8, 03}", (8, 3)),
             (r"It says \boxed{1, 10}. Scores: \boxed{8, 3}", (8, 3)),
             (r"\boxed{\boxed{8, 3}}", (8, 3)),
-            # The last one counts, whatever it is.
+            # The last box counts, even if it is invalid.
             (r"Scores: \boxed{8, 3} as in \boxed{x, x}", None),
             (r"Scores: \boxed{8, 3} and \boxed{9, 1", None),
             (r"Scores: \boxed{8, 3} and \boxed", None),
             (r"Scores: \boxed{8, 3} and \boxed{\text{9}, 1}", None),
-            # Nothing is clamped, rounded or filled in.
+            # Scores are not clamped, rounded or filled in.
             (r"\boxed{0, 3}", None),
             (r"\boxed{11, 3}", None),
             (r"\boxed{-8, 3}", None),
@@ -85,25 +87,25 @@ class TestBoxedScores:
             ("", None),
         ],
     )
-    def test_the_last_box_or_nothing(self, text: str, scores: tuple[int, ...] | None) -> None:
+    def test_the_last_box_counts_or_none(self, text: str, scores: tuple[int, ...] | None) -> None:
         assert boxed_scores(text) == scores
 
     @given(st.lists(st.sampled_from([*"\\bx{}, 0123456789-+.\n", r"\boxed{"])).map("".join))
-    def test_any_text_gives_scores_of_the_scale_or_none(self, text: str) -> None:
+    def test_any_text_gives_scores_in_range_or_none(self, text: str) -> None:
         assert all(1 <= score <= 10 for score in boxed_scores(text) or ())
 
     @pytest.mark.parametrize("run", ["\\boxed" * 200_000, "\\boxed{" * 200_000, "\\boxed" + " " * 1_000_000])
-    def test_long_runs_cost_linear_time(self, run: str) -> None:
+    def test_long_repetitions_take_linear_time(self, run: str) -> None:
         assert boxed_scores(run) is None
 
 
 class TestTRL:
-    def test_one_reward_for_each_completion(self) -> None:
+    def test_each_completion_gets_a_reward(self) -> None:
         completions = [r"\boxed{8, 3}", r"\boxed{3, 8}", r"\boxed{5, 5}", "no verdict"]
         assert grm_rule_reward(completions, label=[0, 0, 0, 0]) == [1.0, -1.0, -1.0, -1.0]
 
-    def test_it_is_called_as_the_trainer_calls_it(self) -> None:
-        """With keywords, and with more of them than it knows."""
+    def test_it_accepts_the_trainers_arguments(self) -> None:
+        """By keyword, including unknown ones."""
         columns: dict[str, Any] = {"label": [1, 0], "num_responses": [3, 1], "source": ["a", "b"]}
         rewards = grm_rule_reward(
             prompts=[[{"role": "user", "content": "?"}]] * 2,
@@ -126,24 +128,24 @@ class TestTRL:
         turns = [{"role": "tool", "content": r"\boxed{1, 9}"}, {"role": "assistant", "content": r"\boxed{9, 1}"}]
         assert grm_rule_reward([turns], label=[0]) == [1.0]
 
-    def test_the_box_must_hold_as_many_scores_as_responses_were_shown(self) -> None:
+    def test_the_box_must_have_one_score_per_response(self) -> None:
         boxes = [r"\boxed{9}", r"\boxed{1, 9, 1}", r"\boxed{1, 9}"]
         assert grm_rule_reward(boxes, label=[1, 1, 1], num_responses=[2, 2, 2]) == [-1.0, -1.0, 1.0]
         assert grm_rule_reward(boxes, label=[2, 2, 2]) == [-1.0, -1.0, -1.0]
 
     @pytest.mark.parametrize("label", [None, True, 1.0, -1, "x", 2])
-    def test_a_label_that_is_none_is_no_fault_of_the_judge(self, label: Any) -> None:
+    def test_an_invalid_label_raises(self, label: Any) -> None:
         with pytest.raises(ValueError, match=r"label|integer|int\(\)"):
             grm_rule_reward([r"\boxed{9, 1}"], label=[label], num_responses=[2])
 
-    def test_labels_of_another_number_than_completions_are_a_mistake(self) -> None:
+    def test_labels_and_completions_must_have_the_same_length(self) -> None:
         with pytest.raises(ValueError, match="zip"):
             grm_rule_reward([r"\boxed{9, 1}"], label=[0, 0])
 
 
 class TestVerl:
     @pytest.mark.parametrize("label", [1, "1", np.int64(1)])
-    def test_labels_come_as_numbers_and_as_digits(self, label: Any) -> None:
+    def test_labels_may_be_integers_or_digits(self, label: Any) -> None:
         call = {"data_source": "rm", "ground_truth": label, "extra_info": {"num_responses": 2, "num_turns": None}}
         assert compute_score(solution_str=r"Scores: \boxed{2, 7}", reward_router_address="host:1", **call) == 1.0
         assert compute_score(solution_str=r"Scores: \boxed{7}", **call) == -1.0
@@ -152,12 +154,12 @@ class TestVerl:
         assert compute_score("rm", r"\boxed{7}", "1") == 1.0
         assert compute_score("rm", r"\boxed{7}", "0") == -1.0
 
-    def test_a_reward_is_a_float_and_nothing_else(self) -> None:
-        """All samples of a verl batch must return the same keys, so none returns any."""
+    def test_a_reward_is_a_plain_float(self) -> None:
+        """verl requires the same keys for all samples of a batch; a float has none."""
         assert type(compute_score("rm", "", "0")) is float
 
 
-def test_a_trainers_worker_imports_it_without_a_tensor_library() -> None:
+def test_importing_it_imports_no_tensor_library() -> None:
     code = "import sys, grm_client.rule_reward; print(*{'torch', 'numpy', 'transformers'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -1,4 +1,4 @@
-"""Files through `score_file`: order, bounds, bad lines, and what is left when the server goes away."""
+"""`score_file`: order, bounded memory, bad lines, and the file that is left when the server stops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 
 from grm_client import AsyncGRMClient
 from grm_client.data.jsonl import resume_point
-from grm_client.data.score_file import Progress, score_file
+from grm_client.data.score_file import score_file
+from grm_client.data.work_file import Progress
 from grm_client.errors import Stopped
 
 Answer = Callable[..., dict[str, Any]]
@@ -34,7 +35,7 @@ def rows(out: io.BytesIO) -> list[dict[str, Any]]:
 async def score(
     handler: Handler, source: Iterable[bytes], out: BinaryIO, *, concurrency: int = 4, skip: int = 0, **defaults: Any
 ) -> list[Progress]:
-    """Every progress that was reported; the last one is also what `score_file` returned."""
+    """All reported progress. The last one equals the result of `score_file`."""
 
     async def serve(request: httpx.Request) -> httpx.Response:
         return await handler(json.loads(request.content))
@@ -48,13 +49,13 @@ async def score(
     return reported
 
 
-async def test_rows_come_in_the_order_of_lines_whatever_finishes_first(answer: Answer) -> None:
+async def test_rows_keep_the_order_of_lines_whatever_finishes_first(answer: Answer) -> None:
     running = peak = 0
     finished: list[int] = []
     ended = [asyncio.Event() for _ in range(62)]
 
     async def last_first(body: dict[str, Any]) -> httpx.Response:
-        """Of five lines each waits for the next."""
+        """In each block of five lines, a line waits for the one after it."""
         nonlocal running, peak
         running += 1
         peak = max(peak, running)
@@ -74,11 +75,11 @@ async def test_rows_come_in_the_order_of_lines_whatever_finishes_first(answer: A
     assert [row["line"] for row in rows(out)] == list(range(1, 61))
     assert all(row["id"] == row["line"] and row["request_id"] == str(row["line"]) for row in rows(out))
     size = sum(map(len, source))
-    # 9 samples each were drawn of 16 that were allowed.
+    # The server drew 9 of at most 16 samples for each line.
     assert progress == Progress(lines=60, bytes_read=size, done=60, samples=540, completion_tokens=14400)
 
 
-async def test_a_row_holds_the_whole_answer_also_its_unknown_part(answer: Answer) -> None:
+async def test_a_row_has_the_whole_answer_with_unknown_fields(answer: Answer) -> None:
     async def serve(body: dict[str, Any]) -> httpx.Response:
         return httpx.Response(200, json=answer(id="rw-9", reward_error=[0.5]))
 
@@ -89,7 +90,7 @@ async def test_a_row_holds_the_whole_answer_also_its_unknown_part(answer: Answer
 
 
 @pytest.mark.parametrize("row_id", [None, 0, -1.5, True, "é\u2028", [1, {"a": None}], {"id": 1}])
-async def test_an_id_of_any_type_comes_back_and_is_not_sent(answer: Answer, row_id: object) -> None:
+async def test_an_id_of_any_type_is_echoed_and_not_sent(answer: Answer, row_id: object) -> None:
     sent: list[dict[str, Any]] = []
 
     async def serve(body: dict[str, Any]) -> httpx.Response:
@@ -128,7 +129,7 @@ async def test_one_slow_line_holds_back_reading(answer: Answer) -> None:
 
 
 async def test_a_row_is_written_while_the_source_is_silent(answer: Answer, tmp_path: Path) -> None:
-    """A pipe that waits for the first row, as another process sees it, before it gives the second line."""
+    """A pipe that gives its second line only after the first row is visible to other processes."""
     path = tmp_path / "out.jsonl"
 
     async def serve(body: dict[str, Any]) -> httpx.Response:
@@ -142,7 +143,7 @@ async def test_a_row_is_written_while_the_source_is_silent(answer: Answer, tmp_p
                 break
             time.sleep(0.01)
         else:
-            raise TimeoutError("the first row was held back")
+            raise TimeoutError("the first row was not written")
         yield line("second")
 
     with path.open("wb") as out:
@@ -150,7 +151,7 @@ async def test_a_row_is_written_while_the_source_is_silent(answer: Answer, tmp_p
     assert len(path.read_bytes().splitlines()) == 2
 
 
-async def test_bad_lines_and_refusals_are_rows_and_the_rest_goes_on(answer: Answer) -> None:
+async def test_bad_lines_and_refusals_get_error_rows_and_the_run_continues(answer: Answer) -> None:
     async def serve(body: dict[str, Any]) -> httpx.Response:
         if body["query"] == "refused":
             error = {"code": "too_many", "message": "m", "param": "responses", "retryable": False, "details": {"n": 3}}
@@ -204,7 +205,7 @@ async def test_bad_lines_and_refusals_are_rows_and_the_rest_goes_on(answer: Answ
 
 
 @pytest.mark.parametrize("status", [None, 401, 403, 503])
-async def test_when_no_line_can_succeed_it_stops_and_a_second_run_goes_on(
+async def test_an_error_that_concerns_every_line_stops_the_run_and_a_second_run_resumes(
     answer: Answer, tmp_path: Path, status: int | None
 ) -> None:
     source = [line("1"), b"\n", *(line(str(n)) for n in range(3, 41)), b"\n"]
@@ -244,7 +245,7 @@ async def test_when_no_line_can_succeed_it_stops_and_a_second_run_goes_on(
     assert nothing.getvalue() == b""
 
 
-async def test_a_cancelled_run_leaves_whole_rows(answer: Answer) -> None:
+async def test_a_cancelled_run_leaves_complete_rows(answer: Answer) -> None:
     out = io.BytesIO()
     stuck = asyncio.Event()
 
@@ -252,7 +253,7 @@ async def test_a_cancelled_run_leaves_whole_rows(answer: Answer) -> None:
         if body["query"] == "30":
             await asyncio.Event().wait()
         if body["query"] == "45":
-            # The window of 4 workers is 16 lines: 30 waits and holds back 31 to 45, so 29 rows are written.
+            # The window of 4 workers is 16 lines. Line 30 blocks, so rows 31 to 45 wait and 29 rows are written.
             stuck.set()
         return httpx.Response(200, json=answer())
 
@@ -264,7 +265,7 @@ async def test_a_cancelled_run_leaves_whole_rows(answer: Answer) -> None:
     assert [row["line"] for row in rows(out)] == list(range(1, 30))
 
 
-async def test_a_full_disk_is_reported_as_itself(answer: Answer) -> None:
+async def test_a_full_disk_raises_oserror(answer: Answer) -> None:
     class Full(io.BytesIO):
         def write(self, data: Any) -> int:
             raise OSError(28, "No space left on device")
@@ -276,18 +277,18 @@ async def test_a_full_disk_is_reported_as_itself(answer: Answer) -> None:
         await score(serve, [line("q")] * 9, Full())
 
 
-async def test_an_empty_source_is_no_work() -> None:
+async def test_an_empty_source_sends_nothing() -> None:
     async def serve(body: dict[str, Any]) -> httpx.Response:
-        raise AssertionError("nothing to ask")
+        raise AssertionError("no request expected")
 
     out = io.BytesIO()
     assert await score(serve, [], out) == []
     assert out.getvalue() == b""
 
 
-async def test_no_worker_is_not_taken_for_no_work() -> None:
+async def test_concurrency_0_is_refused() -> None:
     async def serve(body: dict[str, Any]) -> httpx.Response:
-        raise AssertionError("nobody to ask")
+        raise AssertionError("no request expected")
 
     with pytest.raises(ValueError, match="concurrency"):
         await score(serve, [line("q")], io.BytesIO(), concurrency=0)

@@ -1,4 +1,4 @@
-"""Which trajectories teach, and the files that trainers read."""
+"""Which trajectories are written, and the files that trainers read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from grm_client.data.sft import Format, Turns, dataset_info, is_sft, write_sft
 from grm_client.data.trajectories import Item, ItemRow, LabelledSample, read_rows
-from tests.unit.client.labelled import HINTED, PARTIAL, RIGHT, TIED, UNREAD, WRONG, row
+from tests.unit.client.labelled import HINTED, PARTIAL, RIGHT, TIED, UNPARSED, WRONG, row
 
 
 def render(item: Item, sample: LabelledSample) -> Turns:
@@ -20,16 +20,16 @@ def render(item: Item, sample: LabelledSample) -> Turns:
 
 def written(*rows: bytes, form: Format = Format.TRL) -> tuple[list[dict[str, Any]], dict[str, int]]:
     out = io.BytesIO()
-    found = write_sft(read_rows(rows), out, form, render)
+    counts = write_sft(read_rows(rows), out, form, render)
     examples = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert found.examples == len(examples)
-    return examples, found.left_out
+    assert counts.examples == len(examples)
+    return examples, counts.left_out
 
 
-def test_what_is_right_and_not_too_easy_teaches() -> None:
+def test_right_trajectories_of_items_that_are_not_too_easy_are_written() -> None:
     cut = RIGHT.model_copy(update={"finish_reason": "length"})
     examples, left_out = written(
-        row(1, RIGHT, RIGHT, UNREAD),
+        row(1, RIGHT, RIGHT, UNPARSED),
         row(2, RIGHT, TIED, PARTIAL),
         row(3, WRONG, WRONG, HINTED),
         row(4, cut, WRONG),
@@ -38,7 +38,7 @@ def test_what_is_right_and_not_too_easy_teaches() -> None:
     assert left_out == {"too easy": 2, "not judged": 2, "wrong": 4, "cut at the token budget": 1}
 
 
-def test_trl_gets_a_prompt_and_a_completion() -> None:
+def test_trl_rows_have_a_prompt_and_a_completion() -> None:
     """Conversational prompt-completion: https://huggingface.co/docs/trl/dataset_formats."""
     (example,), _ = written(row(1, RIGHT, WRONG))
     assert example == {
@@ -47,7 +47,7 @@ def test_trl_gets_a_prompt_and_a_completion() -> None:
     }
 
 
-def test_llamafactory_gets_sharegpt_and_is_told_so() -> None:
+def test_llamafactory_rows_are_sharegpt_and_have_a_dataset_entry() -> None:
     (example,), _ = written(row(1, RIGHT, WRONG), form=Format.LLAMAFACTORY)
     assert example == {
         "conversations": [{"from": "human", "value": "judge q"}, {"from": "gpt", "value": "C (9, 1)"}],
@@ -60,7 +60,7 @@ def test_llamafactory_gets_sharegpt_and_is_told_so() -> None:
 
 
 @pytest.mark.parametrize("form", Format)
-def test_a_file_of_ours_is_known_by_its_beginning(form: Format) -> None:
+def test_is_sft_recognises_our_files(form: Format) -> None:
     out = io.BytesIO()
     write_sft(read_rows([row(1, RIGHT, WRONG)]), out, form, render)
     assert is_sft(out.getvalue()[:64])
@@ -68,7 +68,7 @@ def test_a_file_of_ours_is_known_by_its_beginning(form: Format) -> None:
     assert not is_sft(b'{"query": "q"}')
 
 
-def test_texts_are_written_as_they_are() -> None:
+def test_texts_are_written_unchanged() -> None:
     item = next(read_rows([row(1, RIGHT, WRONG)]))
     assert isinstance(item, ItemRow)
     out = io.BytesIO()

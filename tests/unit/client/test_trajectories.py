@@ -1,4 +1,4 @@
-"""Labelled trajectories: labels, difficulty, rows, and what a file of them adds up to."""
+"""Labelled trajectories: labels, difficulty, rows, and the summary of a file."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 from grm_client import APIError
 from grm_client.data.collect_report import as_lines, summarise
 from grm_client.data.jsonl import error_row
-from grm_client.data.trajectories import ItemRow, LabelledSample, difficulty, failed, labelled, read_rows
+from grm_client.data.trajectories import ItemRow, LabelledSample, difficulty, failed_samples, label_samples, read_rows
 from grm_client.types import Sample
-from tests.unit.client.labelled import HINTED, PARTIAL, RIGHT, TIED, UNREAD, WRONG, row, trajectory
+from tests.unit.client.labelled import HINTED, PARTIAL, RIGHT, TIED, UNPARSED, WRONG, row, trajectory
 
 SampleFields = Callable[..., dict[str, Any]]
 
 
 def test_samples_are_labelled_by_the_rule(sample: SampleFields) -> None:
-    answered = [
+    samples = [
         Sample(**fields)
         for fields in (
             sample(0, scores=[3, 9, 4]),
@@ -28,15 +28,15 @@ def test_samples_are_labelled_by_the_rule(sample: SampleFields) -> None:
             sample(3, scores=[None, 9, 4]),
         )
     ]
-    found = labelled(answered, 1, hinted=True)
-    assert [(one.index, one.right, one.failure) for one in found] == [
+    labelled = label_samples(samples, 1, hinted=True)
+    assert [(result.index, result.right, result.failure) for result in labelled] == [
         (0, True, None),
         (1, False, None),
         (2, None, "out_of_range"),
         (3, None, None),
     ]
-    assert all(one.hinted for one in found)
-    assert found[0].model_dump() == {
+    assert all(result.hinted for result in labelled)
+    assert labelled[0].model_dump() == {
         "index": 0,
         "order": (2, 0, 1),
         "principles": "principles of 0",
@@ -52,65 +52,67 @@ def test_samples_are_labelled_by_the_rule(sample: SampleFields) -> None:
     }
 
 
-def test_samples_of_which_only_the_failure_is_known_are_counted() -> None:
-    found = failed({"no_scores": 2, "engine_error": 1}, hinted=False)
-    assert [one.failure for one in found] == ["no_scores", "no_scores", "engine_error"]
-    assert {(one.right, one.scores, one.order, one.index) for one in found} == {(None, None, None, None)}
+def test_failed_samples_are_made_from_counts_per_reason() -> None:
+    labelled = failed_samples({"no_scores": 2, "engine_error": 1}, hinted=False)
+    assert [result.failure for result in labelled] == ["no_scores", "no_scores", "engine_error"]
+    assert {(result.right, result.scores, result.order, result.index) for result in labelled} == {
+        (None, None, None, None)
+    }
 
 
 @pytest.mark.parametrize(
     ("samples", "expected"),
     [
         ([RIGHT, RIGHT], "too_easy"),
-        ([RIGHT, UNREAD], "too_easy"),
+        ([RIGHT, UNPARSED], "too_easy"),
         ([RIGHT, WRONG], "mixed"),
-        ([WRONG, TIED, UNREAD], "unsolved"),
+        ([WRONG, TIED, UNPARSED], "unsolved"),
         ([WRONG, HINTED], "unsolved"),
-        ([UNREAD, PARTIAL], None),
+        ([UNPARSED, PARTIAL], None),
         ([HINTED], None),
         ([], None),
     ],
 )
-def test_difficulty_is_of_what_can_be_judged_without_a_hint(samples: list[LabelledSample], expected: str) -> None:
+def test_difficulty_counts_right_and_wrong_samples_without_a_hint(samples: list[LabelledSample], expected: str) -> None:
     assert difficulty(samples) == expected
 
 
 class TestReadRows:
-    def test_what_was_written_is_read(self) -> None:
-        (read,) = read_rows([row(3, RIGHT, UNREAD)])
+    def test_a_written_row_is_read_back(self) -> None:
+        (read,) = read_rows([row(3, RIGHT, UNPARSED)])
         assert isinstance(read, ItemRow)
-        assert (read.line, read.id, read.samples) == (3, {"any": ["thing"]}, [RIGHT, UNREAD])
+        assert (read.line, read.id, read.samples) == (3, {"any": ["thing"]}, [RIGHT, UNPARSED])
 
-    def test_a_torn_last_row_does_not_count(self) -> None:
+    def test_an_incomplete_last_row_is_ignored(self) -> None:
         assert len(list(read_rows([row(1, RIGHT), row(2, RIGHT)[:-1]]))) == 1
 
     @pytest.mark.parametrize(
         "text", [b"dear diary\n", b"[]\n", b'{"line": 1, "id": null, "rewards": [1.0]}\n', b"\n", b'{"line": 0}\n']
     )
-    def test_rows_of_another_kind_are_named(self, text: bytes) -> None:
-        with pytest.raises(ValueError, match="row 2 is no row of `grm collect`"):
+    def test_any_other_row_raises_with_its_number(self, text: bytes) -> None:
+        with pytest.raises(ValueError, match="row 2 is not a row of `grm collect`"):
             list(read_rows([row(1, RIGHT), text]))
 
 
-def test_a_summary_counts_what_the_judge_said_without_a_hint() -> None:
+def test_a_summary_counts_samples_without_a_hint() -> None:
     rows = [
         row(1, RIGHT, RIGHT, RIGHT),
-        row(2, RIGHT, TIED, UNREAD),
+        row(2, RIGHT, TIED, UNPARSED),
         row(3, WRONG, TIED, TIED, HINTED, WRONG.model_copy(update={"hinted": True})),
         row(4, WRONG, WRONG, WRONG, WRONG.model_copy(update={"hinted": True})),
-        row(5, UNREAD, UNREAD, UNREAD),
+        row(5, UNPARSED, UNPARSED, UNPARSED),
         row(6, trajectory((7,), True), trajectory((7,), True), trajectory((3,), False), responses=("a",)),
         error_row(7, None, APIError(422, "invalid_body", "m")),
     ]
-    found = summarise(read_rows(rows))
-    assert (found.samples, found.parsed, found.judged, found.right) == (18, 14, 14, 6)
+    summary = summarise(read_rows(rows))
+    assert (summary.samples, summary.parsed, summary.judged, summary.right) == (18, 14, 14, 6)
     # The single responses of row 6 cannot tie.
-    assert (found.compared, found.tied) == (11, 3)
-    assert found.difficulties == {"too_easy": 1, "mixed": 2, "unsolved": 2, None: 1}
-    assert (found.hinted, found.solved) == (2, 1)
-    assert found.errors == {"invalid_body": 1}
-    assert found.completion_tokens == 21 * 10
-    assert as_lines(found) == [
+    assert (summary.compared, summary.tied) == (11, 3)
+    assert summary.difficulties == {"too_easy": 1, "mixed": 2, "unsolved": 2, None: 1}
+    assert (summary.hinted, summary.solved) == (2, 1)
+    assert summary.errors == {"invalid_body": 1}
+    assert summary.completion_tokens == 21 * 10
+    assert as_lines(summary) == [
         "6 items, 18 trajectories, 77.8% (14 of 18) parsed",
         "accuracy 42.9% (6 of 14), ties 27.3% (3 of 11)",
         "too easy 16.7% (1 of 6), mixed 33.3% (2 of 6), unsolved 33.3% (2 of 6), nothing parsed 16.7% (1 of 6); "
@@ -119,16 +121,16 @@ def test_a_summary_counts_what_the_judge_said_without_a_hint() -> None:
     ]
 
 
-def test_a_summary_of_nothing_divides_by_nothing() -> None:
+def test_a_summary_of_no_rows_does_not_divide_by_zero() -> None:
     assert "- (0 of 0)" in as_lines(summarise([]))[1]
 
 
-def test_samples_that_saw_a_part_are_said_to_be_left_out() -> None:
-    found = summarise(read_rows([row(1, RIGHT, PARTIAL)]))
-    assert (found.parsed, found.judged) == (2, 1)
-    assert "1 showed a part of the responses" in as_lines(found)[0]
+def test_samples_that_showed_some_responses_are_reported() -> None:
+    summary = summarise(read_rows([row(1, RIGHT, PARTIAL)]))
+    assert (summary.parsed, summary.judged) == (2, 1)
+    assert "1 showed a part of the responses" in as_lines(summary)[0]
 
 
-def test_a_row_begins_as_those_that_can_be_resumed() -> None:
+def test_a_row_starts_as_resuming_requires() -> None:
     assert row(12, RIGHT).startswith(b'{"line": 12, ')
     assert json.loads(row(12, RIGHT))["difficulty"] == "too_easy"

@@ -28,7 +28,7 @@ def response(status: int, **kwargs: Any) -> httpx.Response:
 
 class TestRetryDelay:
     @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 413, 422, 500, 502, 504])
-    def test_an_answer_that_stands_is_not_asked_for_again(self, status: int) -> None:
+    def test_other_statuses_are_not_retried(self, status: int) -> None:
         assert retry_delay(0, response(status, headers={"retry-after": "3"}), random.Random(0)) is None
 
     @pytest.mark.parametrize(
@@ -43,15 +43,15 @@ class TestRetryDelay:
         ],
         ids=repr,
     )
-    def test_not_now_is_asked_again(self, outcome: httpx.Response | httpx.RequestError) -> None:
+    def test_busy_and_unreachable_servers_are_retried(self, outcome: httpx.Response | httpx.RequestError) -> None:
         assert retry_delay(0, outcome, random.Random(0)) is not None
 
     @pytest.mark.parametrize("error", [httpx.ReadTimeout(""), httpx.WriteTimeout(""), httpx.UnsupportedProtocol("")])
-    def test_a_request_the_server_may_still_work_on_is_not_sent_twice(self, error: httpx.RequestError) -> None:
+    def test_a_request_that_the_server_may_be_working_on_is_not_retried(self, error: httpx.RequestError) -> None:
         assert retry_delay(0, error, random.Random(0)) is None
 
     @given(st.integers(0, 2000), st.randoms(use_true_random=False))
-    def test_backoff_is_within_a_doubling_and_bounded_range(self, attempt: int, rng: random.Random) -> None:
+    def test_backoff_doubles_and_is_bounded(self, attempt: int, rng: random.Random) -> None:
         delay_s = retry_delay(attempt, response(503), rng)
         assert delay_s is not None
         assert 0.0 <= delay_s <= min(0.5 * 2 ** min(attempt, 10), 30.0)
@@ -62,7 +62,7 @@ class TestRetryDelay:
         assert min(delays_s) < 0.2
         assert max(delays_s) > 3.8
 
-    def test_retry_after_is_the_least_wait_and_callers_spread_out_after_it(self) -> None:
+    def test_retry_after_is_the_minimum_and_jitter_comes_on_top(self) -> None:
         rng = random.Random(0)
         delays_s = {retry_delay(0, response(429, headers={"retry-after": "7"}), rng) for _ in range(20)}
         assert len(delays_s) == 20
@@ -74,7 +74,7 @@ class TestRetryDelay:
         assert 60.0 <= delay_s <= 60.5
 
     @pytest.mark.parametrize("value", ["", "nan", "inf", "-5", "soon", "Wed, 21 Oct 2065 07:28:00 GMT", "²"])
-    def test_an_odd_retry_after_falls_back_to_backoff(self, value: str) -> None:
+    def test_an_invalid_retry_after_falls_back_to_backoff(self, value: str) -> None:
         outcome = response(503, headers=[(b"retry-after", value.encode("latin-1"))])
         delay_s = retry_delay(0, outcome, random.Random(0))
         assert delay_s is not None
@@ -82,7 +82,7 @@ class TestRetryDelay:
 
 
 class TestReading:
-    def test_the_servers_own_error(self) -> None:
+    def test_the_servers_error_is_parsed(self) -> None:
         body = {
             "error": {
                 "code": "prompt_too_long",
@@ -98,23 +98,23 @@ class TestReading:
         assert (error.param, error.retryable, error.details) == ("query", True, {"limit": 8192})
         assert "too long" in str(error)
 
-    def test_a_proxys_page_is_named_with_its_first_200_characters(self) -> None:
+    def test_a_proxys_page_is_quoted_up_to_200_characters(self) -> None:
         error = api_error(response(502, html="<html>" + "x" * 194 + "END"))
         assert (error.status, error.code, error.retryable) == (502, "http_error", True)
         assert "<html>xxx" in error.message
         assert "END" not in error.message
 
     @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'{"detail":"Not Found"}', b'{"error":"x"}', b"\xff\xfe"])
-    def test_json_of_another_kind_is_an_http_error(self, body: bytes) -> None:
+    def test_any_other_body_is_an_http_error(self, body: bytes) -> None:
         assert api_error(response(404, content=body)).code == "http_error"
 
     @pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b'{"rewards": [NaN]}', b'{"a": 1e999}', b"\xff"])
-    def test_a_200_that_cannot_be_read_is_a_bad_answer(self, body: bytes) -> None:
+    def test_an_unreadable_200_is_a_bad_answer(self, body: bytes) -> None:
         with pytest.raises(APIError) as caught:
             read_outcome(response(200, content=body), URL)
         assert (caught.value.status, caught.value.code) == (200, "bad_answer")
 
-    def test_an_answer_without_rewards_is_a_bad_answer_that_names_the_field(self, answer: Answer) -> None:
+    def test_an_invalid_answer_names_the_field(self, answer: Answer) -> None:
         with pytest.raises(APIError, match=r"rewards\.0") as caught:
             as_rewards(answer(rewards=[None]))
         assert caught.value.code == "bad_answer"
@@ -131,11 +131,11 @@ class TestReading:
         assert rewards.samples[0].scores == (1, None, 3)
         assert rewards.p_greater[1] == (0.95, 0.5, 0.96)
 
-    def test_what_a_server_may_leave_open_may_be_none(self, answer: Answer) -> None:
+    def test_optional_fields_may_be_none(self, answer: Answer) -> None:
         rewards = as_rewards(answer(p_best_label=None, position_effect=None, samples=None))
-        assert rewards.p_best_label is rewards.position_effect is rewards.samples is None
+        assert (rewards.p_best_label, rewards.position_effect, rewards.samples) == (None, None, None)
 
-    def test_a_newer_server_is_understood(self, answer: Answer, sample: Sample) -> None:
+    def test_answers_of_a_newer_server_can_be_read(self, answer: Answer, sample: Sample) -> None:
         rewards = as_rewards(
             answer(
                 reward_error=[0.1],
@@ -158,22 +158,24 @@ class TestReading:
             (httpx.ReadTimeout(""), TimedOut, "timeout_s"),
         ],
     )
-    def test_no_answer_says_what_to_do(self, error: httpx.RequestError, kind: type[Exception], words: str) -> None:
+    def test_transport_errors_say_what_to_do(
+        self, error: httpx.RequestError, kind: type[Exception], words: str
+    ) -> None:
         with pytest.raises(kind) as caught:
             read_outcome(error, URL)
         assert words in str(caught.value)
 
 
 class TestRequestBody:
-    def test_only_what_is_given_is_sent(self) -> None:
+    def test_only_options_that_are_set_are_sent(self) -> None:
         body = request_body("q", ("a", "b"), k=4, seed=0, return_samples=False, reference=None)
         assert body == {"query": "q", "responses": ["a", "b"], "k": 4, "seed": 0, "return_samples": False}
 
-    def test_a_rule_may_be_any_mapping(self) -> None:
+    def test_stop_may_be_any_mapping(self) -> None:
         body = request_body("q", ["a"], stop=MappingProxyType({"rule": "decided", "gamma": 0.1}))
         assert json.loads(json.dumps(body))["stop"] == {"rule": "decided", "gamma": 0.1}
 
-    def test_one_string_is_not_taken_for_its_letters(self) -> None:
+    def test_one_string_instead_of_a_list_is_refused(self) -> None:
         with pytest.raises(TypeError, match="list of strings"):
             request_body("q", "answer")
 
@@ -181,7 +183,7 @@ class TestRequestBody:
 @pytest.mark.parametrize(
     "error", [APIError(413, "too_many", "m", "responses", False, {"limit": 8}), ConnectionFailed("x"), TimedOut("y")]
 )
-def test_errors_survive_a_trip_between_processes(error: GRMClientError) -> None:
+def test_errors_survive_pickling(error: GRMClientError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)
     assert str(copy) == str(error)

@@ -1,18 +1,18 @@
-"""When one judgement answers two requests."""
+"""Which requests one judgement answers."""
 
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
 
-from grm_server.coalescing.coalescer import same_answer
+from grm_server.coalescing.coalescer import answer_key
 from grm_server.grm.types import Decided, Fixed, Message, Precision, Strict, Task
 from grm_server.pipeline.types import ScoreRequest
 
 TASK = Task((Message("user", "Why?"),), ("A.", "B."))
 REQUEST = ScoreRequest(TASK, k=4, seed=0, temperature=0.5, max_critique_tokens=96, deadline_s=60.0)
 
-# A field that is added needs a line here: another value, and with it another answer.
+# A new field needs a line here, with another value that changes the answer.
 OTHERS: dict[type, dict[str, Any]] = {
     ScoreRequest: {
         "task": replace(TASK, hint=1),
@@ -45,8 +45,8 @@ OTHERS: dict[type, dict[str, Any]] = {
     Strict: {"delta": 0.06},
     Precision: {"se": 0.5},
 }
-WHEN_ONLY: dict[str, Any] = {"deadline_s": 1.0, "priority": "high", "wait_until_deadline": True}
-STARTS = {
+TIMING: dict[str, Any] = {"deadline_s": 1.0, "priority": "high", "wait_until_deadline": True}
+STARTS: dict[type, Any] = {
     ScoreRequest: REQUEST,
     Task: TASK,
     Message: TASK.query[0],
@@ -71,43 +71,44 @@ def within(part: Any) -> ScoreRequest:
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_every_field_counts(kind: type) -> None:
-    names = {field.name for field in fields(kind)} - set(WHEN_ONLY)
+def test_every_field_counts(kind: type[Any]) -> None:
+    names = {field.name for field in fields(kind)} - set(TIMING)
     assert names == set(OTHERS[kind])
-    keys = [same_answer(within(STARTS[kind]), "")]
-    keys += [same_answer(within(replace(STARTS[kind], **{name: OTHERS[kind][name]})), "") for name in names]
+    keys = [answer_key(within(STARTS[kind]), "")]
+    keys += [answer_key(within(replace(STARTS[kind], **{name: OTHERS[kind][name]})), "") for name in names]
     assert len(set(keys)) == 1 + len(names)
 
 
-def test_no_value_hides_what_it_holds() -> None:
-    """An array, or an object without a `repr` of its own, would look like another one."""
+def test_all_values_compare_by_content() -> None:
+    """An array is not hashable, and an object without `__eq__` would only equal itself."""
 
     def plain(value: Any) -> bool:
         if is_dataclass(value):
-            return all(field.repr and plain(getattr(value, field.name)) for field in fields(value))
+            return all(field.compare and plain(getattr(value, field.name)) for field in fields(value))
         return all(map(plain, value)) if isinstance(value, tuple) else isinstance(value, str | int | float | None)
 
     for start in STARTS.values():
         assert plain(start)
+        assert hash(start) == hash(replace(start))
         for other in OTHERS[type(start)].values():
             assert plain(other)
 
 
-def test_the_callers_tag_counts() -> None:
-    assert same_answer(REQUEST, "math") != same_answer(REQUEST, "")
+def test_the_clients_tag_counts() -> None:
+    assert answer_key(REQUEST, "math") != answer_key(REQUEST, "")
 
 
-@pytest.mark.parametrize("name", WHEN_ONLY)
-def test_when_it_is_wanted_does_not_count(name: str) -> None:
-    assert same_answer(replace(REQUEST, **{name: WHEN_ONLY[name]}), "") == same_answer(REQUEST, "")
+@pytest.mark.parametrize("name", TIMING)
+def test_timing_does_not_count(name: str) -> None:
+    assert answer_key(replace(REQUEST, **{name: TIMING[name]}), "") == answer_key(REQUEST, "")
 
 
-def test_a_seed_of_the_servers_does_not_count() -> None:
+def test_a_seed_that_the_server_chose_does_not_count() -> None:
     one, other = (replace(REQUEST, seed=seed, seed_is_free=True) for seed in (1, 2))
-    assert same_answer(one, "") == same_answer(other, "")
-    assert same_answer(replace(REQUEST, seed=0), "") != same_answer(one, "")
+    assert answer_key(one, "") == answer_key(other, "")
+    assert answer_key(replace(REQUEST, seed=0), "") != answer_key(one, "")
 
 
-def test_texts_do_not_run_into_each_other() -> None:
+def test_responses_are_kept_apart() -> None:
     tasks = [replace(TASK, responses=("a', 'b",)), replace(TASK, responses=("a", "b"))]
-    assert len({same_answer(replace(REQUEST, task=task), "") for task in tasks}) == 2
+    assert len({answer_key(replace(REQUEST, task=task), "") for task in tasks}) == 2

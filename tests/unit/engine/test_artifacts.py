@@ -1,4 +1,4 @@
-"""A cache that cannot hold what it must says so, and what to do."""
+"""Errors of a cache that cannot be written name the cause and the fix."""
 
 import errno
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from grm_server.engine.artifacts import ArtifactNotCached, prepared, run_aside
+from grm_server.engine.artifacts import ArtifactNotCached, cached_artifact, run_subprocess
 
 
 def fill(target: Path) -> None:
@@ -18,16 +18,16 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(
         ArtifactNotCached, match=r"model could not be prepared in .*/file/cache: Not a directory.*cache_dir="
     ):
-        prepared(tmp_path / "file" / "cache", "model", "s", fill)
+        cached_artifact(tmp_path / "file" / "cache", "model", "s", fill)
 
 
-def test_a_full_disk_is_named_and_not_left_full(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_its_space_freed(tmp_path: Path) -> None:
     def full(target: Path) -> None:
         fill(target)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(ArtifactNotCached, match=r"No space left on device.*cache_dir="):
-        prepared(tmp_path, "model", "s", full)
+        cached_artifact(tmp_path, "model", "s", full)
     assert [path.name for path in tmp_path.iterdir()] == ["model.lock"]
 
 
@@ -39,20 +39,20 @@ def test_a_full_disk_is_named_and_not_left_full(tmp_path: Path) -> None:
             "No space left",
         ),
         ("import os; os.kill(os.getpid(), 9)", "killed by signal 9"),
-        ("raise SystemExit(3)", "did not say why"),
+        ("raise SystemExit(3)", "exit code 3 and no error message"),
     ],
 )
-def test_a_process_of_its_own_that_fails_says_why(tmp_path: Path, program: str, why: str) -> None:
+def test_the_error_of_a_failed_subprocess_is_reported(tmp_path: Path, program: str, why: str) -> None:
     def make(target: Path) -> None:
-        run_aside([sys.executable, "-c", program], target)
+        run_subprocess([sys.executable, "-c", program], target)
 
     with pytest.raises(ArtifactNotCached, match=rf"^model could not be prepared in {tmp_path}: .*{why}"):
-        prepared(tmp_path, "model", "s", make)
+        cached_artifact(tmp_path, "model", "s", make)
     assert not list(tmp_path.glob("*.partial-*"))
 
 
-def test_what_is_there_needs_no_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = prepared(tmp_path, "model", "s", fill)
+def test_a_cached_artifact_needs_no_write_access(tmp_path: Path) -> None:
+    folder = cached_artifact(tmp_path, "model", "s", fill)
     (tmp_path / "model.lock").unlink()
-    assert prepared(tmp_path, "model", "s", fill) == place
+    assert cached_artifact(tmp_path, "model", "s", fill) == folder
     assert not (tmp_path / "model.lock").exists()

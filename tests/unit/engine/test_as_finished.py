@@ -1,4 +1,4 @@
-"""Fan-out: results as they end, and nothing left running when the consumer leaves."""
+"""Fan-out: results as they finish, and nothing left running when the consumer leaves."""
 
 import asyncio
 from contextlib import aclosing
@@ -18,7 +18,7 @@ class Work:
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
-            # The engine needs a moment to be told.
+            # Aborting in the engine takes a moment.
             await asyncio.sleep(0.01)
             self.cancelled += 1
             raise
@@ -29,10 +29,10 @@ class Work:
         raise EngineDead("dead")
 
 
-async def test_results_come_as_they_end() -> None:
+async def test_results_come_as_they_finish() -> None:
     work = Work()
-    places = [place async for place, _ in as_finished([work.sleep(0.03), work.sleep(0.01), work.sleep(0.02)])]
-    assert places == [1, 2, 0]
+    indices = [index async for index, _ in as_finished([work.sleep(0.03), work.sleep(0.01), work.sleep(0.02)])]
+    assert indices == [1, 2, 0]
 
 
 async def test_leaving_early_cancels_the_rest_and_waits_for_it() -> None:

@@ -1,4 +1,4 @@
-"""Preparing the bundled model: once, whole, and again when something is wrong with it."""
+"""Preparing the bundled model: once, completely, and again if it is damaged."""
 
 import subprocess
 from pathlib import Path
@@ -12,7 +12,7 @@ from grm_server.engine.bundled import NAME, bundled_model
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The folders that were dequantised into, by a stand-in that takes no time."""
+    """The target folders of a fake dequantisation."""
     made: list[Path] = []
 
     def dequantise(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,7 @@ def test_prepared_once(tmp_path: Path, runs: list[Path]) -> None:
     assert {path.name for path in place.parent.iterdir()} <= {NAME, f"{NAME}.lock"}
 
 
-def test_a_run_that_was_killed_is_done_again_and_its_leftovers_go(
+def test_a_run_that_was_killed_is_repeated_and_its_leftovers_removed(
     tmp_path: Path, runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: Any, **__: Any) -> None:

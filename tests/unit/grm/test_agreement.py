@@ -1,4 +1,4 @@
-"""Numbers to watch, against counting by hand."""
+"""Disagreement and consensus AUC against counting by hand."""
 
 from itertools import combinations
 
@@ -47,7 +47,7 @@ def test_disagreement_is_the_share_of_contradicting_pairs(m: int, n: int, seed: 
     assert disagreement(scores) == pytest.approx(np.mean(shares))
 
 
-def test_a_meta_rm_that_goes_with_the_majority_has_1_and_one_that_goes_against_it_0() -> None:
+def test_the_auc_is_1_with_the_majority_and_0_against_it() -> None:
     scores = np.array([[8, 2], [7, 3], [9, 1], [2, 8]], dtype=float)
     rewards = np.array([0.9, 0.8, 0.7, 0.1])
     assert consensus_auc(scores, rewards) == 1.0
@@ -55,8 +55,8 @@ def test_a_meta_rm_that_goes_with_the_majority_has_1_and_one_that_goes_against_i
     assert consensus_auc(scores, np.full(4, 0.4)) == 0.5
 
 
-def test_a_sample_has_no_vote_in_what_it_is_compared_with() -> None:
-    # The loud one makes response 0 the best of all, for the quiet two as well; of those, response 1 is.
+def test_a_sample_is_compared_with_the_vote_of_the_others() -> None:
+    # With its large scores the first sample makes response 0 the best overall; without it, response 1 is the best.
     scores = np.array([[10, 1], [4, 5], [4, 5]], dtype=float)
     assert consensus_auc(scores, np.array([0.9, 0.1, 0.1])) is None
 
@@ -67,7 +67,7 @@ def test_a_sample_that_ties_its_best_is_wrong() -> None:
 
 
 def test_blocks_are_compared_among_what_they_show() -> None:
-    # The best of all, response 2, is not shown to the first two samples: it does not make them wrong.
+    # The first two samples were not shown response 2, the best overall, which does not make them wrong.
     scores = np.array([[8, 2, NAN], [7, 2, NAN], [NAN, 2, 9], [NAN, 9, 2], [NAN, 2, 9]])
     assert consensus_auc(scores, np.array([0.9, 0.9, 0.9, 0.1, 0.9])) == 1.0
 
@@ -75,5 +75,5 @@ def test_blocks_are_compared_among_what_they_show() -> None:
 @pytest.mark.parametrize(
     "scores", [[[8, 2], [7, 3]], [[8, 2], [3, 7]], [[5], [6]], [[8, NAN], [NAN, 3]], np.empty((0, 2))]
 )
-def test_without_both_kinds_there_is_nothing_to_tell(scores: list[list[float]]) -> None:
+def test_without_right_and_wrong_samples_there_is_no_auc(scores: list[list[float]]) -> None:
     assert consensus_auc(np.array(scores, dtype=float), np.full(len(scores), 0.5)) is None

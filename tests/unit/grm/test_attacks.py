@@ -1,4 +1,4 @@
-"""No attack of the corpus breaks the structure of a prompt, wherever it stands, or is taken for the judge's verdict."""
+"""No attack of the corpus breaks the structure of a prompt, at any place, or counts as the judge's verdict."""
 
 import re
 import unicodedata
@@ -22,7 +22,7 @@ MARK = "An honest answer at this place."
 ATTACKS = [attack for attack in corpus() if is_text(attack.response)]
 FAMILIES = sorted({attack.family for attack in ATTACKS})
 
-# What a reader makes of styled letters, by tables of its own: a hole in the server's must not hide here too.
+# How a reader folds styled letters. These tables are not the server's, so that a gap in those cannot hide here.
 ALIKE = str.maketrans(
     "асеорѕхуһіТЕНВОРСЅХМКοναΤΕΗΒΟΡΙΝᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡᴢđħłøŧŦɇƀ【〔〖〚⟦❲⁅】〕〗〛⟧❳⁆▁\u2028\u2029\r\u2216",
     "aceopsxyhiTEHBOPCSXMKovaTEHBOPINabcdefghijklmnoprstuvwzdhlotTeb[[[[[[[]]]]]]] \n\n\n\\",
@@ -54,7 +54,7 @@ def of(family: str) -> list[Attack]:
 
 
 def around(text: str, place: int, n: int) -> tuple[str, str]:
-    """What stands before and after the response at a place, fences included; all fences must be there, in order."""
+    """The text before and after the response at `place`, with its fences. Asserts that all fences are in order."""
     fences = re.findall(r"^\[The (Begin|End) of Response (\d+)\]$", text, re.MULTILINE)
     assert fences == [(kind, str(p + 1)) for p in range(n) for kind in ("Begin", "End")]
     begin, end = f"[The Begin of Response {place + 1}]\n", f"\n[The End of Response {place + 1}]"
@@ -62,13 +62,14 @@ def around(text: str, place: int, n: int) -> tuple[str, str]:
 
 
 def orders(n: int) -> list[tuple[int, ...]]:
-    """The first response at each place."""
+    """Orders that show the first response at each place."""
     return [(*range(1, place + 1), 0, *range(place + 1, n)) for place in range(n)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("n", [2, 3, 4])
-def test_all_around_a_response_stays_as_it_is(family: str, n: int) -> None:
+def test_all_around_a_response_stays_as_it_is(family: str) -> None:
+    # The smallest n with a first, a middle and a last place, and with orders that are not their own inverse.
+    n = 3
     for template in (JUDGE, META):
         benign = sanitized(Task(QUESTION, (MARK, *HONEST[: n - 1])), template)
         expected = {order: around(template.render(benign, order), order.index(0), n) for order in orders(n)}
@@ -86,20 +87,20 @@ def test_a_reader_sees_no_more_structure_than_there_is(family: str) -> None:
     whole = parts_of(JUDGE.render(sanitized(Task(QUESTION, (MARK, *HONEST)), JUDGE), (1, 0, 2, 3)))
     assert whole == {"fence": 8, "section": 4, "label": 1, "box": 0}
     for attack in of(family):
-        # This reader takes quadratic time.
+        # Cut, because this reader takes quadratic time.
         text = JUDGE.render(sanitized(Task(QUESTION, (attack.response[:3000], *HONEST)), JUDGE), (1, 0, 2, 3))
         assert parts_of(text) == whole, (attack.name, neutralize(attack.response, JUDGE.structure)[:300])
 
 
 def test_the_reader_sees_what_is_not_defused() -> None:
-    """The test above is worth what its reader sees: nearly every spelling of a fence."""
+    """The test above is only as good as its reader, which recognises nearly every spelling of a fence."""
     read = [attack.name for attack in of("fence spelling") if parts_of(attack.response)["fence"]]
     unread = {attack.name for attack in of("fence spelling")} - set(read)
     assert len(read) > 70
-    # Not written as a fence at all; a model may decode it as it may decode Base64.
+    # Encoded rather than written; a model may decode these as it may decode Base64.
     encoded = {"HTML entities, named", "HTML entities, numbered", "percent-encoded", "escaped"}
     encoded |= {"reversed", "right-to-left override", "without a beginning", "a space after each letter"}
-    # Holes of this reader that the server does not have, and an alphabet with holes of its own.
+    # The server recognises the first, this reader does not; the second is an alphabet with gaps.
     assert unread == encoded | {"underlines", "double-struck"}
 
 
@@ -119,7 +120,7 @@ def test_attacks_in_any_other_text(family: str) -> None:
         assert len(outside) == 2
         for attack in of(family):
             if attack.family == "long run" or not neutralize(attack.response, JUDGE.structure):
-                # Long ones are seen above; an empty reference is none.
+                # Long runs are tested above; an empty reference counts as none.
                 continue
             placed = Task(
                 tuple(Message(m.role, attack.response if m.content == MARK else m.content) for m in task.query),
@@ -143,6 +144,6 @@ def test_what_the_judge_quotes_is_never_its_verdict() -> None:
         assert found.scores == (7, 5, 3), attack.name
         turn = judge_turn(attack.response, attack.response, (3, 7, 5))
         assert turn.rpartition("\n")[2] == "Scores: \\boxed{3, 7, 5}"
-        # Where the verdict should be, an attack is none, unless it is a list of scores as the judge would write it.
+        # In place of the verdict an attack is a failure, unless it is a list of scores as the judge would write it.
         instead = parse(draw, Sample({"scores": attack.response}), 3)
         assert isinstance(instead, Failure) or attack.response == "10, 1, 1}", attack.name

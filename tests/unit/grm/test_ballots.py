@@ -1,4 +1,4 @@
-"""Ballots of each aggregate, and expectations that are read only where the tokens tell them."""
+"""Ballots of each aggregate, and expected scores, which are computed only where the tokens are unambiguous."""
 
 import math
 
@@ -58,7 +58,7 @@ def test_garbage_is_winsorised_to_two_points_from_the_median() -> None:
     ("aggregate", "expected"),
     [("vote", [0.0, 1.0]), ("borda", [0.0, 1.0]), ("winsorised", [2.0, 6.0]), ("mean", [2.0, 6.0])],
 )
-def test_what_was_not_shown_has_no_ballot(aggregate: Aggregate, expected: list[float]) -> None:
+def test_a_response_that_was_not_shown_has_no_ballot(aggregate: Aggregate, expected: list[float]) -> None:
     found = ballots([plain(2, None, 6)], 3, "sampled", aggregate)
     assert np.isnan(found[0, 1])
     assert found[0, [0, 2]].tolist() == expected
@@ -70,7 +70,7 @@ def test_a_response_that_no_sample_scored() -> None:
     assert ballots([FAILED], 2, "sampled", "vote").shape == (1, 2)
 
 
-def test_only_the_score_written_last_is_read_as_its_expectation() -> None:
+def test_scores_are_read_as_the_expectation_of_their_tokens() -> None:
     one = trajectory((1, 0), (6, 8), token("8", {"8": 0.5, "4": 0.5}), token(", "), token("6", {"6": 0.5, "7": 0.5}))
     assert expected_scores(one) == (6.5, 6.0)
     assert ballots([one], 2, "expected", "mean").tolist() == [[6.5, 8.0]]
@@ -88,24 +88,24 @@ def test_ten_as_one_token() -> None:
     assert expected_scores(one)[0] == pytest.approx(0.75 * 10 + 0.05 + 1.2)
 
 
-def test_ten_as_two_tokens_is_told_only_where_it_hardly_matters() -> None:
+def test_ten_as_two_tokens_is_an_expectation_where_it_hardly_matters() -> None:
     high = trajectory((0,), (8,), token("8", {"8": 0.99, "1": 0.01}), token("}"))
     assert expected_scores(high)[0] == pytest.approx(0.99 * 8 + 0.01 * 10)
     low = trajectory((0,), (2,), token("2", {"2": 0.99, "1": 0.01}), token("}"))
     assert expected_scores(low)[0] == pytest.approx(0.99 * 2 + 0.01)
 
 
-def test_ten_as_two_tokens_is_told_where_the_engine_looked() -> None:
+def test_ten_as_two_tokens_is_an_expectation_where_the_engine_measured_its_share() -> None:
     eight = token("8", {"8": 0.6, "1": 0.4})
     one = trajectory((0,), (8,), eight, token("}"), ten_share=0.75)
     assert expected_scores(one)[0] == pytest.approx(0.6 * 8 + 0.3 * 10 + 0.1)
-    # It looked at the last score alone.
+    # The engine measured it for the last score only.
     pair = trajectory((0, 1), (8, 8), eight, token(", "), eight, token("}"), ten_share=0.75)
     assert expected_scores(pair) == (None, pytest.approx(7.9))
 
 
 @pytest.mark.parametrize("sampled", ["8", "1"])
-def test_whether_it_is_told_does_not_depend_on_what_was_sampled(sampled: str) -> None:
+def test_whether_there_is_an_expectation_does_not_depend_on_the_sampled_score(sampled: str) -> None:
     shares = {"8": 0.6, "1": 0.4}
     tail = (token("0"), token("}")) if sampled == "1" else (token("}"),)
     score = 10 if sampled == "1" else 8
@@ -114,12 +114,12 @@ def test_whether_it_is_told_does_not_depend_on_what_was_sampled(sampled: str) ->
     assert ballots([one], 1, "expected", "mean").tolist() == [[score]]
 
 
-def test_half_a_distribution_is_none() -> None:
+def test_half_a_distribution_is_no_expectation() -> None:
     assert expected_scores(trajectory((0,), (8,), token("8", {"8": 0.6, " ": 0.3}), token("}"))) == (None,)
 
 
 @pytest.mark.parametrize("tokens", [(), (token("8, 7}"),), (token("8"), token("}"))])
-def test_tokens_that_do_not_match_the_scores_tell_nothing(tokens: tuple[ScoreToken, ...]) -> None:
+def test_tokens_that_do_not_match_the_scores_give_no_expectation(tokens: tuple[ScoreToken, ...]) -> None:
     assert expected_scores(trajectory((0, 1), (8, 7), *tokens)) == (None, None)
 
 

@@ -1,4 +1,4 @@
-"""The label temperature: found again where it is known, and honest where it is not."""
+"""The label temperature: recovered from simulated labels, and never above the judge's own certainty."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def overconfident(count: int, tau: float, seed: int = 0) -> list[Labelled]:
     return labelled
 
 
-def test_the_temperature_is_found_again() -> None:
+def test_the_temperature_is_recovered() -> None:
     assert fit(overconfident(4000, 1.2)) == pytest.approx(1.2, rel=0.1)
 
 
@@ -42,7 +42,7 @@ def test_softened_chances_come_true() -> None:
     assert error([p_label(item, tau) for item in held_out]) < 0.05
 
 
-def test_no_label_makes_the_judge_surer_of_itself() -> None:
+def test_labels_never_raise_the_judges_certainty() -> None:
     assert temperature(0.1, 4) == 1.0
     assert temperature(1.25, 16) == 5.0
     assert soften((0.9, 0.1), 1.0) == pytest.approx((0.9, 0.1))

@@ -1,4 +1,4 @@
-"""The vote under guidance: the paper's own example, and what weights must and must not change."""
+"""The vote under a meta RM: the paper's example, and what weights must and must not change."""
 
 import numpy as np
 import pytest
@@ -21,13 +21,13 @@ def test_the_papers_example() -> None:
     assert guided.votes.tolist() == [True, False, True, False]
 
 
-def test_equals_are_kept_in_launch_order() -> None:
+def test_ties_are_kept_in_launch_order() -> None:
     assert top(FIGURE_3, np.array([0.5, 0.5, 0.5, 0.5]), 2, 4).votes.tolist() == [True, True, False, False]
     assert top(FIGURE_3, np.array([0.5, 0.7, 0.5, 0.5]), 2, 4).votes.tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(("k_meta", "kept"), [(1, 1), (2, 1), (3, 2), (4, 2)])
-def test_of_fewer_samples_the_same_share_is_kept(k_meta: int, kept: int) -> None:
+def test_the_kept_share_stays_the_same_with_fewer_samples(k_meta: int, kept: int) -> None:
     scores = np.array([[NAN, NAN], [5, 6], [4, 8], [NAN, NAN]])
     guided = top(scores, np.array([NAN, 0.1, 0.9, NAN]), k_meta, 4)
     assert guided.votes.sum() == kept
@@ -44,7 +44,7 @@ def test_no_block_is_left_without_a_vote() -> None:
     assert top(scores, np.array([0.9, 0.1, 0.2, 0.8]), 1, 2).votes.tolist() == [True, False, False, True]
 
 
-def test_more_votes_are_not_made_of_what_failed() -> None:
+def test_failed_samples_add_no_votes() -> None:
     scores = np.array([[7.0, 5], [NAN, NAN], [6, 5], [NAN, NAN]])
     assert top(scores, np.array([0.9, NAN, 0.8, NAN]), 2, 4, min_votes=2).votes.tolist() == [True, False, False, False]
 
@@ -74,7 +74,7 @@ def test_a_meta_rm_that_says_the_same_of_all_changes_nothing() -> None:
         assert guided.votes.all()
 
 
-def test_p0_is_where_the_weight_ends() -> None:
+def test_the_weight_is_zero_up_to_p0() -> None:
     assert hinge_weights(np.array([0.2, 0.25, 0.625, 1.0, NAN]), 0.25) == pytest.approx(
         [FLOOR, FLOOR, 0.5, 1.0, NAN], nan_ok=True
     )
@@ -103,7 +103,7 @@ def test_the_error_is_that_of_a_weighted_mean() -> None:
         means.append(evidence.means)
         variances.append(evidence.mean_variance)
     observed = np.var(means, axis=0)
-    # Scores far from the level of all vary with the weights too: it errs to the safe side, by little.
+    # Scores far from the common level vary with the weights as well, so the estimate is slightly conservative.
     ratio = np.mean(variances, axis=0) / observed
     assert ((ratio > 0.9) & (ratio < 1.6)).all()
 
@@ -115,8 +115,9 @@ def test_blocks_keep_the_weighted_differences() -> None:
     assert guided.values[0, 0] - guided.values[0, 1] == pytest.approx(2 * 1.0 / (2 / 3))
 
 
+@pytest.mark.no_cover
 def test_strict_is_strict_on_weighted_votes() -> None:
-    """Scaling all ballots and their reach together decides the same; the weights are the population's own."""
+    """On hinge-weighted ballots, too, the winner differs from that at full k with probability delta at most."""
     rng = np.random.default_rng(1)
     k, wrong, stopped = 16, 0, 0
     for _ in range(1500):

@@ -1,4 +1,4 @@
-"""Reading a sample: scores go back to their responses, and what is not a verdict is never one."""
+"""Parsing a sample: scores return to their responses, and only the verdict counts as one."""
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ def read(tail: str, order: tuple[int, ...] = (0, 1), **texts: str) -> Trajectory
 
 
 def test_scores_go_back_to_request_order_by_a_three_cycle() -> None:
-    # Shown: response 2, then 0, then 1. A 3-cycle is not its own inverse, so the inverse mistake would show.
+    # Shown: response 2, then 0, then 1. A 3-cycle is not its own inverse, so applying the inverse would show.
     trajectory = read("7, 8, 9}", order=(2, 0, 1))
     assert isinstance(trajectory, Trajectory)
     assert trajectory.scores == (8, 9, 7)
@@ -56,7 +56,7 @@ def test_texts_are_stripped_and_principles_that_were_given_are_none() -> None:
         ("7, 9999999999}", FailureReason.NO_SCORES),
     ],
 )
-def test_a_tail_that_is_no_verdict_is_a_named_failure(tail: str, reason: FailureReason) -> None:
+def test_a_tail_without_a_verdict_is_a_failure_with_a_reason(tail: str, reason: FailureReason) -> None:
     failure = read(tail)
     assert isinstance(failure, Failure)
     assert failure.reason is reason
@@ -78,19 +78,20 @@ ANY = st.text(st.characters(exclude_categories=())) | st.sampled_from(["9" * 500
 
 @given(ANY, ANY, ANY, st.permutations(range(5)), st.integers(1, 5))
 def test_never_raises(tail: str, critique: str, principles: str, order: list[int], shown: int) -> None:
-    """Also where a sample shows some of the responses only."""
+    """Including samples that show only some of the responses."""
     draw = Draw(0, tuple(order[:shown]), 1)
     outcome = parse(draw, Sample({"scores": tail, "critique": critique, "principles": principles}), 5)
     if isinstance(outcome, Trajectory):
-        assert {i for i, score in enumerate(outcome.scores) if score is not None} == set(draw.order)
-        assert all(1 <= outcome.scores[i] <= 10 for i in draw.order)
+        scores = {i: score for i, score in enumerate(outcome.scores) if score is not None}
+        assert scores.keys() == set(draw.order)
+        assert all(1 <= score <= 10 for score in scores.values())
 
 
 @given(st.permutations(range(4)), st.lists(st.integers(1, 10), min_size=4, max_size=4), ANY, ANY, st.integers(0, 3))
 def test_no_text_around_a_verdict_changes_it(
     order: list[int], scores: list[int], before: str, after: str, missing: int
 ) -> None:
-    """Neither a verdict that the critique quotes, nor what is written after the box."""
+    """Neither a verdict quoted in the critique, nor text after the box."""
     shown = tuple(i for i in order if i != missing)
     tail = " , ".join(str(scores[i]) for i in shown) + "}"
     quoted = before + "\nScores: \\boxed{1, 1, 1}"
@@ -102,7 +103,7 @@ def test_no_text_around_a_verdict_changes_it(
 @given(st.text(alphabet="0123456789,-+ }{.\n", max_size=20))
 def test_never_raises_on_what_looks_like_scores(tail: str) -> None:
     outcome = read(tail)
-    assert isinstance(outcome, Failure) or all(1 <= score <= 10 for score in outcome.scores)
+    assert isinstance(outcome, Failure) or all(score is not None and 1 <= score <= 10 for score in outcome.scores)
 
 
 def test_a_sample_without_a_tail_is_a_failure() -> None:

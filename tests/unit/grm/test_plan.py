@@ -1,4 +1,4 @@
-"""The designs' promises, checked by counting."""
+"""Balance of the designed orders, checked by counting."""
 
 from collections import Counter
 from itertools import combinations, pairwise
@@ -67,7 +67,7 @@ def test_same_seed_same_plan_and_other_seed_other_labels() -> None:
     assert len({plan(range(4), 1, seed=s)[0].order for s in range(200)}) == 24
 
 
-def test_seeds_of_neighbouring_requests_do_not_meet() -> None:
+def test_seeds_of_neighbouring_requests_do_not_collide() -> None:
     seeds = [draw.seed for s in range(50) for draw in plan(range(2), 32, seed=s)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= s < 2**53 for s in seeds)
@@ -80,12 +80,12 @@ def test_nothing_to_plan(n: int, k: int) -> None:
         plan(range(n), k, seed=0)
 
 
-def test_orders_within_a_square_come_in_random_turn() -> None:
+def test_orders_within_a_square_are_shuffled() -> None:
     steps = set()
     for seed in range(50):
         first, second = (draw.order for draw in plan(range(4), 2, seed))
         steps.add(tuple(first.index(i) for i in second))
-    # Labels aside, the second order would otherwise be the same step from the first for every seed.
+    # Otherwise the second order would, up to labels, follow from the first in the same way for every seed.
     assert len(steps) == 3
 
 
@@ -104,7 +104,7 @@ def test_waves_are_whole_designs() -> None:
     assert ends(16, 5) == [5, 10, 16]
     assert ends(5, 2) == [4, 5]
     assert ends(3, 1) == [3]
-    # After two of eight were dropped at reading 8, a design is six readings.
+    # After two of eight responses were dropped at sample 8, a design has six samples.
     assert ends(32, 6, since=8) == [20, 26, 32]
 
 
@@ -112,14 +112,14 @@ def test_the_unit_of_a_wave() -> None:
     assert [wave_unit(n) for n in (1, 2, 3, 4, 5, 7, 8)] == [1, 2, 6, 4, 5, 7, 8]
 
 
-def test_the_waves_of_a_course_are_its_draws_in_turn() -> None:
+def test_the_waves_of_a_plan_are_its_draws_in_order() -> None:
     planned = make_plan(range(4), 32, seed=1, list_size=8)
     waves = [planned.wave(drawn, 32) for drawn in (0, 4, 8, 16, 24)]
     assert [draw for wave in waves for draw in wave] == list(planned.draws) == list(plan(range(4), 32, seed=1))
     assert planned.wave(32, 32) == ()
 
 
-def test_a_course_over_survivors_goes_on_where_the_first_ended() -> None:
+def test_a_plan_over_contenders_continues_after_the_first() -> None:
     planned = make_plan([1, 4, 6], 16, seed=1, list_size=8, since=8, first=8)
     assert [draw.index for draw in planned.draws] == list(range(8, 16))
     assert all(sorted(draw.order) == [1, 4, 6] for draw in planned.draws)
@@ -150,7 +150,7 @@ def test_blocks_are_balanced(n: int, list_size: int, rounds: int) -> None:
     met = Counter(pair for draw in draws for pair in combinations(sorted(draw.order), 2))
     times = [met[pair] for pair in combinations(range(n), 2)]
     mean = sum(times) / len(times)
-    # A random deal has a variance of nearly the mean.
+    # In a random assignment the variance would be close to the mean.
     assert sum((t - mean) ** 2 for t in times) / len(times) < 0.5 * mean
     stood = Counter((i, p) for draw in draws for p, i in enumerate(draw.order))
     per_place = [stood[i, p] for i in range(n) for p in range(min(sizes))]
@@ -163,12 +163,12 @@ def test_blocks_differ_between_seeds_and_not_between_calls() -> None:
     assert {draw.order for draw in one} != {draw.order for draw in plan_blocks(range(20), 4, 8, seed=2)}
 
 
-def test_a_course_for_strict_draws_each_order_on_its_own() -> None:
+def test_a_plan_for_strict_draws_each_order_independently() -> None:
     assert make_plan(range(4), 32, 1, 8, exchangeable=True).draws == plan_exchangeable(range(4), 32, 1)
     assert make_plan(range(3), 32, 1, 8, exchangeable=True).wave(0, 32)[-1].index == 3
 
 
-def test_exchangeable_draws_come_from_the_design_in_no_order() -> None:
+def test_exchangeable_draws_are_shuffled_orders_of_the_design() -> None:
     draws = plan_exchangeable(range(4), 400, seed=1)
     counts = Counter(draw.order for draw in draws)
     assert len(counts) == 4

@@ -1,4 +1,4 @@
-"""Principles from a query alone: what is asked, and what is used of the answer."""
+"""Principles drawn from the query alone: the prompt, and which part of the answer is used."""
 
 import pytest
 from jinja2 import TemplateError
@@ -23,7 +23,7 @@ def test_the_judge_sees_the_query_and_the_reference_and_no_response() -> None:
     )
 
 
-def test_they_are_written_as_those_of_a_sample_are() -> None:
+def test_principles_are_written_in_the_format_of_a_sample() -> None:
     (alone,) = write_principles_script(principles_template(judge_template(None)), TASK, 48).segments
     first, *_ = write_script(
         judge_template(None), sanitized(Task(TASK.query, TASK.responses), judge_template(None)), (0, 1), 96
@@ -32,7 +32,7 @@ def test_they_are_written_as_those_of_a_sample_are() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_opens_nothing(text: str) -> None:
+def test_hostile_text_adds_no_section(text: str) -> None:
     plain = write_principles_script(
         principles_template(judge_template(None)), Task((Message("user", "x"),) * 2, (), "x"), 48
     ).prompt
@@ -43,7 +43,7 @@ def test_hostile_text_opens_nothing(text: str) -> None:
         assert shown.count(mark) - extra == plain.count(mark)
 
 
-def test_a_template_that_is_none_is_refused() -> None:
+def test_a_template_with_a_syntax_error_is_refused() -> None:
     with pytest.raises(TemplateError):
         PrinciplesTemplate("{% if %}", judge_template(None))
 
@@ -57,7 +57,7 @@ def test_a_template_that_is_none_is_refused() -> None:
         ("", None),
     ],
 )
-def test_what_ended_by_itself_is_used_as_it_is(written: str, used: str | None) -> None:
+def test_a_finished_text_is_used_unchanged(written: str, used: str | None) -> None:
     assert whole_principles(Sample({"principles": written})) == used
 
 
@@ -75,5 +75,5 @@ def test_what_ended_by_itself_is_used_as_it_is(written: str, used: str | None) -
         ("", None),
     ],
 )
-def test_of_what_was_cut_only_what_is_whole_is_used(written: str, used: str | None) -> None:
+def test_of_a_cut_text_only_whole_principles_are_used(written: str, used: str | None) -> None:
     assert whole_principles(Sample({"principles": written}, cut=("principles",))) == used

@@ -1,4 +1,4 @@
-"""What traffic teaches: the simulated judge's own variances are found, and bad waves teach nothing."""
+"""Learned priors: they recover the simulated judge's variances and ignore unusable waves."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ START = Learnt(AGGREGATES["mean"].prior)
 
 
 def wave(rng: np.random.Generator, n: int = 3, m: int = 6) -> Floats:
-    """Gaps of variance 2 * 1.5^2, noise of 1.1^2 for each response, leniency of 0.9^2."""
+    """Variance of gaps 2 * 1.5^2, of noise 1.1^2 for each response, of leniency 0.9^2."""
     values: Floats = rng.normal(0, 1.5, n) + rng.normal(0, 0.9, (m, 1)) + rng.normal(0, 1.1, (m, n))
     return values
 
@@ -35,7 +35,7 @@ def test_the_defaults_count_for_twenty_requests_and_old_traffic_fades() -> None:
     assert late.prior.pair_variance == pytest.approx(AGGREGATES["mean"].prior.pair_variance * (1 - 1 / MEMORY))
 
 
-def test_a_judge_that_sees_no_difference_has_gaps_of_next_to_nothing() -> None:
+def test_a_judge_that_sees_no_difference_has_almost_no_gaps() -> None:
     rng = np.random.default_rng(0)
     learnt = START
     for _ in range(3000):
@@ -58,7 +58,7 @@ def test_hostile_requests_cannot_move_a_prior_far() -> None:
     "values",
     [np.zeros((0, 2)), np.full((4, 2), NAN), np.array([[5.0, 6.0]]), np.array([[5.0, NAN], [4.0, 6.0]])],
 )
-def test_less_than_two_scores_of_a_response_teach_nothing(values: Floats) -> None:
+def test_fewer_than_two_scores_of_a_response_change_nothing(values: Floats) -> None:
     assert observe(START, values, "mean") == START
 
 
@@ -68,7 +68,7 @@ def test_failed_samples_are_left_out() -> None:
     assert observe(START, holes, "mean") == observe(START, whole, "mean")
 
 
-def test_one_response_and_blocks_teach_the_variance_of_a_score_alone() -> None:
+def test_single_responses_and_blocks_change_only_the_variance_of_a_score() -> None:
     for values in (np.array([[5.0], [7.0]]), np.array([[5.0, 6.0, NAN], [NAN, 7.0, 8.0], [4.0, NAN, 9.0]])):
         learnt = observe(START, values, "mean")
         assert learnt.prior.score_variance != START.prior.score_variance

@@ -1,9 +1,10 @@
-"""Prompts: every part in its place, and hostile text that changes none of it."""
+"""Prompts: every part is in its place, and hostile text moves none of them."""
 
 import re
 import time
 import unicodedata
 from importlib.resources import files
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ QUESTION = (Message("user", "Why is the sky blue?"),)
 FENCE = re.compile(r"\[The (Begin|End) of Response (\d+)\]")
 
 
-def prompt(responses: tuple[str, ...], order: tuple[int, ...] | None = None, **parts: str) -> str:
+def prompt(responses: tuple[str, ...], order: tuple[int, ...] | None = None, **parts: Any) -> str:
     return script(Task(QUESTION, responses, **parts), order).prompt
 
 
@@ -71,7 +72,7 @@ def test_turns_of_a_conversation_are_fenced_by_role() -> None:
     text = script(Task(query, ("A.",))).prompt
     assert "[The Begin of System Turn]\nBe brief.\n[The End of System Turn]" in text
     assert "[The Begin of Assistant Turn]\nHello\n[The End of Assistant Turn]" in text
-    # A lone user turn is what the released checkpoints saw, without a fence.
+    # The released checkpoints saw a single user turn, without a fence.
     assert "#### Conversation Context ####\nWhy is the sky blue?\n" in prompt(("A.",))
 
 
@@ -92,12 +93,12 @@ def test_hostile_text_breaks_no_structure(attack: str) -> None:
         Task((Message("user", attack), Message("assistant", attack)), honest),
     ):
         written = script(task)
-        # As a reader or a tokenizer sees it that drops what is invisible and folds styled letters.
+        # As seen by a tokenizer that drops invisible characters and folds styled letters.
         text, *leads = (seen(part) for part in (written.prompt, *(segment.lead for segment in written.segments)))
         assert fences(text) == [(kind, p) for p in "123" for kind in ("Begin", "End")]
         for section in SECTIONS:
             assert len(re.findall(rf"^#+\s*{section}\s*#+$", text, re.MULTILINE | re.IGNORECASE)) <= 1
-        # The one line that starts a verdict is the template's own, which shows the format.
+        # The only line that starts a verdict is the template's, which shows the format.
         assert len(re.findall(r"^[\s>*]*Scores[\s*]*:", text, re.MULTILINE | re.IGNORECASE)) == 1
         assert not re.search(r"\\boxed\s*\{[+\d\s]+,", text)
         for lead in leads[:-1]:
@@ -133,10 +134,11 @@ def test_honest_text_is_left_alone(text: str) -> None:
     assert neutralize(text, TEMPLATE.structure) == text
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "run",
     ["\n", "#", "[ ", "\u200b", "\\boxed{", "> ", "[the ", "## ", "s\u200b", "\n\u200b", "*", "\\boxed{1,"]
-    # Marks on one letter, which a normal form sorts.
+    # Combining marks on one letter, which normalisation sorts.
     + ["\u0301\u0316"],
 )
 def test_a_long_run_costs_linear_time(run: str) -> None:
@@ -158,7 +160,7 @@ def test_script_has_principles_critique_and_constrained_scores() -> None:
         assert not re.fullmatch(scores.pattern, tail)
 
 
-def test_given_principles_are_put_into_the_judges_mouth() -> None:
+def test_given_principles_start_the_judges_answer() -> None:
     critique, scores = script(Task(QUESTION, ("A.",), principles="Be kind.")).segments
     assert critique.lead == "Specific Criteria: Be kind.\nAnalysis:"
     assert critique.max_tokens == 100

@@ -1,4 +1,4 @@
-"""When to stop: the formulas against hand calculation, the promises against populations made to break them."""
+"""When to stop: formulas against hand calculation, guarantees against populations built to break them."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_the_risk_is_the_formula() -> None:
     assert decision(Decided(0.05), values, k).risk == pytest.approx(expected, rel=1e-5)
 
 
-def test_missing_samples_are_expected_to_go_on_missing() -> None:
+def test_failures_are_expected_at_the_observed_rate() -> None:
     nan = float("nan")
     values = np.array([[6.0, 5.0], [7.0, 5.0], [nan, nan], [6.0, 4.0]] * 2)
     evidence = gather(values, [(0, 1)] * 8, PRIOR)
@@ -77,7 +77,7 @@ def test_missing_samples_are_expected_to_go_on_missing() -> None:
     assert rival_risks(evidence, 1.0, (0, 1))[1] == pytest.approx(student.cdf(-z, t - 1 + 3), rel=1e-5)
 
 
-def test_clear_is_decided_and_close_goes_on() -> None:
+def test_a_clear_winner_is_decided_and_a_close_race_goes_on() -> None:
     assert decision(Decided(0.05), [[9, 2], [8, 3], [9, 3], [8, 2]], 16).stop is StopReason.DECIDED
     close = decision(Decided(0.05), [[6, 5], [5, 6], [6, 6], [5, 5]], 16)
     assert close.stop is None
@@ -123,32 +123,32 @@ def test_losers_are_dropped_from_six_responses_on() -> None:
     assert after.stop is None
     assert after.contenders.active == (0, 1)
     assert 0 < after.contenders.risk_spent <= 0.025
-    # The price of dropping stays in the risk.
+    # The risk of having dropped a response stays in the total.
     later = decision(Decided(0.05), scores, 32, Contenders((0, 1), 0.02))
     assert later.risk == pytest.approx(decision(Decided(0.05), scores, 32, Contenders((0, 1))).risk + 0.02)
     five = decision(Decided(0.05), [r[:5] for r in scores], 32)
     assert five.contenders.active == (0, 1, 2, 3, 4)
     ranking = decision(Decided(0.05, target="ranking"), scores, 32)
     assert ranking.contenders.active == (0, 1, 2, 3, 4, 5)
-    # A vote depends on who else is in the list.
+    # A vote depends on the other responses in the list.
     for aggregate in ("vote", "borda"):
         assert len(decision(Decided(0.05), scores, 32, aggregate=aggregate).contenders.active) == 6
 
 
-def test_dropping_uses_up_half_of_gamma_at_most() -> None:
+def test_dropping_spends_at_most_half_of_gamma() -> None:
     scores = [[8, 7, 4, 4, 4, 4], [7, 8, 4, 5, 4, 4], [8, 7, 3, 4, 5, 4], [7, 7, 4, 4, 4, 5]]
     for gamma in (0.02, 0.05, 0.1, 0.2, 0.4):
         after = decision(Decided(gamma), scores, 32)
         assert after.contenders.risk_spent <= gamma / 2
     evidence = gather(np.array(scores, float), [tuple(range(6))] * 4, PRIOR)
     losers = np.sort(rival_risks(evidence, 7.0, range(6)))[1:5]
-    # All four losers fit into gamma, and not into half of it.
+    # The risks of all four losers fit into gamma, but not into half of it.
     gamma = float(losers.sum()) * 1.2
     assert len(decision(Decided(gamma), scores, 32).contenders.active) > 2
 
 
 def test_the_leader_is_never_dropped() -> None:
-    """Risks that underflow to 0 must not pass for the leader's."""
+    """Risks that underflow to 0 must not be mistaken for the leader's."""
     sure = Prior(1e-9, 3.0, 1e-9)
     values = np.full((8, 8), 2.0)
     values[:, 6:] = 9.0
@@ -160,7 +160,7 @@ def test_the_leader_is_never_dropped() -> None:
     assert 0 not in after.contenders.active
 
 
-def test_nothing_stops_and_nobody_is_dropped_before_there_are_enough_votes() -> None:
+def test_no_stop_and_no_drop_before_min_votes() -> None:
     clear = [[9, 2]] * 4
     for rule in (Decided(0.05), Precision(2.0), Strict(0.9)):
         assert decision(rule, clear, 16, min_votes=4).stop is not None
@@ -170,13 +170,13 @@ def test_nothing_stops_and_nobody_is_dropped_before_there_are_enough_votes() -> 
     assert len(decision(Decided(0.05), [row] * 8, 32, min_votes=9).contenders.active) == 6
 
 
-def test_one_loser_among_many_is_not_worth_new_prompts() -> None:
+def test_a_single_loser_among_many_is_not_dropped() -> None:
     scores = [[8, 8, 8, 8, 8, 8, 8, 1], [7, 8, 8, 8, 8, 8, 8, 1]] * 4
     assert len(decision(Decided(0.05), scores, 32).contenders.active) == 8
 
 
 def adversarial(*parts: tuple[int, float]) -> Floats:
-    """Differences of response 0 over response 1: (how many, how large) each."""
+    """Differences of response 0 minus response 1, as (count, size)."""
     d = np.concatenate([np.full(count, size) for count, size in parts])
     return np.column_stack([np.maximum(d, 0) + 1, np.maximum(-d, 0) + 1])
 
@@ -203,14 +203,14 @@ def test_strict_names_another_winner_with_probability_delta_at_most(population: 
                 leader = int(np.argmax(drawn[:m].sum(axis=0)))
                 wrong += sums[leader] <= sums[1 - leader]
                 break
-    # 400 runs at an error of delta exactly would exceed this once in a thousand times.
+    # 400 runs with error rate delta exceed this bound once in a thousand times.
     assert wrong / runs <= delta + 3.1 * np.sqrt(delta * (1 - delta) / runs)
 
 
 def test_strict_stops_when_no_rest_can_change_the_winner() -> None:
     values = np.array([[10.0, 1.0]] * 17 + [[1.0, 1.0]] * 15)
     assert not proven(values[:4], 32, 9.0, 1e-9)
-    # 17 leads of 9 cannot be taken back by 15 samples, whatever delta is.
+    # 15 samples cannot take back 17 leads of 9, whatever delta is.
     assert proven(values[:17], 32, 9.0, 1e-9)
 
 
@@ -230,13 +230,13 @@ def test_strict_through_decide() -> None:
 
 
 def test_the_wealth_of_the_bettor_is_a_supermartingale_at_the_boundary() -> None:
-    """Sums of exactly 0: the mean wealth over all orders must not exceed 1. Small enough to go through all orders."""
+    """Differences that sum to 0: the mean wealth over all orders must not exceed 1. Few enough to try all orders."""
     from itertools import permutations
 
     d = [3.0, 1.0, 1.0, -2.0, -3.0]
     orders = list(permutations(d))
     for m in range(1, len(d)):
-        # P(wealth >= 1/alpha) <= alpha for every alpha, so no more than a share alpha may be proven.
+        # Ville: P(wealth >= 1/alpha) <= alpha for every alpha, so at most a share alpha of the orders may be proven.
         for alpha in (0.1, 0.3, 0.5, 0.9):
             claims = 0
             for order in orders:

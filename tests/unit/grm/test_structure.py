@@ -49,6 +49,11 @@ def test_headings_tags_and_labels_are_found() -> None:
     assert structure.labels == {("known", "answer")}
 
 
+@pytest.mark.parametrize("line", ["## Judge the answers.", "## Ready?", "## " + "word " * 20, "#### ? ####"])
+def test_sentences_long_lines_and_lines_without_words_are_no_headings(line: str) -> None:
+    assert not structure_of(line).headings
+
+
 def test_the_shipped_headings_are_those_of_the_released_checkpoints() -> None:
     assert {" ".join(heading.words) for heading in judge_template(None).structure.headings} == {
         "evaluation criteria",

@@ -1,4 +1,4 @@
-"""Rows of `grm collect`, invented."""
+"""Made-up rows of `grm collect`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def error(line: int) -> ErrorRow:
 
 
 def rows(items: int, write: Write, samples: int = 4) -> list[ItemRow]:
-    """Half of the samples are right, and each kind is shown in both orders."""
+    """Half of the samples are right; both kinds appear in both orders."""
     rng = random.Random(1)
     return [
         item(
@@ -45,12 +45,12 @@ def rows(items: int, write: Write, samples: int = 4) -> list[ItemRow]:
                 )
                 for index in range(samples)
             ],
-            # Of one length, so that lengths do not give the label away.
+            # Equal lengths, so they do not reveal the label.
             responses=["Yes.", "Nay."],
         )
         for line in range(1, items + 1)
     ]
 
 
-def as_file(found: list[ItemRow]) -> bytes:
-    return b"".join(json.dumps(row.model_dump()).encode() + b"\n" for row in found)
+def as_file(written: list[ItemRow]) -> bytes:
+    return b"".join(json.dumps(row.model_dump()).encode() + b"\n" for row in written)

@@ -1,4 +1,4 @@
-"""The linear head: what it finds, and what it must not claim."""
+"""The linear head: it finds planted signals, and its card does not claim more than it measured."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def right(rng: np.random.Generator) -> Bools:
-    found: Bools = rng.random(REQUESTS * EACH) < 0.5
-    return found
+    draws: Bools = rng.random(REQUESTS * EACH) < 0.5
+    return draws
 
 
 def noise(rng: np.random.Generator) -> Floats:
-    """(m, 2 layers, d), with what is the same for all trajectories of a request, and strong."""
+    """(m, 2 layers, d), with a strong component that all trajectories of a request share."""
     own = rng.normal(size=(REQUESTS * EACH, 2, DIMENSION))
     return own + np.repeat(rng.normal(size=(REQUESTS, 2, DIMENSION)) * 3, EACH, axis=0)
 
 
-def test_a_planted_signal_is_found_where_it_is(rng: np.random.Generator, right: Bools) -> None:
+def test_a_planted_signal_is_found_in_its_layer(rng: np.random.Generator, right: Bools) -> None:
     features = noise(rng)
     features[:, 1, 3] += 2.0 * right
     table = tabulate(trajectories(rng, right, rng.integers(100, 900, len(right))), 0)
@@ -82,7 +82,7 @@ def test_a_planted_signal_is_found_where_it_is(rng: np.random.Generator, right: 
     assert verdict(card) == "It passes the gate."
 
 
-def test_one_that_only_counts_fails_and_is_told_so(rng: np.random.Generator, right: Bools) -> None:
+def test_a_meta_rm_that_only_measures_length_fails_the_gate(rng: np.random.Generator, right: Bools) -> None:
     lengths = np.where(right, 400, 300) + rng.integers(-100, 100, len(right))
     features = noise(rng)
     features[:, 0, 5] += lengths / 50
@@ -106,7 +106,7 @@ def test_shuffled_labels_fail(rng: np.random.Generator, right: Bools) -> None:
 
 
 def test_the_scale_of_features_is_folded_into_the_weight(rng: np.random.Generator) -> None:
-    """The head ranks as sklearn's decision function on standardised features does; Platt's b takes the intercept."""
+    """The head ranks like sklearn's decision function on standardised features; Platt's b absorbs the intercept."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -126,14 +126,14 @@ def test_platt_finds_the_scale(rng: np.random.Generator) -> None:
     assert (a, b) == (pytest.approx(0.1, rel=0.1), pytest.approx(-9, rel=0.1))
 
 
-def test_features_that_say_nothing_at_all(rng: np.random.Generator, right: Bools) -> None:
+def test_constant_features_give_an_auc_of_one_half(rng: np.random.Generator, right: Bools) -> None:
     same = np.ones((len(right), 1, 3))
     examples = Examples(same, right, np.repeat(np.arange(REQUESTS), EACH))
     head = choose(examples, examples, 0)
     assert group_aucs(same[:, 0] @ head.weight, right, examples.groups).mean() == 0.5
 
 
-def test_progress_is_told(rng: np.random.Generator, right: Bools) -> None:
+def test_progress_is_reported(rng: np.random.Generator, right: Bools) -> None:
     steps: list[int] = []
     examples = Examples(noise(rng), right, np.repeat(np.arange(REQUESTS), EACH))
     choose(examples, examples, 0, steps.append)
@@ -142,7 +142,7 @@ def test_progress_is_told(rng: np.random.Generator, right: Bools) -> None:
 
 def test_each_part_needs_requests_with_both_kinds(rng: np.random.Generator) -> None:
     everything = np.ones(REQUESTS * EACH, dtype=np.bool_)
-    with pytest.raises(ValueError, match=r"for train, 0 have both.*grm collect -n"):
+    with pytest.raises(ValueError, match=r"train split has 0 prompts with both.*grm collect -n"):
         tabulate(trajectories(rng, everything, rng.integers(1, 9, len(everything))), 0)
 
 
@@ -157,7 +157,7 @@ def test_each_part_needs_requests_with_both_kinds(rng: np.random.Generator) -> N
         ((7,), (9, 9, 30), 0.0),
     ],
 )
-def test_lengths_know_whether_the_longer_response_is_preferred(
+def test_length_features_include_whether_the_longer_response_is_preferred(
     shown: tuple[int, ...], lengths: tuple[int, ...], longer: float
 ) -> None:
     trajectory = one(shown, lengths, None)
@@ -179,29 +179,29 @@ def one(shown: tuple[int, ...], lengths: tuple[int, ...], expected_last: float |
 
 
 def test_the_judges_own_probability_of_its_last_score_is_a_baseline() -> None:
-    sure, unsure, untold = (one((7, 4), (1, 1, 1, 1), last) for last in (4.25, 5.5, None))
+    certain, uncertain, unknown = (one((7, 4), (1, 1, 1, 1), last) for last in (4.25, 5.5, None))
     last_preferred = one((3, 8), (1, 1, 1, 1), 6.5)
-    features = logit_features([sure, unsure, untold, last_preferred])
+    features = logit_features([certain, uncertain, unknown, last_preferred])
     assert features is not None
     margin, luck, last, mean = features.T
     assert margin == pytest.approx([2.75, 1.5, 3.0, 3.5])
     assert luck == pytest.approx([-0.25, -1.5, 0.0, 1.5])
     assert last == pytest.approx([4.25, 5.5, 4.0, 6.5])
     assert mean == pytest.approx([5.625, 6.25, 5.5, 4.75])
-    assert logit_features([untold, untold]) is None
+    assert logit_features([unknown, unknown]) is None
 
 
-def test_a_card_tells_what_the_score_probabilities_know() -> None:
-    """Those whose last score was drawn above its expectation are wrong: scores do not show it, probabilities do."""
+def test_the_logit_baseline_finds_what_scores_do_not_show() -> None:
+    """Trajectories whose last score is above its expectation are wrong: only the probabilities show it."""
     rng = np.random.default_rng(7)
     right = rng.random(REQUESTS * EACH) < 0.5
     expected = np.where(right, 5.0, 3.0)
-    told = [
+    known = [
         replace(trajectory, shown=(7, 4), expected_last=float(value))
         for trajectory, value in zip(trajectories(rng, right, np.full(len(right), 9)), expected, strict=True)
     ]
-    quality = measure(tabulate(told, 0), rng.normal(size=len(right)))
+    quality = measure(tabulate(known, 0), rng.normal(size=len(right)))
     assert quality.all.baselines.logits == pytest.approx(1.0)
     assert quality.all.baselines.scores == pytest.approx(0.5)
-    untold = [replace(trajectory, expected_last=None) for trajectory in told]
-    assert measure(tabulate(untold, 0), rng.normal(size=len(right))).all.baselines.logits is None
+    unknown = [replace(trajectory, expected_last=None) for trajectory in known]
+    assert measure(tabulate(unknown, 0), rng.normal(size=len(right))).all.baselines.logits is None

@@ -1,8 +1,9 @@
-"""From rows to examples: what is used, what is left out, and what the meta RM is shown."""
+"""Rows to examples: which samples are used, and the meta RM's input."""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from grm_server.app.templates import meta_template
 from grm_train.meta_rm.split import HELD_OUT, SELECTION, part_of
@@ -10,24 +11,24 @@ from grm_train.meta_rm.trajectories import Data, read_data
 from tests.unit.grm_train.rows import error, item, rows, sample
 
 
-def read(*found: object) -> Data:
-    return read_data(found, meta_template(None))  # type: ignore[arg-type]
+def read(*found: Any) -> Data:
+    return read_data(found, meta_template(None))
 
 
-def test_what_is_left_out_is_counted() -> None:
-    unread = sample(order=None, scores=None, critique=None, right=None, failure="no_scores")
+def test_unused_trajectories_are_counted() -> None:
+    unparsed = sample(order=None, scores=None, critique=None, right=None, failure="no_scores")
     data = read(
-        item(1, [sample(), sample(hinted=True), unread]),
+        item(1, [sample(), sample(hinted=True), unparsed]),
         error(2),
         item(3, [sample(hinted=True)], model="another"),
     )
     assert len(data.trajectories) == 1
     assert data.left_out == Counter({"hinted": 2, "neither right nor wrong": 1, "error invalid_body": 1})
-    # Who wrote nothing that is used is not the judge.
+    # A model without a used sample is not listed as a judge.
     assert (data.judges, data.prompts) == (("judge",), 1)
 
 
-def test_the_meta_rm_reads_the_order_that_the_sample_saw() -> None:
+def test_the_meta_rm_sees_the_order_that_the_judge_saw() -> None:
     swapped = sample(order=(1, 0), scores=(7, 4))
     [found] = read(item(1, [swapped])).trajectories
     assert found.user.index("[The Begin of Response 1]\nNo.") < found.user.index("[The Begin of Response 2]\nYes.")
@@ -35,8 +36,8 @@ def test_the_meta_rm_reads_the_order_that_the_sample_saw() -> None:
     assert (found.shown, found.lengths) == ((4, 7), (12, 3, 3, 4))
 
 
-def test_three_responses_are_put_in_order() -> None:
-    """The inverse mistake cannot be seen for two."""
+def test_three_responses_are_in_the_order_shown() -> None:
+    """With two responses, a permutation and its inverse cannot be told apart."""
     three = item(1, [sample(order=(2, 0, 1), scores=(9, 3, 4))], responses=["zero", "one", "two"])
     [found] = read(three).trajectories
     assert found.shown == (4, 9, 3)
@@ -50,16 +51,16 @@ def test_given_principles_are_in_the_answer() -> None:
     assert found.lengths[0] == len("Be brief.")
 
 
-def test_ties_at_the_top_are_known() -> None:
+def test_ties_at_the_top_are_marked() -> None:
     samples = [sample(scores=(5, 5), right=False), sample(scores=(7, 4)), sample(scores=(4, 7), right=False)]
     assert [t.tied for t in read(item(1, samples)).trajectories] == [True, False, False]
 
 
-def test_trajectories_with_the_same_prompt_stand_together() -> None:
+def test_trajectories_with_the_same_prompt_are_adjacent() -> None:
     found = read(*rows(20, lambda rng, right: str(rng.random()))).trajectories
     seen = [(t.line, t.order) for t in found]
     assert seen == sorted(seen)
-    # And share it.
+    # They share one text object.
     assert len({id(t.user) for t in found}) == len(set(seen))
 
 

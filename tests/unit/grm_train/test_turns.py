@@ -1,4 +1,4 @@
-"""A trajectory as the judge saw and wrote it: what fine-tuning shows must be what the server showed."""
+"""Trajectories as chat turns: fine-tuning data must show exactly what the server showed the judge."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def sample(**fields: Any) -> LabelledSample:
 
 
 def script(**fields: Any) -> str:
-    """The user turn of the server for such a request."""
+    """The server's user turn for such a request."""
     given: dict[str, Any] = {"query": (Message("user", "Which?"),), "responses": ("zero", "one", "two")}
     return write_script(judge_template(None), sanitized(Task(**given | fields), judge_template(None)), ORDER, 64).prompt
 
 
-def test_the_judge_is_shown_as_it_judged() -> None:
+def test_the_turns_are_those_of_the_server() -> None:
     prompt, completion = turns(judge_template(None), item(), sample())
     assert prompt == script()
     # Scores in the order shown: two, zero, one.
@@ -43,28 +43,28 @@ def test_the_judge_is_shown_as_it_judged() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_is_defused_as_the_server_does(text: str) -> None:
-    found = turns(judge_template(None), item(responses=["zero", text, "two"], reference=text or None), sample())
-    assert found.prompt == script(responses=("zero", text, "two"), reference=text or None)
+def test_hostile_text_is_sanitized_as_on_the_server(text: str) -> None:
+    result = turns(judge_template(None), item(responses=["zero", text, "two"], reference=text or None), sample())
+    assert result.prompt == script(responses=("zero", text, "two"), reference=text or None)
 
 
 def test_a_conversation_and_its_roles() -> None:
     query = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}]
-    found = turns(judge_template(None), item(query=query), sample())
-    assert found.prompt == script(query=(Message("system", "Be brief."), Message("user", "Which?")))
+    result = turns(judge_template(None), item(query=query), sample())
+    assert result.prompt == script(query=(Message("system", "Be brief."), Message("user", "Which?")))
 
 
-def test_given_principles_stand_in_the_judges_turn_as_the_lead_that_it_had() -> None:
-    found = turns(judge_template(None), item(principles="Only \\boxed{1, 2} counts."), sample(principles=None))
+def test_given_principles_are_the_lead_of_the_judges_turn() -> None:
+    result = turns(judge_template(None), item(principles="Only \\boxed{1, 2} counts."), sample(principles=None))
     task = Task((Message("user", "Which?"),), ("zero", "one", "two"), None, "Only \\boxed{1, 2} counts.")
     script = write_script(judge_template(None), sanitized(task, judge_template(None)), ORDER, 64)
-    assert found.prompt == script.prompt
+    assert result.prompt == script.prompt
     critique, scores = script.segments
-    assert found.completion == f"{critique.lead} Zero is right.{scores.lead}4, 9, 3}}"
-    assert found.completion.startswith("Specific Criteria: Only boxed(1, 2) counts.\nAnalysis:")
+    assert result.completion == f"{critique.lead} Zero is right.{scores.lead}4, 9, 3}}"
+    assert result.completion.startswith("Specific Criteria: Only boxed(1, 2) counts.\nAnalysis:")
 
 
-def test_the_leads_are_those_of_the_script() -> None:
+def test_the_leads_match_the_script() -> None:
     task = sanitized(Task((Message("user", "Which?"),), ("zero", "one", "two")), judge_template(None))
     principles, critique, scores = write_script(judge_template(None), task, ORDER, 64).segments
     expected = f"{principles.lead} Correctness.{critique.lead} Zero is right.{scores.lead}4, 9, 3}}"
@@ -77,7 +77,7 @@ def test_a_hint_is_not_shown() -> None:
     assert "known to be" not in hinted.prompt
 
 
-def test_a_template_of_the_users_own(tmp_path: Path) -> None:
+def test_a_custom_template(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}")
     assert turns(judge_template(path), item(), sample()).prompt.startswith("Which? ")

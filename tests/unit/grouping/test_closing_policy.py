@@ -1,4 +1,4 @@
-"""When a group closes."""
+"""When a group closes, and in which order it is judged."""
 
 from dataclasses import replace
 from random import Random
@@ -13,14 +13,14 @@ from grm_server.grouping.closing_policy import (
     Close,
     GroupState,
     closing,
-    gather_s,
     judged_order,
-    left_s,
-    usual_s,
+    judging_deadline_s,
+    max_wait_s,
+    p95_s,
 )
 
 GROUP = GroupState(
-    members=3, n=8, distinct=3, max_responses=64, opened_s=100.0, last_s=104.0, idle_s=2.0, gather_s=30.0
+    members=3, n=8, distinct=3, max_responses=64, opened_s=100.0, last_s=104.0, idle_s=2.0, max_wait_s=30.0
 )
 
 
@@ -33,8 +33,8 @@ GROUP = GroupState(
         ({"members": 9}, (104.0, Close.FULL)),
         ({"members": 8, "n": None}, (106.0, Close.IDLE)),
         ({"distinct": 64, "n": None}, (104.0, Close.FULL)),
-        ({"gather_s": 5.0}, (105.0, Close.DEADLINE)),
-        ({"gather_s": 0.0}, (100.0, Close.DEADLINE)),
+        ({"max_wait_s": 5.0}, (105.0, Close.DEADLINE)),
+        ({"max_wait_s": 0.0}, (100.0, Close.DEADLINE)),
     ],
 )
 def test_closing(changes: Any, closes: tuple[float, Close]) -> None:
@@ -42,20 +42,20 @@ def test_closing(changes: Any, closes: tuple[float, Close]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout_s", "judging_s", "waits_s"),
+    ("timeout_s", "judging_s", "wait_s"),
     [(None, 500.0, 30.0), (180.0, 0.0, 30.0), (60.0, 34.0, 20.0), (60.0, 80.0, 0.0)],
 )
-def test_the_wait_leaves_time_to_judge(timeout_s: float | None, judging_s: float, waits_s: float) -> None:
-    assert gather_s(30.0, timeout_s, judging_s) == pytest.approx(waits_s)
+def test_the_wait_leaves_time_to_judge(timeout_s: float | None, judging_s: float, wait_s: float) -> None:
+    assert max_wait_s(30.0, timeout_s, judging_s) == pytest.approx(wait_s)
     if timeout_s is not None:
-        assert waits_s + left_s(timeout_s, waits_s) < timeout_s
+        assert wait_s + judging_deadline_s(timeout_s, wait_s) < timeout_s
 
 
-def test_what_judging_usually_takes() -> None:
-    assert usual_s([]) == 0.0
-    assert usual_s([7.0]) == 7.0
-    assert usual_s([1.0] * 98 + [50.0, 50.0]) == 1.0
-    assert usual_s([1.0] * 90 + [50.0] * 10) == 50.0
+def test_95th_percentile() -> None:
+    assert p95_s([]) == 0.0
+    assert p95_s([7.0]) == 7.0
+    assert p95_s([1.0] * 98 + [50.0, 50.0]) == 1.0
+    assert p95_s([1.0] * 90 + [50.0] * 10) == 50.0
 
 
 @given(st.lists(st.text(), min_size=1), st.randoms())
@@ -66,5 +66,5 @@ def test_the_order_does_not_depend_on_arrival(responses: list[str], random: Rand
     assert sorted(judged_order(responses)) == sorted(set(responses))
 
 
-def test_a_digest_knows_where_a_text_ends() -> None:
+def test_fingerprints_keep_texts_apart() -> None:
     assert fingerprint("ab", "c") != fingerprint("a", "bc")

@@ -1,4 +1,4 @@
-"""Which requests have the same principles."""
+"""Which requests share the principles of their query."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,11 +23,11 @@ REQUEST = ScoreRequest(TASK, k=4, seed=0, temperature=0.5, max_critique_tokens=9
         {"tenant": "another"},
     ],
 )
-def test_what_they_are_drawn_from_counts(change: dict[str, Any]) -> None:
+def test_everything_they_are_drawn_from_counts(change: dict[str, Any]) -> None:
     assert same_principles(replace(REQUEST, **change)) != same_principles(REQUEST)
 
 
-def test_responses_and_how_they_are_judged_do_not() -> None:
+def test_responses_and_judging_options_do_not_count() -> None:
     other = replace(
         REQUEST, task=replace(TASK, responses=("C.",), hint=0), k=8, seed=9, deadline_s=1.0, seed_is_free=True
     )

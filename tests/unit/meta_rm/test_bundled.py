@@ -1,4 +1,4 @@
-"""The meta RM that comes with the package: put together once from its head, and held to its card."""
+"""The bundled meta RM: assembled once from its head, and subject to its card's gate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def card(auc: float = 0.6) -> MetaCard:
 
 @pytest.fixture
 def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installation's head."""
+    """The head of an installation."""
     folder = tmp_path / "head"
     folder.mkdir()
     save_card(card(), folder)
@@ -39,7 +39,7 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that put one together, by a stand-in that takes no time."""
+    """The commands of a fake assembly."""
     made: list[list[str]] = []
 
     def assemble(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
@@ -52,7 +52,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return made
 
 
-def test_put_together_once(head: Path, runs: list[list[str]], tmp_path: Path) -> None:
+def test_assembled_once(head: Path, runs: list[list[str]], tmp_path: Path) -> None:
     place = bundled_meta.bundled_meta_rm(tmp_path / "cache")
     assert bundled_meta.bundled_meta_rm(tmp_path / "cache") == place
     assert (place / "model.safetensors").read_bytes() == b"weights"
@@ -65,14 +65,14 @@ def test_put_together_once(head: Path, runs: list[list[str]], tmp_path: Path) ->
     ]
 
 
-def test_another_head_is_put_together_again(head: Path, runs: list[list[str]], tmp_path: Path) -> None:
+def test_another_head_is_assembled_again(head: Path, runs: list[list[str]], tmp_path: Path) -> None:
     bundled_meta.bundled_meta_rm(tmp_path)
     save_head(np.arange(4.0) + 1, head)
     bundled_meta.bundled_meta_rm(tmp_path)
     assert len(runs) == 2
 
 
-def test_an_installation_without_one_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installation_without_a_bundled_meta_rm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled_meta, "HEAD", tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match="no bundled meta RM"):
         bundled_meta.bundled_meta_rm(tmp_path)
@@ -80,7 +80,7 @@ def test_an_installation_without_one_says_so(tmp_path: Path, monkeypatch: pytest
         create_app(load_settings({}, CHOSEN))
 
 
-def test_a_weak_one_is_no_default(head: Path) -> None:
+def test_a_weak_meta_rm_is_refused_as_the_default(head: Path) -> None:
     create_app(load_settings({}, [*CHOSEN, "judge.aggregate=meta_hinge"]))
     save_card(card(auc=0.53), head)
     create_app(load_settings({}, CHOSEN))
@@ -88,12 +88,12 @@ def test_a_weak_one_is_no_default(head: Path) -> None:
         create_app(load_settings({}, [*CHOSEN, "judge.aggregate=meta_hinge"]))
 
 
-def test_what_another_server_calls_bundled_is_its_own(head: Path) -> None:
+def test_a_remote_model_called_bundled_is_not_the_bundled_meta_rm(head: Path) -> None:
     (head / FILE).write_text("{}")
     create_app(load_settings({}, ["meta_rm.kind=remote", "meta_rm.model=bundled", "meta_rm.url=http://x/classify"]))
 
 
-def test_a_head_is_kept_as_it_is(tmp_path: Path) -> None:
+def test_head_and_card_survive_a_round_trip(tmp_path: Path) -> None:
     weight = np.linspace(-1, 1, 7)
     save_head(weight, tmp_path)
     np.testing.assert_allclose(load_head(tmp_path), weight, rtol=1e-6)

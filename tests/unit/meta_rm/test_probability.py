@@ -1,15 +1,15 @@
-"""From a meta RM's logits to a probability, and the three servers that may give them."""
+"""A meta RM's logits to a probability, and the three server APIs that return them."""
 
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from grm_server.errors import MetaRMFailed, PromptTooLong
-from grm_server.meta_rm.probability import as_probability, fitting
+from grm_server.meta_rm.probability import as_probability, check_length
 from grm_server.meta_rm.remote import RemoteMetaRM
 from grm_server.settings import MetaRMSettings
 
@@ -30,30 +30,30 @@ def test_no_logit_overflows() -> None:
 
 
 @pytest.mark.parametrize("logits", [[], [0.1, 0.2, 0.3], [math.nan], [math.inf]])
-def test_what_is_no_probability_is_a_failure(logits: list[float]) -> None:
+def test_invalid_logits_are_a_failure(logits: list[float]) -> None:
     with pytest.raises(MetaRMFailed):
         as_probability(logits, (1.0, 0.0))
 
 
-def test_what_is_too_long_is_not_cut() -> None:
-    assert fitting([1, 2], None) == fitting([1, 2], 2) == (1, 2)
+def test_input_that_is_too_long_is_refused_not_truncated() -> None:
+    assert check_length([1, 2], None) == check_length([1, 2], 2) == (1, 2)
     with pytest.raises(PromptTooLong, match="meta RM"):
-        fitting([1, 2, 3], 2)
+        check_length([1, 2, 3], 2)
 
 
 class Chat:
-    """Tokens are numbers of words."""
+    """A fake encoder: one token, the number of words."""
 
     def prompt(self, text: str) -> list[int]:
         return [len(text.split())]
 
-    def answered(self, text: str) -> list[int]:
+    def assistant_turn(self, text: str) -> list[int]:
         return [len(text.split()), 0]
 
 
 def remote(answer: Callable[[httpx.Request], httpx.Response], url: str, api: Any = "vllm") -> RemoteMetaRM:
     settings = MetaRMSettings(kind="remote", model="org/meta", url=url, api=api)
-    meta_rm = RemoteMetaRM(settings, url, "shown", Chat(), (1.0, 0.0))  # type: ignore[arg-type]
+    meta_rm = RemoteMetaRM(settings, url, "shown", cast(Any, Chat()), (1.0, 0.0))
     meta_rm._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     return meta_rm
 
@@ -72,7 +72,7 @@ def remote(answer: Callable[[httpx.Request], httpx.Response], url: str, api: Any
         ("classify", "sglang", {"input_ids": [2, 3, 0]}, [{"embedding": [0.7]}]),
     ],
 )
-async def test_what_each_server_is_sent_and_answers(path: str, api: str, sent: Any, answer: Any) -> None:
+async def test_request_and_answer_format_of_each_api(path: str, api: str, sent: Any, answer: Any) -> None:
     seen: list[Any] = []
 
     def serve(request: httpx.Request) -> httpx.Response:

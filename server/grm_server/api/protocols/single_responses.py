@@ -25,7 +25,7 @@ from grm_server.caching.hashing import fingerprint
 from grm_server.errors import GRMError, SlotConflict, Superseded
 from grm_server.grm.types import Message
 from grm_server.grouping.types import GroupedReward, PendingResponse, Slot
-from grm_server.judging.store import counted_errors
+from grm_server.judging.service import counted_errors
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.settings import RewardScale
 from grm_server.telemetry.context import note_error, note_judgement

@@ -1,4 +1,4 @@
-"""`grm doctor`: checks an installation, or a running server, and says what to do."""
+"""`grm doctor`: check an installation or a running server, and print what to fix."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from grm_server.settings import Settings, SettingsError, load_settings
 
 
 def doctor(
-    url: Annotated[str | None, typer.Option(help="Check the server that runs there instead, with a request.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    url: Annotated[
+        str | None, typer.Option(help="Check the running server at this URL instead, with a small request.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="As of `grm serve`; GRM_ variables are read too.")
+        list[str] | None, typer.Option("--set", help="As for `grm serve`; GRM_ variables are read too.")
     ] = None,
 ) -> None:
-    """Check the installation and say what to do. Ends with 1 if the server would not work."""
+    """Check the installation and print what to fix. Exits with 1 if the server would not work."""
     key = os.environ.get("GRM_CLIENT_API_KEY")
-    found = list(_installation(os.environ, settings or ()) if url is None else check_server(url, key))
-    typer.echo(as_json(found) if json else as_text(found))
-    raise typer.Exit(0 if healthy(found) else 1)
+    findings = list(_check_installation(os.environ, settings or ()) if url is None else check_server(url, key))
+    typer.echo(as_json(findings) if json else as_text(findings))
+    raise typer.Exit(0 if healthy(findings) else 1)
 
 
-def _installation(environment: Mapping[str, str], overrides: Sequence[str]) -> Iterator[Finding]:
+def _check_installation(environment: Mapping[str, str], overrides: Sequence[str]) -> Iterator[Finding]:
     try:
         settings = load_settings(environment, overrides)
     except SettingsError as error:
-        yield fail("settings", str(error), "`grm settings` lists all; the checks below are of the defaults")
+        yield fail("settings", str(error), "`grm settings` lists all settings; the checks below use the defaults")
         settings = Settings()
     else:
-        yield _usable(settings)
-    installation = packages.look()
+        yield _check_settings(settings)
+    installation = packages.inspect_installation()
     weights = models.weights(settings, environment)
-    yield from machine.check_machine(machine.look(), settings, weights, cpu=on_cpu())
+    yield from machine.check_machine(machine.inspect_machine(), settings, weights, cpu=on_cpu())
     yield from packages.check_packages(installation, settings)
     yield models.check_cache(settings.cache_dir)
     yield from models.check_models(settings, environment)
@@ -47,15 +49,15 @@ def _installation(environment: Mapping[str, str], overrides: Sequence[str]) -> I
     yield from machine.check_tracing(settings, "opentelemetry-sdk" in installation.versions, environment)
 
 
-def _usable(settings: Settings) -> Finding:
-    """What `grm serve` finds out before it starts an engine: templates, cards, calibration, limits."""
+def _check_settings(settings: Settings) -> Finding:
+    """The checks of `grm serve` before it starts an engine: templates, cards, calibration, limits."""
     try:
         from grm_server.app import create_app
     except ImportError:
-        # `packages` says what is missing.
-        return ok("settings", "every name and value is known")
+        # check_packages reports the missing packages.
+        return ok("settings", "all names and values are valid")
     try:
         create_app(settings)
     except SettingsError as error:
         return fail("settings", str(error), "docs/settings.md")
-    return ok("settings", "all can be used")
+    return ok("settings", "all names, values and files are valid")

@@ -1,4 +1,4 @@
-"""What a check found, and how it is shown."""
+"""Findings of `grm doctor`, and their output formats."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from enum import StrEnum
 class Level(StrEnum):
     OK = "ok"
     WARN = "warn"
-    """It works, but slowly or not for long."""
+    """The server works, but slowly or not reliably."""
     FAIL = "fail"
-    """It does not work."""
+    """The server does not work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class Finding:
     level: Level
     check: str
     what: str
-    """What was found."""
+    """The state that the check found."""
     advice: str | None = None
-    """What to do; None where all is well."""
+    """What to do; None if nothing is wrong."""
 
 
 def ok(check: str, what: str) -> Finding:
@@ -46,16 +46,16 @@ def healthy(findings: Iterable[Finding]) -> bool:
 
 def as_text(findings: Iterable[Finding]) -> str:
     lines = []
-    for found in findings:
-        lines.append(f"{found.level.value:<4}  {found.check:<9}  {found.what}")
-        if found.advice is not None:
-            lines.append(f"{'':17}-> {found.advice}")
+    for finding in findings:
+        lines.append(f"{finding.level.value:<4}  {finding.check:<9}  {finding.what}")
+        if finding.advice is not None:
+            lines.append(f"{'':17}-> {finding.advice}")
     return "\n".join(lines)
 
 
 def as_json(findings: Iterable[Finding]) -> str:
-    told = list(findings)
-    return json.dumps({"ok": healthy(told), "findings": [asdict(found) for found in told]}, indent=1)
+    rows = list(findings)
+    return json.dumps({"ok": healthy(rows), "findings": [asdict(finding) for finding in rows]}, indent=1)
 
 
 def gib(size: float) -> str:

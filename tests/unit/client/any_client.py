@@ -1,4 +1,4 @@
-"""Both clients, asked the same way, and a server made of functions."""
+"""Both clients behind one interface, and a scripted server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 class Server:
-    """Answers with the given steps one after the other (the last one for ever) and keeps the requests."""
+    """Answers with the given steps in order, repeats the last one, and records the requests."""
 
     def __init__(self, *steps: httpx.Response | httpx.RequestError) -> None:
         self.steps = list(steps)
@@ -28,8 +28,8 @@ class Server:
         return step
 
 
-class Asked:
-    """A client of either kind, asked the same way."""
+class AnyClient:
+    """Calls the synchronous or the asynchronous client."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -1,17 +1,19 @@
-"""The calibration that labelled answers amount to, and how it is reported."""
+"""Fitting a calibration on labelled answers, and reporting it."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from grm_server.grm.calibration import Labelled, fit, p_label
-from grm_server.judging.calibration import Bin, Calibration, Report, as_text, calibrate, load_calibration
-from grm_server.judging.labels import Answers
+from grm_server.judging.calibration import Calibration, load_calibration
+from grm_train.calibration import Bin, Fit, Report, as_text, calibrate
+from grm_train.labels import Answers
 
 TAU = 1.5
 
@@ -21,7 +23,7 @@ def answers(labelled: list[Labelled], right: int = 0) -> Answers:
 
 
 def overconfident(count: int) -> list[Labelled]:
-    """A judge who is surer of himself than labels bear out, by a temperature of known tau."""
+    """A judge that is more certain than its labels justify, by a temperature of known tau."""
     rng = random.Random(3)
     items = []
     for _ in range(count):
@@ -31,27 +33,27 @@ def overconfident(count: int) -> list[Labelled]:
     return items
 
 
-def test_certainty_is_brought_down_to_what_labels_bear_out() -> None:
+def test_the_fit_recovers_the_temperature_and_lowers_the_calibration_error() -> None:
     labelled = overconfident(2000)
-    found = calibrate(answers(labelled, right=1200)).calibration
-    assert found.tau == fit(labelled)
-    assert found.tau == pytest.approx(TAU, rel=0.2)
-    assert (found.model, found.labels, found.accuracy) == ("judge", 2000, 0.6)
-    assert found.k_used == pytest.approx(sum(item.k_used for item in labelled) / 2000)
-    assert found.ece_judge > 0.1
-    assert found.ece_label < 0.04
+    result = calibrate(answers(labelled, right=1200)).fit
+    assert result.tau == fit(labelled)
+    assert result.tau == pytest.approx(TAU, rel=0.2)
+    assert (result.model, result.labels, result.accuracy) == ("judge", 2000, 0.6)
+    assert result.k_used == pytest.approx(sum(item.k_used for item in labelled) / 2000)
+    assert result.ece_judge > 0.1
+    assert result.ece_label < 0.04
 
 
-def test_each_half_is_judged_by_the_other() -> None:
-    """Even ones always right, odd ones always wrong. Fitted on itself, each half would look well calibrated."""
+def test_each_half_is_judged_by_the_fit_on_the_other_half() -> None:
+    """Even requests are always right, odd ones always wrong. Fitted on itself, each half would look well calibrated."""
     labelled = [Labelled((0.9, 0.1), 1, i % 2) for i in range(300)]
-    found = calibrate(answers(labelled)).calibration
-    # The odd ones make sure of nothing, 0.5, which the even ones are judged by; and the other way around.
-    assert found.ece_label == pytest.approx((0.5 + 0.9) / 2, abs=0.02)
-    assert found.ece_judge == pytest.approx(0.4)
+    result = calibrate(answers(labelled)).fit
+    # The fit on the odd half gives 0.5, which is used for the even half; and the other way around.
+    assert result.ece_label == pytest.approx((0.5 + 0.9) / 2, abs=0.02)
+    assert result.ece_judge == pytest.approx(0.4)
 
 
-def test_bins_say_how_often_the_best_response_is_the_labelled_one() -> None:
+def test_bins_hold_how_often_the_best_response_is_the_labelled_one() -> None:
     labelled = [Labelled((0.5, 0.3, 0.2), 1, 0)] * 100 + [Labelled((0.05, 0.95), 1, 0)] * 200
     report = calibrate(answers(labelled))
     assert report.judge[2] == Bin(100, 1.0)
@@ -62,28 +64,29 @@ def test_bins_say_how_often_the_best_response_is_the_labelled_one() -> None:
     assert report.label[4].requests == 0
 
 
-def test_certainty_itself_has_a_bin() -> None:
+def test_probability_1_is_in_the_last_bin() -> None:
     report = calibrate(answers([Labelled((1.0, 0.0), 1, 0)] * 300))
     assert report.judge[-1] == Bin(300, 1.0)
 
 
 @pytest.mark.parametrize("count", [0, 299])
-def test_too_few_labels_calibrate_nothing(count: int) -> None:
+def test_too_few_labels_are_refused(count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} labels are too few"):
         calibrate(answers(overconfident(count)))
 
 
-def test_what_is_written_can_be_read(tmp_path: Path) -> None:
-    found = calibrate(answers(overconfident(300), right=150)).calibration
+def test_the_server_reads_what_calibrate_fitted(tmp_path: Path) -> None:
+    """As `grm calibrate` writes it: the fit has exactly the fields of the file."""
+    result = calibrate(answers(overconfident(300), right=150)).fit
     path = tmp_path / "calibration.json"
-    path.write_text(found.model_dump_json())
-    assert load_calibration(path) == found
+    path.write_text(Calibration(**asdict(result)).model_dump_json())
+    assert load_calibration(path).model_dump() == asdict(result)
 
 
 def test_the_report() -> None:
-    found = Calibration(model="judge", tau=1.25, labels=400, k_used=6.2, accuracy=0.7, ece_judge=0.2, ece_label=0.03125)
+    numbers = Fit(model="judge", tau=1.25, labels=400, k_used=6.2, accuracy=0.7, ece_judge=0.2, ece_label=0.03125)
     judge = (Bin(0, math.nan), Bin(10, 0.3), Bin(90, 0.5), Bin(100, 0.6), Bin(200, 0.8))
-    report = Report(found, judge, tuple(reversed(judge)))
+    report = Report(numbers, judge, tuple(reversed(judge)))
     assert as_text(report).splitlines() == [
         "probability of the best    right, by p_best    right, by p_best_label",
         "0 to 20 %                                 -                80% of 200",
