@@ -66,7 +66,7 @@ async def test_requests_aborted_at_the_end_get_503(serve: Serve) -> None:
             while engine.running < 16 + 16 + 16:
                 await asyncio.sleep(0.01)
         service.drain.begin()
-        service.grouping.drain()
+        service.grouper.drain()
         service.drain.expire()
         for call in (plain, single, rerank):
             answer = await call
@@ -93,7 +93,7 @@ async def test_draining_closes_open_groups(serve: Serve) -> None:
         await under_way(service, 3)
         await asyncio.sleep(0.2)
         service.drain.begin()
-        service.grouping.drain()
+        service.grouper.drain()
         async with asyncio.timeout(10):
             assert [(await call).status_code for call in calls] == [200, 200, 200]
         text = (await client.get("/metrics")).text
@@ -115,7 +115,7 @@ async def test_a_response_that_arrives_while_draining_does_not_wait_for_a_group(
         )
         await under_way(service, 1)
         service.drain.begin()
-        service.grouping.drain()
+        service.grouper.drain()
         sent.set()
         async with asyncio.timeout(10):
             assert (await call).status_code == 200

@@ -44,7 +44,7 @@ async def test_a_slot_is_kept_after_a_disconnect(tmp_path: Any) -> None:
     app = create_app(settings, FakeEngine())
     async with app.router.lifespan_context(app):
         gone = Caller(app, slot(0, "A0"), query=b"shape=object&n=2")
-        while not app.state.service.grouping._open:
+        while not app.state.service.grouper._open:
             await asyncio.sleep(0.001)
         await gone.hang_up()
         other = await Caller(app, slot(1, "A1"), query=b"shape=object&n=2").answer()
@@ -69,7 +69,7 @@ async def test_a_judgement_abandoned_before_it_began_leaves_nothing(tmp_path: An
     app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "grouping.idle_s=60"]), FakeEngine())
     async with app.router.lifespan_context(app):
         gone = Caller(app, slot(0, "A0"), query=b"n=2")
-        grouping = app.state.service.grouping
+        grouping = app.state.service.grouper
         while not grouping._open:
             await asyncio.sleep(0.001)
         [group] = grouping._open

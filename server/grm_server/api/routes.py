@@ -50,7 +50,7 @@ async def rewards(
         score_request = to_score_request(body, service.policy, caller)
         charge_quota(caller, [score_request])
     if MEDIA_TYPE not in request.headers.get("accept", "").lower():
-        answered = await unless_disconnected(request, service.sharing.judge(score_request, body.task))
+        answered = await unless_disconnected(request, service.coalescer.judge(score_request, body.task))
         return _answer(service, answered.judged, answered.shared, return_samples=body.return_samples)
     arrived_s = time.monotonic()
     request_id = new_id()

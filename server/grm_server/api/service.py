@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Service:
-    """`judging`, `sharing` and `grouping` are set when the engine is up, before the first connection is accepted."""
+    """`judging`, `coalescer` and `grouper` are set when the engine is up, before the first connection is accepted."""
 
     policy: RequestPolicy
     metrics: Metrics
@@ -36,8 +36,8 @@ class Service:
     grouping_settings: GroupingSettings
     drain: Drain = field(default_factory=Drain)
     judging: JudgeService = field(init=False)
-    sharing: Coalescer = field(init=False)
-    grouping: Grouper = field(init=False)
+    coalescer: Coalescer = field(init=False)
+    grouper: Grouper = field(init=False)
     tracing: Tracing | None = None
 
     @property

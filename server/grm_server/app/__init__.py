@@ -102,14 +102,14 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
             calibration=calibration,
             tracing=service.tracing,
         )
-        service.sharing = Coalescer(
+        service.coalescer = Coalescer(
             service.judging.judge,
             service.judgements,
             service.metrics,
             max_mib=settings.cache.max_mib,
             ttl_s=settings.cache.ttl_s,
         )
-        service.grouping = Grouper(
+        service.grouper = Grouper(
             service.judging.judge,
             service.metrics,
             max_waiting=settings.grouping.max_waiting,
@@ -119,7 +119,7 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
         )
         async with service.metrics.http.watching_loop():
             yield
-        await service.grouping.close()
+        await service.grouper.close()
         await service.judging.close()
         if rater is not None:
             await rater.close()

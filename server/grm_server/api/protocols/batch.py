@@ -27,7 +27,7 @@ async def judge_all(request: Request, service: Service, bodies: Sequence[schemas
         caller = caller_of(request)
         score_requests = [to_score_request(body, service.policy, caller) for body in bodies]
         charge_quota(caller, score_requests)
-    works = [service.sharing.judge(one, body.task) for one, body in zip(score_requests, bodies, strict=True)]
+    works = [service.coalescer.judge(one, body.task) for one, body in zip(score_requests, bodies, strict=True)]
     return [answered.judged for answered in await unless_disconnected(request, gather_in_order(works))]
 
 

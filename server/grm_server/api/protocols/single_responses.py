@@ -150,7 +150,7 @@ def _pending(caller: Caller, service: Service, trainer: Trainer, options: Option
 async def _reward(service: Service, trainer: Trainer, options: Options, pending: PendingResponse) -> Reward:
     scale = options.scale(trainer.scale)
     try:
-        grouped = await service.grouping.submit(pending)
+        grouped = await service.grouper.submit(pending)
         note_judgement(grouped.judgement_id, n=len(grouped.rewards), k_used=grouped.k_used)
     except (SlotConflict, Superseded):
         raise
