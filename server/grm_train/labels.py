@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from grm_server.grm.calibration import Labelled
+from grm_server.grm.calibration import LabelledAnswer
 
 
 class Line(NamedTuple):
@@ -102,7 +102,7 @@ class Answers:
     """A judge's answers to labelled requests."""
 
     model: str
-    labelled: list[Labelled]
+    labelled: list[LabelledAnswer]
     right: int
     """Requests whose best response by reward is the labelled one."""
     skipped: Counter[str]
@@ -114,7 +114,7 @@ def read_answers(rows: Iterable[bytes], lines: Sequence[Line]) -> Answers:
 
     Raises ValueError for rows that answer other requests, and for answers of two models.
     """
-    labelled: list[Labelled] = []
+    labelled: list[LabelledAnswer] = []
     models: set[str] = set()
     skipped: Counter[str] = Counter()
     right = 0
@@ -130,7 +130,7 @@ def read_answers(rows: Iterable[bytes], lines: Sequence[Line]) -> Answers:
             raise ValueError(f"row {number} of the answers does not belong to the request on line {row.line}")
         if line.label is not None:
             models.add(row.model)
-            labelled.append(Labelled(row.p_best, row.k_used, line.label))
+            labelled.append(LabelledAnswer(row.p_best, row.k_used, line.label))
             right += row.best == line.label
     if len(models) > 1:
         raise ValueError(f"the answers come from several models: {', '.join(sorted(models))}")

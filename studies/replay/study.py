@@ -28,7 +28,7 @@ from benchmarks.lib.estimates import Estimate, mean_of, ratio_of
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
-from grm_server.grm.priors import Learnt, observe
+from grm_server.grm.priors import LearnedPrior, observe
 from grm_server.grm.stopping import proven, rival_risks
 from grm_server.grm.types import Floats, Ints, Prior
 from studies.replay.log import LoggedRequest, read_log
@@ -90,7 +90,7 @@ def main() -> None:
 
 def learn(rows: Sequence[LoggedRequest]) -> Prior:
     """The prior that the server would have learned from the first wave of each row."""
-    learnt = Learnt(AGGREGATES["mean"].prior)
+    learnt = LearnedPrior(AGGREGATES["mean"].prior)
     for row in rows:
         learnt = observe(learnt, row.values[: waves(row.n, row.k)[0]], "mean")
     return learnt.prior

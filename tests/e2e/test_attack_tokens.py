@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from grm_server.engine.tokens import ChatEncoder
-from grm_server.grm.prompts import JudgeTemplate, Sanitized, sanitized
+from grm_server.grm.prompts import JudgeTemplate, SanitizedTask, sanitized
 from grm_server.grm.types import Message, Task
 from tests.attacks import corpus, is_text
 
@@ -37,7 +37,7 @@ def chat(tokenizer: Any) -> ChatEncoder:
     return ChatEncoder(tokenizer)
 
 
-def task(response: str, template: JudgeTemplate) -> Sanitized:
+def task(response: str, template: JudgeTemplate) -> SanitizedTask:
     return sanitized(Task(QUESTION, (response, *OTHERS)), template)
 
 

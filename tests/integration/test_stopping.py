@@ -1,4 +1,4 @@
-"""When a request stops, and what its answer says, over HTTP around a fake engine."""
+"""When a request stops, and what its answer reports, over HTTP with a fake engine."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ from tests.integration.conftest import Serve
 from tests.integration.judging import LONG, PAIR, favours, post
 
 
-async def test_a_clear_request_stops_early_and_says_how_sure_it_is(serve: Serve) -> None:
+async def test_a_clear_request_stops_early_and_reports_its_certainty(serve: Serve) -> None:
     engine = FakeEngine(score=favours("B."))
     async with serve(engine) as client:
         answer = await post(client, stop={"rule": "decided", "gamma": 0.05})
@@ -23,7 +23,7 @@ async def test_a_clear_request_stops_early_and_says_how_sure_it_is(serve: Serve)
     assert 0 < answer["risk_full_k"] <= 0.05
     assert answer["p_best"][1] > 0.95
     assert answer["p_greater"][1][0] == pytest.approx(answer["p_best"][1], abs=1e-3)
-    # The posterior mean: between even and what four samples say.
+    # The posterior means lie between a tie and the means of the four samples.
     assert 3 < answer["rewards"][0] < answer["rewards"][1] < 9
     assert answer["vote_sums"] == [12, 36]
     assert answer["usage"]["samples"] == engine.started == 4
@@ -40,7 +40,7 @@ async def test_a_close_request_goes_on_to_k(serve: Serve) -> None:
     assert answer["ties"] == [[0, 1]]
 
 
-async def test_waves_take_the_same_draws_as_all_at_once(serve: Serve) -> None:
+async def test_sampling_in_waves_uses_the_same_draws_as_sampling_all_at_once(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         waves = await post(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
         fixed = await post(client, stop={"rule": "fixed"}, return_samples=True)
@@ -93,7 +93,7 @@ async def test_the_rule_of_the_settings(serve: Serve, rule: str) -> None:
         assert (await post(client))["stop_reason"] == rule
 
 
-async def test_one_response_is_read_to_k(serve: Serve) -> None:
+async def test_a_single_response_gets_all_k_samples(serve: Serve) -> None:
     async with serve(FakeEngine(["7}"] * 8)) as client:
         answer = await post(client, responses=["A."], k=8, stop={"rule": "decided"})
     assert (answer["stop_reason"], answer["k_used"], answer["rewards"]) == ("full_k", 8, [7])
@@ -101,7 +101,7 @@ async def test_one_response_is_read_to_k(serve: Serve) -> None:
     assert answer["position_effect"] is None
 
 
-async def test_votes_that_are_asked_for_are_drawn_before_anything_stops(serve: Serve) -> None:
+async def test_no_request_stops_before_min_votes(serve: Serve) -> None:
     async with serve(FakeEngine(score=favours("B."))) as client:
         answer = await post(client, stop={"rule": "decided"}, min_votes=6)
         group = await post(client, responses=LONG[:8], k=32, stop={"rule": "decided"}, min_votes=20)
@@ -118,7 +118,7 @@ async def test_votes_that_are_asked_for_are_drawn_before_anything_stops(serve: S
         ((), {"responses": ["A."], "k": 4, "stop": {"rule": "strict"}}),
     ],
 )
-async def test_defaults_that_do_not_fit_a_request_give_way(
+async def test_server_defaults_that_do_not_fit_a_request_are_replaced(
     serve: Serve, settings: tuple[str, ...], change: dict[str, Any]
 ) -> None:
     async with serve(FakeEngine(), *settings) as client:
@@ -127,12 +127,12 @@ async def test_defaults_that_do_not_fit_a_request_give_way(
     assert len(answer["rewards"]) == len(change["responses"])
 
 
-def test_defaults_that_can_never_work_stop_the_start() -> None:
+def test_incompatible_defaults_prevent_the_start() -> None:
     with pytest.raises(SettingsError, match="winsorised"):
         create_app(load_settings({}, ["stopping.rule=strict", "judge.aggregate=winsorised"]))
 
 
-async def test_more_samples_than_the_server_gives(serve: Serve) -> None:
+async def test_a_request_over_max_samples_is_refused(serve: Serve) -> None:
     async with serve(FakeEngine(), "limits.max_samples=30") as client:
         response = await client.post("/v1/rewards", json=PAIR | {"responses": LONG, "k": 16})
     error = response.json()["error"]
@@ -140,7 +140,7 @@ async def test_more_samples_than_the_server_gives(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("field", ["k", "min_votes", "max_critique_tokens", "list_size"])
-async def test_numbers_without_end_are_refused(serve: Serve, field: str) -> None:
+async def test_huge_numbers_are_refused(serve: Serve, field: str) -> None:
     content = json.dumps(PAIR)[:-1] + f', "{field}": 1{"0" * 400}}}'
     async with serve(FakeEngine()) as client:
         response = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
@@ -163,7 +163,9 @@ async def test_numbers_without_end_are_refused(serve: Serve, field: str) -> None
         ({"deadline_s": 0}, "deadline_s"),
     ],
 )
-async def test_a_wrong_choice_is_named(serve: Serve, change: dict[str, Any], param: str) -> None:
+async def test_an_invalid_value_is_refused_and_its_field_named(
+    serve: Serve, change: dict[str, Any], param: str
+) -> None:
     async with serve(FakeEngine()) as client:
         response = await client.post("/v1/rewards", json=PAIR | change)
     error = response.json()["error"]
@@ -180,14 +182,14 @@ async def test_a_wrong_choice_is_named(serve: Serve, change: dict[str, Any], par
         ({"stop": {"rule": "strict"}, "responses": ["A."] * 9, "list_size": 8}, "stop"),
     ],
 )
-async def test_choices_that_do_not_go_together(serve: Serve, change: dict[str, Any], param: str) -> None:
+async def test_incompatible_choices_are_refused(serve: Serve, change: dict[str, Any], param: str) -> None:
     async with serve(FakeEngine()) as client:
         response = await client.post("/v1/rewards", json=PAIR | change)
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["param"]) == (400, "invalid_request", param)
 
 
-async def test_a_deadline_over_the_servers(serve: Serve) -> None:
+async def test_a_deadline_over_the_servers_maximum_is_refused(serve: Serve) -> None:
     async with serve(FakeEngine(), "limits.max_deadline_s=5") as client:
         response = await client.post("/v1/rewards", json=PAIR | {"deadline_s": 6})
     assert (response.status_code, response.json()["error"]["param"]) == (422, "deadline_s")
@@ -204,7 +206,7 @@ async def test_aggregates(serve: Serve, aggregate: str, rewards: list[float]) ->
     assert answer["vote_sums"] == [12, 36]
 
 
-async def test_an_idle_engine_begins_the_next_wave_early_and_aborts_it(serve: Serve) -> None:
+async def test_an_idle_engine_starts_the_next_wave_speculatively_and_aborts_it_if_unneeded(serve: Serve) -> None:
     def slow_if_early(call: FakeCall) -> float:
         return 60.0 if call.scheduling is SchedulingClass.SPECULATIVE else 0.02
 
@@ -220,7 +222,7 @@ async def test_an_idle_engine_begins_the_next_wave_early_and_aborts_it(serve: Se
     assert 'grm_samples_total{outcome="aborted"} 4.0' in metrics
 
 
-async def test_what_was_begun_early_is_the_wave_that_comes(serve: Serve) -> None:
+async def test_speculative_samples_become_the_next_wave(serve: Serve) -> None:
     async with serve(FakeEngine(delay_s=0.001), "stopping.speculate_below=6") as client:
         early = await post(client, stop={"rule": "precision", "se": 1e-9}, return_samples=True)
     async with serve(FakeEngine()) as client:
@@ -229,14 +231,14 @@ async def test_what_was_begun_early_is_the_wave_that_comes(serve: Serve) -> None
     assert [s["index"] for s in early["samples"]] == list(range(16))
 
 
-async def test_a_busy_engine_begins_nothing_early(serve: Serve) -> None:
+async def test_a_busy_engine_starts_no_speculative_samples(serve: Serve) -> None:
     engine = FakeEngine(score=favours("B."), delay_s=0.02)
     async with serve(engine, "stopping.speculate_below=1") as client:
         await post(client, stop={"rule": "decided"})
     assert engine.started == 4
 
 
-async def test_failed_samples_in_a_wave_do_not_vote_and_do_not_stop_it(serve: Serve) -> None:
+async def test_failed_samples_do_not_vote_and_do_not_end_the_request(serve: Serve) -> None:
     engine = FakeEngine(["no"] * 4 + ["9, 3}", "3, 9}"] * 8)
     async with serve(engine) as client:
         answer = await post(client, stop={"rule": "decided", "gamma": 0.01})

@@ -215,7 +215,7 @@ def test_a_file_of_another_kind_is_refused(base: Path, tmp_path: Path) -> None:
     path.write_text('{"query": "Why?"}\n')
     done = run(path, "--base", base, "--out", tmp_path / "meta", "--head-only")
     assert done.exit_code == 2
-    assert "no row of `grm collect`" in done.output
+    assert "row 1 is not a row of `grm collect`" in done.output
 
 
 def test_without_the_extra_packages_the_error_names_the_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

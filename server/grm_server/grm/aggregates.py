@@ -1,6 +1,6 @@
-"""How one sample's scores become its ballot, and what the rest of the code needs to know of each aggregate.
+"""Turn the scores of each sample into its ballot, after `ballots` has read them; one table row for each aggregate.
 
-The mean of the ballots over samples is the reward. There is no median: its ties cost more accuracy than the outliers
+The reward is the mean of the ballots over samples. There is no median: its ties cost more accuracy than the outliers
 that it ignores.
 """
 
@@ -19,32 +19,32 @@ WINSOR_POINTS = 2.0
 
 
 def as_scored(scores: Floats) -> Floats:
-    """The scores themselves, 1..10. Their sum over samples is eq. 14 of Liu et al. 2025."""
+    """The scores unchanged, 1..10. Their sum over samples is eq. 14 of Liu et al. 2025."""
     return scores
 
 
 def winsorised(scores: Floats) -> Floats:
-    """Scores held within 2 points of the median of the response's scores (Winsor; Tukey 1962).
+    """Scores clipped to within 2 points of the median of the response's scores (Winsor; Tukey 1962).
 
-    A sample of garbage then moves the mean little. A later sample may move the median, and with it earlier ballots.
+    A garbage sample then moves the mean little. A later sample may move the median and so change earlier ballots.
     """
     ballots = scores.copy()
     for i in range(scores.shape[1]):
-        own = scores[~np.isnan(scores[:, i]), i]
-        if own.size:
-            median = np.median(own)
+        present = scores[~np.isnan(scores[:, i]), i]
+        if present.size:
+            median = np.median(present)
             ballots[:, i] = np.clip(scores[:, i], median - WINSOR_POINTS, median + WINSOR_POINTS)
     return ballots
 
 
 def vote(scores: Floats) -> Floats:
-    """Plurality: 1 for the best response of the sample, shared by those that tie, 0 for the others."""
+    """Plurality: 1 for the best response of the sample, split equally among ties, 0 for the others."""
     best = scores == np.fmax.reduce(scores, axis=1, keepdims=True)
     return np.where(np.isnan(scores), np.nan, best / np.maximum(best.sum(axis=1, keepdims=True), 1))
 
 
 def borda(scores: Floats) -> Floats:
-    """Borda count: the share of the other responses that it beats, ties counting half, 0..1."""
+    """Borda count: the share of the other shown responses that a response beats, ties counting half, 0..1."""
     above = scores[:, :, None] - scores[:, None, :]
     points = np.where(np.isnan(above), 0.0, 0.5 + 0.5 * np.sign(above)).sum(axis=2) - 0.5
     others = (~np.isnan(scores)).sum(axis=1, keepdims=True) - 1
@@ -53,22 +53,22 @@ def borda(scores: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class AggregateFacts:
-    """One row of the table."""
+    """The properties of one aggregate."""
 
     ballots: Callable[[Floats], Floats]
-    """(m, n) scores, NaN where a response was not shown -> (m, n) ballots. Before the meta RM's weights."""
+    """(m, n) scores, NaN where a response was not shown -> (m, n) ballots, before the meta RM's weights."""
     ballot_range: float
-    """How far two ballots of a sample can be apart; infinite where a later sample may change an earlier ballot."""
+    """Largest difference between two ballots of one sample; infinite if a later sample may change an earlier ballot."""
     prior: Prior
-    """Where a new model or task starts, in squared points of the ballot. See `priors`."""
+    """The initial prior of a new model or task, in squared points of the ballot. See `priors`."""
     needs_comparison: bool = False
-    """It compares responses, so it says nothing about a single one."""
+    """It compares responses, so it needs at least two."""
     sums_over_samples: bool = True
-    """Ballots never change once cast: what the proof of `strict` needs."""
+    """Ballots never change once cast. The proof of `strict` needs this."""
     droppable: bool = False
-    """A response's ballots do not depend on which others are shown, so losers may be dropped on the way."""
+    """A response's ballots do not depend on which others are shown, so losers may be dropped before full k."""
     needs_all_k: bool = False
-    """A new sample can push an old one out, so nothing can be decided before all k are there."""
+    """A new sample can displace an old one, so nothing can be decided before all k samples are in."""
 
 
 _SCORES = Prior(pair_variance=3.8, gap_variance=3.2, score_variance=2.3)
@@ -86,11 +86,11 @@ AGGREGATES: Mapping[Aggregate, AggregateFacts] = MappingProxyType(
         ),
         "vote": AggregateFacts(vote, 1.0, _SHARES, needs_comparison=True),
         "borda": AggregateFacts(borda, 1.0, _SHARES, needs_comparison=True),
-        # Half the samples vote, or weights vary as much as they are large: one ballot's noise about doubles.
+        # Only half the samples vote, or the weights vary by as much as their mean: the noise of a ballot about doubles.
         "meta_hinge": AggregateFacts(as_scored, 9.0, Prior(pair_variance=7.6, gap_variance=3.2, score_variance=4.6)),
         "meta_top": AggregateFacts(as_scored, 9.0, _SCORES, needs_all_k=True),
     }
 )
-"""To add an aggregate: a function and a row here, its name in `types.Aggregate` and in `settings`, its text in the API
-schema. The priors are those of a judge of whose single samples one in six contradicts the sum of 32, with one sample of
-ten garbage (judge C of studies/judges.py, pairs)."""
+"""To add an aggregate, add a function and a row here, its name in `types.Aggregate` and in `settings`, and its text in
+the API schema. The priors fit a judge one in six of whose samples contradicts the sum of 32, and one in ten of whose
+samples is garbage (judge C of studies/judges.py, pairs)."""

@@ -1,12 +1,12 @@
-"""What each sample votes: a number for every response that it was shown.
+"""Compute the ballots of parsed samples: a number for every response that a sample showed. `evidence` comes next.
 
-`sampled` reads the scores as they were written. `expected` reads the last one from the distribution it was drawn from.
-E[S | critique, scores before it] has less variance than S, but in a list it is a trap: a judge that anchors its second
-score on the first cancels noise in the sampled difference and not in the expected one. So only the score written last
-may be replaced by its expectation, which never raises the variance of a difference (Rao-Blackwell); with one response
-that is the only one.
+`sampled` takes the scores as written. `expected` replaces the last score by the mean of the distribution it was drawn
+from. E[S | critique, earlier scores] has less variance than S, but in a list it is a trap: if the judge anchors its
+second score on the first, their common noise cancels in the sampled difference but not in the expected one. So only the
+last score is replaced, which never raises the variance of a difference (Rao-Blackwell). With one response, the last
+score is the only one.
 
-`aggregates` then turns scores into ballots, whose mean over samples is the reward.
+`aggregates` then turns the scores into ballots, whose mean over samples is the reward.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from grm_server.grm.types import Aggregate, Failure, Floats, Reading, Trajectory
 _NUMBER = re.compile(r"[0-9]+")
 
 MIN_MASS = 0.98
-"""Share of the distribution that must lie on scores; below it the expectation would be one of a part."""
+"""Probability that must lie on scores; below it, the expectation would cover only part of the distribution."""
 MAX_AMBIGUOUS = 0.02
-"""Where "10" is two tokens, "1" may be the score 1 or the start of 10. Up to this share it is taken for the one nearer
-to the mode, an error of at most 9 * 0.02 points; above it the engine must have looked (`Sample.ten_share`)."""
+"""Where "10" is two tokens, "1" may be the score 1 or the start of 10. Up to this share, "1" counts as whichever is
+nearer to the mode, an error of at most 9 * 0.02 points. Above it, the engine must provide `Sample.ten_share`."""
 
 
 def ballots(outcomes: Sequence[Trajectory | Failure], n: int, reading: Reading, aggregate: Aggregate) -> Floats:
-    """(m, n): what each sample votes for each response; NaN where it was not shown or the sample has no scores."""
+    """(m, n): each sample's ballot for each response; NaN where the response was not shown or the sample failed."""
     scores = np.full((len(outcomes), n), np.nan)
     for j, outcome in enumerate(outcomes):
         if isinstance(outcome, Trajectory):
@@ -44,8 +44,8 @@ def ballots(outcomes: Sequence[Trajectory | Failure], n: int, reading: Reading, 
 def expected_scores(trajectory: Trajectory) -> tuple[float | None, ...]:
     """(n,), request order: each score's expectation given the critique and the scores sampled before it, 1..10.
 
-    None where the response was not shown or the tokens do not tell. Whether they tell depends on the distribution alone
-    and never on the score that was sampled: a choice by the outcome would bias the mean.
+    None where the response was not shown or the tokens do not determine the expectation. Whether they do depends on the
+    distribution alone, never on the sampled score: a choice based on the outcome would bias the mean.
     """
     sample, order = trajectory.sample, trajectory.draw.order
     expected: list[float | None] = [None] * len(trajectory.scores)
@@ -58,25 +58,25 @@ def expected_scores(trajectory: Trajectory) -> tuple[float | None, ...]:
 
 
 def number_starts(texts: Sequence[str]) -> list[int]:
-    """Which tokens of a score tail begin a number, up to the box's end."""
+    """Indices of the tokens that begin a number in a score tail, up to the closing brace."""
     tail = "".join(texts).partition("}")[0]
-    places = {match.start() for match in _NUMBER.finditer(tail)}
-    found, offset = [], 0
+    offsets = {match.start() for match in _NUMBER.finditer(tail)}
+    starts, offset = [], 0
     for index, text in enumerate(texts):
-        # A token may carry the space before the number.
-        if offset + len(text) - len(text.lstrip()) in places and text.strip():
-            found.append(index)
+        # A token may include the space before the number.
+        if offset + len(text) - len(text.lstrip()) in offsets and text.strip():
+            starts.append(index)
         offset += len(text)
-    return found
+    return starts
 
 
 def _expectation(logprobs: Mapping[str, float], ten_share: float | None) -> float | None:
-    """ten_share: of what begins with "1", the share that goes on to "10"; None if nobody looked."""
+    """ten_share: probability that a score that begins with "1" is 10; None if the engine did not compute it."""
     mass = dict.fromkeys(range(1, 11), 0.0)
     for text, logprob in logprobs.items():
         digits = text.strip()
         if digits.isascii() and digits.isdigit() and 1 <= int(digits) <= 10:
-            # " 8" and "8" are one score.
+            # " 8" and "8" are the same score.
             mass[int(digits)] += math.exp(logprob)
     total = sum(mass.values())
     if total < MIN_MASS:

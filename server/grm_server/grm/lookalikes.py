@@ -1,4 +1,5 @@
-"""Text as a careless reader sees it: without the invisible, and with plain letters for those that look like them."""
+"""Fold text to what a careless reader sees, so `sanitize` and `structure` find disguised markup: drop invisible
+characters and replace lookalikes by plain ones."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ import unicodedata
 from functools import lru_cache
 
 _DROPPED = {"Mn", "Me", "Cf", "Cn"}
-"""Marks on letters, format characters (zero width, bidi), and what is no character yet: some tokenizers drop them."""
+"""Combining marks, format characters (zero width, bidi) and unassigned code points: some tokenizers drop them."""
 _FILLERS = "\u115f\u1160\u3164\uffa0"
-"""Letters to Unicode, nothing to the eye."""
+"""Letters by Unicode category, but invisible."""
 _LINE_ENDS = "\r\u2028\u2029"
-# Capitals where the small letter looks otherwise.
+# Lower case, and capitals where only the capital is a lookalike.
 _LETTERS = {
     "a": "\u0430\u03b1\u0251\u1d00\u13aa",
     "b": "\u0412\u0392\u0299\u0180\u042c\u13cf\u13f4",
@@ -42,39 +43,39 @@ _LETTERS = {
     ":": "\ua789\u02d0\u02f8\u0589\u2236\u05c3",
     ",": "\u201a\u060c\u066b\u3001",
     "\\": "\u2216\u29f5\u29f9",
-    # SentencePiece writes a space so: in its tokenizers (Llama 2, Gemma) the two are one token.
+    # SentencePiece writes a space as U+2581: in its tokenizers (Llama 2, Gemma) both are the same token.
     " ": "\u2581\u2800",
 }
 _LOOKALIKES = {lookalike: char for char, lookalikes in _LETTERS.items() for lookalike in lookalikes}
 _ALPHABETS = (0x1F150, 0x1F170, 0x1F1E6)
-"""Where A to Z begin once more, in white on black or as flags, without a compatibility mapping."""
+"""Further alphabets A to Z (white on black, flags) that have no compatibility mapping; their first code points."""
 
 
 @lru_cache(maxsize=8192)
-def plain(character: str) -> str:
-    """The letters for which it can be taken: none for what is invisible; line ends of all kinds are "\\n"."""
+def fold_character(character: str) -> str:
+    """The plain characters that it looks like: none if it is invisible, "\\n" for any line end."""
     if character in _FILLERS:
         return ""
     if character in _LINE_ENDS:
         return "\n"
     if (start := next((start for start in _ALPHABETS if start <= ord(character) < start + 26), None)) is not None:
         return chr(ord("A") + ord(character) - start)
-    folded = unicodedata.normalize("NFKD", character)
-    seen = (
+    decomposed = unicodedata.normalize("NFKD", character)
+    folded = (
         _LOOKALIKES.get(c, _LOOKALIKES.get(c.lower(), c))
-        for c in folded
+        for c in decomposed
         if unicodedata.category(c) not in _DROPPED and c not in _FILLERS
     )
-    return "".join(seen)
+    return "".join(folded)
 
 
-class _Plain:
-    """A table for `str.translate`."""
+class _FoldTable:
+    """`fold_character` as a table for `str.translate`."""
 
     def __getitem__(self, code: int) -> str:
-        return plain(chr(code))
+        return fold_character(chr(code))
 
 
-def seen(text: str) -> str:
-    """All characters of the text as `plain` has them."""
-    return text.translate(_Plain()) if not text.isascii() or "\r" in text else text
+def fold(text: str) -> str:
+    """The text with each character replaced by `fold_character`."""
+    return text.translate(_FoldTable()) if not text.isascii() or "\r" in text else text

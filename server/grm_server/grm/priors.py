@@ -1,7 +1,7 @@
-"""What traffic teaches about requests to come: the prior variances of `decided` and of the posterior means.
+"""Learn the prior variances from answered requests; `decided` and the posterior means of later requests use them.
 
-Learnt from the first wave of each request alone: its length does not depend on what it shows, while a request that was
-stopped early was stopped because its samples agreed.
+Only the first wave of each request counts, because its length does not depend on its scores. A request that stopped
+early stopped because its samples agreed, so its later waves would bias the estimate.
 """
 
 from __future__ import annotations
@@ -14,60 +14,62 @@ from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.types import Aggregate, Floats, Prior
 
 DEFAULT_WEIGHT = 20.0
-"""Requests that the defaults count for."""
+"""Weight of the default prior, in requests."""
 MEMORY = 1000.0
-"""Requests after which what was learnt fades: a policy in training changes."""
+"""Number of requests after which old traffic fades, since a policy in training changes."""
 
 
 OUTLIER = 9.0
+"""Clients may be hostile, so one request counts as at most 9 times the current estimate: three standard deviations of a
+gap."""
 BOUND = 16.0
-"""Callers teach, and may be hostile. One request counts for 9 times what is known at most (three standard deviations of
-a gap), and no prior leaves a sixteenth to sixteen times its default."""
+"""For the same reason a prior stays within a factor of 16 of its default."""
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
-    """A prior and how many requests it rests on, the default's weight included."""
+class LearnedPrior:
+    """A prior and the number of requests behind it, the default's weight included."""
 
     prior: Prior
     weight: float = DEFAULT_WEIGHT
 
 
-def observe(learnt: Learnt, wave: Floats, aggregate: Aggregate) -> Learnt:
-    """What is known after one more request.
+def observe(learned: LearnedPrior, wave: Floats, aggregate: Aggregate) -> LearnedPrior:
+    """The prior updated by one more request.
 
-    wave: (m, n) ballots of its first wave under the aggregate, NaN where there are none. Position effects count as
-    noise here: a wave may hold each order once. Less than two samples of a response teach nothing, and blocks teach no
-    differences.
+    wave: (m, n) ballots of its first wave under the aggregate, NaN where missing. Position effects count as noise here,
+    because a wave may show each order only once. A request with fewer than two samples of some response changes
+    nothing. A single response or blocks update only the score variance.
     """
     rows = wave[~np.isnan(wave).all(axis=1)]
     if len(rows) < 2:
-        return learnt
-    # Blocks show a response once or twice in a wave; what is missing is left out of each mean.
+        return learned
+    # With blocks, a response appears in only some samples of a wave; each mean leaves out the missing values.
     count = (~np.isnan(rows)).sum(axis=0)
     if (count < 2).any():
-        return learnt
+        return learned
     score_variance = float(np.mean(np.nanvar(rows, axis=0, ddof=1)))
     n = rows.shape[1]
-    old, default = learnt.prior, AGGREGATES[aggregate].prior
+    old, default = learned.prior, AGGREGATES[aggregate].prior
     pair_variance, gap_variance = old.pair_variance, old.gap_variance
     if n > 1 and not np.isnan(rows).any():
         centred = rows - rows.mean(axis=1, keepdims=True)
-        # Twice the variance that a response has alone is the mean variance of a difference; same for the gaps.
+        # The mean variance of a difference is twice the mean variance of one centred response; likewise for the gaps.
         pair_variance = 2 * float(np.var(centred, axis=0, ddof=1).sum()) / (n - 1)
         gap_variance = 2 * float(np.var(rows.mean(axis=0), ddof=1)) - pair_variance / len(rows)
-    weight = learnt.weight + 1
+    weight = learned.weight + 1
     step = 1 / min(weight, MEMORY)
 
-    def moved(now: float, seen: float, start: float) -> float:
-        return float(np.clip(now + step * (min(seen, OUTLIER * now) - now), start / BOUND, start * BOUND))
+    def updated(current: float, observed: float, initial: float) -> float:
+        target = min(observed, OUTLIER * current)
+        return float(np.clip(current + step * (target - current), initial / BOUND, initial * BOUND))
 
-    return Learnt(
+    return LearnedPrior(
         Prior(
-            moved(old.pair_variance, pair_variance, default.pair_variance),
-            # One request's estimate may be negative; the mean of many is not.
-            moved(old.gap_variance, gap_variance, default.gap_variance),
-            moved(old.score_variance, score_variance, default.score_variance),
+            updated(old.pair_variance, pair_variance, default.pair_variance),
+            # One request's estimate may be negative; the mean over many requests is not.
+            updated(old.gap_variance, gap_variance, default.gap_variance),
+            updated(old.score_variance, score_variance, default.score_variance),
         ),
         weight,
     )

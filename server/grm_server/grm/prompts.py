@@ -1,9 +1,9 @@
-"""What the judge is asked: a task and an order become a script.
+"""Write the script of a planned sample from the task and the order of the responses; the engine runs it next.
 
-The markers and the three output lines are the interface of the released DeepSeek-GRM checkpoints; the wording around
-them is ours, and a template file of the user's own may replace it.
+The markers and the three output lines are the interface of the released DeepSeek-GRM checkpoints. The wording around
+them is ours, and a custom template file may replace it.
 
-Every inserted text is hostile: responses come from a policy that is trained against this judge. Texts are sanitized
+Every inserted text may be hostile: responses come from a policy that is trained against this judge. Texts are sanitized
 (`sanitize`) and substituted in one pass, so no response can close its fence, open a section, or plant a verdict for the
 judge to copy. The engine, which knows the tokenizer, neutralizes the special tokens of the chat template.
 """
@@ -21,25 +21,25 @@ from grm_server.grm.sanitize import neutralize
 from grm_server.grm.structure import structure_of
 from grm_server.grm.types import Message, Order, Reading, Script, Segment, Task
 
-# What the judge is given before it writes each part: the three lines of the released checkpoints.
+# The lead that the judge is given before it writes each part: the three output lines of the released checkpoints.
 _PRINCIPLES, _CRITIQUE, _SCORES = "Specific Criteria:", "\nAnalysis:", "\nScores: \\boxed{"
 
 _END_OF_CRITIQUE = ("\nScores:", "\n**Scores", "\n#### Scores")
 
-Sanitized = NewType("Sanitized", Task)
-"""A task whose texts can be shown to a judge."""
+SanitizedTask = NewType("SanitizedTask", Task)
+"""A task whose texts are safe to show to a judge."""
 
 
 class JudgeTemplate:
-    """The user turn of a judge's or a meta RM's prompt, in Jinja.
+    """The user turn of a judge's or a meta RM's prompt, a Jinja template.
 
     Variables: `conversation`, `responses` (fenced blocks), `reference`, `principles` (text or None), `n`.
     """
 
     def __init__(self, source: str, *, principles: bool = True) -> None:
-        """Raise ValueError unless the template shows all that it is given, once each, and the responses last.
+        """Raise ValueError unless the template shows each variable exactly once, and the responses last.
 
-        principles: whether it shows them. To a meta RM it does not: it finds them in the judge's turn.
+        principles: whether it shows the principles. A meta RM's template does not: they are in the judge's turn.
         """
         self.source = source
         try:
@@ -54,17 +54,19 @@ class JudgeTemplate:
     def _probe(self, n: int, reference: str | None, principles: str | None) -> None:
         responses = tuple(f"PROBE-RESPONSE-{i}." for i in range(n))
         task = Task((Message("user", "PROBE-QUERY"),), responses, reference, principles)
-        prompt = self.render(Sanitized(task), tuple(range(n)))
+        prompt = self.render(SanitizedTask(task), tuple(range(n)))
         given = [text for text in ("PROBE-QUERY", reference, principles) if text is not None]
         for text in (*given, *responses):
             if prompt.count(text) != 1:
                 raise ValueError(f"template: {text.split('-')[1].lower()} must be shown exactly once (n = {n})")
         if "None" in prompt:
-            raise ValueError("template: a reference or principles that are absent are shown as None; use {% if ... %}")
+            raise ValueError(
+                "template: an absent reference or absent principles are shown as None; wrap them in {% if ... %}"
+            )
         if max(map(prompt.index, given)) > prompt.index("PROBE-RESPONSE"):
-            raise ValueError("template: the responses must come last, so that all orders share what stands before")
+            raise ValueError("template: the responses must come last, so all orders share one prefix")
 
-    def render(self, task: Sanitized, order: tuple[int, ...]) -> str:
+    def render(self, task: SanitizedTask, order: tuple[int, ...]) -> str:
         """The prompt that shows `task.responses[order[p]]` at position p."""
         return self._template.render(
             conversation=_conversation(task.query),
@@ -76,30 +78,30 @@ class JudgeTemplate:
 
 
 class PrinciplesTemplate:
-    """The user turn that asks for principles before there are responses, in Jinja.
+    """The user turn that asks for principles from the query alone, a Jinja template.
 
     Variables: `conversation`, `reference` (text or None).
     """
 
     def __init__(self, source: str, judge: JudgeTemplate) -> None:
-        """judge: shows the principles later, so they may not imitate its structure either.
+        """judge: the template that shows the principles later, so inserted text may not imitate its structure either.
 
-        Raise TemplateError for a source that is not Jinja.
+        Raise TemplateError if the source is not valid Jinja.
         """
         self._template = _compiled(source)
         self.structure = structure_of(source) | judge.structure
 
-    def render(self, task: Sanitized) -> str:
+    def render(self, task: SanitizedTask) -> str:
         return self._template.render(conversation=_conversation(task.query), reference=task.reference)
 
 
-def sanitized(task: Task, template: JudgeTemplate | PrinciplesTemplate) -> Sanitized:
-    """The task with nothing in its texts that could pass for structure of the template that will show it."""
+def sanitized(task: Task, template: JudgeTemplate | PrinciplesTemplate) -> SanitizedTask:
+    """The task with its texts rewritten so they cannot imitate the structure of the template that will show them."""
 
     def safe(text: str) -> str:
         return neutralize(text, template.structure)
 
-    return Sanitized(
+    return SanitizedTask(
         Task(
             query=tuple(Message(message.role, safe(message.content)) for message in task.query),
             responses=tuple(map(safe, task.responses)),
@@ -120,36 +122,36 @@ def _fenced(label: str, text: str) -> str:
 
 
 def _conversation(query: tuple[Message, ...]) -> str:
-    """A lone user turn as it is, as the released checkpoints were trained to see it; more turns fenced by role."""
+    """A single user turn as is, as the released checkpoints were trained; otherwise each turn fenced by its role."""
     if len(query) == 1 and query[0].role == "user":
         return query[0].content
     return "\n".join(_fenced(f"{message.role.capitalize()} Turn", message.content) for message in query)
 
 
 def write_script(
-    template: JudgeTemplate, task: Sanitized, order: Order, max_critique_tokens: int, reading: Reading = "sampled"
+    template: JudgeTemplate, task: SanitizedTask, order: Order, max_critique_tokens: int, reading: Reading = "sampled"
 ) -> Script:
-    """What the judge is to write on the responses that the order shows: principles (unless given), critique, scores.
+    """The script of one sample on the responses in `order`: principles (unless the task gives them), critique, scores.
 
-    The scores are written under a constraint, after the critique ended, by itself or at its budget, so they always
-    parse; and only what stands after our own lead is read as the verdict, so nothing that the judge quotes can be taken
-    for it.
+    The scores are generated under a constraint once the critique has ended, by itself or at its budget, so they always
+    parse. Only the text after our own lead counts as the verdict, so a verdict that the judge quotes is never mistaken
+    for its own.
     """
     prompt = template.render(task, order) + _hint(task, order)
     return Script(prompt, _segments(task, len(order), max_critique_tokens, reading))
 
 
 def write_principles_script(template: PrinciplesTemplate, task: Task, max_tokens: int) -> Script:
-    """What the judge is to write on a query alone: the principles that it would write first in every sample.
+    """The script for principles from the query alone, as the judge would otherwise write first in every sample.
 
-    It is shown the task's query and reference, sanitized.
+    The prompt shows only the task's query and reference, sanitized here.
     """
-    asked = sanitized(Task(task.query, (), task.reference), template)
-    return Script(template.render(asked), (_principles_segment(max_tokens),))
+    query_only = sanitized(Task(task.query, (), task.reference), template)
+    return Script(template.render(query_only), (_principles_segment(max_tokens),))
 
 
 def judge_turn(principles: str, critique: str, shown: Iterable[int]) -> str:
-    """All that a judge says in one sample, the leads that it was given included, as the released checkpoints write it.
+    """The judge's whole turn of one sample, including the leads, in the format of the released checkpoints.
 
     shown: scores in the order shown.
     """
@@ -157,8 +159,8 @@ def judge_turn(principles: str, critique: str, shown: Iterable[int]) -> str:
     return f"{_PRINCIPLES} {principles}{_CRITIQUE} {critique}{_SCORES}{scores}}}"
 
 
-def _hint(task: Sanitized, order: Order) -> str:
-    """For an item that the judge never gets right (Liu et al. 2025, section 3.1: hinted sampling)."""
+def _hint(task: SanitizedTask, order: Order) -> str:
+    """Hinted sampling, for an item that the judge never gets right (Liu et al. 2025, section 3.1)."""
     if task.hint is None:
         return ""
     if len(task.responses) == 1:
@@ -172,7 +174,7 @@ def _segments(task: Task, n: int, max_critique_tokens: int, reading: Reading) ->
     scores = Segment(
         "scores",
         lead=_SCORES,
-        # "10", a comma, a space and a brace are six tokens at most in any vocabulary that has the digits.
+        # "10", a comma, a space and a brace are at most six tokens in any vocabulary that has the digits.
         max_tokens=6 * n + 2,
         pattern=r"(10|[1-9])" + r", (10|[1-9])" * (n - 1) + r"\}",
         expected=reading == "expected",

@@ -1,8 +1,8 @@
-"""Hostile text made harmless before a judge reads it: responses come from a policy that is trained against the judge.
+"""Neutralize text that imitates the prompt's structure, before `prompts` inserts it into a template.
 
-Whatever could pass for a part of the prompt's structure is rewritten: it stays legible, but is no longer structure. The
-search runs on the text as a careless reader sees it (`lookalikes.seen`); the rewriting touches only the marks that it
-found, and leaves the rest of the text as it is.
+Responses come from a policy that is trained against the judge, so they may be hostile. Text that could pass for a part
+of the prompt's structure is rewritten: it stays legible, but is no longer structure. The search runs on the text as a
+careless reader sees it (`lookalikes.fold`). Only the marks found are rewritten; the rest of the text stays as it is.
 """
 
 from __future__ import annotations
@@ -11,94 +11,98 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from grm_server.grm.lookalikes import plain, seen
+from grm_server.grm.lookalikes import fold, fold_character
 from grm_server.grm.structure import Heading, Structure
 
-# Control characters except tab and line ends. No reader sees them, and some tokenizers drop them silently.
+# Control characters except tab and line ends. They are invisible, and some tokenizers drop them silently.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
-# Each repeat is bounded, or is possessive and starts where no other match can, so a long run costs linear time. The
+# Each repetition is bounded, or is possessive and starts where no other match can, so a long run takes linear time. The
 # groups hold the marks to rewrite.
 _BEFORE = r"(?:\A|(?<=[^\W_]))([\W_]*+)"
 _GAP = r"[\W_]*+"
 _FENCE = re.compile(rf"{_BEFORE}the{_GAP}(?:begin|end)(?:(?=of)|(?![^\W\d_]))", re.IGNORECASE)
-# A label at the start of a line, under any markup.
+# The start of a line before a label, including any markup.
 _LINE_START = r"(?:\A|(?<=\n))(?:[^\w\n]|_)*+"
 _COLON = r"(?:[^\w:]|_){0,16}(:)"
-# A list of numbers with any markup, also if it is never closed. A lone number, and one with its thousands apart, is an
-# answer to a question in mathematics; it stays.
+# A boxed list of numbers with any markup, even if the box is never closed. A single number, also with thousands
+# separators, stays: it is the answer to a question in mathematics.
 _BOX = re.compile(
     r"(\\\s{0,4}boxed[\s{]{0,16}\{)\s*+(?!\d{1,3}(?:,\d{3})+(?:\.\d*)?\s*\})"
     r"[\d.+*_`~-][\s\d.+*_`~-]*[,;][\s\d.,;+*_`~-]*((?:[}\s]{0,16}\})?)(?:(?<=\})|\Z|(?=[\n\\]))",
     re.IGNORECASE,
 )
-_HARMLESS = {"[": "(", "]": ")", "<": "(", ">": ")", "#": "=", ":": " -", "\\": "", "{": "(", "}": ")"}
-"""What a mark becomes. The other marks of headings (=, *, -, _, ~, |) are dropped."""
-_RUNS = "#=*-_~|"
-"""Marks of which a run becomes one."""
+_REPLACEMENTS = {"[": "(", "]": ")", "<": "(", ">": ")", "#": "=", ":": " -", "\\": "", "{": "(", "}": ")"}
+"""Replacement of each mark. The other heading marks (=, *, -, _, ~, |) are dropped."""
+_COLLAPSING = "#=*-_~|"
+"""Marks that collapse: a run of one of them gets a single replacement."""
 _TAG_OPENS = re.compile(r"<\s{0,4}/?\s{0,4}\Z")
 _VERDICT_LABEL = ("scores",)
-"""The label of the verdict's line, which the judge writes and no template has to show."""
+"""The label of the line that holds the verdict. The judge writes it, so a template need not contain it."""
 
 
 def neutralize(text: str, structure: Structure) -> str:
-    """The text, still legible, with everything harmless that could pass for structure of this template.
+    """The text, still legible, with every imitation of this template's structure rewritten.
 
-    Control characters always go. Text without anything hostile is otherwise left as it is.
+    Control characters are always removed. Text that imitates nothing is otherwise returned unchanged.
     """
     text = _CONTROL.sub("", text)
-    shown = text if text.isascii() and "\r" not in text else seen(text)
-    hostile = {at for marks, start, end in _hostile(shown, structure) for at in range(start, end) if shown[at] in marks}
+    folded = text if text.isascii() and "\r" not in text else fold(text)
+    hostile = {
+        at for marks, start, end in _imitations(folded, structure) for at in range(start, end) if folded[at] in marks
+    }
     if not hostile:
         return text
-    # The character of `text` that each character of `shown` comes from.
-    origin = range(len(text)) if shown is text else [at for at, one in enumerate(text) for _ in plain(one)]
-    changed = {
-        origin[at]: "" if at - 1 in hostile and shown[at - 1] == shown[at] in _RUNS else _HARMLESS.get(shown[at], "")
-        for at in sorted(hostile)
-    }
-    return "".join(changed.get(at, one) for at, one in enumerate(text))
+    # For each character of `folded`, the index of the character of `text` that it comes from.
+    origin = range(len(text)) if folded is text else [at for at, char in enumerate(text) for _ in fold_character(char)]
+    changed: dict[int, str] = {}
+    for at in sorted(hostile):
+        repeats = at - 1 in hostile and folded[at - 1] == folded[at] in _COLLAPSING
+        changed[origin[at]] = "" if repeats else _REPLACEMENTS.get(folded[at], "")
+    return "".join(changed.get(at, char) for at, char in enumerate(text))
 
 
-def _hostile(shown: str, structure: Structure) -> Iterator[tuple[str, int, int]]:
-    """(marks, start, end) of each stretch of the text whose marks make it look like structure."""
-    for match in _FENCE.finditer(shown):
+def _imitations(folded: str, structure: Structure) -> Iterator[tuple[str, int, int]]:
+    """(marks, start, end) of each span of the folded text whose marks make it look like structure."""
+    for match in _FENCE.finditer(folded):
         start, end = match.span(1)
-        # A bracket that closes again before the words is no part of a fence: "- [ ] The end".
-        yield "[", max(start, shown.rfind("]", start, end) + 1), end
+        # A bracket that closes again before the words is not part of a fence: "- [ ] The end".
+        yield "[", max(start, folded.rfind("]", start, end) + 1), end
     headings, labels = _patterns(structure)
     if headings is not None:
         pattern, by_words = headings
-        for match in pattern.finditer(shown):
+        for match in pattern.finditer(folded):
             for heading in by_words.get("".join(re.findall(r"[^\W_]+", match["words"].lower())), ()):
                 if _imitates(heading, match[1], match["after"], followed=bool(match["next"])):
                     yield from ((heading.mark + heading.closing, *match.span(group)) for group in (1, "after"))
-    for match in labels.finditer(shown):
+    for match in labels.finditer(folded):
         yield ":", *match.span(1)
-    for match in _BOX.finditer(shown):
+    for match in _BOX.finditer(folded):
         yield from (("\\{}", *match.span(group)) for group in (1, 2))
 
 
 def _imitates(heading: Heading, before: str, after: str, *, followed: bool) -> bool:
-    """Whether marks around the heading's words make them look like it. followed: by a word on the same line.
+    """Whether the marks before and after the heading's words make them look like the heading.
 
-    As the template writes it, with half of its marks or more; or alone on its line under as many marks. A tag needs no
-    more than its opening bracket.
+    They do if both sides have at least half of the template's marks. Words alone on their line also do, with marks on
+    the left only: all of the template's marks if its heading has marks on both sides, else half. A tag needs only its
+    opening bracket. followed: another word follows on the same line.
     """
     if heading.mark == "<":
         return _TAG_OPENS.search(before) is not None and (bool(after) or not followed)
-    enough = max(1 if heading.mark in "#[<" else 2, heading.before // 2)
+    min_marks = max(1 if heading.mark in "#[<" else 2, heading.before // 2)
     marks = before.count(heading.mark)
-    if heading.after and marks >= enough and after.count(heading.closing) >= max(1, heading.after // 2):
+    if heading.after and marks >= min_marks and after.count(heading.closing) >= max(1, heading.after // 2):
         return True
-    return not followed and marks >= (heading.before if heading.after else enough)
+    return not followed and marks >= (heading.before if heading.after else min_marks)
 
 
 @lru_cache(maxsize=16)
 def _patterns(
     structure: Structure,
 ) -> tuple[tuple[re.Pattern[str], dict[str, list[Heading]]] | None, re.Pattern[str]]:
-    """What finds the words of a heading, with the headings by their joined words; and what finds labels."""
+    """The pattern of headings, with the headings by their joined words (None without headings); the pattern of
+    labels."""
     labels = "|".join(_alternatives({_VERDICT_LABEL, *structure.labels}))
     label_pattern = re.compile(rf"{_LINE_START}(?:{labels}){_COLON}", re.IGNORECASE)
     if not structure.headings:
@@ -111,7 +115,7 @@ def _patterns(
     return (re.compile(pattern, re.IGNORECASE), by_words), label_pattern
 
 
-def _alternatives(every: set[tuple[str, ...]]) -> list[str]:
-    """Patterns of these words with any gap between, longest first, since an alternation takes the first that fits."""
-    ordered = sorted(every, key=lambda words: (-sum(map(len, words)), words))
+def _alternatives(phrases: set[tuple[str, ...]]) -> list[str]:
+    """Patterns of the phrases with any gap between words; longest first, since an alternation takes the first match."""
+    ordered = sorted(phrases, key=lambda words: (-sum(map(len, words)), words))
     return [_GAP.join(map(re.escape, words)) for words in ordered]

@@ -1,10 +1,10 @@
-"""Enough evidence, or another wave? Pure; called at the end of each wave on all samples launched so far.
+"""Decide after each wave, from the evidence of all samples launched so far, whether to stop or to draw another wave.
 
-`decided`  predictive stochastic curtailment (Lan, Simon & Halperin 1982): the predicted probability that the samples
-           still to come would change the decision. A statement of a model, right on average over traffic that looks
-           like the prior's; see docs/design/stopping.md for when it is not.
-`strict`   a betting e-process for sampling without replacement (Waudby-Smith & Ramdas 2020): right whatever the
-           distribution of the scores, and dear for it.
+`decided`    predictive stochastic curtailment (Lan, Simon & Halperin 1982): the predicted probability that the
+             remaining samples would change the decision. It is a model's prediction, correct on average over traffic
+             that matches the prior; docs/design/stopping.md says when it fails.
+`strict`     a betting e-process for sampling without replacement (Waudby-Smith & Ramdas 2020): valid for any
+             distribution of the scores, at the cost of more samples.
 `precision`  sequential estimation to a fixed standard error (Chow & Robbins 1965), with a shrunk variance.
 """
 
@@ -32,11 +32,11 @@ from grm_server.grm.types import (
 )
 
 ELIMINATE_FROM = 6
-"""Responses from which on dropping losers saves more prompt than it costs."""
+"""Smallest number of responses at which dropping losers saves more prompt tokens than it costs."""
 DROP_SHARE = 0.5
-"""Share of gamma that dropping may use up; the rest is for the decision among those that stay."""
+"""Share of gamma that dropping may use up; the rest is for the decision among the remaining responses."""
 DROP_AT_LEAST = 0.25
-"""Share of the active responses; for fewer the new prompts cost more than they save."""
+"""Smallest share of the active responses worth dropping; below it, the new prompts cost more than they save."""
 _BETS = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.99])
 
 
@@ -52,17 +52,17 @@ def decide(
     droppable: bool,
     min_votes: int = 1,
 ) -> Decision:
-    """Stop, or who goes on.
+    """Whether to stop, and if not, which responses stay active.
 
     values: (m, n) the ballots behind the evidence, in launch order.
-    drawn, k: readings of each active response, so far and at most; a deadline may cut a round of blocks in its middle.
-    reach: how far two ballots of a sample can be apart.
+    drawn, k: rounds so far and at most; `drawn` is fractional if a deadline cut a round of blocks.
+    ballot_range: largest possible difference between two ballots of one sample.
     droppable: whether responses may be dropped, see `may_drop`.
-    min_votes: no response may be left with fewer scores, by stopping or by being dropped.
+    min_votes: neither stopping nor dropping may leave a response with fewer scores.
     """
     left = (k - drawn) / drawn
-    best = not (isinstance(rule, Decided) and rule.target == "ranking")
-    risks = rival_risks(evidence, left, contenders.active) if best else ranking_risks(evidence, left)
+    names_best = not (isinstance(rule, Decided) and rule.target == "ranking")
+    risks = rival_risks(evidence, left, contenders.active) if names_best else ranking_risks(evidence, left)
     risk = min(1.0, contenders.risk_spent + float(risks.sum()))
     stop = None
     if drawn >= k:
@@ -72,7 +72,7 @@ def decide(
     elif isinstance(rule, Precision):
         stop = StopReason.PRECISION if np.sqrt(evidence.mean_variance.max()) <= rule.se else None
     elif len(evidence.means) < 2 or isinstance(rule, Fixed):
-        # With one response there is nothing to decide, and its reward is worth all the samples that were asked for.
+        # A single response leaves nothing to decide, so its reward gets all the samples that were requested.
         pass
     elif isinstance(rule, Strict):
         stop = StopReason.STRICT if proven(values, k, ballot_range, rule.delta) else None
@@ -84,49 +84,53 @@ def decide(
 
 
 def may_drop(rule: StopRule, n: int, aggregate: Aggregate) -> bool:
-    """Whether responses may be dropped on the way. A vote, a Borda count and a meta reward depend on who else is in the
-    list."""
-    best = isinstance(rule, Decided) and rule.target == "best"
-    return best and n >= ELIMINATE_FROM and AGGREGATES[aggregate].droppable
+    """Whether responses may be dropped before full k. Not where ballots depend on the other responses in the list, as
+    for votes, Borda counts and meta rewards."""
+    names_best = isinstance(rule, Decided) and rule.target == "best"
+    return names_best and n >= ELIMINATE_FROM and AGGREGATES[aggregate].droppable
 
 
 def leader(evidence: Evidence, active: Sequence[int]) -> int:
-    """The active response with the highest mean; one without a score is behind all others."""
+    """The active response with the highest mean; a response without a score ranks last."""
     return max(active, key=lambda i: -np.inf if np.isnan(evidence.means[i]) else evidence.means[i])
 
 
 def rival_risks(evidence: Evidence, left: float, active: Sequence[int]) -> Floats:
-    """(len(active),): for each active response, the predicted probability that it ends level with the leader or ahead.
+    """(len(active),): for each active response, the predicted probability that it ends level with or ahead of the
+    leader at full k.
 
-    left: samples still to come, as a multiple of those drawn.
+    left: samples still to come, as a multiple of the samples drawn.
 
     For the leader a and a rival b, D is the sum of t differences of variance s2. The true gap has the prior
-    N(0, omega^2), so its posterior is N(mu, v); the R samples to come add R * gap and noise of variance R * s2:
+    N(0, omega^2) and so the posterior N(mu, v). The R samples to come add R * gap and noise of variance R * s2:
 
         v = 1 / (t / s2 + 1 / omega^2)      mu = v * D / s2      z = (D + R * mu) / sqrt(R * s2 + R^2 * v)
-        risk = T(-z), Student's distribution with the freedom of s2
+        risk = T(-z), the CDF of Student's t with the degrees of freedom of s2
 
     0 for the leader itself, 1 for a response without a score.
     """
     first = leader(evidence, active)
     rivals = [i for i in active if i != first]
     risks = np.zeros(len(active))
-    risks[[i != first for i in active]] = _overtaking(evidence, left, [first] * len(rivals), rivals)
+    risks[[i != first for i in active]] = _overtaking_risks(evidence, left, [first] * len(rivals), rivals)
     return risks
 
 
 def ranking_risks(evidence: Evidence, left: float) -> Floats:
-    """(n - 1,): for each pair of neighbours in the present ranking, the predicted probability that they swap."""
-    order = np.argsort(-evidence.means, kind="stable")
-    return _overtaking(evidence, left, order[:-1], order[1:])
+    """(n - 1,): for each pair of neighbours in the current ranking, the predicted probability that they swap."""
+    ranking = np.argsort(-evidence.means, kind="stable")
+    return _overtaking_risks(evidence, left, ranking[:-1], ranking[1:])
 
 
-def _overtaking(evidence: Evidence, left: float, ahead: Sequence[int] | Ints, behind: Sequence[int] | Ints) -> Floats:
+def _overtaking_risks(
+    evidence: Evidence, left: float, ahead: Sequence[int] | Ints, behind: Sequence[int] | Ints
+) -> Floats:
+    """(len(ahead),): for each pair, the predicted probability that `behind` catches up with `ahead`."""
     t, s2 = evidence.pairs[ahead, behind], evidence.pair_variance[ahead, behind]
     gap = evidence.means[ahead] - evidence.means[behind]
     if left <= 0:
         return np.zeros(len(gap))
-    # The share of samples with scores so far, with one failure in ten counted in advance.
+    # Expected share of valid samples, with a prior of 10 samples of which one fails, relative to the share so far.
     valid_share = (evidence.valid + 9) / (evidence.launched + 10) * evidence.launched / max(evidence.valid, 1)
     r = t * left * valid_share
     v = 1 / (t / s2 + 1 / evidence.prior.gap_variance)
@@ -136,34 +140,38 @@ def _overtaking(evidence: Evidence, left: float, ahead: Sequence[int] | Ints, be
 
 
 def _drop(contenders: Contenders, risks: Floats, first: int, limit: float) -> Contenders:
-    """Without the rivals that are least likely to win, as many as the limit allows; the strongest always stays."""
+    """Drop as many of the least likely rivals as the limit on `risk_spent` allows; the strongest rival always stays.
+
+    risks: (len(active),). first: the leader.
+    """
     risk_spent, dropped = contenders.risk_spent, set[int]()
-    order = np.argsort(risks, kind="stable")
-    rivals = [int(place) for place in order if contenders.active[place] != first]
-    for place in rivals[:-1]:
-        if risk_spent + risks[place] > limit:
+    rivals = [index for index in np.argsort(risks, kind="stable").tolist() if contenders.active[index] != first]
+    for index in rivals[:-1]:
+        if risk_spent + risks[index] > limit:
             break
-        risk_spent += float(risks[place])
-        dropped.add(place)
+        risk_spent += float(risks[index])
+        dropped.add(index)
     if len(dropped) < DROP_AT_LEAST * len(contenders.active):
         return contenders
-    return Contenders(tuple(i for place, i in enumerate(contenders.active) if place not in dropped), risk_spent)
+    return Contenders(tuple(i for index, i in enumerate(contenders.active) if index not in dropped), risk_spent)
 
 
 def proven(values: Floats, k: int, ballot_range: float, delta: float) -> bool:
-    """Whether the response with the largest sum so far has the largest sum over all k samples, up to delta.
+    """Whether the response with the largest sum so far also has the largest sum over all k samples, with an error
+    probability of at most delta.
 
     values: (m, n), m <= k ballots in launch order, drawn exchangeably; a sample without scores has differences of 0.
-    ballot_range: how far two ballots of a sample can be apart.
+    ballot_range: largest possible difference between two ballots of one sample.
 
-    For each rival, the wealth of a bettor against "the sum of differences over all k samples is <= 0". The next
-    difference d then has a conditional mean of at most m_j = -(sum so far) / (samples left), so that with bets c
+    For each rival, a bettor bets against the hypothesis "the sum of differences over all k samples is <= 0". Under it,
+    the next difference d_j has a conditional mean of at most m_j = -(sum so far) / (samples left). So with bets c, the
+    wealth
 
         E = mean over c of prod_j (1 + c * (d_j - m_j) / (range + m_j))
 
-    is a nonnegative supermartingale, and reaches 1/alpha with probability alpha at most (Ville). One of n - 1 leaders
-    is claimed wrongly only if the bettor against the true winner got there: alpha = delta / (n - 1). Proof in
-    docs/design/stopping.md.
+    is a nonnegative supermartingale and reaches 1/alpha with probability at most alpha (Ville). A wrong leader is
+    claimed only if the bettor against the true winner reaches 1/alpha, and there are n - 1 possible wrong leaders:
+    alpha = delta / (n - 1). Proof in docs/design/stopping.md.
     """
     sums = np.nansum(values, axis=0)
     leader = int(np.argmax(sums))
@@ -174,7 +182,7 @@ def proven(values: Floats, k: int, ballot_range: float, delta: float) -> bool:
     for j, step in enumerate(d):
         bound = -before / (k - j)
         room = ballot_range + bound
-        # The rest of the samples cannot take the lead away; if they can only just level it, no bet is made.
+        # room < 0: the remaining samples cannot level the lead. room = 0: they can only just level it, so no bet.
         certain |= room < 0
         wealth = wealth * np.where(room > 0, 1 + _BETS[:, None] * (step - bound) / np.where(room > 0, room, 1.0), 1.0)
         before = before + step

@@ -1,6 +1,6 @@
-"""What a prompt template is made of: its headings, tags and labels, which no inserted text may imitate.
+"""Extract the headings, tags and labels of a prompt template, which `sanitize` keeps inserted text from imitating.
 
-They are read from the template's own static text, so a template of the user's own is guarded like the shipped one.
+They are taken from the template's static text, so a custom template is guarded like the shipped one.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import NamedTuple
 
 from jinja2 import Environment
 
-from grm_server.grm.lookalikes import seen
+from grm_server.grm.lookalikes import fold
 
 _INSERTED = "\0"
-"""Stands for a Jinja expression in the static text."""
+"""Placeholder for a Jinja expression in the static text."""
 _MAX_WORDS = 10
 """A longer line is a sentence, not a heading."""
 
 # "#### Principles ####", "=== Rubric ===", "**Rubric**", "--- Rubric", "[User Question]", "## Rubric:".
 _HEADING = re.compile(r"\s*(#+|=={1,}|\*\*+|--+|__+|~~+|\|\|+|\[+|<<+)\s*(\w.*?)\s*([#=*\-_~|\]>]*)\s*:?\s*")
-# "<conversation>" and "</conversation>", also with attributes; not "<the score of each response>".
+# "<conversation>" and "</conversation>", with or without attributes; not "<the score of each response>".
 _TAG = re.compile(r"</?([A-Za-z][\w:.-]*)(?:\s+[\w:-]+=[^<>\n]*)?\s*/?>")
-# "Question:" alone on its line or before what is inserted.
+# "Question:" alone on its line or before an inserted text.
 _LABEL = re.compile(rf"\s*(\w[^{_INSERTED}:.!?]*):\s*{_INSERTED}?\s*")
 _CLOSING = {"[": "]", "<": ">"}
 
@@ -31,35 +31,36 @@ class Heading(NamedTuple):
     """A line or tag that divides the prompt."""
 
     words: tuple[str, ...]
-    """As `lookalikes.seen` folds them."""
+    """Lower case, folded by `lookalikes.fold`."""
     mark: str
-    """The character that it is decorated with: "#", "=", "<", ..."""
+    """The character that decorates it: "#", "=", "<", ..."""
     before: int
+    """Number of marks on the left."""
     after: int
-    """How many of the marks (of the closing ones, for brackets) stand on each side."""
+    """Number of marks on the right; for brackets, of closing ones."""
 
     @property
     def closing(self) -> str:
-        """The mark on its right side."""
+        """The mark on the right."""
         return _CLOSING.get(self.mark, self.mark)
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """The structure of a template."""
+    """All headings, tags and labels of a template."""
 
     headings: frozenset[Heading] = frozenset()
     labels: frozenset[tuple[str, ...]] = frozenset()
-    """The words of each line that ends in a colon."""
+    """The words of each label, without its colon."""
 
     def __or__(self, other: Structure) -> Structure:
         return Structure(self.headings | other.headings, self.labels | other.labels)
 
 
 def structure_of(source: str) -> Structure:
-    """The structure of a Jinja template. Raises TemplateError for one that is not Jinja."""
+    """The structure of a Jinja template. Raises TemplateError if the source is not valid Jinja."""
     headings, labels = set[Heading](), set[tuple[str, ...]]()
-    for line in seen(_static_text(source)).splitlines():
+    for line in fold(_static_text(source)).splitlines():
         headings.update(Heading(_words(tag[1]), "<", 1, 1) for tag in _TAG.finditer(line))
         if (heading := _HEADING.fullmatch(line)) and _INSERTED not in line:
             before, text, after = heading.groups()
@@ -74,7 +75,7 @@ def structure_of(source: str) -> Structure:
 
 
 def _static_text(source: str) -> str:
-    """The template without its statements and comments, and with a placeholder for each expression."""
+    """The template without statements and comments, with a placeholder for each expression."""
     parts: list[str] = []
     for _, kind, value in Environment(trim_blocks=True, lstrip_blocks=True).lex(source):
         if kind == "data":

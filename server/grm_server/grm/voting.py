@@ -1,4 +1,4 @@
-"""From evidence to the answer: rewards, how sure they are, and who is best."""
+"""Turn the final evidence into the verdict: rewards, their uncertainty and the ranking. The last step of a request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.special import stdtr
 from grm_server.grm.types import Evidence, Floats, Trajectory, Verdict
 
 _DRAWS = 4096
-"""Of the posterior, for `p_best` of three or more responses: a standard error below 0.008."""
+"""Posterior draws for `p_best` of three or more responses: a Monte Carlo standard error below 0.008."""
 
 
 def vote(
@@ -21,45 +21,45 @@ def vote(
     *,
     shrink: bool,
 ) -> Verdict:
-    """What the samples add up to. All of it is about this judge's opinion, nothing about the truth.
+    """The verdict of the samples. All of its numbers describe this judge's opinion, not the truth.
 
-    rewards     mean ballots. With `shrink`, posterior means: a rule that stops when a margin looks large stops on
-                margins that look larger than they are, and the posterior mean takes that back.
-    se          standard error of the reward as an estimate of what infinitely many samples of this judge would give.
-    p_best      probability that the response has the highest mean over infinitely many samples of this judge. A judge's
-                bias does not average out: `calibration` says what this is worth against labels.
-    p_greater   probability that row's mean over infinitely many samples is higher than column's.
-    vote_sums   sums of the scores as sampled (Liu et al. 2025, eq. 14), whatever the reading and the aggregate.
+    rewards     mean ballots. With `shrink`, posterior means: a rule that stops once a margin looks large stops on
+                overestimated margins, and the posterior mean corrects for that.
+    se          standard error of the reward as an estimate of the mean over infinitely many samples of this judge.
+    p_best      probability that the response has the highest mean over infinitely many samples of this judge. The
+                judge's bias does not average out: `calibration` converts `p_best` to a probability of being right.
+    p_greater   probability that the row's mean over infinitely many samples is higher than the column's.
+    vote_sums   sums of the scores as sampled (Liu et al. 2025, eq. 14), for any `Reading` and aggregate.
 
-    Raises ValueError when a response has no score: there is no reward to invent.
+    Raises ValueError when a response has no score, because no reward can be estimated for it.
     """
     if not evidence.shown.all():
-        raise ValueError("cannot vote on a response without a valid sample")
+        raise ValueError("cannot vote: a response has no valid sample")
     gap, variance = _posterior_gaps(evidence)
     n = len(evidence.means)
     with np.errstate(divide="ignore", invalid="ignore"):
         p_greater = stdtr(np.maximum(evidence.freedom, 1.0), gap / np.sqrt(variance))
     np.fill_diagonal(p_greater, 0.5)
     p_best = _p_best(p_greater, gap, variance, float(np.median(evidence.freedom)))
-    kept = _kept(evidence) if shrink else np.ones(n)
+    reliability = _reliability(evidence) if shrink else np.ones(n)
     level = evidence.means.mean()
-    rewards = level + kept * (evidence.means - level)
-    # Shrinking takes back a share of the noise that one response has alone, not of what is common to all.
-    own = evidence.pair_variance.sum(axis=1) / max(n - 1, 1) / 2 / evidence.shown * (1 - 1 / n)
-    squares = np.maximum(evidence.mean_variance - (1 - kept) * own, 0.0)
-    # Equal sums must tie, whatever least squares does to the last digits.
+    rewards = level + reliability * (evidence.means - level)
+    # Shrinking reduces the noise of each response alone, not the noise that all responses share.
+    response_variance = evidence.pair_variance.sum(axis=1) / max(n - 1, 1) / 2 / evidence.shown * (1 - 1 / n)
+    reward_variance = np.maximum(evidence.mean_variance - (1 - reliability) * response_variance, 0.0)
+    # Equal sums must tie despite rounding errors of the least-squares fit.
     rounded = [round(float(reward), 6) for reward in rewards]
     ranking = tuple(sorted(range(n), key=lambda i: -rounded[i]))
-    level_groups = (tuple(group) for _, group in groupby(ranking, key=lambda i: rounded[i]))
+    equal_rewards = (tuple(group) for _, group in groupby(ranking, key=lambda i: rounded[i]))
     return Verdict(
         rewards=tuple(rounded),
-        se=tuple(map(float, np.sqrt(squares))),
+        se=tuple(map(float, np.sqrt(reward_variance))),
         p_best=tuple(map(float, p_best)),
         p_greater=tuple(tuple(map(float, row)) for row in p_greater),
         vote_sums=tuple(sum(t.scores[i] or 0 for t in trajectories) for i in range(n)),
         shown=tuple(map(int, evidence.shown)),
         ranking=ranking,
-        ties=tuple(group for group in level_groups if len(group) > 1),
+        ties=tuple(group for group in equal_rewards if len(group) > 1),
         position_effect=None if position_effect is None else tuple(map(float, position_effect)),
     )
 
@@ -71,22 +71,22 @@ def _posterior_gaps(evidence: Evidence) -> tuple[Floats, Floats]:
     return variance * t / s2 * (evidence.means[:, None] - evidence.means[None, :]), variance
 
 
-def _kept(evidence: Evidence) -> Floats:
-    """(n,): the share of its distance from the mean of all that a response keeps: omega^2 / (omega^2 + s2 / t)."""
+def _reliability(evidence: Evidence) -> Floats:
+    """(n,): omega^2 / (omega^2 + s2 / t), by which shrinking scales a response's distance from the overall mean."""
     n = len(evidence.means)
     if n == 1:
         return np.ones(1)
     noise = evidence.pair_variance.sum() / (n * (n - 1)) / evidence.shown
-    kept: Floats = evidence.prior.gap_variance / (evidence.prior.gap_variance + noise)
-    return kept
+    reliability: Floats = evidence.prior.gap_variance / (evidence.prior.gap_variance + noise)
+    return reliability
 
 
 def _p_best(p_greater: Floats, gap: Floats, variance: Floats, freedom: float) -> Floats:
-    """(n,): how often each response comes out first in draws of all means together."""
+    """(n,): how often each response has the highest mean in joint posterior draws of all means."""
     n = len(gap)
     if n <= 2:
         return np.ones(1) if n == 1 else p_greater[[0, 1], [1, 0]]
-    # The covariance of the centred means whose differences have the variances given (classical scaling).
+    # The covariance of the centred means whose differences have the given variances (classical scaling).
     pair = variance * (1 - np.eye(n))
     centre = np.eye(n) - 1 / n
     values, vectors = np.linalg.eigh(-0.5 * centre @ pair @ centre)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, Field, ValidationError
 
 from grm_server.grm.aggregates import AGGREGATES
-from grm_server.grm.priors import Learnt, observe
+from grm_server.grm.priors import LearnedPrior, observe
 from grm_server.grm.types import Aggregate, Floats, Prior
 
 logger = logging.getLogger(__name__)
@@ -48,11 +48,11 @@ class PriorStore:
     def __init__(self, path: Path) -> None:
         """A damaged file is renamed with a warning: priors can be learned again."""
         self._path = path
-        self._learnt: dict[PriorKey, Learnt] = {}
+        self._learnt: dict[PriorKey, LearnedPrior] = {}
         self._saved_s = time.monotonic()
         for row in self._read():
             prior = Prior(row.pair_variance, row.gap_variance, row.score_variance)
-            self._learnt[PriorKey(row.model, row.task, row.aggregate)] = Learnt(prior, row.weight)
+            self._learnt[PriorKey(row.model, row.task, row.aggregate)] = LearnedPrior(prior, row.weight)
         self._check_writable()
 
     def _check_writable(self) -> None:
@@ -120,9 +120,9 @@ class PriorStore:
         except OSError as error:
             logger.warning("could not write priors to %s: %s", self._path, error.strerror)
 
-    def _get(self, key: PriorKey) -> Learnt:
+    def _get(self, key: PriorKey) -> LearnedPrior:
         """A new tag starts from the prior of untagged requests, with the weight of a new prior."""
         if key in self._learnt:
             return self._learnt[key]
         untagged = self._learnt.get(key._replace(task=""))
-        return Learnt(untagged.prior if untagged else AGGREGATES[key.aggregate].prior)
+        return LearnedPrior(untagged.prior if untagged else AGGREGATES[key.aggregate].prior)

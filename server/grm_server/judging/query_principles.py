@@ -17,7 +17,7 @@ from grm_server.caching.ttl_cache import TTLCache
 from grm_server.errors import DeadlineExceeded
 from grm_server.grm.prompts import PrinciplesTemplate
 from grm_server.grm.types import Fixed, Task
-from grm_server.pipeline.query_principles import Drawn, draw_principles
+from grm_server.pipeline.query_principles import DrawnPrinciples, draw_principles
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
@@ -51,7 +51,7 @@ class QueryPrinciples:
         self._template = template
         self._admission = admission
         self._metrics = metrics
-        self._in_flight: SingleFlight[bytes, Drawn] = SingleFlight()
+        self._in_flight: SingleFlight[bytes, DrawnPrinciples] = SingleFlight()
         self._cache: TTLCache[bytes, str] = TTLCache(max_mib * 2**20, ttl_s)
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class QueryPrinciples:
         self._metrics.principles.labels("cached" if joined else "drawn").inc()
         return GuidedRequest(_with_principles(plain, drawn.text), "cache" if joined else "query", own_tokens)
 
-    async def _draw(self, key: bytes, request: ScoreRequest, arrived_s: float) -> Drawn:
+    async def _draw(self, key: bytes, request: ScoreRequest, arrived_s: float) -> DrawnPrinciples:
         """One sample with a permit of its own, so the request holds no room in the engine meanwhile."""
         # A task needs at least one response; the empty one is not shown.
         task = Task(request.task.query, ("",), request.task.reference)
@@ -97,7 +97,7 @@ class QueryPrinciples:
                 drawn = await draw_principles(alone, seed, self._template, permit, self._metrics)
         except DeadlineExceeded:
             # The first request's deadline. Requests that joined fall back instead of failing with it.
-            return Drawn(None)
+            return DrawnPrinciples(None)
         if drawn.text is not None:
             self._cache.put(key, drawn.text, len(drawn.text))
         return drawn

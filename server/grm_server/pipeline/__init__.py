@@ -1,1 +1,1 @@
-"""The whole flow of a request, from its texts to its rewards: plan, draw a wave, read it, stop or go on, vote."""
+"""The flow of one request from its texts to its rewards: plan, draw a wave, assess it, stop or go on, vote."""

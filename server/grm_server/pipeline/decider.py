@@ -1,4 +1,4 @@
-"""What the samples so far say, and whether they are enough. Pure: outcomes in, an assessment out."""
+"""Assess the samples of a request so far and decide whether they suffice. Pure: outcomes in, an assessment out."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from grm_server.pipeline.types import ScoreRequest
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
-    """Everything that follows from the samples of a launch-order prefix."""
+    """Everything computed from the samples of a launch-order prefix."""
 
     outcomes: tuple[Trajectory | Failure, ...]
     """(m,), launch order."""
     aggregate: Aggregate
-    """How the ballots were added up: as requested, or `mean` where the meta RM failed."""
+    """The aggregate in use: as requested, or `mean` if the meta RM failed."""
     ballots: Ballots
     evidence: Evidence
     decision: Decision
 
     @property
     def fewest_votes(self) -> int:
-        """Votes of the response that has the fewest."""
+        """The smallest number of votes that a response has."""
         return int(self.evidence.shown.min())
 
 
 @dataclass(frozen=True, slots=True)
 class Decider:
-    """How one request is decided."""
+    """Assesses one request after each wave."""
 
     request: ScoreRequest
     prior: Prior
@@ -56,7 +56,7 @@ class Decider:
     """`meta_hinge`: the probability at which a sample's vote is worth nothing."""
 
     def may_drop(self, aggregate: Aggregate) -> bool:
-        """Whether responses that cannot win may be dropped before all k samples are drawn."""
+        """Whether unlikely winners may be dropped before full k."""
         return may_drop(self.request.stop, len(self.request.task.responses), aggregate)
 
     def assess(
@@ -69,10 +69,10 @@ class Decider:
         in_blocks: bool,
         late: bool,
     ) -> Assessment:
-        """Count the ballots and apply the stop rule.
+        """Compute the ballots and the evidence, and apply the stop rule.
 
-        rounds: samples of each active response so far; a deadline may cut a round of blocks in its middle.
-        before: the decision after the previous wave. late: the deadline has come, so this decision is the last.
+        rounds: rounds so far; fractional if the deadline cut a round of blocks.
+        before: the decision after the previous wave. late: the deadline has passed, so this decision stops.
         """
         request = self.request
         ballots = self._ballots(outcomes, aggregate)
@@ -111,7 +111,7 @@ class Decider:
         )
 
     def verdict(self, assessment: Assessment) -> Verdict:
-        """What the votes add up to. Raises ValueError where a response has none."""
+        """The verdict on the assessed samples. Raises ValueError if a response has no vote."""
         trajectories = [
             outcome
             for outcome, votes in zip(assessment.outcomes, assessment.ballots.votes, strict=True)

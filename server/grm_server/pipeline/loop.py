@@ -1,4 +1,4 @@
-"""The flow of a request on one screen: plan, draw a wave, assess it, stop or go on, vote."""
+"""The main loop of a request: plan, draw a wave, assess it, stop or go on, vote."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ async def score(
     anytime: bool = False,
     audit: bool = False,
 ) -> AsyncGenerator[Event]:
-    """Judge one request: yield Started, samples as they finish, WaveEnds, and a Judgement at the end.
+    """Judge one request: yield Started, samples as they finish, a WaveEnd after each wave, and a Judgement at the end.
 
-    anytime: give the verdict at each WaveEnd.
-    audit: if the answer is `auditable`, then draw all k samples of whole lists and yield that Judgement too.
+    guidance: required if the request's aggregate uses the meta RM.
+    anytime: include the verdict in each WaveEnd.
+    audit: if the judgement is `auditable`, also draw the rest of the k samples, showing all responses, and yield the
+    full-k Judgement too.
 
-    guidance: needed where the request's aggregate is one of the meta RM's.
-
-    Raises PromptTooLong (before anything is generated), EngineDead, MetaRMFailed, TooFewVotes when a response has fewer
-    than `min_votes` scores, and DeadlineExceeded when that is so at the deadline, or when the deadline comes before
+    Raises PromptTooLong (before anything is generated), EngineDead, MetaRMFailed, TooFewVotes if a response has fewer
+    than `min_votes` scores, and DeadlineExceeded if this happens at the deadline or if the deadline passes before
     anything is generated. Closing the generator aborts its samples.
     """
     undecided = Decision(None, 1.0, Contenders(tuple(range(len(request.task.responses)))))
@@ -63,7 +63,7 @@ async def score(
         await draws.plan()
         if rater is not None:
             rater.raise_if_unavailable()
-        async with draws.in_flight(None if rater is None else rater.rated) as in_flight:
+        async with draws.in_flight(None if rater is None else rater.rate) as in_flight:
             yield Started(draws.list_size)
             while decision.stop is None:
                 may_drop = decider.may_drop(_aggregate(request, rater))
@@ -89,12 +89,12 @@ async def score(
 
 
 def auditable(judgement: Judgement) -> bool:
-    """Whether `decided` saved something: samples, or samples of responses that were dropped."""
+    """Whether `decided` saved samples, by stopping early or by dropping responses."""
     return judgement.stop_reason is StopReason.DECIDED or judgement.dropped
 
 
 def _aggregate(request: ScoreRequest, rater: Rater | None) -> Aggregate:
-    """How samples are added up now."""
+    """The aggregate in use: `mean` once the meta RM has failed."""
     return "mean" if rater is not None and rater.failed else request.aggregate
 
 
@@ -118,10 +118,10 @@ def _judgement(
     rater: Rater | None,
     arrived_s: float,
 ) -> Judgement:
-    """The answer. verdict: if the last wave's event has it already. Raises TooFewVotes or DeadlineExceeded."""
+    """The finished judgement. verdict: reused if the last WaveEnd computed it. Raises TooFewVotes, DeadlineExceeded."""
     request, outcomes, stop = decider.request, assessment.outcomes, assessment.decision.stop
     if stop is None:
-        raise RuntimeError("there is no judgement before a decision")
+        raise RuntimeError("cannot build a judgement before the stop rule has stopped")
     if assessment.fewest_votes < request.min_votes:
         raise _too_few(request, assessment, draws)
     samples = [outcome.sample for outcome in outcomes if outcome.sample is not None]
@@ -133,15 +133,15 @@ def _judgement(
         risk=assessment.decision.risk,
         k_used=int(draws.rounds),
         list_size=draws.list_size,
-        # If the meta RM failed on the way, the first wave was counted in another way than the rest.
+        # If the meta RM failed in a later wave, the first wave used another aggregate than the answer.
         first_wave=first_wave if assessment.aggregate == request.aggregate else None,
-        # The meta RM may have failed since.
+        # Not `_aggregate(...)`: the meta RM may have failed since the assessment.
         aggregate=assessment.aggregate,
         kept=tuple(map(bool, assessment.ballots.votes)),
         ratings=() if rater is None else tuple(rater.ratings),
         dropped=draws.dropped,
         arrived_s=arrived_s,
-        # The engine's clock is read in another process and may be a hair before the arrival.
+        # Another process reads the engine's clock, so it may be slightly before the arrival.
         queue_s=max(0.0, started_s - arrived_s),
         generate_s=max(sample.finished_s for sample in samples) - started_s,
         total_s=time.monotonic() - arrived_s,
@@ -153,11 +153,11 @@ def _too_few(request: ScoreRequest, assessment: Assessment, draws: SampleDraws) 
     failures = Counter(outcome.reason.value for outcome in outcomes if isinstance(outcome, Failure))
     if draws.late:
         return DeadlineExceeded(
-            f"deadline of {request.deadline_s:g} s reached: a response has {votes} scores, and min_votes asks for "
-            f"{request.min_votes}; allow more time, or lower max_critique_tokens",
+            f"timed out while sampling (deadline_s = {request.deadline_s:g}): a response has only {votes} of the "
+            f"{request.min_votes} scores that min_votes requires; raise deadline_s or lower max_critique_tokens",
             details={"finished": len(outcomes), "begun": draws.begun, **failures},
         )
     return TooFewVotes(
-        f"only {votes} of {len(outcomes)} samples scored a response; min_votes asks for {request.min_votes}",
+        f"only {votes} of {len(outcomes)} samples scored a response; min_votes requires {request.min_votes}",
         details=failures,
     )

@@ -1,4 +1,4 @@
-"""What an answer adds to the metrics."""
+"""Record the metrics of an answered request."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def count_answer(metrics: Metrics, request: ScoreRequest, judgement: Judgement) 
     quality = metrics.quality
     quality.tokens_per_reward.observe(judgement.completion_tokens / n)
     valid = [outcome for outcome in judgement.outcomes if isinstance(outcome, Trajectory)]
-    # Scores as the judge wrote them, whatever was made of them.
+    # The sampled scores, for any `Reading` and aggregate.
     scores = np.array([trajectory.scores for trajectory in valid], dtype=float)
     if (share := disagreement(scores)) is not None:
         quality.disagreement.observe(share)
     effect = position_effect(scores, [trajectory.draw.order for trajectory in valid], np.nanmean(scores, axis=0))
     if effect is not None:
         quality.position_effect(effect[0], effect[-1])
-    rated = np.array([trajectory.meta_reward for trajectory in valid], dtype=float)
-    known = ~np.isnan(rated)
-    if (auc := consensus_auc(scores[known], rated[known])) is not None:
+    meta_rewards = np.array([trajectory.meta_reward for trajectory in valid], dtype=float)
+    rated = ~np.isnan(meta_rewards)
+    if (auc := consensus_auc(scores[rated], meta_rewards[rated])) is not None:
         quality.consensus_auc.observe(auc)

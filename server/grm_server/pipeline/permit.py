@@ -1,4 +1,4 @@
-"""Leave to generate: the pipeline is given a permit and no engine, so nothing is written for a request without one."""
+"""Permission to generate. The pipeline gets a permit instead of the engine, so no request can generate without one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from grm_server.grm.types import Script
 
 
 class Permit(Protocol):
-    """One request's. Whoever gives it counts what goes through it."""
+    """The permit of one request. Its issuer counts the samples and ratings that go through it."""
 
     @property
     def arrived_s(self) -> float:
-        """When the request came, on `time.monotonic`. Its deadline counts from then: waiting for a permit is in it."""
+        """When the request arrived, on `time.monotonic`. The deadline counts from then, including the wait in the
+        queue."""
 
     @property
     def left_s(self) -> float:
-        """Seconds until its samples must be in, for an answer by its deadline."""
+        """Seconds until the samples must be finished to answer by the deadline."""
 
     @property
     def running(self) -> int:
@@ -27,7 +28,7 @@ class Permit(Protocol):
 
     @property
     def contended(self) -> bool:
-        """Whether other requests wait for a permit: what may turn out not to be needed is then not begun."""
+        """Whether other requests wait for a permit. Speculative samples are then not started."""
 
     def prepare(self, script: Script) -> TokenizedScript:
         """As `JudgeEngine.prepare`."""
@@ -35,7 +36,8 @@ class Permit(Protocol):
     def sample(
         self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
-        """As `JudgeEngine.sample`. Audits hold nobody back and go on after the answer."""
+        """As `JudgeEngine.sample`. Audit samples block no other request and go on after the answer."""
 
     def rating(self) -> AbstractContextManager[None]:
-        """While a meta RM rates a sample: a slow one must not be buried under what a fast engine writes."""
+        """Hold while the meta RM rates a sample. It counts as in flight until then, so a fast engine cannot overload a
+        slow meta RM."""

@@ -1,4 +1,4 @@
-"""The tokenized prompts of one request, by order of the responses; and which lists of responses fit the context."""
+"""The tokenized prompts of one request, by order of the responses, and the largest list size that fits the context."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import replace
 from grm_server.engine.protocol import TokenizedScript
 from grm_server.errors import PromptTooLong
 from grm_server.grm.plan import SamplePlan, make_plan, request_seed
-from grm_server.grm.prompts import JudgeTemplate, Sanitized, sanitized, write_script
+from grm_server.grm.prompts import JudgeTemplate, SanitizedTask, sanitized, write_script
 from grm_server.grm.types import Order
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.types import ScoreRequest
 
 
 class PromptCache:
-    """Tokenizing a prompt takes milliseconds, and a request may have hundreds, so the event loop runs between two."""
+    """Tokenizing a prompt takes milliseconds, and a request may have hundreds of prompts, so we yield to the event loop
+    before each."""
 
     def __init__(self, request: ScoreRequest, template: JudgeTemplate, permit: Permit) -> None:
         self._request = request
@@ -27,7 +28,7 @@ class PromptCache:
         self._longest: list[int] = []
 
     async def prepare(self, order: Order, *, past_deadline: bool = False) -> TokenizedScript:
-        """The prompt of this order. Raises PromptTooLong; after the deadline TimeoutError, unless `past_deadline`."""
+        """The prompt of this order. Raises PromptTooLong; after the deadline, TimeoutError unless `past_deadline`."""
         if order not in self._prompts:
             if not past_deadline and self._permit.left_s <= 0:
                 raise TimeoutError
@@ -38,14 +39,14 @@ class PromptCache:
         return prompt
 
     def forget(self, order: Order) -> None:
-        """Free a prompt that will not be used again: the tokens of a long one take megabytes."""
+        """Free a prompt that will not be used again: a long one's tokens take megabytes."""
         del self._prompts[order]
 
     async def fitting_plan(self) -> tuple[SamplePlan, int]:
-        """The plan, and the size of list that fits: whole lists if they fit `list_size` and the context, else blocks.
+        """The plan and its list size: whole lists if they fit `list_size` and the context, else blocks.
 
-        Raises PromptTooLong, and TimeoutError at the deadline, before anything is generated. Of all possible blocks it
-        tries only the longest: the responses with the most tokens, together.
+        To test a block size, it tokenizes only the longest possible block: the responses with the most tokens. Raises
+        PromptTooLong, and TimeoutError at the deadline, before anything is generated.
         """
         request, n = self._request, len(self._request.task.responses)
         whole_lists = request.stop.exchangeable_orders
@@ -65,7 +66,7 @@ class PromptCache:
                 size = max(2, min(size - 1, size * error.details["limit"] // error.details["needed_tokens"]))
 
     async def _oversized(self, size: int) -> list[int]:
-        """The longest responses, without which lists of `size` of the others fit; all, if none fits alone."""
+        """The longest responses to leave out so that lists of `size` of the others fit; all if none fits alone."""
         longest = await self._longest_first()
         low, high = 0, len(longest)
         while low < high:
@@ -84,7 +85,7 @@ class PromptCache:
         return True
 
     async def _longest_first(self) -> list[int]:
-        """Response indices by token count. Raises PromptTooLong where not even an empty response would fit."""
+        """Response indices, most tokens first. Raises PromptTooLong if not even an empty response would fit."""
         if self._longest:
             return self._longest
         tokens: list[int] = []
@@ -102,18 +103,19 @@ class PromptCache:
         return self._longest
 
     async def _check_query(self) -> None:
-        empty = await self._tokenized(Sanitized(replace(self._task, responses=("",), hint=None)), (0,))
+        """Raise PromptTooLong if the prompt does not fit even with one empty response."""
+        empty = await self._tokenized(SanitizedTask(replace(self._task, responses=("",), hint=None)), (0,))
         if isinstance(empty, PromptTooLong):
             empty.oversized = range(len(self._request.task.responses))
             raise empty
 
-    async def _tokenized(self, task: Sanitized, order: Order) -> TokenizedScript | PromptTooLong:
-        """A refusal is a result too: finding it again would take as long."""
+    async def _tokenized(self, task: SanitizedTask, order: Order) -> TokenizedScript | PromptTooLong:
+        """PromptTooLong is returned, not raised, to be cached too: finding it again would take as long."""
         request = self._request
         script = write_script(self._template, task, order, request.max_critique_tokens, request.reading)
         await asyncio.sleep(0)
         try:
             return self._permit.prepare(script)
         except PromptTooLong as error:
-            # Its frames would keep the tokens alive.
+            # The traceback's frames would keep the tokens alive.
             return error.with_traceback(None)

@@ -1,4 +1,4 @@
-"""Principles from the query alone, before any response to it is seen."""
+"""Draw principles from the query alone, before the judge sees any response. A request may use them for all samples."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from grm_server.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """What came of it."""
+class DrawnPrinciples:
+    """The principles from one principles-only sample, and its cost."""
 
     text: str | None
-    """None: the judge wrote nothing that can be used."""
+    """None: the judge wrote nothing usable, or the engine failed."""
     completion_tokens: int = 0
 
 
 async def draw_principles(
     request: ScoreRequest, seed: int, template: PrinciplesTemplate, permit: Permit, metrics: Metrics
-) -> Drawn:
-    """Draw one sample of nothing but principles; of the request's task it sees the query and the reference.
+) -> DrawnPrinciples:
+    """Draw one sample of principles only. Its prompt shows the query and the reference of the request's task.
 
-    A sample that the engine fails gives none. Raises PromptTooLong, which judging would raise too, and EngineDead.
-    Cancelling it aborts the sample.
+    If the engine fails the sample, there are no principles. Raises PromptTooLong, as judging the request would, and
+    EngineDead. Cancellation aborts the sample.
     """
     prepared = permit.prepare(write_principles_script(template, request.task, request.max_critique_tokens))
     async with aclosing(permit.sample(prepared, (seed,), request.temperature, SchedulingClass.NEW)) as finished:
         _, outcome = await anext(finished)
     if not isinstance(outcome, Sample):
-        return Drawn(None)
+        return DrawnPrinciples(None)
     metrics.spent(prompt=outcome.prompt_tokens, cached=outcome.cached_tokens, completion=outcome.completion_tokens)
-    return Drawn(whole_principles(outcome), outcome.completion_tokens)
+    return DrawnPrinciples(whole_principles(outcome), outcome.completion_tokens)

@@ -1,4 +1,4 @@
-"""The meta RM's part in one request: each sample is rated as soon as it is written."""
+"""Rate the samples of one request with the meta RM, each as soon as it is parsed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """The meta RM of a server, and how it is used."""
+    """A server's meta RM and its parameters."""
 
     meta_rm: MetaRM
     template: JudgeTemplate
@@ -27,7 +27,7 @@ class Guidance:
 
 
 class Rater:
-    """Rates the samples of one request until the meta RM fails; then it says so and stops."""
+    """Rates the samples of one request until the meta RM fails; then raises, or sets `failed` and stops rating."""
 
     def __init__(self, guidance: Guidance, request: ScoreRequest, metrics: Metrics) -> None:
         self.p0 = guidance.p0
@@ -38,18 +38,20 @@ class Rater:
         self._fallback_to_plain_vote = request.fallback_to_plain_vote
         self._prompts: dict[Order, tuple[int, ...]] = {}
         self.failed = False
-        """The request goes on without: no rating counts, or some samples would vote with guidance and some without."""
+        """The request goes on without the meta RM. Earlier ratings are ignored too, since a vote with some weighted and
+        some unweighted samples would be inconsistent."""
         self.ratings: list[Rating] = []
 
     def raise_if_unavailable(self) -> None:
-        """Find out before anything is generated that the meta RM is gone. Raises MetaRMFailed."""
+        """Detect a dead meta RM before anything is generated. Raises MetaRMFailed unless the request allows a fallback
+        to the plain vote."""
         try:
             self._meta_rm.raise_if_unavailable()
         except GRMError as error:
             self._fail(error)
 
-    async def rated(self, trajectory: Trajectory) -> Trajectory:
-        """With its meta reward; without, once the meta RM has failed and `fallback_to_plain_vote` allows that."""
+    async def rate(self, trajectory: Trajectory) -> Trajectory:
+        """The trajectory with its meta reward, or unchanged once `failed`. Raises MetaRMFailed without a fallback."""
         if self.failed:
             return trajectory
         started_s = time.monotonic()
@@ -79,5 +81,5 @@ class Rater:
         if not self._fallback_to_plain_vote:
             raise error
         if not self.failed:
-            logger.warning("the meta RM failed, the request goes on with a plain vote: %s", error)
+            logger.warning("meta RM failed; falling back to a plain vote for this request: %s", error)
         self.failed = True

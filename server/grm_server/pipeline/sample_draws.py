@@ -1,4 +1,4 @@
-"""The samples of one request: planned, launched in waves, and collected as they finish."""
+"""Plan the samples of one request, launch them in waves, and collect them as they finish."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from grm_server.telemetry.metrics import Metrics
 
 
 class SampleDraws:
-    """See the module. Call `plan` first."""
+    """The samples of one request. Call `plan` first."""
 
     def __init__(self, request: ScoreRequest, template: JudgeTemplate, permit: Permit, metrics: Metrics) -> None:
         self._request = request
@@ -31,26 +31,26 @@ class SampleDraws:
         self._active = tuple(range(self._n))
         self._plan: SamplePlan
         self.list_size: int
-        """The most responses that one sample shows."""
+        """The largest number of responses that one sample shows."""
         self.late = False
-        """The deadline has come."""
+        """The deadline has passed."""
         self._outcomes: dict[Draw, Trajectory | Failure] = {}
         self._rounds_launched = 0
         self._launched: list[Draw] = []
-        """Draws that count, in launch order. Speculative ones join when their wave does."""
+        """Draws that count, in launch order. A speculative draw joins when its wave is launched."""
         self._started: set[Draw] = set()
-        """Draws that were handed to the engine."""
+        """Draws that were submitted to the engine."""
         self._before_drop: tuple[int, int] | None = None
-        """How many draws and rounds showed all responses; None while all do."""
+        """Numbers of draws and of rounds before responses were dropped; None if all are still shown."""
 
     async def plan(self) -> None:
-        """Raises PromptTooLong and DeadlineExceeded, before anything is generated."""
+        """Plan all draws. Raises PromptTooLong and DeadlineExceeded, before anything is generated."""
         try:
             self._plan, self.list_size = await self._prompts.fitting_plan()
         except TimeoutError:
             raise DeadlineExceeded(
-                f"deadline of {self._request.deadline_s:g} s reached while tokenizing the prompts; no samples were "
-                "generated: allow more time, or send shorter texts",
+                f"timed out while tokenizing the prompts (deadline_s = {self._request.deadline_s:g}); no samples were "
+                "generated; raise deadline_s or send shorter texts",
                 details={"finished": 0, "begun": 0},
             ) from None
 
@@ -66,26 +66,26 @@ class SampleDraws:
 
     @property
     def begun(self) -> int:
-        """Samples handed to the engine."""
+        """Samples submitted to the engine."""
         return len(self._started)
 
     @property
     def unfinished(self) -> int:
-        """Samples handed to the engine that have not finished."""
+        """Samples submitted to the engine that have not finished."""
         return len(self._started) - len(self._outcomes)
 
     @property
     def rounds(self) -> float:
-        """Samples of each response. A deadline may cut the last wave, and a round of blocks in its middle."""
+        """Rounds finished so far; fractional if the deadline cut a round of blocks."""
         cut = sum(draw not in self._outcomes for draw in self._launched)
         return self._rounds_launched - cut / self._plan.samples_per_round
 
     def finished(self) -> list[Trajectory | Failure]:
-        """In launch order."""
+        """The finished samples that count, in launch order."""
         return [self._outcomes[draw] for draw in self._launched if draw in self._outcomes]
 
     def in_flight(self, rate: Rate | None) -> InFlightSamples:
-        """For the samples of this request, until its deadline. rate: what asks the meta RM, if there is one."""
+        """The in-flight samples of this request, until its deadline. rate: rates a sample with the meta RM, if any."""
         counted = None if rate is None else self._counted(rate)
         return InFlightSamples(
             self._permit.sample, self._request.temperature, self._permit.left_s, self._parse, counted
@@ -96,7 +96,7 @@ class SampleDraws:
     ) -> AsyncGenerator[Trajectory | Failure]:
         """Launch the next wave and yield its samples as they finish, until the deadline.
 
-        same_responses_next: the wave after it will show the same responses, so its samples may start early.
+        same_responses_next: the following wave will show the same responses, so its samples may start early.
         """
         request = self._request
         wave = self._plan.wave(self._rounds_launched, request.k) if request.in_waves else self._plan.draws
@@ -122,9 +122,9 @@ class SampleDraws:
                 yield self._outcomes[draw]
 
     async def rest(self, in_flight: InFlightSamples) -> None:
-        """For an audit: draw all k samples that show all responses, after the caller has its answer.
+        """For an audit, after the answer: draw the remaining of the k samples, showing all responses.
 
-        If responses were dropped, the samples from then on do not count: they showed other lists.
+        If responses were dropped, the samples drawn since then no longer count, because they showed shorter lists.
         """
         if self._before_drop is not None:
             draws, rounds = self._before_drop
@@ -136,13 +136,13 @@ class SampleDraws:
             self._launched += rest
         await self._start(in_flight, rest, SchedulingClass.AUDIT, past_deadline=True)
         while not self._outcomes.keys() >= set(rest):
-            # The deadline, which comes once, means nothing here: the caller has its answer.
+            # Ignore the deadline, which is raised once: the client already has its answer.
             with contextlib.suppress(TimeoutError):
                 await self._collect(in_flight)
         self._rounds_launched, self.late, self._before_drop = self._request.k, False, None
 
     def keep_only(self, active: Sequence[int]) -> None:
-        """From the next wave on, show only these responses."""
+        """Show only these responses from the next wave on."""
         if tuple(active) == self._active:
             return
         self._active = tuple(active)
@@ -151,14 +151,14 @@ class SampleDraws:
 
     @property
     def _spare(self) -> int:
-        """Samples that may start before they are known to be needed."""
+        """Number of speculative samples that may start now."""
         if self._permit.contended:
             return 0
-        # Samples started a moment ago may not be known to the engine yet.
+        # The engine may not have counted samples submitted a moment ago.
         return max(0, self._request.speculate_below - max(self._permit.running, self.unfinished))
 
     async def _collect(self, in_flight: InFlightSamples) -> Draw:
-        """Wait for the next sample. It is counted even if the request fails in the end."""
+        """Wait for the next sample and record its metrics, even if the request fails in the end."""
         draw, outcome = await in_flight.next()
         self._outcomes[draw] = outcome
         sample = outcome.sample or Sample({})
@@ -191,9 +191,9 @@ class SampleDraws:
         *,
         past_deadline: bool = False,
     ) -> None:
-        """Start those that were not started yet, one engine call for each distinct order.
+        """Start the draws that have not started yet, one engine call for each distinct order.
 
-        After the deadline this starts nothing, unless `past_deadline`: `in_flight.next` raises TimeoutError then, after
+        After the deadline this starts nothing unless `past_deadline`. `in_flight.next` then raises TimeoutError, after
         the samples that finished in time.
         """
         by_order: dict[Order, list[Draw]] = defaultdict(list)
@@ -208,7 +208,7 @@ class SampleDraws:
             in_flight.start(same_order, prompt, scheduling)
             self._started.update(same_order)
             if self._plan.samples_per_round > 1:
-                # Each round deals the blocks anew, so this order does not come again.
+                # Each round forms new blocks, so this order does not recur.
                 self._prompts.forget(order)
 
     def _replanned(self, active: Sequence[int], since: int) -> SamplePlan:

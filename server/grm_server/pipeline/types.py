@@ -1,4 +1,4 @@
-"""What goes into the pipeline and what comes out of it."""
+"""The input and the events of the pipeline."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Priority = Literal["high", "normal", "low"]
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """One task and how to judge it, every choice made."""
+    """One task and how to judge it, with all defaults resolved."""
 
     task: Task
     k: int
-    """Readings of each response at most."""
+    """Rounds at most: samples of each response."""
     seed: int
     temperature: float
     max_critique_tokens: int
@@ -44,89 +44,90 @@ class ScoreRequest:
     k_meta: int = 0
     """`meta_top`: samples of k that vote."""
     fallback_to_plain_vote: bool = False
-    """Vote without the meta RM if it fails, instead of failing too."""
+    """If the meta RM fails, fall back to the plain vote instead of failing the request."""
     reading: Reading = "sampled"
     list_size: int = 8
-    """Responses that one sample shows at most."""
+    """Largest number of responses that one sample shows."""
     speculate_below: int = 0
-    """While the engine has fewer samples than this, the next wave begins early."""
+    """While the engine runs fewer samples than this, samples of the next wave start early."""
     principles_from: Literal["sample", "query"] = "sample"
-    """Without principles in the task: each sample writes its own, or they are drawn once for the query."""
+    """If the task has no principles: each sample writes its own, or they are drawn once for the query."""
     seed_is_free: bool = False
-    """The caller left the seed to the server: any other would do as well."""
+    """The client left the seed to the server, so any other seed would do."""
     tenant: str = "anonymous"
-    """Who asks: the name of an API key. What one asks is no other's to share."""
+    """The name of the client's API key. Tenants do not share judgements."""
     priority: Priority = "normal"
-    """Its place among what its tenant asks."""
+    """Priority among the requests of the same tenant."""
     wait_until_deadline: bool = False
-    """It waits for its turn until its deadline, also where that will come too late."""
+    """Wait in the queue until the deadline, even if the forecast says that it is too late."""
 
     @property
     def samples(self) -> int:
-        """At most: k times the blocks that the responses make, if these fit the model's context."""
+        """Samples at most: k times the number of blocks, if blocks of `list_size` fit the model's context."""
         return self.k * -(-len(self.task.responses) // self.list_size)
 
     @property
     def in_waves(self) -> bool:
-        """Whether its rule looks before all k are drawn. Of one response only `precision` does."""
+        """Whether the stop rule looks before full k. For a single response, only `precision` does."""
         return self.stop.looks_early and (len(self.task.responses) > 1 or self.stop.judges_singles)
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """All that can be refused has been checked; the first samples are under way."""
+    """All checks that can reject the request have passed; sampling starts."""
 
     list_size: int
-    """Responses that a sample shows at most."""
+    """Largest number of responses that a sample shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaveEnd:
-    """What is known after a wave."""
+    """The state of a request after a wave."""
 
     verdict: Verdict | None
-    """None while a response has no score, and where nobody asked."""
+    """None if a response has no score yet or the caller did not request verdicts."""
     decision: Decision
     k_used: int
+    """Rounds so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The answer, with all that led to it."""
+    """A finished request: the verdict and everything behind it."""
 
     verdict: Verdict
     outcomes: tuple[Trajectory | Failure, ...]
-    """The samples that are in it, in launch order."""
+    """The samples that count, in launch order."""
     stop_reason: StopReason
     risk: float
-    """Predicted probability that all k samples would decide otherwise."""
+    """Predicted probability that all k samples would lead to another decision."""
     k_used: int
-    """Readings of each response."""
+    """Rounds drawn."""
     list_size: int
-    """Responses that a sample showed at most."""
+    """Largest number of responses that a sample showed."""
     dropped: bool
-    """Whether responses were dropped on the way."""
+    """Whether responses were dropped before full k."""
     first_wave: Floats | None
-    """(m, n), the ballots of the first wave under `aggregate`, read without those that came later; None if the deadline
-    cut it."""
+    """(m, n), the ballots of the first wave under `aggregate`, computed without later samples; None if the deadline cut
+    the wave or the meta RM failed later."""
     aggregate: Aggregate
-    """How the samples were added up: as was asked, or `mean` where the meta RM failed."""
+    """The aggregate in use: as requested, or `mean` if the meta RM failed."""
     kept: tuple[bool, ...]
     """For each of `outcomes`, whether it voted."""
     ratings: tuple[Rating, ...]
-    """What the meta RM said, those of aborted samples left out."""
+    """The meta RM's ratings, without those of aborted samples."""
     arrived_s: float
     """On `time.monotonic`."""
     queue_s: float
     """From arrival until the engine began the first sample."""
     generate_s: float
-    """From then until the last sample was finished."""
+    """From the start of the first sample until the end of the last one."""
     total_s: float
     """From arrival to answer."""
 
     @property
     def samples(self) -> list[Sample]:
-        """What was written, also where it gave no scores."""
+        """All generated texts, including those without scores."""
         return [outcome.sample for outcome in self.outcomes if outcome.sample is not None]
 
     @property

@@ -18,9 +18,9 @@ NAN = float("nan")
         ([[7, 3], [8, 2], [6, 5]], 0.0),
         ([[7, 3], [3, 7]], 1.0),
         ([[7, 3], [3, 7], [7, 3], [3, 7]], 4 / 6),
-        ([[5, 5], [3, 7]], 0.0),  # a tie contradicts nobody
+        ([[5, 5], [3, 7]], 0.0),  # a tie contradicts no sample
         ([[7, 3, 1], [3, 7, 1]], 1 / 3),
-        ([[7, 3, NAN], [3, 7, NAN], [NAN, 5, 4]], 1.0),  # a pair that is read once says nothing
+        ([[7, 3, NAN], [3, 7, NAN], [NAN, 5, 4]], 1.0),  # a pair shown by one sample does not count
         ([[7, 3]], None),
         ([[7], [3]], None),
         ([[7, NAN], [NAN, 3]], None),

@@ -23,7 +23,7 @@ ATTACKS = [attack for attack in corpus() if is_text(attack.response)]
 FAMILIES = sorted({attack.family for attack in ATTACKS})
 
 # How a reader folds styled letters. These tables are not the server's, so that a gap in those cannot hide here.
-ALIKE = str.maketrans(
+LOOKALIKES = str.maketrans(
     "асеорѕхуһіТЕНВОРСЅХМКοναΤΕΗΒΟΡΙΝᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡᴢđħłøŧŦɇƀ【〔〖〚⟦❲⁅】〕〗〛⟧❳⁆▁\u2028\u2029\r\u2216",
     "aceopsxyhiTEHBOPCSXMKovaTEHBOPINabcdefghijklmnoprstuvwzdhlotTeb[[[[[[[]]]]]]] \n\n\n\\",
 )
@@ -35,21 +35,21 @@ STRUCTURE = {
 }
 
 
-def seen(text: str) -> str:
-    kept = (c for c in unicodedata.normalize("NFKD", text) if c not in "\u115f\u1160\u3164")
-    kept = (c for c in kept if c in "\t\n\r" or unicodedata.category(c) not in {"Cc", "Cf", "Mn", "Me", "Cn"})
-    styled = "".join(kept).translate(ALIKE)
+def fold(text: str) -> str:
+    visible = (c for c in unicodedata.normalize("NFKD", text) if c not in "\u115f\u1160\u3164")
+    visible = (c for c in visible if c in "\t\n\r" or unicodedata.category(c) not in {"Cc", "Cf", "Mn", "Me", "Cn"})
+    folded = "".join(visible).translate(LOOKALIKES)
     for capital in (0x1F150, 0x1F1E6):
-        styled = styled.translate({capital + at: chr(65 + at) for at in range(26)})
-    return styled
+        folded = folded.translate({capital + at: chr(65 + at) for at in range(26)})
+    return folded
 
 
-def parts_of(text: str) -> dict[str, int]:
-    shown = seen(text)
+def count_structure(text: str) -> dict[str, int]:
+    shown = fold(text)
     return {name: len(pattern.findall(shown)) for name, pattern in STRUCTURE.items()}
 
 
-def of(family: str) -> list[Attack]:
+def attacks_of(family: str) -> list[Attack]:
     return [attack for attack in ATTACKS if attack.family == family]
 
 
@@ -73,7 +73,7 @@ def test_all_around_a_response_stays_as_it_is(family: str) -> None:
     for template in (JUDGE, META):
         benign = sanitized(Task(QUESTION, (MARK, *HONEST[: n - 1])), template)
         expected = {order: around(template.render(benign, order), order.index(0), n) for order in orders(n)}
-        for attack in of(family):
+        for attack in attacks_of(family):
             hostile = sanitized(Task(QUESTION, (attack.response, *HONEST[: n - 1])), template)
             assert hostile.responses[1:] == HONEST[: n - 1]
             for order, outside in expected.items():
@@ -84,18 +84,18 @@ def test_all_around_a_response_stays_as_it_is(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_reader_sees_no_more_structure_than_there_is(family: str) -> None:
-    whole = parts_of(JUDGE.render(sanitized(Task(QUESTION, (MARK, *HONEST)), JUDGE), (1, 0, 2, 3)))
+    whole = count_structure(JUDGE.render(sanitized(Task(QUESTION, (MARK, *HONEST)), JUDGE), (1, 0, 2, 3)))
     assert whole == {"fence": 8, "section": 4, "label": 1, "box": 0}
-    for attack in of(family):
+    for attack in attacks_of(family):
         # Cut, because this reader takes quadratic time.
         text = JUDGE.render(sanitized(Task(QUESTION, (attack.response[:3000], *HONEST)), JUDGE), (1, 0, 2, 3))
-        assert parts_of(text) == whole, (attack.name, neutralize(attack.response, JUDGE.structure)[:300])
+        assert count_structure(text) == whole, (attack.name, neutralize(attack.response, JUDGE.structure)[:300])
 
 
 def test_the_reader_sees_what_is_not_defused() -> None:
     """The test above is only as good as its reader, which recognises nearly every spelling of a fence."""
-    read = [attack.name for attack in of("fence spelling") if parts_of(attack.response)["fence"]]
-    unread = {attack.name for attack in of("fence spelling")} - set(read)
+    read = [attack.name for attack in attacks_of("fence spelling") if count_structure(attack.response)["fence"]]
+    unread = {attack.name for attack in attacks_of("fence spelling")} - set(read)
     assert len(read) > 70
     # Encoded rather than written; a model may decode these as it may decode Base64.
     encoded = {"HTML entities, named", "HTML entities, numbered", "percent-encoded", "escaped"}
@@ -115,10 +115,10 @@ def test_attacks_in_any_other_text(family: str) -> None:
     }
     for name, task in tasks.items():
         benign = write_script(JUDGE, sanitized(task, JUDGE), (2, 0, 1), 64)
-        whole, lead = parts_of(benign.prompt), parts_of(benign.segments[0].lead)
+        whole, lead = count_structure(benign.prompt), count_structure(benign.segments[0].lead)
         outside = benign.prompt.split(MARK)
         assert len(outside) == 2
-        for attack in of(family):
+        for attack in attacks_of(family):
             if attack.family == "long run" or not neutralize(attack.response, JUDGE.structure):
                 # Long runs are tested above; an empty reference counts as none.
                 continue
@@ -131,17 +131,17 @@ def test_attacks_in_any_other_text(family: str) -> None:
             script = write_script(JUDGE, sanitized(placed, JUDGE), (2, 0, 1), 64)
             assert script.prompt.startswith(outside[0]), (name, attack.name)
             assert script.prompt.endswith(outside[1]), (name, attack.name)
-            assert parts_of(script.prompt) == whole, (name, attack.name)
-            assert parts_of(script.segments[0].lead) == lead, (name, attack.name)
+            assert count_structure(script.prompt) == whole, (name, attack.name)
+            assert count_structure(script.segments[0].lead) == lead, (name, attack.name)
 
 
 def test_what_the_judge_quotes_is_never_its_verdict() -> None:
     draw = Draw(0, (2, 0, 1), 1)
     for attack in corpus():
         quoting = Sample({"principles": attack.response, "critique": attack.response, "scores": "3, 7, 5}"})
-        found = parse(draw, quoting, 3)
-        assert isinstance(found, Trajectory), attack.name
-        assert found.scores == (7, 5, 3), attack.name
+        parsed = parse(draw, quoting, 3)
+        assert isinstance(parsed, Trajectory), attack.name
+        assert parsed.scores == (7, 5, 3), attack.name
         turn = judge_turn(attack.response, attack.response, (3, 7, 5))
         assert turn.rpartition("\n")[2] == "Scores: \\boxed{3, 7, 5}"
         # In place of the verdict an attack is a failure, unless it is a list of scores as the judge would write it.

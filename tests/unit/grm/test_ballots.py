@@ -40,18 +40,18 @@ FAILED = Failure(Draw(0, (0, 1), 0), FailureReason.NO_SCORES)
     ],
 )
 def test_ballots(aggregate: Aggregate, expected: list[list[float]]) -> None:
-    found = ballots([plain(7, 5, 5), FAILED, plain(2, 9, 4)], 3, "sampled", aggregate)
-    assert np.isnan(found[1]).all()
-    assert found[[0, 2]].tolist() == expected
+    values = ballots([plain(7, 5, 5), FAILED, plain(2, 9, 4)], 3, "sampled", aggregate)
+    assert np.isnan(values[1]).all()
+    assert values[[0, 2]].tolist() == expected
 
 
-def test_a_vote_is_shared_by_those_that_tie() -> None:
+def test_tied_responses_share_the_vote() -> None:
     assert ballots([plain(7, 7, 5)], 3, "sampled", "vote").tolist() == [[0.5, 0.5, 0]]
 
 
 def test_garbage_is_winsorised_to_two_points_from_the_median() -> None:
-    found = ballots([plain(7, 3), plain(8, 3), plain(7, 10), plain(1, 3)], 2, "sampled", "winsorised")
-    assert found.tolist() == [[7, 3], [8, 3], [7, 5], [5, 3]]
+    values = ballots([plain(7, 3), plain(8, 3), plain(7, 10), plain(1, 3)], 2, "sampled", "winsorised")
+    assert values.tolist() == [[7, 3], [8, 3], [7, 5], [5, 3]]
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_garbage_is_winsorised_to_two_points_from_the_median() -> None:
     [("vote", [0.0, 1.0]), ("borda", [0.0, 1.0]), ("winsorised", [2.0, 6.0]), ("mean", [2.0, 6.0])],
 )
 def test_a_response_that_was_not_shown_has_no_ballot(aggregate: Aggregate, expected: list[float]) -> None:
-    found = ballots([plain(2, None, 6)], 3, "sampled", aggregate)
-    assert np.isnan(found[0, 1])
-    assert found[0, [0, 2]].tolist() == expected
+    values = ballots([plain(2, None, 6)], 3, "sampled", aggregate)
+    assert np.isnan(values[0, 1])
+    assert values[0, [0, 2]].tolist() == expected
 
 
 def test_a_response_that_no_sample_scored() -> None:
-    found = ballots([plain(2, None)], 2, "sampled", "winsorised")
-    assert np.isnan(found[0, 1])
+    values = ballots([plain(2, None)], 2, "sampled", "winsorised")
+    assert np.isnan(values[0, 1])
     assert ballots([FAILED], 2, "sampled", "vote").shape == (1, 2)
 
 
@@ -77,7 +77,7 @@ def test_scores_are_read_as_the_expectation_of_their_tokens() -> None:
     assert ballots([one], 2, "sampled", "mean").tolist() == [[6.0, 8.0]]
 
 
-def test_variants_of_a_token_add_up_and_a_space_may_come_with_the_number() -> None:
+def test_variants_of_a_token_add_up_and_a_token_may_include_the_space() -> None:
     spaced = token(" 8", {" 8": 0.4, "8": 0.4, " 6": 0.2})
     one = trajectory((0, 1), (3, 8), token("3"), token(","), spaced, token("}"))
     assert expected_scores(one) == (3.0, pytest.approx(7.6))
@@ -123,7 +123,7 @@ def test_tokens_that_do_not_match_the_scores_give_no_expectation(tokens: tuple[S
     assert expected_scores(trajectory((0, 1), (8, 7), *tokens)) == (None, None)
 
 
-def test_a_block_has_expectations_for_what_it_showed() -> None:
+def test_a_block_has_expectations_for_the_responses_it_showed() -> None:
     one = trajectory((2, 0), (5, None, 6), token("6"), token(", "), token("5"), token("}"))
     assert expected_scores(one) == (5.0, None, 6.0)
 
@@ -140,11 +140,11 @@ LOGPROBS = st.floats(max_value=0.0, allow_nan=False) | st.just(-math.inf)
     st.permutations(range(3)),
     st.sampled_from(["mean", "winsorised", "vote", "borda"]),
 )
-def test_any_tokens_are_an_expectation_or_none(
+def test_any_tokens_give_a_valid_expectation_or_none(
     tokens: list[ScoreToken], ten_share: float | None, order: list[int], aggregate: Aggregate
 ) -> None:
     one = trajectory(tuple(order), (3, 9, 6), *tokens, ten_share=ten_share)
     assert all(score is None or 1 - 1e-9 <= score <= 10 + 1e-9 for score in expected_scores(one))
-    found = ballots([one, FAILED, plain(2, None, 4)], 3, "expected", aggregate)
-    assert np.isfinite(found[0]).all()
-    assert ((found[0] >= 0) & (found[0] <= 10 + 1e-9)).all()
+    values = ballots([one, FAILED, plain(2, None, 4)], 3, "expected", aggregate)
+    assert np.isfinite(values[0]).all()
+    assert ((values[0] >= 0) & (values[0] <= 10 + 1e-9)).all()

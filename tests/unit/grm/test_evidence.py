@@ -28,7 +28,7 @@ def test_whole_lists_have_plain_means_and_paired_variances() -> None:
     assert evidence.pair_variance[0, 0] == 0
 
 
-def test_the_effect_of_a_position_is_not_taken_for_noise() -> None:
+def test_a_position_effect_does_not_count_as_noise() -> None:
     orders = [(0, 1), (1, 0)] * 4
     # The first position is worth 4 points, and nothing else varies.
     values = np.array([[9.0, 5.0], [5.0, 9.0]] * 4)
@@ -43,44 +43,44 @@ def test_the_effect_of_a_position_is_not_taken_for_noise() -> None:
 def test_positions_cost_few_degrees_of_freedom_even_when_each_order_is_shown_once() -> None:
     """Four responses in four orders, each shown once: no order repeats, but positions explain the orders."""
     orders = [draw.order for draw in plan(range(4), 4, seed=0)]
-    worth = np.array([3.0, 1.0, -1.0, -3.0])
+    effect = np.array([3.0, 1.0, -1.0, -3.0])
     rng = np.random.default_rng(0)
-    found = []
+    estimates = []
     for _ in range(400):
         values = 5 + rng.normal(0, 1.2, (4, 4)) + rng.normal(0, 1, (4, 1))
         for j, order in enumerate(orders):
-            values[j, list(order)] += worth
+            values[j, list(order)] += effect
         evidence = gather(values, orders, Prior(1e-12, 2.0, 1e-12))
         assert evidence.freedom[0, 1] == pytest.approx(2 + PRIOR_FREEDOM)
-        found.append(evidence.pair_variance.sum() / 12 * (2 + PRIOR_FREEDOM) / 2)
+        estimates.append(evidence.pair_variance.sum() / 12 * (2 + PRIOR_FREEDOM) / 2)
     # The position is worth 6 points, and none of them count as noise.
-    assert np.mean(found) == pytest.approx(2 * 1.2**2, rel=0.1)
+    assert np.mean(estimates) == pytest.approx(2 * 1.2**2, rel=0.1)
 
 
-@pytest.mark.parametrize(("lenient", "sigma"), [(0.5, 1.0), (2.0, 0.6)])
-def test_standard_errors_of_means_in_blocks_match_the_simulated_errors(lenient: float, sigma: float) -> None:
+@pytest.mark.parametrize(("leniency", "sigma"), [(0.5, 1.0), (2.0, 0.6)])
+def test_standard_errors_of_means_in_blocks_match_the_simulated_errors(leniency: float, sigma: float) -> None:
     rng = np.random.default_rng(3)
     n = 18
     draws = plan_blocks(range(n), 6, 6, seed=4)
     orders = [draw.order for draw in draws]
-    errors, said = [], []
+    squared_errors, reported = [], []
     for _ in range(300):
         values = np.full((len(draws), n), NAN)
         for j, draw in enumerate(draws):
-            values[j, list(draw.order)] = rng.normal(0, sigma, 6) + rng.normal(0, lenient)
-        evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, lenient**2 + sigma**2), blocks=True)
-        errors.append(evidence.means**2)
-        said.append(evidence.mean_variance)
-    assert np.mean(errors) == pytest.approx(np.mean(said), rel=0.15)
+            values[j, list(draw.order)] = rng.normal(0, sigma, 6) + rng.normal(0, leniency)
+        evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, leniency**2 + sigma**2), blocks=True)
+        squared_errors.append(evidence.means**2)
+        reported.append(evidence.mean_variance)
+    assert np.mean(squared_errors) == pytest.approx(np.mean(reported), rel=0.15)
 
 
 @given(
     values=arrays(float, (6, 3), elements=st.floats(1, 10)),
-    lenient=arrays(float, (6, 1), elements=st.floats(-3, 3)),
+    leniency=arrays(float, (6, 1), elements=st.floats(-3, 3)),
 )
-def test_leniency_changes_no_difference(values: Floats, lenient: Floats) -> None:
+def test_leniency_changes_no_difference(values: Floats, leniency: Floats) -> None:
     orders = [draw.order for draw in plan(range(3), 6, seed=0)]
-    one, other = gather(values, orders, PRIOR), gather(values + lenient, orders, PRIOR)
+    one, other = gather(values, orders, PRIOR), gather(values + leniency, orders, PRIOR)
     assert np.diff(other.means) == pytest.approx(np.diff(one.means), abs=1e-6)
     assert other.pair_variance == pytest.approx(one.pair_variance, abs=1e-6)
 
@@ -106,17 +106,17 @@ def test_standard_errors_of_differences_in_blocks_match_the_simulated_errors() -
     n, sigma = 12, 1.3
     draws = plan_blocks(range(n), 6, 4, seed=4)
     orders = [draw.order for draw in draws]
-    errors, said, noise = [], [], []
+    errors, reported, noise = [], [], []
     for _ in range(300):
         values = np.full((len(draws), n), NAN)
         for j, draw in enumerate(draws):
             values[j, list(draw.order)] = rng.normal(0, sigma, 4) + rng.normal(0, 2)
         evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, 1.0), blocks=True)
         errors.append(evidence.means[0] - evidence.means[7])
-        said.append(evidence.pair_variance[0, 7] / evidence.pairs[0, 7])
+        reported.append(evidence.pair_variance[0, 7] / evidence.pairs[0, 7])
         noise.append(evidence.pair_variance[0, 7])
     assert np.mean(noise) == pytest.approx(2 * sigma**2, rel=0.05)
-    assert np.var(errors) == pytest.approx(np.mean(said), rel=0.25)
+    assert np.var(errors) == pytest.approx(np.mean(reported), rel=0.25)
 
 
 def test_dropped_responses_keep_their_mean_and_gain_little_precision() -> None:
@@ -137,7 +137,7 @@ def test_a_response_without_a_score_has_no_mean() -> None:
     assert evidence.means[:2] == pytest.approx([5, 6])
 
 
-def test_no_scores_at_all() -> None:
+def test_without_scores_there_are_no_means() -> None:
     evidence = gather(np.full((3, 2), NAN), [(0, 1)] * 3, PRIOR)
     assert (evidence.launched, evidence.valid) == (3, 0)
     assert np.isnan(evidence.means).all()
@@ -161,7 +161,7 @@ def test_position_effect_needs_two_positions_and_a_whole_square() -> None:
     assert effect == pytest.approx([1.0, 0.0, -1.0])
 
 
-def test_position_effect_leaves_out_samples_that_show_fewer() -> None:
+def test_position_effect_leaves_out_samples_that_show_fewer_responses() -> None:
     orders = [(0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 1)]
     values = np.array([[6.0, 5.0, 4.0], [4.0, 6.0, 5.0], [5.0, 4.0, 6.0], [1.0, 9.0, NAN]])
     effect = position_effect(values, orders, np.array([5.0, 5.0, 5.0]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from grm_server.grm.evidence import gather
-from grm_server.grm.meta import FLOOR, guide, hinge, hinge_weights, top
+from grm_server.grm.meta import MIN_WEIGHT, guide, hinge, hinge_weights, top
 from grm_server.grm.stopping import proven
 from grm_server.grm.types import Prior
 
@@ -26,17 +26,17 @@ def test_ties_are_kept_in_launch_order() -> None:
     assert top(FIGURE_3, np.array([0.5, 0.7, 0.5, 0.5]), 2, 4).votes.tolist() == [True, True, False, False]
 
 
-@pytest.mark.parametrize(("k_meta", "kept"), [(1, 1), (2, 1), (3, 2), (4, 2)])
-def test_the_kept_share_stays_the_same_with_fewer_samples(k_meta: int, kept: int) -> None:
+@pytest.mark.parametrize(("k_meta", "votes"), [(1, 1), (2, 1), (3, 2), (4, 2)])
+def test_the_kept_share_stays_the_same_with_fewer_samples(k_meta: int, votes: int) -> None:
     scores = np.array([[NAN, NAN], [5, 6], [4, 8], [NAN, NAN]])
     guided = top(scores, np.array([NAN, 0.1, 0.9, NAN]), k_meta, 4)
-    assert guided.votes.sum() == kept
+    assert guided.votes.sum() == votes
     assert not guided.votes[[0, 3]].any()
     assert np.isinf(guided.range)
 
 
-def test_no_block_is_left_without_a_vote() -> None:
-    """The two best samples show the same two responses."""
+def test_every_block_keeps_a_vote() -> None:
+    """Although the two best samples show the same two responses."""
     scores = np.array([[7.0, 5, NAN, NAN], [NAN, NAN, 3, 4], [6, 5, NAN, NAN], [NAN, NAN, 2, 9]])
     p = np.array([0.9, 0.1, 0.8, 0.2])
     assert top(scores, p, 1, 2).votes.tolist() == [True, False, True, True]
@@ -51,7 +51,7 @@ def test_failed_samples_add_no_votes() -> None:
 
 def test_the_mean_ballot_is_the_weighted_mean() -> None:
     p = np.array([0.9, 0.6, 0.3, 0.75])
-    weights = np.array([0.8, 0.2, FLOOR, 0.5])
+    weights = np.array([0.8, 0.2, MIN_WEIGHT, 0.5])
     assert hinge_weights(p, 0.5) == pytest.approx(weights)
     guided = hinge(FIGURE_3, p, 0.5, 9.0)
     expected = (weights[:, None] * FIGURE_3).sum(axis=0) / weights.sum()
@@ -67,7 +67,7 @@ def test_differences_within_a_sample_are_weighted() -> None:
     assert differences == pytest.approx(weights / weights.mean() * (FIGURE_3[:, 0] - FIGURE_3[:, 1]))
 
 
-def test_a_meta_rm_that_says_the_same_of_all_changes_nothing() -> None:
+def test_a_constant_meta_rm_changes_nothing() -> None:
     for p in (0.2, 0.5, 0.8):
         guided = hinge(FIGURE_3, np.full(4, p), 0.5, 9.0)
         assert guided.values == pytest.approx(FIGURE_3)
@@ -76,7 +76,7 @@ def test_a_meta_rm_that_says_the_same_of_all_changes_nothing() -> None:
 
 def test_the_weight_is_zero_up_to_p0() -> None:
     assert hinge_weights(np.array([0.2, 0.25, 0.625, 1.0, NAN]), 0.25) == pytest.approx(
-        [FLOOR, FLOOR, 0.5, 1.0, NAN], nan_ok=True
+        [MIN_WEIGHT, MIN_WEIGHT, 0.5, 1.0, NAN], nan_ok=True
     )
     assert hinge_weights(np.array([0.3]), 0.0) == pytest.approx([0.3])
 
@@ -91,8 +91,8 @@ def test_samples_without_scores_have_no_ballot_and_no_weight() -> None:
     assert not nothing.votes.any()
 
 
-def test_the_error_is_that_of_a_weighted_mean() -> None:
-    """Against the spread of the weighted mean over many requests with the same truth."""
+def test_mean_variance_matches_the_error_of_the_weighted_mean() -> None:
+    """Compared with the spread of the weighted mean over many requests with the same truth."""
     rng = np.random.default_rng(0)
     m, requests = 24, 3000
     means, variances = [], []

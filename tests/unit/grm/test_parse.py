@@ -28,7 +28,7 @@ def test_shuffle_then_parse_is_the_identity(order: list[int], data: st.DataObjec
     assert trajectory.scores == tuple(scores)
 
 
-def test_texts_are_stripped_and_principles_that_were_given_are_none() -> None:
+def test_texts_are_stripped_and_principles_are_none_if_the_task_gave_them() -> None:
     assert read("1, 2}", critique=" Good.\n").sample == Sample({"scores": "1, 2}", "critique": " Good.\n"})
     sample = Sample({"critique": " Good.\n"})
     assert (sample.principles, sample.critique) == (None, "Good.")
@@ -101,7 +101,7 @@ def test_no_text_around_a_verdict_changes_it(
 
 
 @given(st.text(alphabet="0123456789,-+ }{.\n", max_size=20))
-def test_never_raises_on_what_looks_like_scores(tail: str) -> None:
+def test_never_raises_on_text_that_looks_like_scores(tail: str) -> None:
     outcome = read(tail)
     assert isinstance(outcome, Failure) or all(score is not None and 1 <= score <= 10 for score in outcome.scores)
 

@@ -62,7 +62,7 @@ def test_whole_designs_come_first() -> None:
     assert len(set(orders[12:])) == 2
 
 
-def test_same_seed_same_plan_and_other_seed_other_labels() -> None:
+def test_the_seed_determines_the_plan_and_the_labels() -> None:
     assert plan(range(4), 8, seed=7) == plan(range(4), 8, seed=7)
     assert len({plan(range(4), 1, seed=s)[0].order for s in range(200)}) == 24
 
@@ -76,7 +76,7 @@ def test_seeds_of_neighbouring_requests_do_not_collide() -> None:
 
 @pytest.mark.parametrize(("n", "k"), [(0, 1), (1, 0)])
 def test_nothing_to_plan(n: int, k: int) -> None:
-    with pytest.raises(ValueError, match="a response and k >= 1"):
+    with pytest.raises(ValueError, match="at least one response and k >= 1"):
         plan(range(n), k, seed=0)
 
 
@@ -90,10 +90,10 @@ def test_orders_within_a_square_are_shuffled() -> None:
 
 
 def ends(k: int, unit: int, since: int = 0) -> list[int]:
-    found = [since]
-    while found[-1] < k:
-        found.append(wave_end(found[-1], k, unit, since))
-    return found[1:]
+    rounds = [since]
+    while rounds[-1] < k:
+        rounds.append(wave_end(rounds[-1], k, unit, since))
+    return rounds[1:]
 
 
 def test_waves_are_whole_designs() -> None:
@@ -147,17 +147,17 @@ def test_blocks_are_balanced(n: int, list_size: int, rounds: int) -> None:
     assert max(sizes) - min(sizes) <= 1
     for start in range(0, len(draws), count):
         assert sorted(i for draw in draws[start : start + count] for i in draw.order) == list(range(n))
-    met = Counter(pair for draw in draws for pair in combinations(sorted(draw.order), 2))
-    times = [met[pair] for pair in combinations(range(n), 2)]
-    mean = sum(times) / len(times)
+    pair_counts = Counter(pair for draw in draws for pair in combinations(sorted(draw.order), 2))
+    counts = [pair_counts[pair] for pair in combinations(range(n), 2)]
+    mean = sum(counts) / len(counts)
     # In a random assignment the variance would be close to the mean.
-    assert sum((t - mean) ** 2 for t in times) / len(times) < 0.5 * mean
-    stood = Counter((i, p) for draw in draws for p, i in enumerate(draw.order))
-    per_place = [stood[i, p] for i in range(n) for p in range(min(sizes))]
-    assert max(per_place) - min(per_place) <= 2
+    assert sum((count - mean) ** 2 for count in counts) / len(counts) < 0.5 * mean
+    at_position = Counter((i, p) for draw in draws for p, i in enumerate(draw.order))
+    position_counts = [at_position[i, p] for i in range(n) for p in range(min(sizes))]
+    assert max(position_counts) - min(position_counts) <= 2
 
 
-def test_blocks_differ_between_seeds_and_not_between_calls() -> None:
+def test_the_seed_determines_the_blocks() -> None:
     one = plan_blocks(range(20), 4, 8, seed=1)
     assert one == plan_blocks(range(20), 4, 8, seed=1)
     assert {draw.order for draw in one} != {draw.order for draw in plan_blocks(range(20), 4, 8, seed=2)}

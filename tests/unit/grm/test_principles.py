@@ -12,7 +12,7 @@ from tests.hostile import HOSTILE
 TASK = Task((Message("user", "Why is it so?"),), ("SECRET A.", "SECRET B."), "Because.", "SECRET C.", hint=0)
 
 
-def test_the_judge_sees_the_query_and_the_reference_and_no_response() -> None:
+def test_the_prompt_shows_the_query_and_the_reference_but_no_response() -> None:
     script = write_principles_script(principles_template(judge_template(None)), TASK, 48)
     assert "Why is it so?" in script.prompt
     assert "Because." in script.prompt

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from grm_server.grm.aggregates import AGGREGATES
-from grm_server.grm.priors import BOUND, DEFAULT_WEIGHT, MEMORY, OUTLIER, Learnt, observe
+from grm_server.grm.priors import BOUND, DEFAULT_WEIGHT, MEMORY, OUTLIER, LearnedPrior, observe
 from grm_server.grm.types import Floats
 
 NAN = float("nan")
-START = Learnt(AGGREGATES["mean"].prior)
+START = LearnedPrior(AGGREGATES["mean"].prior)
 
 
 def wave(rng: np.random.Generator, n: int = 3, m: int = 6) -> Floats:
@@ -17,7 +17,7 @@ def wave(rng: np.random.Generator, n: int = 3, m: int = 6) -> Floats:
     return values
 
 
-def test_the_variances_of_the_traffic_are_learnt() -> None:
+def test_priors_converge_to_the_variances_of_the_traffic() -> None:
     rng = np.random.default_rng(0)
     learnt = START
     for _ in range(3000):
@@ -27,11 +27,11 @@ def test_the_variances_of_the_traffic_are_learnt() -> None:
     assert learnt.prior.score_variance == pytest.approx(1.1**2 + 0.9**2, rel=0.1)
 
 
-def test_the_defaults_count_for_twenty_requests_and_old_traffic_fades() -> None:
+def test_the_default_weighs_as_much_as_20_requests_and_old_traffic_fades() -> None:
     one = observe(START, np.zeros((4, 2)), "mean")
     assert one.weight == DEFAULT_WEIGHT + 1
     assert one.prior.pair_variance == pytest.approx(AGGREGATES["mean"].prior.pair_variance * (1 - 1 / 21))
-    late = observe(Learnt(AGGREGATES["mean"].prior, 1e6), np.zeros((4, 2)), "mean")
+    late = observe(LearnedPrior(AGGREGATES["mean"].prior, 1e6), np.zeros((4, 2)), "mean")
     assert late.prior.pair_variance == pytest.approx(AGGREGATES["mean"].prior.pair_variance * (1 - 1 / MEMORY))
 
 

@@ -34,7 +34,7 @@ def fences(text: str) -> list[tuple[str, str]]:
     return FENCE.findall(text)
 
 
-def test_sections_stand_in_the_order_that_lets_orders_share_a_prefix() -> None:
+def test_sections_are_ordered_so_that_all_orders_share_a_prefix() -> None:
     text = prompt(("A.", "B."), reference="R.", principles="P.")
     places = [text.index(f"#### {section} ####") for section in SECTIONS]
     assert places == sorted(places)
@@ -94,7 +94,7 @@ def test_hostile_text_breaks_no_structure(attack: str) -> None:
     ):
         written = script(task)
         # As seen by a tokenizer that drops invisible characters and folds styled letters.
-        text, *leads = (seen(part) for part in (written.prompt, *(segment.lead for segment in written.segments)))
+        text, *leads = (fold(part) for part in (written.prompt, *(segment.lead for segment in written.segments)))
         assert fences(text) == [(kind, p) for p in "123" for kind in ("Begin", "End")]
         for section in SECTIONS:
             assert len(re.findall(rf"^#+\s*{section}\s*#+$", text, re.MULTILINE | re.IGNORECASE)) <= 1
@@ -105,14 +105,14 @@ def test_hostile_text_breaks_no_structure(attack: str) -> None:
             assert not re.search(r"^[\s>*]*Scores[\s*]*:|\\boxed\s*\{[+\d\s]+,|\[The (Begin|End)", lead, re.M | re.I)
 
 
-def seen(text: str) -> str:
+def fold(text: str) -> str:
     dropped = {"Cc", "Cf", "Mn", "Cn"}
-    kept = "".join(c for c in text if c in "\t\r\n" or unicodedata.category(c) not in dropped)
-    return unicodedata.normalize("NFKC", kept)
+    visible = "".join(c for c in text if c in "\t\r\n" or unicodedata.category(c) not in dropped)
+    return unicodedata.normalize("NFKC", visible)
 
 
 @given(st.text())
-def test_other_responses_are_shown_as_they_are(text: str) -> None:
+def test_no_text_changes_how_the_other_responses_are_shown(text: str) -> None:
     shown = prompt((text, "An honest answer, number 7."))
     assert shown.endswith(prompt(("", "An honest answer, number 7.")).rpartition("[The Begin of Response 2]")[2])
 
@@ -141,13 +141,13 @@ def test_honest_text_is_left_alone(text: str) -> None:
     # Combining marks on one letter, which normalisation sorts.
     + ["\u0301\u0316"],
 )
-def test_a_long_run_costs_linear_time(run: str) -> None:
+def test_a_long_run_takes_linear_time(run: str) -> None:
     started = time.process_time()
     neutralize(run * (200_000 // len(run)), TEMPLATE.structure)
     assert time.process_time() - started < 5
 
 
-def test_script_has_principles_critique_and_constrained_scores() -> None:
+def test_a_script_has_principles_a_critique_and_constrained_scores() -> None:
     principles, critique, scores = script(Task(QUESTION, ("A.", "B.")), (1, 0), 100).segments
     assert (principles.name, critique.name, scores.name) == ("principles", "critique", "scores")
     assert principles.max_tokens + critique.max_tokens == 100
@@ -171,7 +171,7 @@ GOOD = "{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ respo
 
 
 @pytest.mark.parametrize(
-    ("source", "complaint"),
+    ("source", "message"),
     [
         (GOOD.replace("{{ responses }}", ""), "response must be shown"),
         (GOOD.replace("{{ reference or '' }}", ""), "reference must be shown"),
@@ -187,7 +187,7 @@ GOOD = "{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ respo
         (GOOD + "{{ conversation.__class__.__mro__ }}", "template:"),
     ],
 )
-def test_a_template_that_would_mislead_is_refused(source: str, complaint: str) -> None:
+def test_a_misleading_template_is_refused(source: str, message: str) -> None:
     JudgeTemplate(GOOD)
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=message):
         JudgeTemplate(source)

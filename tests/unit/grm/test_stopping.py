@@ -48,7 +48,7 @@ def decision(
     )
 
 
-def test_the_risk_is_the_formula() -> None:
+def test_the_risk_matches_the_formula() -> None:
     d = np.array([3.0, 1.0, 2.0, 4.0, 0.0, 2.0])
     values = np.column_stack([5 + d, np.full(6, 5.0)])
     m = t = 6
@@ -91,7 +91,7 @@ def test_at_full_k_there_is_no_risk_left() -> None:
         assert full.risk == 0
 
 
-def test_a_whole_ranking_is_harder_than_its_first() -> None:
+def test_a_ranking_takes_longer_to_decide_than_the_best_response() -> None:
     scores = [[9, 5, 4], [9, 4, 5], [8, 5, 4], [9, 5, 5]] * 2
     assert decision(Decided(0.05), scores, 16).stop is StopReason.DECIDED
     whole = decision(Decided(0.05, target="ranking"), scores, 16)
@@ -100,7 +100,7 @@ def test_a_whole_ranking_is_harder_than_its_first() -> None:
     assert whole.risk == pytest.approx(ranking_risks(evidence, 1.0).sum())
 
 
-def test_one_response_is_worth_all_its_samples_unless_precision_is_asked_for() -> None:
+def test_a_single_response_gets_all_k_samples_unless_the_rule_is_precision() -> None:
     scores = [[7], [7], [7], [7], [7], [7], [7], [7]]
     assert decision(Decided(0.05), scores, 16).stop is None
     assert decision(Strict(0.05), scores, 16).stop is None
@@ -149,10 +149,10 @@ def test_dropping_spends_at_most_half_of_gamma() -> None:
 
 def test_the_leader_is_never_dropped() -> None:
     """Risks that underflow to 0 must not be mistaken for the leader's."""
-    sure = Prior(1e-9, 3.0, 1e-9)
+    noiseless = Prior(1e-9, 3.0, 1e-9)
     values = np.full((8, 8), 2.0)
     values[:, 6:] = 9.0
-    evidence = gather(values, [tuple(range(8))] * 8, sure)
+    evidence = gather(values, [tuple(range(8))] * 8, noiseless)
     after = decide(
         Decided(1e-6), evidence, values, 8, 16, Contenders(tuple(range(8))), ballot_range=9.0, droppable=True
     )
@@ -207,7 +207,7 @@ def test_strict_names_another_winner_with_probability_delta_at_most(population: 
     assert wrong / runs <= delta + 3.1 * np.sqrt(delta * (1 - delta) / runs)
 
 
-def test_strict_stops_when_no_rest_can_change_the_winner() -> None:
+def test_strict_stops_once_the_remaining_samples_cannot_change_the_winner() -> None:
     values = np.array([[10.0, 1.0]] * 17 + [[1.0, 1.0]] * 15)
     assert not proven(values[:4], 32, 9.0, 1e-9)
     # 15 samples cannot take back 17 leads of 9, whatever delta is.
@@ -219,9 +219,9 @@ def test_strict_needs_every_rival_beaten_and_failures_count_as_no_difference() -
     clear = np.array([[9.0, 2.0, 2.0]] * 20)
     assert proven(clear, 32, 9.0, 0.05)
     assert not proven(np.array([[9.0, 2.0, 9.0]] * 20), 32, 9.0, 0.05)
-    holes = clear.copy()
-    holes[::2] = nan
-    assert not proven(holes[:12], 32, 9.0, 0.05)
+    with_failures = clear.copy()
+    with_failures[::2] = nan
+    assert not proven(with_failures[:12], 32, 9.0, 0.05)
 
 
 def test_strict_through_decide() -> None:

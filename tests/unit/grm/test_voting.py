@@ -50,13 +50,13 @@ def test_ties_are_groups_in_request_order_best_group_first() -> None:
     assert verdict.ties == ((1, 3), (0, 2))
 
 
-def test_equal_sums_tie_although_their_parts_differ() -> None:
+def test_equal_sums_tie_even_if_single_scores_differ() -> None:
     assert judge((1, 3), (3, 2), (3, 2)).ties == ((0, 1),)
 
 
 def test_no_sample_no_reward() -> None:
     nan = float("nan")
-    with pytest.raises(ValueError, match="without a valid sample"):
+    with pytest.raises(ValueError, match="no valid sample"):
         vote(evidence_of(np.array([[nan, nan]])), [], None, shrink=False)
 
 
@@ -69,17 +69,17 @@ def test_the_order_of_samples_does_not_matter(scores: list[tuple[int, ...]]) -> 
 
 
 @given(SCORES, st.randoms(use_true_random=False), st.booleans())
-def test_rewards_move_with_their_responses(scores: list[tuple[int, ...]], rng: random.Random, shrink: bool) -> None:
+def test_permuting_responses_permutes_rewards(scores: list[tuple[int, ...]], rng: random.Random, shrink: bool) -> None:
     n = len(scores[0])
-    places = rng.sample(range(n), n)
-    moved = [tuple(s[i] for i in places) for s in scores]
-    one, other = judge(*scores, shrink=shrink), judge(*moved, shrink=shrink)
-    assert other.rewards == pytest.approx([one.rewards[i] for i in places])
-    assert other.se == pytest.approx([one.se[i] for i in places])
+    permutation = rng.sample(range(n), n)
+    permuted = [tuple(s[i] for i in permutation) for s in scores]
+    one, other = judge(*scores, shrink=shrink), judge(*permuted, shrink=shrink)
+    assert other.rewards == pytest.approx([one.rewards[i] for i in permutation])
+    assert other.se == pytest.approx([one.se[i] for i in permutation])
 
 
 @given(SCORES, st.booleans())
-def test_numbers_stay_where_they_belong(scores: list[tuple[int, ...]], shrink: bool) -> None:
+def test_all_numbers_are_within_their_ranges(scores: list[tuple[int, ...]], shrink: bool) -> None:
     verdict = judge(*scores, shrink=shrink)
     n = len(scores[0])
     assert all(1 - 1e-9 <= reward <= 10 + 1e-9 for reward in verdict.rewards)
@@ -93,7 +93,7 @@ def test_numbers_stay_where_they_belong(scores: list[tuple[int, ...]], shrink: b
             assert verdict.p_greater[a][b] + verdict.p_greater[b][a] == pytest.approx(1)
 
 
-def test_the_posterior_is_the_formula() -> None:
+def test_the_posterior_matches_the_formula() -> None:
     scores = [(8, 5), (7, 5), (9, 4), (6, 6)]
     d = np.array([a - b for a, b in scores], float)
     s2 = (((d - d.mean()) ** 2).sum() + 3 * PRIOR.pair_variance) / (3 + 3)
@@ -125,20 +125,20 @@ def test_the_chance_of_the_best_of_three_agrees_with_its_pairs() -> None:
 def test_standard_errors_and_probabilities_are_calibrated() -> None:
     """Over many simulated requests, se covers the error and p_best matches the frequency."""
     rng = np.random.default_rng(3)
-    n, t, sigma, lenient, tau = 3, 6, 1.2, 0.8, 1.3
-    prior = Prior(2 * sigma**2, 2 * tau**2, sigma**2 + lenient**2)
-    errors, said, claimed, came = [], [], [], []
+    n, t, sigma, leniency, tau = 3, 6, 1.2, 0.8, 1.3
+    prior = Prior(2 * sigma**2, 2 * tau**2, sigma**2 + leniency**2)
+    errors, reported, claimed, came = [], [], [], []
     for _ in range(1500):
         truth = 5 + rng.normal(0, tau, n)
-        values = truth + rng.normal(0, lenient, (t, 1)) + rng.normal(0, sigma, (t, n))
+        values = truth + rng.normal(0, leniency, (t, 1)) + rng.normal(0, sigma, (t, n))
         for shrink in (False, True):
             verdict = vote(evidence_of(values, prior), [], None, shrink=shrink)
             errors.append([(a - b) ** 2 for a, b in zip(verdict.rewards, truth, strict=True)])
-            said.append([se**2 for se in verdict.se])
+            reported.append([se**2 for se in verdict.se])
         claimed.append(verdict.p_best)
         came.append([i == int(np.argmax(truth)) for i in range(n)])
     for start in (0, 1):
-        assert np.mean(errors[start::2]) == pytest.approx(np.mean(said[start::2]), rel=0.1)
+        assert np.mean(errors[start::2]) == pytest.approx(np.mean(reported[start::2]), rel=0.1)
     assert np.mean(errors[1::2]) < np.mean(errors[0::2])
     p, y = np.array(claimed).ravel(), np.array(came).ravel()
     for low, high in ((0.0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1.01)):

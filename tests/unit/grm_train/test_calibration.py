@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from grm_server.grm.calibration import Labelled, fit, p_label
+from grm_server.grm.calibration import LabelledAnswer, fit, p_label
 from grm_server.judging.calibration import Calibration, load_calibration
 from grm_train.calibration import Bin, Fit, Report, as_text, calibrate
 from grm_train.labels import Answers
@@ -18,18 +18,18 @@ from grm_train.labels import Answers
 TAU = 1.5
 
 
-def answers(labelled: list[Labelled], right: int = 0) -> Answers:
+def answers(labelled: list[LabelledAnswer], right: int = 0) -> Answers:
     return Answers("judge", labelled, right, Counter())
 
 
-def overconfident(count: int) -> list[Labelled]:
+def overconfident(count: int) -> list[LabelledAnswer]:
     """A judge that is more certain than its labels justify, by a temperature of known tau."""
     rng = random.Random(3)
     items = []
     for _ in range(count):
         p = rng.uniform(0.5, 0.999)
-        item = Labelled((p, 1 - p), rng.choice([2, 4, 8]), 0)
-        items.append(Labelled(item.p_best, item.k_used, int(rng.random() > p_label(item, TAU)[0])))
+        item = LabelledAnswer((p, 1 - p), rng.choice([2, 4, 8]), 0)
+        items.append(LabelledAnswer(item.p_best, item.k_used, int(rng.random() > p_label(item, TAU)[0])))
     return items
 
 
@@ -46,7 +46,7 @@ def test_the_fit_recovers_the_temperature_and_lowers_the_calibration_error() -> 
 
 def test_each_half_is_judged_by_the_fit_on_the_other_half() -> None:
     """Even requests are always right, odd ones always wrong. Fitted on itself, each half would look well calibrated."""
-    labelled = [Labelled((0.9, 0.1), 1, i % 2) for i in range(300)]
+    labelled = [LabelledAnswer((0.9, 0.1), 1, i % 2) for i in range(300)]
     result = calibrate(answers(labelled)).fit
     # The fit on the odd half gives 0.5, which is used for the even half; and the other way around.
     assert result.ece_label == pytest.approx((0.5 + 0.9) / 2, abs=0.02)
@@ -54,7 +54,7 @@ def test_each_half_is_judged_by_the_fit_on_the_other_half() -> None:
 
 
 def test_bins_hold_how_often_the_best_response_is_the_labelled_one() -> None:
-    labelled = [Labelled((0.5, 0.3, 0.2), 1, 0)] * 100 + [Labelled((0.05, 0.95), 1, 0)] * 200
+    labelled = [LabelledAnswer((0.5, 0.3, 0.2), 1, 0)] * 100 + [LabelledAnswer((0.05, 0.95), 1, 0)] * 200
     report = calibrate(answers(labelled))
     assert report.judge[2] == Bin(100, 1.0)
     assert report.judge[4] == Bin(200, 0.0)
@@ -65,7 +65,7 @@ def test_bins_hold_how_often_the_best_response_is_the_labelled_one() -> None:
 
 
 def test_probability_1_is_in_the_last_bin() -> None:
-    report = calibrate(answers([Labelled((1.0, 0.0), 1, 0)] * 300))
+    report = calibrate(answers([LabelledAnswer((1.0, 0.0), 1, 0)] * 300))
     assert report.judge[-1] == Bin(300, 1.0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from grm_client.data.jsonl import BadLine, answer_row, error_row, parse_line
-from grm_server.grm.calibration import Labelled
+from grm_server.grm.calibration import LabelledAnswer
 from grm_train.labels import Line, read_answers, read_labels
 
 REQUEST = {"query": "q", "responses": ["a", "b", "c"], "k": 4}
@@ -87,7 +87,7 @@ class TestReadAnswers:
         read = lines(line(label=1), line(label=0), b"\n", line(label=2))
         answers = read_answers(rows(read), read)
         assert answers.model == "judge"
-        assert answers.labelled == [Labelled((0.2, 0.7, 0.1), 4, label) for label in (1, 0, 2)]
+        assert answers.labelled == [LabelledAnswer((0.2, 0.7, 0.1), 4, label) for label in (1, 0, 2)]
         assert answers.right == 1
         assert not answers.skipped
 
