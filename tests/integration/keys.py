@@ -1,4 +1,4 @@
-"""Keys for tests, and how they are sent."""
+"""API keys for tests, and headers to send them."""
 
 import base64
 from pathlib import Path
@@ -7,7 +7,7 @@ A, B = "key-of-trainer-a-00000001", "key-of-trainer-b-00000002"
 
 
 def keys_file(tmp_path: Path, *, a: str = "", b: str = "") -> str:
-    """The setting of a file with keys A and B, and limits of each."""
+    """The setting for a file with keys A and B, with limits for each."""
     path = tmp_path / "keys.toml"
     path.write_text(f'["trainer-a"]\nkey = "{A}"\n{a}\n["trainer-b"]\nkey = "{B}"\n{b}\n')
     path.chmod(0o600)

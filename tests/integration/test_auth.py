@@ -1,5 +1,6 @@
-"""API keys: who gets in, and what each may use up."""
+"""API keys: access and quotas."""
 
+import logging
 import os
 from collections.abc import Coroutine
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeEngine
 from grm_server.settings import SettingsError, load_settings
+from grm_server.telemetry.context import current_request
 from tests.integration.conftest import Serve
 from tests.integration.judging import PAIR, post
 from tests.integration.keys import A, B, basic, bearer, keys_file
@@ -33,7 +35,7 @@ async def test_nothing_is_judged_or_parsed_without_a_key(serve: Serve, tmp_path:
         ):
             answer = await client.post(path, content=b"{", headers=headers)
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthenticated")
-            # `Basic` would make browsers ask for a key and send it along for other pages.
+            # `Basic` would make browsers store the key and send it for other pages.
             assert answer.headers["www-authenticate"] == "Bearer"
         assert (await client.get("/metrics")).status_code == 401, "metrics need a key too"
         answer = await client.get("/metrics", headers=bearer(A))
@@ -53,12 +55,14 @@ async def test_every_way_to_send_a_key(serve: Serve, tmp_path: Path) -> None:
     async with serve(FakeEngine(), keys_file(tmp_path)) as client:
         for headers in ways:
             assert (await client.post("/v1/rewards", json=PAIR, headers=headers)).status_code == 200, headers
-        # A trainer that takes nothing but a URL.
+        # A trainer that can only configure a URL.
         assert (await client.post(f"http://trainer:{A}@localhost/v1/rewards", json=PAIR)).status_code == 200
-        assert (await client.post(f"/v1/rewards?api_key={A}", json=PAIR)).status_code == 401, "URLs end up in logs"
+        assert (await client.post(f"/v1/rewards?api_key={A}", json=PAIR)).status_code == 401, (
+            "keys in URLs would end up in logs"
+        )
 
 
-async def test_what_needs_no_key(serve: Serve, tmp_path: Path) -> None:
+async def test_public_routes_need_no_key(serve: Serve, tmp_path: Path) -> None:
     async with serve(FakeEngine(), keys_file(tmp_path)) as client:
         for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
             assert (await client.get(path)).status_code == 200
@@ -73,7 +77,7 @@ async def test_what_needs_no_key(serve: Serve, tmp_path: Path) -> None:
             assert (await client.get(path)).status_code == 401
 
 
-async def test_the_document_says_which_routes_need_a_key(serve: Serve, tmp_path: Path) -> None:
+async def test_the_openapi_document_lists_routes_that_need_a_key(serve: Serve, tmp_path: Path) -> None:
     async with serve(FakeEngine(), keys_file(tmp_path)) as client:
         document = (await client.get("/openapi.json")).json()
         schemes = document["components"]["securitySchemes"]
@@ -89,7 +93,7 @@ async def test_the_document_says_which_routes_need_a_key(serve: Serve, tmp_path:
         assert "security" not in (await client.get("/openapi.json")).text
 
 
-async def test_keys_of_the_environment(serve: Serve) -> None:
+async def test_keys_from_the_environment(serve: Serve) -> None:
     async with serve(FakeEngine(), f"auth.keys={A}") as client:
         assert (await client.get("/metrics", headers=bearer(A))).status_code == 200
         assert (await client.get("/metrics", headers=bearer(B))).status_code == 401
@@ -106,7 +110,7 @@ async def test_keys_of_the_environment(serve: Serve) -> None:
         ("auth.keys_file=/nowhere/keys.toml", r"auth\.keys_file: .*nowhere"),
     ],
 )
-def test_keys_that_cannot_be_used_stop_the_start(override: str, complaint: str) -> None:
+def test_invalid_keys_stop_the_start(override: str, complaint: str) -> None:
     with pytest.raises(SettingsError, match=complaint) as error:
         create_app(load_settings({}, [override]))
     assert "SECRET" not in str(error.value)
@@ -139,18 +143,38 @@ async def test_keys_are_rotated_without_a_restart(
         assert await status(B) == 200
 
 
-async def test_requests_of_a_minute(serve: Serve, tmp_path: Path) -> None:
+async def test_requests_per_minute(serve: Serve, tmp_path: Path) -> None:
     async with serve(FakeEngine(), keys_file(tmp_path, a="requests_per_minute = 2")) as client:
         answers = [await client.post("/v1/rewards", json=PAIR, headers=bearer(A)) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         error = answers[2].json()["error"]
         assert (error["code"], error["retryable"]) == ("rate_limited", True)
         assert 25 <= int(answers[2].headers["retry-after"]) <= 30
-        assert (await client.get("/v1/models", headers=bearer(A))).status_code == 200, "questions cost nothing"
+        assert (await client.get("/v1/models", headers=bearer(A))).status_code == 200, "GET requests are not charged"
         assert (await client.post("/v1/rewards", json=PAIR, headers=bearer(B))).status_code == 200
 
 
-async def test_samples_of_a_minute_are_those_asked_for(serve: Serve, tmp_path: Path) -> None:
+async def test_log_lines_name_the_key(serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tenants: list[str | None] = []
+
+    def note(_: object) -> bool:
+        context = current_request.get()
+        tenants.append(None if context is None else context.tenant)
+        return True
+
+    caplog.set_level("INFO")
+    access = logging.getLogger("grm_server.api.access")
+    access.addFilter(note)
+    try:
+        async with serve(FakeEngine(), keys_file(tmp_path), "log_requests=all") as client:
+            for headers in (bearer(A), bearer("wrong"), bearer(B)):
+                await client.post("/v1/rewards", json=PAIR, headers=headers)
+    finally:
+        access.removeFilter(note)
+    assert tenants == ["trainer-a", None, "trainer-b"]
+
+
+async def test_samples_per_minute_count_requested_samples(serve: Serve, tmp_path: Path) -> None:
     engine = FakeEngine()
     async with serve(engine, keys_file(tmp_path, a="samples_per_minute = 60")) as client:
         # 3 blocks of at most 8, 8 readings each.
@@ -167,7 +191,7 @@ async def test_samples_of_a_minute_are_those_asked_for(serve: Serve, tmp_path: P
     assert engine.started == 72
 
 
-async def test_a_group_of_single_responses_pays_once(serve: Serve, tmp_path: Path) -> None:
+async def test_a_group_of_single_responses_is_charged_once(serve: Serve, tmp_path: Path) -> None:
     limits = keys_file(tmp_path, a="samples_per_minute = 8")
     async with serve(FakeEngine(), limits, "grouping.idle_s=5", "judge.k=4") as client:
 
@@ -178,7 +202,7 @@ async def test_a_group_of_single_responses_pays_once(serve: Serve, tmp_path: Pat
             assert {answer.status_code for answer in await all_at_once(group(prompt))} == {status}
 
 
-async def test_the_k_of_a_key(serve: Serve, tmp_path: Path) -> None:
+async def test_max_k_of_a_key(serve: Serve, tmp_path: Path) -> None:
     async with serve(FakeEngine(), keys_file(tmp_path, a="max_k = 4")) as client:
         client.headers.update(bearer(A))
         refused = await client.post("/v1/rewards", json=PAIR | {"k": 5})
@@ -187,7 +211,7 @@ async def test_the_k_of_a_key(serve: Serve, tmp_path: Path) -> None:
         assert (error["code"], error["param"]) == ("limit_exceeded", "k")
         assert "max_k of this API key = 4" in error["message"]
         assert (await post(client, k=4))["k"] == 4
-        assert (await post(client, k=None))["k"] == 4, "who does not say asks for no more than is allowed"
+        assert (await post(client, k=None))["k"] == 4, "the default k is limited to max_k"
         client.headers.update(bearer(B))
         assert (await post(client, k=5))["k"] == 5
 
@@ -208,7 +232,7 @@ async def test_callers_share_no_group_and_no_slot(serve: Serve, tmp_path: Path) 
         assert [answer.status_code for answer in slots] == [200, 200, 409]
 
 
-async def test_without_keys_everyone_may_ask(serve: Serve) -> None:
+async def test_without_keys_every_caller_is_accepted(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         for headers in ({}, bearer("whatever"), {"Authorization": "Basic %%"}):
             assert (await client.post("/v1/rewards", json=PAIR, headers=headers)).status_code == 200

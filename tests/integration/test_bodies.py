@@ -1,4 +1,4 @@
-"""Bodies from people who mean no good, or from broken clients: refused early, in the shape of every error."""
+"""Hostile and broken bodies are refused early, with an error in the usual shape."""
 
 import asyncio
 import json
@@ -63,21 +63,21 @@ async def test_a_broken_body_is_an_error_of_the_caller(serve: Serve, name: str) 
     assert answer.status_code == 422, answer.text[:500]
     error = answer.json()["error"]
     assert error["code"] in ("invalid_body", "limit_exceeded")
-    assert len(answer.content) < 1000, "what a caller sent is not sent back"
-    assert took_s < 1, "nobody else is served meanwhile"
+    assert len(answer.content) < 1000, "the error does not repeat the body"
+    assert took_s < 1, "it blocks all other requests"
     assert engine.calls == []
 
 
 @pytest.mark.parametrize("path", ["/verify", "/reward", "/get_reward", "/rerank", "/compare", "/aggregate_metrics"])
 @pytest.mark.parametrize("name", ["deep in an unknown field", "many wrong items", "NaN", "19000 unknown keys"])
-async def test_the_routes_of_trainers_do_not_break_either(serve: Serve, path: str, name: str) -> None:
+async def test_broken_bodies_on_trainers_routes(serve: Serve, path: str, name: str) -> None:
     async with serve(FakeEngine()) as client:
         answer = await client.post(path, content=BROKEN[name], headers=JSON)
     assert 400 <= answer.status_code < 500, answer.text[:500]
 
 
-async def test_fields_that_come_back_may_hold_anything(serve: Serve) -> None:
-    """NeMo-Gym's are returned as they came."""
+async def test_echoed_fields_may_hold_any_json(serve: Serve) -> None:
+    """NeMo-Gym's fields are returned unchanged."""
     body: dict[str, Any] = {
         "responses_create_params": {"input": "Q"},
         "response": {"output": [{"type": "message", "content": "A"}], "token_ids": list(range(100_000))},
@@ -88,13 +88,13 @@ async def test_fields_that_come_back_may_hold_anything(serve: Serve) -> None:
         assert answer.status_code == 200, answer.text[:300]
         assert answer.json()["deep"] == body["deep"]
         assert len(answer.json()["response"]["token_ids"]) == 100_000
-        # Python's parser takes these, and JSON knows none of them.
+        # Python's parser accepts these, but they are not JSON.
         for odd in (b"NaN", b"Infinity", b"1e999"):
             content = json.dumps(body | {"x": 0}).encode().replace(b'"x": 0', b'"x": ' + odd)
             assert (await client.post("/verify", content=content, headers=JSON)).status_code < 500
 
 
-async def test_the_last_of_two_equal_keys_counts(serve: Serve) -> None:
+async def test_the_last_of_two_equal_fields_counts(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         content = b'{"query":"Q","responses":["A"],"k":3,"k":2}'
         assert (await client.post("/v1/rewards", content=content, headers=JSON)).json()["k"] == 2
@@ -110,8 +110,8 @@ async def test_the_last_of_two_equal_keys_counts(serve: Serve) -> None:
         {"Content-Type": "application/json", "Content-Encoding": "gzip"},
     ],
 )
-async def test_a_body_must_be_called_json(serve: Serve, headers: dict[str, str]) -> None:
-    """A page of another site may send all but the last without asking."""
+async def test_other_media_types_are_refused(serve: Serve, headers: dict[str, str]) -> None:
+    """A page of another site can send all but the last without a preflight."""
     engine = FakeEngine()
     async with serve(engine) as client:
         answer = await client.post("/v1/rewards", content=json.dumps(PAIR), headers=headers)
@@ -120,7 +120,7 @@ async def test_a_body_must_be_called_json(serve: Serve, headers: dict[str, str])
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"])
-async def test_what_is_called_json(serve: Serve, kind: str) -> None:
+async def test_json_media_types(serve: Serve, kind: str) -> None:
     async with serve(FakeEngine()) as client:
         answer = await client.post("/v1/rewards", content=json.dumps(PAIR), headers={"Content-Type": kind})
     assert answer.status_code == 200
@@ -132,7 +132,7 @@ async def drip(pause_s: float, chunk: bytes = b" ") -> AsyncIterator[bytes]:
         await asyncio.sleep(pause_s)
 
 
-async def test_a_body_that_drips_in_is_not_waited_for(serve: Serve) -> None:
+async def test_a_slow_body_times_out(serve: Serve) -> None:
     async with serve(FakeEngine(), "http.body_timeout_s=0.3") as client:
         answer = await client.post("/v1/rewards", content=drip(0.05), headers=JSON)
         assert (answer.status_code, answer.json()["error"]["code"]) == (408, "body_timeout")
@@ -140,8 +140,8 @@ async def test_a_body_that_drips_in_is_not_waited_for(serve: Serve) -> None:
         assert (await client.post("/v1/rewards", json=PAIR)).status_code == 200
 
 
-async def test_bodies_on_their_way_in_are_bounded_together(serve: Serve) -> None:
-    """Each is below its own limit; together they would fill the memory."""
+async def test_bodies_being_received_are_bounded_together(serve: Serve) -> None:
+    """Each body is below its own limit; together they would fill the memory."""
     settings = ("http.max_reading_bytes=2097152", "http.max_body_bytes=1048576", "http.body_timeout_s=1")
     async with serve(FakeEngine(), *settings) as client:
 
@@ -152,7 +152,7 @@ async def test_bodies_on_their_way_in_are_bounded_together(serve: Serve) -> None
         assert sorted(answer.status_code for answer in answers) == [408, 408, 503, 503]
         busy = next(answer for answer in answers if answer.status_code == 503)
         assert (busy.json()["error"]["code"], busy.headers["retry-after"]) == ("bodies_too_many", "1")
-        # What was refused or given up is not counted any more.
+        # Refused and timed-out bodies are no longer counted.
         again = await all_at_once([slow() for _ in range(2)])
         assert [answer.status_code for answer in again] == [408, 408]
         assert (await counters(client))['grm_door_refusals_total{code="bodies_too_many"}'] == 2

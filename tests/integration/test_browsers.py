@@ -1,4 +1,4 @@
-"""What pages in a browser can and cannot do with the server."""
+"""What web pages can and cannot do with the server."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.integration.keys import bearer, keys_file
 EVIL = {"Origin": "https://evil.example"}
 
 
-async def test_every_answer_has_the_headers(serve: Serve, tmp_path: Path) -> None:
+async def test_every_response_has_the_headers(serve: Serve, tmp_path: Path) -> None:
     def broken(_: FakeCall) -> str:
         raise ZeroDivisionError
 
@@ -37,14 +37,14 @@ async def test_every_answer_has_the_headers(serve: Serve, tmp_path: Path) -> Non
             assert "server" not in answer.headers
 
 
-async def test_a_stream_has_them_too(serve: Serve) -> None:
+async def test_a_stream_has_the_headers_too(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         answer = await client.post("/v1/rewards", json=PAIR, headers={"Accept": "text/event-stream"})
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_the_page_of_the_api_may_load_what_it_needs(serve: Serve) -> None:
+async def test_the_docs_page_may_load_swagger_ui(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         page = await client.get("/docs")
     policy = page.headers["content-security-policy"]
@@ -55,7 +55,7 @@ async def test_the_page_of_the_api_may_load_what_it_needs(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "HEAD"])
-async def test_no_other_site_may_read_anything(serve: Serve, method: str) -> None:
+async def test_there_are_no_cors_headers(serve: Serve, method: str) -> None:
     asks = EVIL | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     async with serve(FakeEngine()) as client:
         for path in ("/v1/rewards", "/metrics", "/health/live", "/nothing"):
@@ -82,7 +82,7 @@ async def test_no_other_site_may_read_anything(serve: Serve, method: str) -> Non
         ("[evil.example]", False),
     ],
 )
-async def test_a_name_that_was_pointed_at_loopback_reaches_nothing(serve: Serve, host: str, ours: bool) -> None:
+async def test_dns_rebinding_is_refused(serve: Serve, host: str, ours: bool) -> None:
     async with serve(FakeEngine()) as client:
         answer = await client.post("/v1/rewards", json=PAIR, headers={"Host": host})
         assert answer.status_code == (200 if ours else 421)
@@ -91,11 +91,11 @@ async def test_a_name_that_was_pointed_at_loopback_reaches_nothing(serve: Serve,
             assert (await client.get("/metrics", headers={"Host": host})).status_code == 421
 
 
-async def test_names_of_the_operators_own(serve: Serve, tmp_path: Path) -> None:
+async def test_allowed_hosts(serve: Serve, tmp_path: Path) -> None:
     async with serve(FakeEngine(), 'http.allowed_hosts=["grm.internal"]') as client:
         for host, status in (("grm.internal:80", 200), ("GRM.internal", 200), ("other.internal", 421)):
             assert (await client.get("/health/live", headers={"Host": host})).status_code == status
-    # Behind keys, or where the operator opened the server, any name will do.
+    # With keys, or on an open server, any name is accepted.
     for settings in ((keys_file(tmp_path),), ("http.host=0.0.0.0", "auth.open=true")):
         async with serve(FakeEngine(), *settings) as client:
             assert (await client.get("/health/live", headers={"Host": "other"})).status_code == 200

@@ -1,4 +1,4 @@
-"""Connections on which nothing good comes, against a real server: nobody has shown a key yet."""
+"""Hostile connections to a real server, before any key is checked."""
 
 import json
 import socket
@@ -26,8 +26,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, 
 
 @pytest.fixture
 def connection(server: tuple[Process, str]) -> Iterator[socket.socket]:
-    there = urlsplit(server[1])
-    with socket.create_connection((there.hostname, there.port), timeout=20) as one:
+    address = urlsplit(server[1])
+    with socket.create_connection((address.hostname, address.port), timeout=20) as one:
         yield one
 
 
@@ -37,7 +37,7 @@ def resident_mib(one: Process) -> float:
 
 
 def closed(connection: socket.socket) -> bytes:
-    """All that comes until the server closes the connection."""
+    """All bytes received until the server closes the connection."""
     received = b""
     try:
         while piece := connection.recv(65536):
@@ -58,7 +58,7 @@ def closed(connection: socket.socket) -> bytes:
     ],
     ids=["a header", "headers", "a path", "trailers", "a chunk's extension"],
 )
-def test_heads_without_end_take_no_memory(
+def test_endless_headers_take_no_memory(
     server: tuple[Process, str], connection: socket.socket, start: bytes, piece: bytes
 ) -> None:
     before_mib = resident_mib(server[0])
@@ -70,16 +70,16 @@ def test_heads_without_end_take_no_memory(
 
 
 @pytest.mark.parametrize("start", [b"", b"POST /v1", HEAD], ids=["nothing", "half a line", "half the headers"])
-def test_half_a_request_is_not_waited_for(connection: socket.socket, start: bytes) -> None:
+def test_half_a_request_times_out(connection: socket.socket, start: bytes) -> None:
     began_s = time.monotonic()
     connection.sendall(start)
     assert closed(connection) == b""
     assert time.monotonic() - began_s > 0.5
 
 
-def test_half_a_second_request_is_not_waited_for(connection: socket.socket) -> None:
+def test_half_a_second_request_times_out(connection: socket.socket) -> None:
     connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    # Head and body may come one after the other.
+    # Head and body may arrive separately.
     answered = b""
     while not answered.endswith(b"}"):
         answered += connection.recv(65536)
@@ -88,12 +88,12 @@ def test_half_a_second_request_is_not_waited_for(connection: socket.socket) -> N
     assert closed(connection) == b""
 
 
-def test_a_slow_body_is_answered_and_closed(connection: socket.socket) -> None:
+def test_a_slow_body_gets_408_and_the_connection_is_closed(connection: socket.socket) -> None:
     connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
     assert b" 408 " in closed(connection).split(b"\r\n")[0]
 
 
-def test_a_refused_body_that_still_comes_is_not_read_for_ever(connection: socket.socket) -> None:
+def test_a_refused_body_is_not_read_for_ever(connection: socket.socket) -> None:
     connection.sendall(HEAD + b"Content-Length: 99999999999\r\n\r\n")
 
     def send_for_ten_seconds() -> None:
@@ -115,7 +115,7 @@ def test_a_connection_serves_one_request_after_another(connection: socket.socket
         while len(rest) < length:
             rest += connection.recv(65536)
         time.sleep(pause_s)
-    # Two at once, and the second in pieces.
+    # Two requests at once, the second one in pieces.
     both = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body + HEAD
     connection.sendall(both)
     time.sleep(0.2)
@@ -136,7 +136,7 @@ def test_a_connection_serves_one_request_after_another(connection: socket.socket
         HEAD + b"X\x00Y: z\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_refused(server: tuple[Process, str], connection: socket.socket, sent: bytes) -> None:
+def test_malformed_http_is_refused(server: tuple[Process, str], connection: socket.socket, sent: bytes) -> None:
     connection.sendall(sent)
     answer = closed(connection)
     assert not answer or answer.split(b" ")[1][:1] == b"4"

@@ -1,4 +1,4 @@
-"""What callers send stays between them and the judge: not in the log, not in the metrics."""
+"""No text that a client sends appears in the log or in the metrics."""
 
 import json
 import signal
@@ -14,18 +14,18 @@ CANARY = "CANARY-7f3a"
 KEY = f"{CANARY}-as-a-valid-key"
 
 
-def said(n: int) -> str:
+def text(n: int) -> str:
     return f"{CANARY} {n}"
 
 
 def canary_requests() -> list[tuple[str, Any]]:
-    """Path and body, good ones and such that fail in every way."""
-    whole = {"query": said(1), "responses": [said(2), said(3)], "reference": said(4), "principles": said(5), "k": 2}
-    chat = [{"role": "user", "content": said(6)}, {"role": "assistant", "content": said(7)}]
+    """Paths and bodies, valid ones and ones that fail in every way."""
+    whole = {"query": text(1), "responses": [text(2), text(3)], "reference": text(4), "principles": text(5), "k": 2}
+    chat = [{"role": "user", "content": text(6)}, {"role": "assistant", "content": text(7)}]
     nemo = {
-        "responses_create_params": {"input": said(8)},
-        "response": {"output": [{"type": "message", "content": said(9)}]},
-        "label": said(10),
+        "responses_create_params": {"input": text(8)},
+        "response": {"output": [{"type": "message", "content": text(9)}]},
+        "label": text(10),
         "_ng_group_id": CANARY,
         "_ng_rollout_index": 0,
     }
@@ -43,25 +43,25 @@ def canary_requests() -> list[tuple[str, Any]]:
         ("/v1/rewards", whole | {"aggregate": "meta_top"}),
         (f"/v1/rewards?{CANARY}={CANARY}", whole),
         (f"/{CANARY}", whole),
-        ("/get_reward", {"query": [said(1) + said(2)], "prompts": [said(1)], "labels": [said(3)]}),
+        ("/get_reward", {"query": [text(1) + text(2)], "prompts": [text(1)], "labels": [text(3)]}),
         ("/get_reward", {"query": [CANARY], "prompts": []}),
         (f"/get_reward?task={CANARY}&n=1", {"query": [CANARY], "prompts": [CANARY]}),
         (f"/get_reward?{CANARY}=1&stop={CANARY}&nn={CANARY}", {"query": [CANARY]}),
         (f"/get_reward?{CANARY}=1&nn={CANARY}&n=1", {"query": [CANARY]}),
         ("/get_reward?n=1", {"query": [CANARY * 100_000]}),
-        ("/reward?n=1", {"prompt": said(1), "response": said(2), "label": said(3), "group": CANARY, "slot": 0}),
-        ("/reward?n=1", {"prompt": said(1), "response": said(4), "group": CANARY, "slot": 0}),
+        ("/reward?n=1", {"prompt": text(1), "response": text(2), "label": text(3), "group": CANARY, "slot": 0}),
+        ("/reward?n=1", {"prompt": text(1), "response": text(4), "group": CANARY, "slot": 0}),
         ("/verify?n=1", nemo),
-        ("/v1/score/evaluation", {"messages": [said(1)]}),
+        ("/v1/score/evaluation", {"messages": [text(1)]}),
         ("/v1/chat/completions", {"messages": chat, "model": CANARY}),
         ("/v1/chat/completions", {"messages": chat[:1]}),
-        ("/rerank", {"query": said(1), "documents": [said(2)]}),
+        ("/rerank", {"query": text(1), "documents": [text(2)]}),
         ("/score", {"text_1": [CANARY], "text_2": [CANARY, CANARY]}),
         ("/api/rewardanything", {"principle": CANARY, "prompt": CANARY, "responses": {CANARY: CANARY}}),
     ]
 
 
-def test_nothing_of_a_request_is_logged_or_counted_by_name(tmp_path: Path) -> None:
+def test_no_text_of_a_request_is_in_the_log_or_the_metrics(tmp_path: Path) -> None:
     keys = tmp_path / "keys.toml"
     keys.write_text(f'[a]\nkey = "{KEY}"\n')
     settings = (f"auth.keys_file={keys}", "http.drain_grace_s=0", "grouping.idle_s=0.05", "judge.k=2")
@@ -91,7 +91,7 @@ def test_nothing_of_a_request_is_logged_or_counted_by_name(tmp_path: Path) -> No
         code, log = server.ended(30)
     assert statuses == {200, 400, 401, 404, 409, 415, 422, 504}
     assert code == 0
-    assert "auth.keys_file" in log, "the log is that of INFO"
+    assert "auth.keys_file" in log, "the log level is INFO"
     assert "grm_requests_total" in metrics
     assert CANARY not in log
     assert CANARY not in metrics

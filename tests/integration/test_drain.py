@@ -1,4 +1,4 @@
-"""How a server ends, inside one app."""
+"""Draining, inside one app."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ async def under_way(service: Service, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_no_new_work_and_the_truth_about_it(serve: Serve) -> None:
+async def test_draining_refuses_new_requests_and_is_not_ready(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         assert (await client.get("/health/ready")).status_code == 200
         client.service.drain.begin()
@@ -35,7 +35,7 @@ async def test_no_new_work_and_the_truth_about_it(serve: Serve) -> None:
             assert (await client.get(path)).status_code == 200
 
 
-async def test_what_is_under_way_is_finished_and_its_connection_closed(serve: Serve) -> None:
+async def test_in_flight_requests_finish_and_close_their_connection(serve: Serve) -> None:
     async with serve(FakeEngine(delay_s=0.3)) as client:
         service = client.service
         call = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR))
@@ -48,7 +48,7 @@ async def test_what_is_under_way_is_finished_and_its_connection_closed(serve: Se
             await service.drain.idle()
 
 
-async def test_what_is_not_done_in_time_is_handed_back(serve: Serve) -> None:
+async def test_requests_aborted_at_the_end_get_503(serve: Serve) -> None:
     engine = FakeEngine(delay_s=60)
     async with serve(engine, "grouping.idle_s=30") as client:
         service = client.service
@@ -66,11 +66,11 @@ async def test_what_is_not_done_in_time_is_handed_back(serve: Serve) -> None:
             while engine.running < 16 + 16 + 16:
                 await asyncio.sleep(0.01)
         service.drain.begin()
-        service.grouping.drain()
+        service.grouper.drain()
         service.drain.expire()
         for call in (plain, single, rerank):
             answer = await call
-            # A trainer gets no neutral reward for this: it asks again.
+            # A trainer gets an error instead of a neutral reward, and retries.
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
             assert answer.headers["connection"] == "close"
         answer = await stream
@@ -79,28 +79,28 @@ async def test_what_is_not_done_in_time_is_handed_back(serve: Serve) -> None:
         assert name == "event: error"
         assert json.loads(data.removeprefix("data: "))["error"]["code"] == "shutting_down"
         await service.drain.idle()
-        # The group of the single response is judged on for its retry, until the server is closed.
+        # The group of the single response is still judged, for a retry, until the server closes.
         async with asyncio.timeout(10):
             while engine.running > 16:
                 await asyncio.sleep(0.01)
     assert engine.running == 0
 
 
-async def test_groups_are_not_waited_for(serve: Serve) -> None:
+async def test_draining_closes_open_groups(serve: Serve) -> None:
     async with serve(FakeEngine(), "grouping.idle_s=30", "judge.k=2") as client:
         service = client.service
         calls = [asyncio.ensure_future(client.post("/reward?n=8", json=slime("Q", f"A{i}"))) for i in range(3)]
         await under_way(service, 3)
         await asyncio.sleep(0.2)
         service.drain.begin()
-        service.grouping.drain()
+        service.grouper.drain()
         async with asyncio.timeout(10):
             assert [(await call).status_code for call in calls] == [200, 200, 200]
         text = (await client.get("/metrics")).text
     assert 'grm_group_size_count{reason="drain"} 1.0' in text
 
 
-async def test_a_response_that_was_on_its_way_in_is_not_kept_waiting_either(serve: Serve) -> None:
+async def test_a_response_that_arrives_while_draining_does_not_wait_for_a_group(serve: Serve) -> None:
     async with serve(FakeEngine(), "grouping.idle_s=30", "judge.k=2") as client:
         service = client.service
         sent = asyncio.Event()
@@ -115,7 +115,7 @@ async def test_a_response_that_was_on_its_way_in_is_not_kept_waiting_either(serv
         )
         await under_way(service, 1)
         service.drain.begin()
-        service.grouping.drain()
+        service.grouper.drain()
         sent.set()
         async with asyncio.timeout(10):
             assert (await call).status_code == 200

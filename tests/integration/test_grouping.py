@@ -168,7 +168,7 @@ async def test_a_disconnect_removes_a_response_from_its_group(tmp_path: Any) -> 
         gone = Caller(app, slime("Q", "A"), query=b"shape=object&n=2")
         await asyncio.sleep(0.01)
         await gone.hang_up()
-        assert app.state.service.grouping.open_groups == 0
+        assert app.state.service.grouper.open_groups == 0
         # Its retry opens the group again, which waits for the other response.
         retry = Caller(app, slime("Q", "A"), query=b"shape=object&n=2")
         await asyncio.sleep(0.01)
@@ -208,7 +208,7 @@ async def test_a_shutdown_leaves_nothing_running(tmp_path: Any) -> None:
     async with app.router.lifespan_context(app):
         judged = Caller(app, slime("Q", "A"), query=b"n=1")
         waiting = Caller(app, slime("R", "A"), query=b"n=2")
-        while not (engine.started and app.state.service.grouping.open_groups):
+        while not (engine.started and app.state.service.grouper.open_groups):
             await asyncio.sleep(0.001)
     assert engine.running == 0
     for caller in (judged, waiting):

@@ -53,7 +53,7 @@ def test_the_committed_openapi_document_is_the_served_one() -> None:
     assert create_app(Settings()).openapi() == committed, "run `make openapi` and read the difference"
 
 
-async def test_a_template_of_the_users_own(serve: Serve, tmp_path: Path) -> None:
+async def test_a_custom_template(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("MINE {{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}")
     engine = FakeEngine()
@@ -63,7 +63,7 @@ async def test_a_template_of_the_users_own(serve: Serve, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [None, "{{ conversation }}", "{% if"])
-def test_a_template_that_cannot_be_used_stops_the_start(tmp_path: Path, content: str | None) -> None:
+def test_an_invalid_template_stops_the_start(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "broken.txt"
     if content is not None:
         path.write_text(content)
@@ -82,5 +82,5 @@ def test_the_default_budget_follows_a_lower_limit() -> None:
     assert create_app(settings).state.service.policy.max_critique_tokens == 100
 
 
-def test_the_committed_table_of_settings_is_the_real_one() -> None:
+def test_the_committed_table_of_settings_is_current() -> None:
     assert as_markdown() in (ROOT / "docs" / "settings.md").read_text(), "put the output of `grm settings` there"

@@ -1,4 +1,4 @@
-"""POST /v1/rewards around a fake engine: what is refused before anything is generated."""
+"""POST /v1/rewards around a fake engine: requests that are refused before any sample is generated."""
 
 import json
 from typing import Any
@@ -39,7 +39,7 @@ from tests.integration.judging import THREE, respond
         ({"responses": ["\ud800"]}, "responses.0"),
     ],
 )
-async def test_a_wrong_field_is_named(serve: Serve, change: dict[str, Any], param: str) -> None:
+async def test_an_error_names_the_wrong_field(serve: Serve, change: dict[str, Any], param: str) -> None:
     engine = FakeEngine()
     async with serve(engine) as client:
         content = json.dumps(THREE | change)
@@ -51,7 +51,7 @@ async def test_a_wrong_field_is_named(serve: Serve, change: dict[str, Any], para
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '"x"', '{"query": NaN}', "\xff", '{"a":' * 2000])
-async def test_a_body_that_is_no_request(serve: Serve, content: str) -> None:
+async def test_malformed_bodies(serve: Serve, content: str) -> None:
     async with serve(FakeEngine()) as client:
         response = await client.post(
             "/v1/rewards", content=content.encode("latin-1"), headers={"Content-Type": "application/json"}
@@ -83,7 +83,7 @@ async def test_the_answer_does_not_repeat_what_was_sent(serve: Serve) -> None:
         ({"min_votes": 7}, "min_votes", "k = 6"),
     ],
 )
-async def test_a_limit_is_named(serve: Serve, change: dict[str, Any], param: str, setting: str) -> None:
+async def test_an_error_names_the_limit(serve: Serve, change: dict[str, Any], param: str, setting: str) -> None:
     limits = ("limits.max_responses=4", "judge.k=8", "limits.max_k=8", "limits.max_critique_tokens=300")
     async with serve(FakeEngine(), *limits) as client:
         response = await respond(client, **change)
@@ -93,7 +93,7 @@ async def test_a_limit_is_named(serve: Serve, change: dict[str, Any], param: str
 
 
 @pytest.mark.parametrize("declared", [True, False])
-async def test_a_body_that_is_too_large(serve: Serve, declared: bool) -> None:
+async def test_a_too_large_body(serve: Serve, declared: bool) -> None:
     async def chunks() -> Any:
         for _ in range(8):
             yield b" " * 1024

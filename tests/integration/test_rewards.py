@@ -1,4 +1,4 @@
-"""POST /v1/rewards around a fake engine: what a caller gets."""
+"""POST /v1/rewards around a fake engine: the results."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ async def test_answer(serve: Serve) -> None:
         answer = (await respond(client, return_samples=True)).json()
     task = Task((Message("user", "Why?"),), ("A.", "B.", "C."))
     orders = [draw.order for draw in plan(range(3), 6, request_seed(5, task))]
-    # Whatever stood at the last position got the 9, in each of the six orders: by design all responses come out even.
+    # The last position always scores 9. The six orders are balanced, so all responses get equal rewards.
     assert answer["vote_sums"] == [30, 30, 30]
     assert answer["rewards"] == [5.0, 5.0, 5.0]
     assert answer["ties"] == [[0, 1, 2]]
@@ -71,7 +71,7 @@ async def test_same_seed_same_answer(serve: Serve) -> None:
     assert one["id"] != two["id"]
 
 
-async def test_requests_with_one_seed_share_no_luck(serve: Serve) -> None:
+async def test_requests_with_one_seed_have_different_sample_seeds(serve: Serve) -> None:
     engine = FakeEngine()
     async with serve(engine) as client:
         for number in range(20):
@@ -131,7 +131,7 @@ async def test_a_dead_engine(serve: Serve) -> None:
     assert live.status_code == 200
 
 
-async def test_an_engine_that_dies_in_the_middle_fails_the_request(serve: Serve) -> None:
+async def test_an_engine_that_dies_while_judging_fails_the_request(serve: Serve) -> None:
     engine = FakeEngine(delay_s=0.5)
     async with serve(engine) as client:
         request = asyncio.create_task(respond(client))
@@ -144,7 +144,7 @@ async def test_an_engine_that_dies_in_the_middle_fails_the_request(serve: Serve)
 
 
 @pytest.mark.parametrize("accept", [b"application/json", b"text/event-stream"])
-async def test_a_client_that_hangs_up_aborts_its_samples(tmp_path: Path, accept: bytes) -> None:
+async def test_a_disconnect_aborts_the_samples(tmp_path: Path, accept: bytes) -> None:
     engine = FakeEngine(delay_s=60)
     app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), engine)
     service: Service = app.state.service
@@ -179,7 +179,7 @@ async def test_a_client_that_hangs_up_aborts_its_samples(tmp_path: Path, accept:
     assert "grm_requests_in_flight 0.0" in service.metrics.exposition().decode()
 
 
-async def test_an_unexpected_error_says_nothing_of_the_prompt(
+async def test_an_unexpected_error_does_not_quote_the_prompt(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
@@ -194,7 +194,7 @@ async def test_an_unexpected_error_says_nothing_of_the_prompt(
     assert "RuntimeError" in caplog.text
 
 
-async def test_judgements_are_forgotten_by_all_that_they_hold(serve: Serve) -> None:
+async def test_the_judgement_limit_counts_all_texts(serve: Serve) -> None:
     async with serve(FakeEngine(), "judgements.max_mib=1") as client:
         ids = []
         for seed in range(4):

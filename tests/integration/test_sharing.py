@@ -24,7 +24,7 @@ async def until(met: Callable[[], bool]) -> None:
 
 def callers(client: AppClient) -> int:
     """Requests that wait for a judgement, their own or another's."""
-    return client.service.sharing.waiting
+    return client.service.coalescer.waiting
 
 
 async def answered_together(client: AppClient, gate: asyncio.Event, *changes: dict[str, Any]) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ async def test_disconnects_do_not_affect_the_others_until_the_last_one_aborts(se
         await until(lambda: callers(client) == 2)
         gate.set()
         assert len({(await each)["id"] for each in asked[1:]}) == 1
-        assert len(client.service.sharing) == 0
+        assert len(client.service.coalescer) == 0
 
         gate.clear()
         asked = [asyncio.ensure_future(post(client, seed=6)) for _ in range(2)]
@@ -133,7 +133,7 @@ async def test_disconnects_do_not_affect_the_others_until_the_last_one_aborts(se
         for each in asked:
             each.cancel()
         await asyncio.wait(asked)
-        await until(lambda: len(client.service.sharing) == 0)
+        await until(lambda: len(client.service.coalescer) == 0)
         counted = await counters(client)
     assert counted['grm_samples_total{outcome="aborted"}'] == 16
     assert counted["grm_requests_in_flight"] == 0

@@ -1,4 +1,4 @@
-"""Groups and seats that a trainer names: a replay finds its reward, another response is a conflict."""
+"""Groups and slots named by the trainer: a retry gets its reward, another response is a conflict."""
 
 import asyncio
 from typing import Any
@@ -25,12 +25,12 @@ async def test_slots(serve: Serve) -> None:
         for body in (slot(0, "other"), slot(0, "A0", prompt="other")):
             conflict = await client.post(url, json=body)
             assert (conflict.status_code, conflict.json()["error"]["code"]) == (409, "slot_conflict")
-        # One that comes when the group is closed is judged by itself, and says so.
+        # A response that arrives after the group closed is judged alone, with group_size 1.
         late = await post(client, slot(2, "A2"), url)
         assert (late["group_size"], late["judgement"] == first["judgement"]) == (1, False)
 
 
-async def test_a_slot_that_comes_twice_while_its_group_is_open_is_one_member(serve: Serve) -> None:
+async def test_a_repeated_slot_in_an_open_group_is_one_member(serve: Serve) -> None:
     async with serve(FakeEngine(), *PATIENT) as client:
         bodies = [slot(0, "A0"), slot(0, "A0"), slot(1, "A1")]
         answers = await all_at_once([post(client, b, "/reward?shape=object&n=3") for b in bodies])
@@ -39,12 +39,12 @@ async def test_a_slot_that_comes_twice_while_its_group_is_open_is_one_member(ser
     assert seen['grm_group_size_count{reason="idle"}'] == 1
 
 
-async def test_a_slot_is_kept_when_its_caller_hangs_up(tmp_path: Any) -> None:
+async def test_a_slot_is_kept_after_a_disconnect(tmp_path: Any) -> None:
     settings = load_settings({}, [f"cache_dir={tmp_path}", "grouping.idle_s=60", "judge.k=2"])
     app = create_app(settings, FakeEngine())
     async with app.router.lifespan_context(app):
         gone = Caller(app, slot(0, "A0"), query=b"shape=object&n=2")
-        while not app.state.service.grouping._open:
+        while not app.state.service.grouper._open:
             await asyncio.sleep(0.001)
         await gone.hang_up()
         other = await Caller(app, slot(1, "A1"), query=b"shape=object&n=2").answer()
@@ -65,11 +65,11 @@ async def test_a_later_attempt_retires_an_earlier_one(serve: Serve) -> None:
     assert stale.status_code == 409
 
 
-async def test_a_judgement_that_is_abandoned_before_it_began_leaves_nothing(tmp_path: Any) -> None:
+async def test_a_judgement_abandoned_before_it_began_leaves_nothing(tmp_path: Any) -> None:
     app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "grouping.idle_s=60"]), FakeEngine())
     async with app.router.lifespan_context(app):
         gone = Caller(app, slot(0, "A0"), query=b"n=2")
-        grouping = app.state.service.grouping
+        grouping = app.state.service.grouper
         while not grouping._open:
             await asyncio.sleep(0.001)
         [group] = grouping._open

@@ -28,12 +28,12 @@ async def events_of(client: httpx.AsyncClient, **changes: Any) -> list[tuple[str
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/event-stream")
         text = (await response.aread()).decode()
-    found = []
+    events = []
     for block in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
         if fields:
-            found.append((fields["event"], json.loads(fields["data"])))
-    return found
+            events.append((fields["event"], json.loads(fields["data"])))
+    return events
 
 
 async def test_a_stream_ends_with_the_plain_answer(serve: Serve, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ async def test_a_stream_ends_with_the_plain_answer(serve: Serve, tmp_path: Path)
     assert events[0][1] == {"id": last["id"], "model": "fake", "k": 16, "seed": 5, "list_size": 2}
 
 
-async def test_a_line_separator_in_a_critique_does_not_cut_an_event(serve: Serve) -> None:
+async def test_a_line_separator_in_a_critique_does_not_split_an_event(serve: Serve) -> None:
     critique = "one\u2028two\u2029three\x85four"
     samples = [Sample({"principles": "", "critique": critique, "scores": "5, 6}"}, finished_s=1.0)] * 4
     async with serve(FakeEngine(samples)) as client:
@@ -67,7 +67,7 @@ async def test_a_line_separator_in_a_critique_does_not_cut_an_event(serve: Serve
     assert [data["critique"] for name, data in events if name == "sample"] == [critique] * 4
 
 
-async def test_what_can_be_refused_is_refused_before_the_stream(serve: Serve) -> None:
+async def test_refusals_come_before_the_stream(serve: Serve) -> None:
     async with serve(FakeEngine(max_model_len=300)) as client:
         for change in ({"k": 0}, {"k": 10**6}, {"responses": ["word " * 600, "B."]}):
             response = await client.post("/v1/rewards", json=PAIR | change, headers={"Accept": "text/event-stream"})
@@ -75,7 +75,7 @@ async def test_what_can_be_refused_is_refused_before_the_stream(serve: Serve) ->
             assert "error" in response.json()
 
 
-async def test_an_error_that_nobody_foresaw_is_an_event_without_its_message(
+async def test_an_unexpected_error_is_an_event_without_its_message(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(_: FakeCall) -> str:
@@ -90,7 +90,7 @@ async def test_an_error_that_nobody_foresaw_is_an_event_without_its_message(
 
 @asynccontextmanager
 async def stalled(app: FastAPI, body: dict[str, Any]) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """A caller who reads nothing from the first sample on, until it hangs up, which this gives."""
+    """A client that stops reading at the first sample. Yields a function that disconnects it."""
     hung_up, blocked = asyncio.Event(), asyncio.Event()
     messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
 
@@ -122,7 +122,7 @@ async def stalled(app: FastAPI, body: dict[str, Any]) -> AsyncIterator[Callable[
     yield hang_up
 
 
-async def test_a_caller_that_leaves_while_a_write_is_blocked(tmp_path: Path) -> None:
+async def test_a_disconnect_while_a_write_is_blocked(tmp_path: Path) -> None:
     engine = FakeEngine(["5, 6}"] * 16, delay_s=stalls_after(3))
     app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "stopping.rule=fixed"]), engine)
     async with app.router.lifespan_context(app), stalled(app, PAIR) as hang_up:
@@ -131,13 +131,13 @@ async def test_a_caller_that_leaves_while_a_write_is_blocked(tmp_path: Path) -> 
         assert engine.running == 0
 
 
-async def test_a_caller_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
+async def test_a_stalled_reader_does_not_delay_others(tmp_path: Path) -> None:
     engine = FakeEngine(delay_s=0.01)
     settings = [f"cache_dir={tmp_path}", "stopping.rule=fixed", "admission.max_running_samples=16"]
     app = create_app(load_settings({}, settings), engine)
     async with app.router.lifespan_context(app), stalled(app, PAIR) as hang_up:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-            # The engine is full of the stalled one's samples; they end, and leave it to others.
+            # The stalled request fills the engine; its samples finish and make room for others.
             await post(client, k=16, seed=6)
             metrics = (await client.get("/metrics")).text
         assert engine.finished == 32

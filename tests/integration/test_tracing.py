@@ -25,14 +25,14 @@ PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """What a server with tracing=true has sent once it is down."""
+    """The spans that a server with tracing=true has exported once it has shut down."""
     exporter = InMemorySpanExporter()
     monkeypatch.setattr("grm_server.telemetry.tracing.OTLPSpanExporter", lambda: exporter)
     return exporter
 
 
 def tree(exporter: InMemorySpanExporter) -> dict[str, Any]:
-    """Name of each root -> the same of what is below it: {name: [subtrees]}."""
+    """Name of each root span -> its subtrees, recursively: {name: [subtrees]}."""
     children: dict[int | None, list[ReadableSpan]] = {}
     finished = exporter.get_finished_spans()
     known = {span.context.span_id for span in finished}
@@ -41,10 +41,10 @@ def tree(exporter: InMemorySpanExporter) -> dict[str, Any]:
         children.setdefault(parent, []).append(span)
 
     def below(span_id: int | None) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        subtrees: dict[str, Any] = {}
         for span in children.get(span_id, []):
-            found.setdefault(span.name, []).append(below(span.context.span_id))
-        return found
+            subtrees.setdefault(span.name, []).append(below(span.context.span_id))
+        return subtrees
 
     return below(None)
 
@@ -63,16 +63,16 @@ async def test_request_wave_sample_meta(serve: Serve, spans: InMemorySpanExporte
     rated: dict[str, Any] = {"meta_rm": [{}]}
     assert tree(spans) == {"/v1/rewards": [{"judgement": [{"wave": [{"sample": [rated, rated]}]}]}]}
     (request,), (judgement,) = named(spans, "/v1/rewards"), named(spans, "judgement")
-    assert f"{request.context.trace_id:032x}" == TRACE, "the caller's trace goes on"
+    assert f"{request.context.trace_id:032x}" == TRACE, "the client's trace is continued"
     assert request.parent is not None
     assert attributes(request) == {
         "http.request.method": "POST",
         "http.route": "/v1/rewards",
         "http.response.status_code": 200,
     }
-    told = attributes(judgement)
-    assert (told["grm.id"], told["grm.n"], told["grm.k"], told["grm.k_used"]) == (response.json()["id"], 2, 2, 2)
-    assert told["grm.stop_reason"] == "full_k"
+    facts = attributes(judgement)
+    assert (facts["grm.id"], facts["grm.n"], facts["grm.k"], facts["grm.k_used"]) == (response.json()["id"], 2, 2, 2)
+    assert facts["grm.stop_reason"] == "full_k"
     for sample, meta in zip(named(spans, "sample"), named(spans, "meta_rm"), strict=True):
         assert meta.start_time is not None
         assert meta.end_time is not None
@@ -118,7 +118,7 @@ async def test_a_deadline_ends_every_span(serve: Serve, spans: InMemorySpanExpor
     assert {span.name for span in spans.get_finished_spans()} == {"/v1/rewards", "judgement", "wave", "sample"}
 
 
-async def test_an_engine_that_dies_under_a_request(serve: Serve, spans: InMemorySpanExporter) -> None:
+async def test_an_engine_that_dies_while_judging(serve: Serve, spans: InMemorySpanExporter) -> None:
     engine = FakeEngine(delay_s=1)
     async with serve(engine, "tracing=true") as client:
         asking = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | {"k": 2}))
@@ -137,7 +137,7 @@ async def test_no_text_is_in_a_span(serve: Serve, spans: InMemorySpanExporter) -
     assert SECRET not in "".join(span.to_json() for span in spans.get_finished_spans())
 
 
-def test_an_error_s_words_are_in_no_span(spans: InMemorySpanExporter) -> None:
+def test_error_messages_are_in_no_span(spans: InMemorySpanExporter) -> None:
     tracing = Tracing()
     with pytest.raises(ValueError, match=SECRET), tracing.request("GET", {}):
         raise ValueError(SECRET)
@@ -156,7 +156,7 @@ async def test_a_stream_is_traced_too(serve: Serve, spans: InMemorySpanExporter)
     assert request.end_time >= judgement.end_time
 
 
-async def test_a_response_of_its_own_is_in_the_trace_of_its_group(serve: Serve, spans: InMemorySpanExporter) -> None:
+async def test_a_single_response_is_in_the_trace_of_its_group(serve: Serve, spans: InMemorySpanExporter) -> None:
     async with serve(FakeEngine(), "tracing=true") as client:
         await client.post("/reward?n=1&k=2", json={"prompt": "Q", "response": "A"})
     assert list(tree(spans)) == ["/reward"]
@@ -185,7 +185,7 @@ async def test_probes_are_not_traced(serve: Serve, spans: InMemorySpanExporter) 
     assert spans.get_finished_spans() == ()
 
 
-async def test_a_caller_s_decision_not_to_sample_is_kept(serve: Serve, spans: InMemorySpanExporter) -> None:
+async def test_the_client_s_sampling_decision_is_kept(serve: Serve, spans: InMemorySpanExporter) -> None:
     async with serve(FakeEngine(), "tracing=true") as client:
         unsampled = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"}
         assert (await client.post("/v1/rewards", json=PAIR | {"k": 2}, headers=unsampled)).status_code == 200

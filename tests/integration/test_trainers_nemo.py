@@ -64,12 +64,12 @@ async def test_a_later_attempt(serve: Serve) -> None:
         rollout("A") | {"response": {}},
     ],
 )
-async def test_coordinates_that_cannot_be(serve: Serve, body: Any) -> None:
+async def test_invalid_coordinates(serve: Serve, body: Any) -> None:
     async with serve(FakeEngine(), "grouping.n=2") as client:
         assert (await client.post("/verify", json=body)).status_code in (400, 422)
 
 
-async def test_what_cannot_be_judged_is_masked(serve: Serve) -> None:
+async def test_a_rollout_that_cannot_be_judged_is_masked(serve: Serve) -> None:
     engine = FakeEngine()
     async with serve(engine, *FAST) as client:
         engine.dead = EngineDead("the engine's process has died")
@@ -130,10 +130,10 @@ async def test_two_responses_by_their_roles(serve: Serve) -> None:
     async with serve(engine, "judge.k=8") as client:
         answer = await post(client, genrm("Good.", "Bad."), "/v1/chat/completions")
         turned = await post(client, genrm("Bad.", "Good."), "/v1/chat/completions")
-    said = json.loads(answer["choices"][0]["message"]["content"])
-    assert set(said) == {"score_1", "score_2", "ranking"}
-    assert 1 <= said["score_2"] < said["score_1"] <= 5
-    assert 1 <= said["ranking"] < 2
+    content = json.loads(answer["choices"][0]["message"]["content"])
+    assert set(content) == {"score_1", "score_2", "ranking"}
+    assert 1 <= content["score_2"] < content["score_1"] <= 5
+    assert 1 <= content["ranking"] < 2
     assert json.loads(turned["choices"][0]["message"]["content"])["ranking"] > 5
     assert answer["usage"]["total_tokens"] > 0
     assert "Be right." in engine.calls[0][0].segments[0].lead
@@ -162,7 +162,7 @@ async def test_a_reward_as_a_chat_completion(serve: Serve) -> None:
         ({"messages": []}, "messages"),
     ],
 )
-async def test_chats_that_are_none(serve: Serve, body: Any, param: str) -> None:
+async def test_invalid_chats(serve: Serve, body: Any, param: str) -> None:
     async with serve(FakeEngine()) as client:
         answer = await client.post("/v1/chat/completions", json=body)
     assert answer.status_code in (400, 422)

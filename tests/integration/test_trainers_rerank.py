@@ -1,4 +1,4 @@
-"""Cohere's, Jina's, vLLM's and RewardAnything's shapes."""
+"""The APIs of Cohere, Jina, vLLM and RewardAnything."""
 
 from typing import Any
 
@@ -35,12 +35,12 @@ async def test_the_best_documents(serve: Serve, top_n: int | None, count: int) -
 
 
 @pytest.mark.parametrize("change", [{"documents": []}, {"documents": [3]}, {"query": None}, {"top_n": -1}])
-async def test_what_cannot_be_reranked(serve: Serve, change: dict[str, Any]) -> None:
+async def test_invalid_rerank_requests(serve: Serve, change: dict[str, Any]) -> None:
     async with serve(FakeEngine()) as client:
         assert (await client.post("/v2/rerank", json=BODY | change)).status_code == 422
 
 
-async def test_more_documents_than_a_request_may_hold(serve: Serve) -> None:
+async def test_more_documents_than_the_limit(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         answer = await client.post("/v2/rerank", json=BODY | {"documents": ["A."] * 65})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "limit_exceeded")

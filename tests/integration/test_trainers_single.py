@@ -1,4 +1,4 @@
-"""OpenRLHF, slime and LLaMA-Factory: bodies as they were captured, and what these trainers do with the answers."""
+"""OpenRLHF, slime and LLaMA-Factory: captured request bodies, and responses as these trainers read them."""
 
 import asyncio
 import math
@@ -23,7 +23,7 @@ def chatml(prompt: str, response: str) -> dict[str, Any]:
 
 
 def assert_rewards(answer: Any, count: int) -> None:
-    """As the trainer's tensors need them."""
+    """The trainer builds tensors from them, so all values must be finite floats."""
     assert set(answer) == {"rewards", "scores", "extra_logs"}
     assert set(answer["extra_logs"]) == LOGS
     for values in (answer["rewards"], answer["scores"], *answer["extra_logs"].values()):
@@ -65,7 +65,7 @@ async def test_the_responses_to_a_prompt_are_judged_together(serve: Serve) -> No
 
 
 async def test_a_whole_batch_in_one_call(serve: Serve) -> None:
-    """As before 0.9.1."""
+    """As OpenRLHF did before 0.9.1."""
     one, other = chatml("Why?", "A."), chatml("How?", "B.")
     body = {name: [*one[name], *other[name], *one[name]] for name in one}
     async with serve(FakeEngine(), *FAST) as client:
@@ -101,7 +101,7 @@ async def test_labels(serve: Serve, label: Any) -> None:
         ({"query": ["x"], "labels": [1, 2]}, 400),
     ],
 )
-async def test_what_is_not_the_protocol_is_refused(serve: Serve, body: Any, status: int) -> None:
+async def test_malformed_openrlhf_bodies_are_refused(serve: Serve, body: Any, status: int) -> None:
     async with serve(FakeEngine()) as client:
         answer = await client.post("/get_reward", json=body)
     assert answer.status_code == status
@@ -109,7 +109,7 @@ async def test_what_is_not_the_protocol_is_refused(serve: Serve, body: Any, stat
 
 
 @pytest.mark.parametrize("query", ["n=0", "k=x", "reward_scale=best", "k=1000", "aggregate=vote"])
-async def test_an_option_that_cannot_be(serve: Serve, query: str) -> None:
+async def test_invalid_options(serve: Serve, query: str) -> None:
     engine = FakeEngine()
     async with serve(engine) as client:
         answer = await client.post(f"/get_reward?{query}", json=CAPTURED)
@@ -118,7 +118,7 @@ async def test_an_option_that_cannot_be(serve: Serve, query: str) -> None:
 
 
 @pytest.mark.parametrize(("scale", "neutral"), [("raw", 5.5), ("unit", 0.5), ("centered", 0.0)])
-async def test_what_cannot_be_judged_is_neutral(
+async def test_a_response_that_cannot_be_judged_gets_a_neutral_reward(
     serve: Serve, scale: str, neutral: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = FakeEngine()
@@ -149,7 +149,7 @@ async def test_an_engine_that_dies_while_a_group_is_judged(serve: Serve) -> None
     assert again["extra_logs"]["grm_failed"] == [0.0]
 
 
-async def test_an_error_nobody_foresaw_is_neutral_too(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_error_gives_a_neutral_reward_too(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("the prompt was SECRET")
 
@@ -166,7 +166,7 @@ async def test_a_prompt_that_is_too_long_is_neutral(serve: Serve) -> None:
     assert answer["rewards"] == [5.5]
 
 
-async def test_one_that_runs_on_does_not_cost_the_others_their_rewards(serve: Serve) -> None:
+async def test_a_too_long_response_does_not_cost_the_others_their_rewards(serve: Serve) -> None:
     runaway = "word " * 3000
     async with serve(
         FakeEngine(score=favours("Good"), max_model_len=2500), "grouping.idle_s=60", "judge.k=2"
@@ -181,7 +181,7 @@ async def test_one_that_runs_on_does_not_cost_the_others_their_rewards(serve: Se
     assert seen['grm_failed_rewards_total{answer="neutral",trainer="openrlhf"}'] == 2
 
 
-async def test_a_policy_of_errors(serve: Serve) -> None:
+async def test_failure_error_returns_the_error(serve: Serve) -> None:
     engine = FakeEngine()
     async with serve(engine, *FAST, "trainers.openrlhf.failure=error") as client:
         engine.dead = EngineDead("the engine's process has died")
@@ -226,7 +226,7 @@ async def test_what_slime_gets_when_judging_fails(serve: Serve, failure: str, nu
 
 
 @pytest.mark.parametrize("body", [{"prompt": [], "response": "r"}, {"prompt": "p"}, {"prompt": 3, "response": "r"}])
-async def test_what_slime_never_posts(serve: Serve, body: Any) -> None:
+async def test_malformed_slime_bodies_are_refused(serve: Serve, body: Any) -> None:
     async with serve(FakeEngine()) as client:
         assert (await client.post("/reward", json=body)).status_code == 422
 
@@ -240,7 +240,7 @@ async def test_what_llama_factory_posts(serve: Serve) -> None:
     assert set(answer) == {"id", "object", "model", "scores"}
     assert answer["object"] == "score.evaluation"
     assert len(answer["scores"]) == 2
-    # They cannot be parted, and are not compared with each other.
+    # Prompt and response cannot be separated, so each text is judged alone.
     assert len(engine.calls) == 2
     assert all("Response 2" not in script.prompt for script, _, _ in engine.calls)
 
@@ -252,7 +252,7 @@ async def test_templated_texts_with_padding(serve: Serve) -> None:
     async with serve(engine, "judge.k=2", "grouping.idle_s=60") as client:
         body = {"model": "model", "messages": [text.format("Good."), text.format("Bad.")]}
         answer = await post(client, body, "/v1/score/evaluation?reward_scale=unit")
-    # Both are of one prompt and in one call: they are judged together.
+    # Both answer one prompt in one call, so they are judged together.
     assert answer["scores"] == [pytest.approx(8 / 9), pytest.approx(2 / 9)]
     assert "]\nGood.\n[The End" in engine.calls[0][0].prompt
 

@@ -1,4 +1,4 @@
-"""What an operator sees of judging and of HTTP: metrics and the log, around a fake engine."""
+"""Metrics and the access log of judging and HTTP, around a fake engine."""
 
 import asyncio
 import io
@@ -31,7 +31,7 @@ def access_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
 
 
 async def test_disagreement_and_tokens_per_reward(serve: Serve) -> None:
-    # Half the samples prefer what stands first, half what stands last: with orders in balance, all contradict.
+    # Every sample prefers the first position. Orders are balanced, so half of the samples prefer each response.
     async with serve(FakeEngine(["9, 1}"] * 4)) as client:
         answer = await post(client, k=4)
         seen = await counters(client)
@@ -40,7 +40,7 @@ async def test_disagreement_and_tokens_per_reward(serve: Serve) -> None:
     assert seen["grm_tokens_per_reward_sum"] == answer["usage"]["completion_tokens"] / 2
 
 
-async def test_a_judge_that_likes_the_first_is_seen(serve: Serve) -> None:
+async def test_the_metrics_show_a_position_effect(serve: Serve) -> None:
     async with serve(FakeEngine(["9, 1}"] * 4)) as client:
         await post(client, k=4)
         seen = await counters(client)
@@ -48,7 +48,7 @@ async def test_a_judge_that_likes_the_first_is_seen(serve: Serve) -> None:
     assert seen['grm_position_effect_points{position="last"}'] == pytest.approx(-4)
 
 
-async def test_one_response_has_neither(serve: Serve) -> None:
+async def test_a_single_response_has_no_disagreement_and_no_position_effect(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         await post(client, k=4, responses=["A."])
         seen = await counters(client)
@@ -58,9 +58,7 @@ async def test_one_response_has_neither(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(("of_the_majority", "auc"), [(0.2, 0.0), (0.5, 0.5), (0.8, 1.0)])
-async def test_a_meta_rm_that_rates_against_the_majority_is_seen(
-    serve: Serve, of_the_majority: float, auc: float
-) -> None:
+async def test_the_consensus_auc_of_the_meta_rm(serve: Serve, of_the_majority: float, auc: float) -> None:
     def judge(call: FakeCall) -> str:
         """The fourth sample contradicts the first three."""
         return "9, 1}" if ("A." in call.shown[0]) == (call.index < 3) else "1, 9}"
@@ -77,7 +75,7 @@ async def test_a_meta_rm_that_rates_against_the_majority_is_seen(
         answer = await post(client, k=4, aggregate="meta_hinge", return_samples=True)
         seen = await counters(client)
     prefer = sorted((sample["scores"].index(9), sample["meta_reward"]) for sample in answer["samples"])
-    assert prefer == [(0, of_the_majority)] * 3 + [(1, 0.5)], "the test's judges do not do what they say"
+    assert prefer == [(0, of_the_majority)] * 3 + [(1, 0.5)], "the fakes of this test are wrong"
     assert seen["grm_meta_consensus_auc_count"] == 1
     assert seen["grm_meta_consensus_auc_sum"] == auc
 
@@ -108,7 +106,7 @@ async def test_a_refused_body_is_counted(serve: Serve) -> None:
     assert seen['grm_http_requests_total{route="other",status="413"}'] == 1
 
 
-async def test_saturation_is_of_the_engine_s_seats(serve: Serve) -> None:
+async def test_saturation_is_relative_to_max_num_seqs(serve: Serve) -> None:
     async with serve(FakeEngine(delay_s=30), "engine.max_num_seqs=8") as client:
         asking = asyncio.ensure_future(client.post("/v1/rewards", json=PAIR | {"k": 16}))
         async with asyncio.timeout(10):
@@ -117,7 +115,7 @@ async def test_saturation_is_of_the_engine_s_seats(serve: Serve) -> None:
         asking.cancel()
 
 
-async def test_a_loop_that_stands_still_is_seen(serve: Serve) -> None:
+async def test_a_blocked_event_loop_is_measured(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         await asyncio.sleep(0.05)
         time.sleep(0.8)  # noqa: ASYNC251
@@ -127,13 +125,13 @@ async def test_a_loop_that_stands_still_is_seen(serve: Serve) -> None:
     assert late >= 1
 
 
-def test_every_metric_is_explained_and_every_explanation_has_its_metric() -> None:
+def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:
     exposed = re.findall(r"^# HELP (grm_\w+)", Metrics().exposition().decode(), re.MULTILINE)
-    # A counter of prometheus_client has a second series with the time of its making.
+    # prometheus_client adds a series `_created` to each counter.
     real = {name for name in exposed if not name.endswith("_created")}
     rows = re.findall(r"^\| (`grm_[^|]+)", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
-    told = [name for row in rows for name in re.findall(r"`(grm_\w+)", row)]
-    assert sorted(told) == sorted(real)
+    documented = [name for row in rows for name in re.findall(r"`(grm_\w+)", row)]
+    assert sorted(documented) == sorted(real)
 
 
 async def test_a_request_keeps_its_id_and_gets_one_otherwise(serve: Serve) -> None:
@@ -148,7 +146,7 @@ async def test_a_request_keeps_its_id_and_gets_one_otherwise(serve: Serve) -> No
     assert all(re.fullmatch("[0-9a-f]{16}", one) for one in ids)
 
 
-async def test_the_line_of_a_request_says_what_it_came_to(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_access_line_has_the_result(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with serve(FakeEngine(), "log_requests=all") as client:
         answer = await post(client, k=4, query=SECRET, responses=[SECRET, "B."], task=SECRET)
@@ -165,11 +163,11 @@ async def test_the_line_of_a_request_says_what_it_came_to(serve: Serve, caplog: 
         "samples": 4,
         "stop": "full_k",
     }
-    assert len(access_lines(caplog)) == 1, "probes are not told"
+    assert len(access_lines(caplog)) == 1, "probes are not logged"
     assert SECRET not in caplog.text
 
 
-async def test_lines_within_a_request_know_it(serve: Serve) -> None:
+async def test_log_lines_have_the_request_id(serve: Serve) -> None:
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(JsonLines())
@@ -181,11 +179,12 @@ async def test_lines_within_a_request_know_it(serve: Serve) -> None:
     finally:
         logger.removeHandler(handler)
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
-    assert [line["request_id"] for line in lines if "meta RM failed" in line["message"]] == ["me"]
+    named = [(line["request_id"], line["tenant"]) for line in lines if "meta RM failed" in line["message"]]
+    assert named == [("me", "anonymous")]
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("none", []), ("failed", [503]), ("all", [422, 503])])
-async def test_which_requests_are_told(
+async def test_which_requests_are_logged(
     serve: Serve, caplog: pytest.LogCaptureFixture, mode: str, expected: list[int]
 ) -> None:
     caplog.set_level("INFO")
@@ -197,9 +196,7 @@ async def test_which_requests_are_told(
     assert [line["status"] for line in access_lines(caplog)] == expected
 
 
-async def test_an_error_in_a_stream_is_told_though_its_status_was_200(
-    serve: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_error_in_a_stream_is_logged_with_status_200(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     async with serve(FakeEngine([GenerationFailed("x")] * 2)) as client:
         await client.post("/v1/rewards", json=PAIR | {"k": 2}, headers={"Accept": "text/event-stream"})
     assert [(line["status"], line["error"]) for line in access_lines(caplog)] == [(200, "too_few_votes")]

@@ -1,4 +1,4 @@
-"""What trainers do, for tests: many single posts, callers that hang up, and the counters to look at afterwards."""
+"""Simulated trainers for tests: many single requests, and clients that disconnect."""
 
 import asyncio
 import json
@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 
 FAST = ("grouping.idle_s=0.05", "judge.k=2")
-"""Where nothing that comes later is waited for."""
+"""For tests in which responses do not wait for others."""
 PATIENT = ("grouping.idle_s=1", "judge.k=2")
-"""Where members must meet, on a machine that may stall."""
+"""For tests in which members must meet, on a machine that may stall."""
 
 
 async def all_at_once(calls: list[Coroutine[Any, Any, Any]]) -> list[Any]:
@@ -31,7 +31,7 @@ async def post(client: httpx.AsyncClient, body: Any, url: str = "/reward?shape=o
 
 
 async def judged_again(client: httpx.AsyncClient, judgement_id: str) -> dict[str, float]:
-    """Response -> reward, of the one grouped call that is said to give the same."""
+    """Response -> reward, from sending the stored request of a judgement again."""
     kept = await client.get(f"/v1/judgements/{judgement_id}")
     request = kept.json()["request"]
     answer = await client.post("/v1/rewards", json=request)
@@ -46,7 +46,7 @@ def shuffled(bodies: list[dict[str, Any]], seed: int = 1) -> list[dict[str, Any]
 
 
 class Caller:
-    """One connection to the app, without a client that would hide when it hangs up."""
+    """One connection to the app. Unlike httpx, it can disconnect in the middle of a request."""
 
     def __init__(
         self, app: Any, body: Any, path: str = "/reward", query: bytes = b"shape=object", headers: Any = ()

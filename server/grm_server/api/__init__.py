@@ -1,1 +1,1 @@
-"""HTTP and nothing else."""
+"""The HTTP layer."""

@@ -1,63 +1,45 @@
-"""From the wire to the pipeline. No decisions but defaults, limits and which choices go together."""
+"""Request bodies to ScoreRequests: defaults, limits, and which choices go together."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from grm_server.api import schemas
+from grm_server.api.quota import Caller
 from grm_server.errors import InvalidRequest, LimitExceeded
 from grm_server.grm.aggregates import AGGREGATES
-from grm_server.grm.types import (
-    Aggregate,
-    Fixed,
-    Message,
-    RuleName,
-    StopRule,
-    Strict,
-    Task,
-    needs_meta_rm,
-    rule_named,
-)
+from grm_server.grm.types import Aggregate, Fixed, Message, StopRule, Strict, Task, needs_meta_rm, rule_named
 from grm_server.pipeline.types import ScoreRequest
+from grm_server.settings import JudgeSettings, LimitSettings, MetaRMSettings, StoppingSettings
 
 
 @dataclass(frozen=True, slots=True)
 class RequestPolicy:
-    """What a request gets when it does not say, and the most it may ask for."""
+    """The settings that give requests their defaults and limits."""
 
-    k: int
-    temperature: float
+    judge: JudgeSettings
+    stopping: StoppingSettings
+    limits: LimitSettings
+    meta_rm: MetaRMSettings
     max_critique_tokens: int
-    stop: RuleName
-    gamma: float
-    delta: float
-    se: float
-    aggregate: Aggregate
-    meta_rm: bool
-    """Whether there is one."""
-    fallback_to_plain_vote: bool
-    principles_from: Literal["sample", "query"]
-    list_size: int
-    speculate_below: int
-    limit_responses: int
-    limit_k: int
-    limit_critique_tokens: int
-    limit_samples: int
-    limit_deadline_s: float
-    limit_k_name: str = "limits.max_k"
+    """`judge.max_critique_tokens`, or its default for the model."""
+
+    @property
+    def fallback_to_plain_vote(self) -> bool:
+        return self.meta_rm.failure == "vote"
 
 
-def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant: str) -> ScoreRequest:
-    """tenant: who asks.
-
-    Raises LimitExceeded, which names field and limit, and InvalidRequest for choices that do not go together."""
+def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller: Caller) -> ScoreRequest:
+    """Raises LimitExceeded, which names field and limit, and InvalidRequest for choices that do not go together."""
     n = len(body.responses)
-    # What the caller did not choose follows from what fits: an operator's default must not refuse a request.
+    judge, limits = policy.judge, policy.limits
+    largest_k, k_limit = _k_limit(policy, caller)
+    # A default that does not fit the request is replaced: the operator's settings must not make a request invalid.
     aggregate = _or(body.aggregate, _default_aggregate(body, policy))
     stop = Fixed() if body.stop is None and AGGREGATES[aggregate].needs_all_k else _stop_rule(body, policy)
-    whole_lists, k = stop.exchangeable_orders, _or(body.k, policy.k)
+    whole_lists, k = stop.exchangeable_orders, _or(body.k, min(judge.k, largest_k))
     request = ScoreRequest(
         task=Task(
             query=(Message("user", body.query),)
@@ -70,9 +52,9 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant
         ),
         k=k,
         seed=secrets.randbelow(2**53) if body.seed is None else body.seed,
-        temperature=_or(body.temperature, policy.temperature),
+        temperature=_or(body.temperature, judge.temperature),
         max_critique_tokens=_or(body.max_critique_tokens, policy.max_critique_tokens),
-        deadline_s=_or(body.deadline_s, policy.limit_deadline_s),
+        deadline_s=_or(body.deadline_s, limits.max_deadline_s),
         min_votes=body.min_votes,
         stop=stop,
         aggregate=aggregate,
@@ -81,28 +63,28 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, tenant
         if body.meta_rm_failure is None
         else body.meta_rm_failure == "vote",
         reading=_or(body.reading, "expected" if n == 1 and not whole_lists else "sampled"),
-        list_size=_or(body.list_size, max(policy.list_size, n) if whole_lists else policy.list_size),
-        speculate_below=policy.speculate_below,
-        principles_from=_or(body.principles_from, policy.principles_from),
-        tenant=tenant,
+        list_size=_or(body.list_size, max(judge.list_size, n) if whole_lists else judge.list_size),
+        speculate_below=policy.stopping.speculate_below,
+        principles_from=_or(body.principles_from, judge.principles_from),
+        tenant=caller.name,
         seed_is_free=body.seed is None,
         priority=body.priority,
     )
-    _limit("responses", n, policy.limit_responses, "limits.max_responses")
-    _limit("k", request.k, policy.limit_k, policy.limit_k_name)
-    _limit(
-        "max_critique_tokens", request.max_critique_tokens, policy.limit_critique_tokens, "limits.max_critique_tokens"
+    _check_limit("responses", n, limits.max_responses, "limits.max_responses")
+    _check_limit("k", request.k, largest_k, k_limit)
+    _check_limit(
+        "max_critique_tokens", request.max_critique_tokens, limits.max_critique_tokens, "limits.max_critique_tokens"
     )
-    check_seconds("deadline_s", request.deadline_s, policy)
+    check_seconds("deadline_s", request.deadline_s, limits)
     samples = request.samples
-    if samples > policy.limit_samples:
+    if samples > limits.max_samples:
         raise LimitExceeded(
-            f"k = {request.k} readings of {n} responses in lists of {request.list_size} are {samples} samples, over "
-            f"the limit limits.max_samples = {policy.limit_samples}",
+            f"k = {request.k} readings of {n} responses in lists of {request.list_size} take {samples} samples, over "
+            f"the limit limits.max_samples = {limits.max_samples}",
             param="k",
-            details={"samples": samples, "limit": policy.limit_samples},
+            details={"samples": samples, "limit": limits.max_samples},
         )
-    _limit("min_votes", request.min_votes, request.k, "k")
+    _check_limit("min_votes", request.min_votes, request.k, "k")
     _check_together(request)
     _check_meta(body, request, policy)
     return request
@@ -115,31 +97,40 @@ def _or(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
+def _k_limit(policy: RequestPolicy, caller: Caller) -> tuple[int, str]:
+    """The limit of k, and its name."""
+    if caller.max_k is not None and caller.max_k < policy.limits.max_k:
+        return caller.max_k, "max_k of this API key"
+    return policy.limits.max_k, "limits.max_k"
+
+
 def _default_aggregate(body: schemas.RewardsRequest, policy: RequestPolicy) -> Aggregate:
-    facts = AGGREGATES[policy.aggregate]
+    default = policy.judge.aggregate
+    facts = AGGREGATES[default]
     if facts.needs_comparison and len(body.responses) == 1:
         return "mean"
     if facts.needs_all_k and body.stop is not None and body.stop.rule != "fixed":
         return "meta_hinge"
-    return policy.aggregate
+    return default
 
 
 def _stop_rule(body: schemas.RewardsRequest, policy: RequestPolicy) -> StopRule:
-    defaults = {"gamma": policy.gamma, "delta": policy.delta, "se": policy.se}
+    stopping = policy.stopping
+    defaults = {"gamma": stopping.gamma, "delta": stopping.delta, "se": stopping.se}
     if body.stop is None:
-        return rule_named(policy.stop, defaults)
+        return rule_named(stopping.rule, defaults)
     return rule_named(body.stop.rule, defaults | body.stop.model_dump(exclude_none=True))
 
 
-def check_seconds(param: str, seconds: float, policy: RequestPolicy) -> None:
-    """Raises LimitExceeded for a wait beyond the longest deadline."""
-    if seconds > policy.limit_deadline_s:
+def check_seconds(param: str, seconds: float, limits: LimitSettings) -> None:
+    """Raises LimitExceeded for more than the longest deadline."""
+    if seconds > limits.max_deadline_s:
         raise LimitExceeded(
-            f"{param} is {seconds:g}, over the limit limits.max_deadline_s = {policy.limit_deadline_s:g}", param=param
+            f"{param} is {seconds:g}, over the limit limits.max_deadline_s = {limits.max_deadline_s:g}", param=param
         )
 
 
-def _limit(param: str, value: int, limit: int, name: str) -> None:
+def _check_limit(param: str, value: int, limit: int, name: str) -> None:
     if value > limit:
         raise LimitExceeded(
             f"{param} is {value}, over the limit {name} = {limit}", param=param, details={"limit": limit}
@@ -149,15 +140,18 @@ def _limit(param: str, value: int, limit: int, name: str) -> None:
 def _check_together(request: ScoreRequest) -> None:
     n = len(request.task.responses)
     if request.task.hint is not None and request.task.hint >= max(n, 2):
-        raise InvalidRequest(f"hint is {request.task.hint}, and there are {n} responses, counted from 0", param="hint")
+        raise InvalidRequest(
+            f"hint is {request.task.hint}, but there are {n} responses, counted from 0; for one response use 0 or 1",
+            param="hint",
+        )
     if n == 1 and AGGREGATES[request.aggregate].needs_comparison:
         raise InvalidRequest(
-            f"aggregate `{request.aggregate}` compares responses; with one, use `mean`", param="aggregate"
+            f"aggregate `{request.aggregate}` compares responses; for a single response use `mean`", param="aggregate"
         )
     if isinstance(request.stop, Strict):
         if not AGGREGATES[request.aggregate].sums_over_samples or request.reading == "expected":
             raise InvalidRequest(
-                "stop rule `strict` is proven for sums of sampled scores: use aggregate mean, vote or borda and "
+                "stop rule `strict` is proven only for sums of sampled scores: use aggregate mean, vote or borda, and "
                 "reading sampled",
                 param="stop",
             )
@@ -168,19 +162,20 @@ def _check_together(request: ScoreRequest) -> None:
 
 
 def _check_meta(body: schemas.RewardsRequest, request: ScoreRequest, policy: RequestPolicy) -> None:
-    if needs_meta_rm(request.aggregate) and not policy.meta_rm:
+    if needs_meta_rm(request.aggregate) and policy.meta_rm.kind == "none":
         raise InvalidRequest(
-            f"aggregate `{request.aggregate}` needs a meta RM, and this server has none: `grm serve --meta-rm`",
+            f"aggregate `{request.aggregate}` needs a meta RM, and this server has none: start it with `grm serve "
+            "--meta-rm`",
             param="aggregate",
         )
     if AGGREGATES[request.aggregate].needs_all_k:
         if request.stop.looks_early:
             raise InvalidRequest(
-                "aggregate `meta_top` needs stop rule `fixed`: a new sample can push an old one out, so nothing is "
-                "decided before the last; `meta_hinge` stops early",
+                "aggregate `meta_top` needs stop rule `fixed`: until the last sample, a new one can displace an old "
+                "one from the vote. To stop early, use `meta_hinge`",
                 param="stop",
             )
-        _limit("k_meta", request.k_meta, request.k, "k")
-        _limit("min_votes", request.min_votes, request.k_meta, "k_meta")
+        _check_limit("k_meta", request.k_meta, request.k, "k")
+        _check_limit("min_votes", request.min_votes, request.k_meta, "k_meta")
     elif body.k_meta is not None:
-        raise InvalidRequest("k_meta is for aggregate `meta_top`", param="k_meta")
+        raise InvalidRequest("k_meta applies only to aggregate `meta_top`", param="k_meta")

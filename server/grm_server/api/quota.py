@@ -1,35 +1,97 @@
-"""What a request may ask for and costs, by the API key that it came with.
+"""Quotas of API keys: token buckets for requests and samples, and a limit on k.
 
-A request pays for the samples that it asks for when it is asked, of all responses that are judged together at once: a
-group that a trainer sends one by one pays when it closes. Until then its members are refused if nothing is left.
+A request is charged when it arrives, for the most samples that it may draw. A group whose responses a trainer sends one
+by one is charged when it closes; until then its members are refused only if the bucket is empty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+import math
+import time
+from collections.abc import Callable, Iterable
 
 from fastapi import Request
 
-from grm_server.api.from_wire import RequestPolicy
-from grm_server.api.middleware.quota import Caller
+from grm_server.errors import RateLimited
 from grm_server.pipeline.types import ScoreRequest
 
 
+class Bucket:
+    """Token bucket: fills at a constant rate and holds one minute's amount.
+
+    A bucket that holds at least one token may be overdrawn, so a request for more than a minute's amount is served too;
+    later requests wait until the debt is refilled.
+    """
+
+    def __init__(self, per_minute: int, now_s: float) -> None:
+        self._capacity = float(per_minute)
+        self._per_s = per_minute / 60
+        self._level = self._capacity
+        self._updated_s = now_s
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until the bucket holds one token; 0 if it does."""
+        return max(0.0, (1 - self._level_at(now_s)) / self._per_s)
+
+    def take(self, amount: int, now_s: float) -> None:
+        self._level = self._level_at(now_s) - amount
+        self._updated_s = now_s
+
+    def _level_at(self, now_s: float) -> float:
+        return min(self._capacity, self._level + (now_s - self._updated_s) * self._per_s)
+
+
+class Caller:
+    """The holder of one API key, with its quotas."""
+
+    def __init__(
+        self,
+        name: str,
+        clock: Callable[[], float],
+        *,
+        requests_per_minute: int | None = None,
+        samples_per_minute: int | None = None,
+        max_k: int | None = None,
+    ) -> None:
+        self.name = name
+        self.max_k = max_k
+        self._clock = clock
+        self._requests = None if requests_per_minute is None else Bucket(requests_per_minute, clock())
+        self._samples = None if samples_per_minute is None else Bucket(samples_per_minute, clock())
+
+    def take_request(self) -> None:
+        """Raises RateLimited."""
+        if self._requests is not None:
+            self._check(self._requests, "requests_per_minute")
+            self._requests.take(1, self._clock())
+
+    def check_samples(self) -> None:
+        """Raises RateLimited if no samples are left."""
+        if self._samples is not None:
+            self._check(self._samples, "samples_per_minute")
+
+    def take_samples(self, count: int) -> None:
+        """Charge samples, even beyond what is left."""
+        if self._samples is not None:
+            self._samples.take(count, self._clock())
+
+    def _check(self, bucket: Bucket, limit: str) -> None:
+        wait_s = bucket.wait_s(self._clock())
+        if wait_s > 0:
+            raise RateLimited(f"this API key has used up its {limit}", retry_after_s=math.ceil(wait_s))
+
+
+ANONYMOUS = Caller("anonymous", time.monotonic)
+"""Every caller of a server without keys."""
+
+
 def caller_of(request: Request) -> Caller:
-    caller: Caller = request.state.caller
+    caller: Caller = getattr(request.state, "caller", ANONYMOUS)
     return caller
 
 
-def policy_for(caller: Caller, policy: RequestPolicy) -> RequestPolicy:
-    """The server's policy, with the k of this caller."""
-    if caller.max_k is None or caller.max_k >= policy.limit_k:
-        return policy
-    return replace(policy, k=min(policy.k, caller.max_k), limit_k=caller.max_k, limit_k_name="max_k of this API key")
-
-
-def charge(caller: Caller, asked: Iterable[ScoreRequest]) -> None:
-    """Raises RateLimited, for all of them."""
+def charge_quota(caller: Caller, requests: Iterable[ScoreRequest]) -> None:
+    """Charge the samples of all requests. Raises RateLimited, before any is charged, if none are left."""
     caller.check_samples()
-    for one in asked:
-        caller.take_samples(one.samples)
+    for request in requests:
+        caller.take_samples(request.samples)

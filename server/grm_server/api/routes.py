@@ -1,4 +1,4 @@
-"""The routes. Each is a few lines: convert, call, convert back."""
+"""The server's own routes. Each converts the request, calls the service and converts the result."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from grm_server.api import schemas
-from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.from_wire import to_score_request
-from grm_server.api.openapi import EVENTS, asked_again_with, kept_at
-from grm_server.api.quota import caller_of, charge, policy_for
-from grm_server.api.service import ERRORS, Service, ServiceDep
-from grm_server.api.sse import EventStream, Named, wants_stream
+from grm_server.api.openapi import ERRORS, EVENTS, judge_again_link, judgement_link
+from grm_server.api.quota import caller_of, charge_quota
+from grm_server.api.service import Service, ServiceDep, unless_disconnected
+from grm_server.api.sse import MEDIA_TYPE, EventStream, NamedEvent
 from grm_server.api.to_wire import to_body, to_response, to_sample, to_wave
 from grm_server.coalescing.coalescer import Shared
 from grm_server.errors import GRMError
@@ -25,61 +24,64 @@ from grm_server.pipeline.types import Started, WaveEnd
 
 router = APIRouter()
 health = APIRouter(prefix="/health", tags=["operation"])
-"""What balancers and orchestrators ask, which hold no key."""
+"""For load balancers and orchestrators, which have no API key."""
 
 
 @router.post(
     "/v1/rewards",
     response_model=schemas.RewardsResponse,
-    responses=ERRORS | {200: kept_at("/id")[200] | {"content": EVENTS}},
+    responses=ERRORS | {200: judgement_link("/id")[200] | {"content": EVENTS}},
     summary="Score responses",
     tags=["rewards"],
 )
 async def rewards(
     request: Request, body: schemas.RewardsRequest, service: ServiceDep
 ) -> schemas.RewardsResponse | EventStream:
-    """Draw samples, each with principles, a critique and a score from 1 to 10 for every response, until `stop` says
-    that they are enough, and vote.
+    """Draw samples until the rule `stop` is satisfied, and vote. Each sample holds principles, a critique and a score
+    from 1 to 10 for every response.
 
     With `Accept: text/event-stream` the answer is a stream of events: `started`, a `sample` as each one finishes, a
-    `wave` after each wave, and `rewards`, the plain answer; or `error`, in the shape of every error. A stream is always
-    judged anew, where plain requests that are identical share one judgement: see `shared`."""
+    `wave` after each wave, and finally `rewards`, which holds the plain answer; or `error`, in the shape of all errors.
+    Streams are never coalesced: a stream always gets a judgement of its own, while identical plain requests share one
+    (see `shared`)."""
     with counted_errors(service.metrics):
         service.engine.raise_if_unavailable()
         caller = caller_of(request)
-        score_request = to_score_request(body, policy_for(caller, service.policy), caller.name)
-        charge(caller, [score_request])
-    if not wants_stream(request):
-        answered = await unless_disconnected(request, service.sharing.judge(score_request, body.task))
+        score_request = to_score_request(body, service.policy, caller)
+        charge_quota(caller, [score_request])
+    if MEDIA_TYPE not in request.headers.get("accept", "").lower():
+        answered = await unless_disconnected(request, service.coalescer.judge(score_request, body.task))
         return _answer(service, answered.judged, answered.shared, return_samples=body.return_samples)
     arrived_s = time.monotonic()
     request_id = new_id()
     events = service.judging.events(request_id, score_request, body.task, anytime=True)
 
-    def name(event: Progress) -> Named:
+    def to_named(event: Progress) -> NamedEvent:
         match event:
             case Started(list_size=list_size):
                 model, seed = service.engine.model, score_request.seed
                 k = score_request.k
                 return "started", schemas.StartedOut(id=request_id, model=model, k=k, seed=seed, list_size=list_size)
             case WaveEnd(verdict=verdict):
-                assert verdict is not None  # `_after` leaves the others out
+                assert verdict is not None  # `_with_first` skips the others
                 return "wave", to_wave(event, verdict)
             case Judged():
                 return "rewards", _answer(service, event, return_samples=body.return_samples)
             case _:
                 return "sample", to_sample(event, arrived_s)
 
-    # What can be refused is refused before the first event, with a status of its own. It may have to wait for its turn.
+    # Refusals need a status of their own, so the response starts with the first event. Until then the request may be
+    # queued.
     first = await unless_disconnected(request, _first(events))
-    return EventStream(_after(first, events), name)
+    return EventStream(_with_first(first, events), to_named)
 
 
 async def _first(events: AsyncGenerator[Progress]) -> Progress:
     return await anext(events)
 
 
-async def _after(first: Progress, events: AsyncGenerator[Progress]) -> AsyncGenerator[Progress]:
+async def _with_first(first: Progress, events: AsyncGenerator[Progress]) -> AsyncGenerator[Progress]:
+    """All events but waves without a verdict."""
     async with aclosing(events):
         yield first
         async for event in events:
@@ -90,14 +92,14 @@ async def _after(first: Progress, events: AsyncGenerator[Progress]) -> AsyncGene
 @router.get(
     "/v1/judgements/{judgement_id}",
     tags=["rewards"],
-    responses=asked_again_with("/request")
-    | {404: {"model": schemas.ErrorResponse, "description": "There is none, or it is not kept any more."}}
+    responses=judge_again_link("/request")
+    | {404: {"model": schemas.ErrorResponse, "description": "The judgement does not exist or has expired."}}
     | {422: ERRORS[422]},
     summary="Why a reward came out as it did",
 )
 async def judgement(judgement_id: str, service: ServiceDep) -> schemas.JudgementResponse:
-    """A judgement with its critiques, and the request that it answers, for as long as it is kept. Rewards that were
-    asked for by one response at a time name the judgement of their group."""
+    """A judgement with its critiques and its request, until it expires. Trainers that send one response at a time get
+    the id of their group's judgement."""
     judged = service.judgements.get(judgement_id)
     request = to_body(judged.request, judged.task)
     return schemas.JudgementResponse(request=request, answer=_answer(service, judged, return_samples=True))
@@ -117,13 +119,13 @@ def _answer(
 
 @health.get("/live")
 async def live() -> schemas.Health:
-    """The process answers."""
+    """The process responds."""
     return schemas.Health(status="live")
 
 
 @health.get("/ready", responses={503: {"model": schemas.Health}})
 async def ready(service: ServiceDep, response: Response) -> schemas.Health:
-    """The engine takes requests, and the meta RM too where a request that says nothing could not do without."""
+    """The engine accepts requests; so does the meta RM, if requests depend on it by default."""
     try:
         service.raise_if_not_ready()
     except GRMError as error:

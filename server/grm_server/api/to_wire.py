@@ -1,4 +1,4 @@
-"""From the pipeline to the wire, and back to the request that it answers."""
+"""Pipeline results to response bodies, and a stored request back to its body."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from grm_server.pipeline.types import Judgement, ScoreRequest, WaveEnd
 
 
 def to_body(request: ScoreRequest, task: str) -> schemas.RewardsRequest:
-    """The body that says all of this. The deadline is left out: it depends on how long the first response waited."""
-    what = request.task
+    """The body of this request, without the deadline: in a group it depends on how long the first response waited."""
+    content = request.task
     return schemas.RewardsRequest(
-        query=[schemas.ChatMessage(role=message.role, content=message.content) for message in what.query],
-        responses=list(what.responses),
+        query=[schemas.ChatMessage(role=message.role, content=message.content) for message in content.query],
+        responses=list(content.responses),
         k=request.k,
         stop=schemas.STOP.validate_python({"rule": request.stop.name, **asdict(request.stop)}),
         aggregate=request.aggregate,
@@ -31,10 +31,10 @@ def to_body(request: ScoreRequest, task: str) -> schemas.RewardsRequest:
         temperature=request.temperature,
         seed=request.seed,
         max_critique_tokens=request.max_critique_tokens,
-        reference=what.reference,
-        principles=what.principles,
+        reference=content.reference,
+        principles=content.principles,
         principles_from=request.principles_from,
-        hint=what.hint,
+        hint=content.hint,
         min_votes=request.min_votes,
     )
 
@@ -49,7 +49,7 @@ def to_response(
 ) -> schemas.RewardsResponse:
     judgement, request = judged.judgement, judged.request
     verdict = judgement.verdict
-    at = None if tau is None else temperature(tau, judgement.k_used)
+    label_temperature = None if tau is None else temperature(tau, judgement.k_used)
     return schemas.RewardsResponse(
         id=judged.id,
         shared=shared,
@@ -60,11 +60,11 @@ def to_response(
         best=verdict.best,
         ties=[list(group) for group in verdict.ties],
         p_best=list(verdict.p_best),
-        p_best_label=None if at is None else list(soften(verdict.p_best, at)),
+        p_best_label=None if label_temperature is None else list(soften(verdict.p_best, label_temperature)),
         p_greater=[[round(p, 4) for p in row] for row in verdict.p_greater],
         vote_sums=list(verdict.vote_sums),
         aggregate=judgement.aggregate,
-        meta_rm=_guidance(judgement, request),
+        meta_rm=_meta_rm_result(judgement, request),
         principles=request.task.principles,
         principles_from=judged.principles_from,
         k=request.k,
@@ -96,7 +96,7 @@ def to_response(
     )
 
 
-def _guidance(judgement: Judgement, request: ScoreRequest) -> Literal["guided", "failed"] | None:
+def _meta_rm_result(judgement: Judgement, request: ScoreRequest) -> Literal["guided", "failed"] | None:
     if not needs_meta_rm(request.aggregate):
         return None
     return "guided" if judgement.aggregate == request.aggregate else "failed"

@@ -14,7 +14,7 @@ from grm_server.admission.controller import Admission
 from grm_server.api.error_handlers import add_error_handlers
 from grm_server.api.middleware.stack import add_middleware_stack, load_callers
 from grm_server.api.openapi import KEY
-from grm_server.api.protocols import trainers_router
+from grm_server.api.protocols import protocols_router
 from grm_server.api.routes import health, router
 from grm_server.api.service import Service
 from grm_server.app.engines import capacity, prepare, start_engine, start_meta_rm
@@ -102,14 +102,14 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
             calibration=calibration,
             tracing=service.tracing,
         )
-        service.sharing = Coalescer(
+        service.coalescer = Coalescer(
             service.judging.judge,
             service.judgements,
             service.metrics,
             max_mib=settings.cache.max_mib,
             ttl_s=settings.cache.ttl_s,
         )
-        service.grouping = Grouper(
+        service.grouper = Grouper(
             service.judging.judge,
             service.metrics,
             max_waiting=settings.grouping.max_waiting,
@@ -119,7 +119,7 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
         )
         async with service.metrics.http.watching_loop():
             yield
-        await service.grouping.close()
+        await service.grouper.close()
         await service.judging.close()
         if rater is not None:
             await rater.close()
@@ -137,7 +137,7 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
     app.state.service = service
     key = [] if callers is None else KEY
     app.include_router(router, dependencies=key)
-    app.include_router(trainers_router(), dependencies=key)
+    app.include_router(protocols_router(), dependencies=key)
     app.include_router(health)
     add_middleware_stack(app, settings.http, callers, service, log_requests=settings.log_requests)
     add_error_handlers(app)

@@ -37,26 +37,8 @@ def policy_of(settings: Settings) -> RequestPolicy:
             "stopping.rule = strict is proven for sums over samples, which judge.aggregate = winsorised is not"
         )
     by_model = _BUNDLED_CRITIQUE_TOKENS if settings.engine.model == "bundled" else _CRITIQUE_TOKENS
-    return RequestPolicy(
-        k=judge.k,
-        temperature=judge.temperature,
-        max_critique_tokens=judge.max_critique_tokens or min(by_model, limits.max_critique_tokens),
-        stop=settings.stopping.rule,
-        gamma=settings.stopping.gamma,
-        delta=settings.stopping.delta,
-        se=settings.stopping.se,
-        aggregate=judge.aggregate,
-        meta_rm=settings.meta_rm.kind != "none",
-        fallback_to_plain_vote=settings.meta_rm.failure == "vote",
-        principles_from=judge.principles_from,
-        list_size=judge.list_size,
-        speculate_below=settings.stopping.speculate_below,
-        limit_responses=limits.max_responses,
-        limit_k=limits.max_k,
-        limit_critique_tokens=limits.max_critique_tokens,
-        limit_samples=limits.max_samples,
-        limit_deadline_s=limits.max_deadline_s,
-    )
+    max_critique_tokens = judge.max_critique_tokens or min(by_model, limits.max_critique_tokens)
+    return RequestPolicy(judge, settings.stopping, limits, settings.meta_rm, max_critique_tokens)
 
 
 def meta_card_of(settings: Settings) -> MetaCard | None:

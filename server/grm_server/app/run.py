@@ -139,7 +139,7 @@ async def _drain_and_stop(
 ) -> None:
     drain = service.drain
     drain.begin()
-    service.grouping.drain()
+    service.grouper.drain()
     if not stop_now.is_set():
         logger.info("draining: %d requests in flight, at most %g s", drain.in_flight, http.drain_s)
     idle = asyncio.ensure_future(_wait_for_all(asyncio.sleep(http.drain_grace_s), drain.idle()))

@@ -34,7 +34,7 @@ class Grouper:
         ttl_s: float,
     ) -> None:
         self._judge = judge
-        self._metrics = metrics
+        self._metrics = metrics.grouping
         self._max_waiting = max_waiting
         self._open = OpenGroups(max_waiting, max_chars)
         self._judging: dict[bytes, Group] = {}

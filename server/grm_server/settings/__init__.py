@@ -8,7 +8,8 @@ temperature, seed) are request fields; the settings hold their defaults and limi
 from grm_server.settings.auth import MIN_KEY, AuthSettings, KeyName
 from grm_server.settings.engines import EngineSettings, MetaRMSettings, SupervisionSettings
 from grm_server.settings.grouping import GroupingSettings
-from grm_server.settings.http import HTTPSettings
+from grm_server.settings.http import HTTPSettings, LimitSettings
+from grm_server.settings.judging import JudgeSettings, StoppingSettings
 from grm_server.settings.loading import SettingsError, as_markdown, load_settings
 from grm_server.settings.trainers import RewardScale, TrainerSettings
 from grm_server.settings.tree import Settings
@@ -19,11 +20,14 @@ __all__ = [
     "EngineSettings",
     "GroupingSettings",
     "HTTPSettings",
+    "JudgeSettings",
     "KeyName",
+    "LimitSettings",
     "MetaRMSettings",
     "RewardScale",
     "Settings",
     "SettingsError",
+    "StoppingSettings",
     "SupervisionSettings",
     "TrainerSettings",
     "as_markdown",

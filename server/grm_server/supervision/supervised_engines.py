@@ -22,7 +22,7 @@ class SupervisedJudgeEngine:
     def __init__(self, supervisor: Supervisor[JudgeEngine], metrics: Metrics) -> None:
         """supervisor: already begun."""
         self._supervisor = supervisor
-        self._metrics = metrics
+        self._metrics = metrics.engines
         self._waiting = 0
 
     @property

@@ -68,7 +68,7 @@ class Supervisor(Generic[E]):
         self._name = name
         self._start = start
         self._policy = policy
-        self._metrics = metrics
+        self._metrics = metrics.engines
         self._pulse = pulse
         self._stall_s = stall_s
         self._start_timeout_s = _MIN_START_TIMEOUT_S

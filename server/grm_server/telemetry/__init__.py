@@ -1,1 +1,1 @@
-"""What the server tells its operator."""
+"""Metrics, logs and traces."""

@@ -1,4 +1,4 @@
-"""Metrics of who waits for the engine, and for how long."""
+"""Prometheus metrics of admission: the queue for the engine and refusals."""
 
 from __future__ import annotations
 
@@ -6,38 +6,36 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class AdmissionMetrics:
-    """The gauges are read at the scrape, see `Admission`."""
+    """`Admission` computes the gauges at each scrape."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.waiting_requests = Gauge("grm_waiting_requests", "Requests that wait for their turn.", registry=registry)
-        self.waiting_samples = Gauge("grm_waiting_samples", "Samples they ask for, at most.", registry=registry)
+        self.waiting_requests = Gauge("grm_waiting_requests", "Queued requests.", registry=registry)
+        self.waiting_samples = Gauge("grm_waiting_samples", "Most samples that they may draw.", registry=registry)
         self.waiting_prompt_tokens = Gauge(
             "grm_waiting_prompt_tokens", "Tokens of their prompts, estimated.", registry=registry
         )
         self.running_samples = Gauge(
-            "grm_running_samples",
-            "Samples begun and not finished, those of audits left out.",
-            registry=registry,
+            "grm_running_samples", "Samples in the engine, without those of audits.", registry=registry
         )
         self.saturation = Gauge(
             "grm_engine_saturation",
-            "Samples that the engine has, divided by those that it works on at once.",
+            "Samples in the engine, divided by the number that it works on at once.",
             registry=registry,
         )
         self.drain_rate = Gauge(
             "grm_drain_rate",
-            "Samples per second that the engine finishes while requests wait; 0 before that is known.",
+            "Samples per second that the engine finishes while requests are queued; 0 until measured.",
             registry=registry,
         )
         self.refused = Counter(
             "grm_refused_requests",
-            "Requests refused at once: too many `samples` or `prompt_tokens` wait, or the `deadline` is too near.",
+            "Requests refused on arrival: too many queued `samples` or `prompt_tokens`, or the `deadline` is too near.",
             ["reason"],
             registry=registry,
         )
         self.wait_s = Histogram(
             "grm_turn_wait_seconds",
-            "How long requests waited for their turn, also those whose deadline came first.",
+            "Time in the queue, including requests that timed out there.",
             buckets=(0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
             registry=registry,
         )

@@ -1,8 +1,7 @@
-"""The request that this code runs for, so that every line of the log can name it."""
+"""The current request, so that every log line can name it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -11,25 +10,24 @@ Fact = str | int | float | bool
 
 @dataclass(slots=True)
 class RequestContext:
-    """What is known of a request while it is served. Never a text of its caller's, but for the id that was accepted."""
+    """What is known of a request so far. It holds no text that the client sent, except an id that passed the check."""
 
     request_id: str
-    state: Mapping[str, object] = field(default_factory=dict)
-    """Of the web framework; `tenant` is in it once the caller is known."""
+    tenant: str | None = None
+    """None until the caller is known."""
     trace_id: str | None = None
     judgements: dict[str, dict[str, Fact]] = field(default_factory=dict)
-    """Judgement id -> what it came to."""
+    """Judgement id -> its facts for the access line."""
     error: str | None = None
-    """Code of the last error, also where the caller got an answer all the same."""
+    """Code of the last error, even if the client got a reward all the same."""
 
     def names(self) -> dict[str, Fact]:
-        """What tells this request from others."""
-        tenant = self.state.get("tenant")
-        known = {"request_id": self.request_id, "tenant": tenant, "trace_id": self.trace_id}
-        return {name: value for name, value in known.items() if isinstance(value, str)}
+        """What identifies the request in a log line."""
+        names = {"request_id": self.request_id, "tenant": self.tenant, "trace_id": self.trace_id}
+        return {name: value for name, value in names.items() if value is not None}
 
     def outcome(self) -> dict[str, Fact]:
-        """What became of it. Of several judgements: their number and sums, and the most readings of one."""
+        """The result, for the access line. Several judgements are summed up, with the largest `k_used`."""
         facts: dict[str, Fact] = {} if self.error is None else {"error": self.error}
         if len(self.judgements) == 1:
             return facts | {"judgement": next(iter(self.judgements)), **next(iter(self.judgements.values()))}
@@ -43,16 +41,22 @@ class RequestContext:
 
 
 current_request: ContextVar[RequestContext | None] = ContextVar("current_request", default=None)
-"""Tasks that a request starts inherit it. A group is judged in the task of the request that closed it."""
+"""Tasks inherit it from the request that starts them. A group is judged in a task of the request that closed it."""
+
+
+def note_tenant(name: str) -> None:
+    """Record whose request this is."""
+    if (context := current_request.get()) is not None:
+        context.tenant = name
 
 
 def note_judgement(judgement_id: str, **facts: Fact) -> None:
-    """Remember what this request was told, for the line at its end."""
+    """Record a judgement that the client gets, for the access line. Later facts are added to earlier ones."""
     if (context := current_request.get()) is not None:
         context.judgements.setdefault(judgement_id, {}).update(facts)
 
 
 def note_error(code: str) -> None:
-    """Remember what went wrong, for the line at its end."""
+    """Record an error, for the access line."""
     if (context := current_request.get()) is not None:
         context.error = code

@@ -1,4 +1,4 @@
-"""Logs on stderr, as text or as JSON. No prompt, response or key is ever logged."""
+"""Logs on stderr, as text or JSON. Prompts, responses and keys are never logged."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from grm_server.telemetry.context import Fact, current_request
 
 LogFormat = Literal["text", "json"]
 VLLM_CONFIG = Path(__file__).parent / "vllm_logging.json"
-"""The same for vLLM, which reads it in each of its processes."""
+"""The JSON format for vLLM, which reads this file in each of its processes."""
 
 
 class TextLines(logging.Formatter):
-    """One line for people: time, level, logger, message, then what is known as name=value."""
+    """One line of text: time, level, logger, message, then facts as name=value."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -29,7 +29,7 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, then what is known; `exception` is a traceback."""
+    """One JSON object per line: time (UTC), level, logger, message, then facts; `exception` is a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -42,14 +42,14 @@ class JsonLines(logging.Formatter):
         line |= _facts(record)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        # ASCII: some readers of logs take U+2028 and its like for the end of a line.
+        # ASCII: some log readers end a line at U+2028 and similar characters.
         return json.dumps(line, default=str)
 
 
 def set_up_logging(level: str, form: LogFormat = "text") -> None:
-    """Send the log of this process to stderr. vLLM's own level is VLLM_LOGGING_LEVEL.
+    """Send the logs of this process to stderr. VLLM_LOGGING_LEVEL is vLLM's level.
 
-    Call it before vLLM is imported. Libraries that say nothing about their logs are heard from WARNING on.
+    Call it before vLLM is imported. Other libraries are logged from WARNING on.
     """
     lines = {"text": TextLines, "json": JsonLines}[form]
     logging.config.dictConfig(
@@ -62,7 +62,7 @@ def set_up_logging(level: str, form: LogFormat = "text") -> None:
             "loggers": {
                 "grm_server": {"handlers": ["stderr"], "level": level, "propagate": False},
                 "uvicorn.error": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-                # Until it sets itself up, which it does after its first warnings.
+                # vLLM configures its own logger, but only after its first warnings.
                 "vllm": {"handlers": ["stderr"], "level": _vllm_level(), "propagate": False},
             },
         }
@@ -72,7 +72,7 @@ def set_up_logging(level: str, form: LogFormat = "text") -> None:
 
 
 def vllm_handler() -> logging.Handler:
-    """What `vllm_logging.json` asks for. A file cannot say that the level is the one of VLLM_LOGGING_LEVEL."""
+    """The handler in `vllm_logging.json`. It sets the level too: a file cannot refer to VLLM_LOGGING_LEVEL."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.getLogger("vllm").setLevel(_vllm_level())
@@ -80,7 +80,7 @@ def vllm_handler() -> logging.Handler:
 
 
 def with_facts(facts: Mapping[str, Fact]) -> dict[str, Mapping[str, Fact]]:
-    """`extra` of a logging call: names and values that JSON keeps apart from the message."""
+    """`extra` of a logging call: names and values that JSON keeps separate from the message."""
     return {"facts": facts}
 
 

@@ -1,161 +1,103 @@
-"""Prometheus metrics of judging. vLLM's own stand beside them in the same scrape."""
+"""Prometheus metrics. A scrape returns them together with vLLM's own."""
 
 from __future__ import annotations
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from grm_server.telemetry.admission import AdmissionMetrics
+from grm_server.telemetry.engines import EngineMetrics
+from grm_server.telemetry.grouping import GroupingMetrics
 from grm_server.telemetry.http_metrics import HTTPMetrics
-from grm_server.telemetry.quality import QualityMetrics
 
 _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_READINGS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+_SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.8, 1.0)
+_TOKENS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+_REMEMBERED = 200
+"""Requests after which the mean position effect has largely forgotten one."""
 
 
 class Metrics:
-    """One set of counters for one app, in a registry of its own, so that two apps in a process do not collide."""
+    """The metrics of one app: those of judging, and a group for each other part.
+
+    Each app has its own registry, so two apps in one process do not collide.
+    """
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self.admission = AdmissionMetrics(self._registry)
-        self.http = HTTPMetrics(self._registry)
-        self.quality = QualityMetrics(self._registry)
-        self.requests = Counter(
-            "grm_requests",
-            "Well-formed requests, by error code or `ok`.",
-            ["code"],
-            registry=self._registry,
-        )
-        self.refused = Counter(
-            "grm_door_refusals",
-            "Requests that were refused before they were parsed, by error code.",
-            ["code"],
-            registry=self._registry,
-        )
+        registry = self._registry = CollectorRegistry()
+        self.admission = AdmissionMetrics(registry)
+        self.engines = EngineMetrics(registry)
+        self.grouping = GroupingMetrics(registry)
+        self.http = HTTPMetrics(registry)
+        self.quality = QualityMetrics(registry)
         self.samples = Counter(
             "grm_samples",
-            "Samples drawn, by outcome: `valid`, why they gave no scores, or `aborted`: begun and not needed any more.",
+            "Samples drawn, by outcome: `valid`, the reason for no scores, or `aborted`: begun and no longer needed.",
             ["outcome"],
-            registry=self._registry,
+            registry=registry,
         )
         self.cut = Counter(
-            "grm_samples_cut", "Samples whose principles or critique reached the token budget.", registry=self._registry
+            "grm_samples_cut", "Samples whose principles or critique reached the token budget.", registry=registry
         )
-        self.responses = Counter("grm_responses", "Responses that were given a reward.", registry=self._registry)
         self.tokens = Counter(
             "grm_tokens",
-            "Tokens of finished samples, and of principles drawn for a query: prompt, of these cached, completion; and "
-            "read by the meta RM: meta, of these meta_cached.",
+            "Tokens of finished samples and of principles drawn for a query: prompt, cached (part of prompt), "
+            "completion; tokens read by the meta RM: meta, meta_cached (part of meta).",
             ["kind"],
-            registry=self._registry,
+            registry=registry,
         )
+        self.ratings = Counter(
+            "grm_meta_ratings", "Samples sent to the meta RM: `rated` or `failed`.", ["outcome"], registry=registry
+        )
+        self.rating_s = Histogram(
+            "grm_meta_seconds", "Time from a sample's end to its rating.", buckets=_SECONDS, registry=registry
+        )
+        self.requests = Counter(
+            "grm_requests", "Well-formed requests, by error code or `ok`.", ["code"], registry=registry
+        )
+        self.in_flight = Gauge("grm_requests_in_flight", "Requests being judged.", registry=registry)
+        self.responses = Counter("grm_responses", "Responses that got a reward.", registry=registry)
         self.stage_s = Histogram(
             "grm_stage_seconds",
             "Time of answered requests by stage: queue, generate, total.",
             ["stage"],
             buckets=_SECONDS,
-            registry=self._registry,
+            registry=registry,
         )
         self.stops = Counter(
-            "grm_stops", "Answered requests, by why no more samples were drawn.", ["reason"], registry=self._registry
+            "grm_stops", "Answered requests, by reason to stop sampling.", ["reason"], registry=registry
         )
         self.k_used = Histogram(
-            "grm_k_used",
-            "Readings of each response in answered requests.",
-            buckets=(1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64),
-            registry=self._registry,
-        )
-        self.audits = Counter(
-            "grm_audits",
-            "Answers for which `decided` spared samples, drawn to full k in the background: does full k `agree` or "
-            "`disagree`, or was the audit `skipped` because too many were under way, `expired` or `failed`.",
-            ["outcome"],
-            registry=self._registry,
-        )
-        self.ratings = Counter(
-            "grm_meta_ratings",
-            "Samples that the meta RM was asked about: `rated` or `failed`.",
-            ["outcome"],
-            registry=self._registry,
-        )
-        self.rating_s = Histogram(
-            "grm_meta_seconds", "Time from a sample's end to its rating.", buckets=_SECONDS, registry=self._registry
+            "grm_k_used", "Readings of each response in answered requests.", buckets=_READINGS, registry=registry
         )
         self.unguided = Counter(
             "grm_requests_unguided",
             "Answered requests that asked for the meta RM and got the plain vote, because it failed.",
-            registry=self._registry,
+            registry=registry,
         )
-        self.restarts = Counter(
-            "grm_engine_restarts",
-            "Starts of an engine in the place of a dead one: `restarted`, `failed`, or `given_up` after too many.",
-            ["engine", "outcome"],
-            registry=self._registry,
+        self.audits = Counter(
+            "grm_audits",
+            "Requests that `decided` stopped early, drawn to full k in the background: full k would `agree` or "
+            "`disagree`; or the audit was `skipped` (too many were running), `expired` or `failed`.",
+            ["outcome"],
+            registry=registry,
         )
-        self.restart_s = Histogram(
-            "grm_engine_restart_seconds",
-            "Time from an engine's death, once it is known, until the next one took requests.",
-            ["engine"],
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self.replayed = Counter(
-            "grm_samples_replayed",
-            "Samples whose engine died and that were written anew, from their seeds.",
-            registry=self._registry,
-        )
-        self.in_flight = Gauge("grm_requests_in_flight", "Requests being judged.", registry=self._registry)
-        self.open_groups = Gauge(
-            "grm_groups_open", "Groups whose responses wait for others to the same prompt.", registry=self._registry
-        )
-        self.group_size = Histogram(
-            "grm_group_size",
-            "Responses in a group when it closed, by why: `full`, `idle`, `deadline`, `pressure`, `drain`.",
-            ["reason"],
-            buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64),
-            registry=self._registry,
-        )
-        self.wait_s = Histogram(
-            "grm_group_wait_seconds",
-            "How long a response waited until its group closed.",
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self.shared = Counter(
-            "grm_shared_judgements",
-            "Responses that got the reward of an equal one: a `duplicate` in its group, one `in_flight`, or a `recent` "
-            "one.",
-            ["kind"],
-            registry=self._registry,
+        self.principles = Counter(
+            "grm_principles",
+            "Requests for principles drawn once for their query: `drawn`, `cached`; or `failed`, `late`: each sample "
+            "wrote its own.",
+            ["outcome"],
+            registry=registry,
         )
         self.shared_requests = Counter(
             "grm_shared_requests",
             "Requests that got the judgement of an identical one: one `in_flight`, or one in the `cache`.",
             ["kind"],
-            registry=self._registry,
-        )
-        self.principles = Counter(
-            "grm_principles",
-            "Requests that want principles drawn once for their query: `drawn`, `cached`; or `failed`, `late`, so that "
-            "each sample wrote its own.",
-            ["outcome"],
-            registry=self._registry,
-        )
-        self.failed_rewards = Counter(
-            "grm_failed_rewards",
-            "Rewards that could not be judged, by trainer and by what it got instead: `neutral`, `none`, `masked`, "
-            "`error`.",
-            ["trainer", "answer"],
-            registry=self._registry,
-        )
-        self.uncentered = Counter(
-            "grm_uncentered_rewards",
-            "Rewards that were to be centered and had no others to compare with, by trainer; they were 0.",
-            ["trainer"],
-            registry=self._registry,
+            registry=registry,
         )
 
     def sample(self, outcome: str, *, cut: bool, prompt: int, cached: int, completion: int) -> None:
-        """Count one sample that ended; `outcome` is `valid` or why it gave no scores."""
+        """Count one sample that ended; `outcome` is `valid` or the reason for no scores."""
         self.samples.labels(outcome).inc()
         self.cut.inc(cut)
         self.spent(prompt=prompt, cached=cached, completion=completion)
@@ -177,7 +119,7 @@ class Metrics:
         self.ratings.labels("failed").inc()
 
     def aborted(self, count: int) -> None:
-        """Count samples that were begun and not needed any more."""
+        """Count samples that were begun and no longer needed."""
         self.samples.labels("aborted").inc(count)
 
     def answered(
@@ -192,5 +134,46 @@ class Metrics:
             self.stage_s.labels(stage).observe(seconds)
 
     def exposition(self) -> bytes:
-        """Prometheus' text format: ours, then the process-wide registry, where vLLM keeps its own."""
+        """Prometheus' text format: this app's registry, then the process-wide one, where vLLM registers its metrics."""
         return generate_latest(self._registry) + generate_latest(REGISTRY)
+
+
+class QualityMetrics:
+    """How well the judge judges, over answered requests. `grm.agreement` defines the numbers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.disagreement = Histogram(
+            "grm_disagreement",
+            "How often two samples of a request prefer opposite ones of two responses, 0 to 1; 0.5 for a coin.",
+            buckets=_SHARES,
+            registry=registry,
+        )
+        self.consensus_auc = Histogram(
+            "grm_meta_consensus_auc",
+            "How often the meta RM rates a sample that agrees with the others above one that does not, by request; 0.5 "
+            "for a coin.",
+            buckets=_SHARES,
+            registry=registry,
+        )
+        self.tokens_per_reward = Histogram(
+            "grm_tokens_per_reward",
+            "Tokens that the judge wrote for a request, divided by its responses.",
+            buckets=_TOKENS,
+            registry=registry,
+        )
+        self._position = Gauge(
+            "grm_position_effect_points",
+            "Points that a response gains by being shown `first` or `last`: mean over about the last 200 requests.",
+            ["position"],
+            registry=registry,
+        )
+        self._count = 0
+        self._first = self._last = 0.0
+
+    def position_effect(self, first: float, last: float) -> None:
+        """Add one request's effects, in points. A plain mean at first, then an EWMA."""
+        self._count = min(self._count + 1, _REMEMBERED)
+        self._first += (first - self._first) / self._count
+        self._last += (last - self._last) / self._count
+        self._position.labels("first").set(self._first)
+        self._position.labels("last").set(self._last)

@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry. Imported only where tracing is on: its packages are the extra `tracing`.
+"""OpenTelemetry traces. Imported only if tracing is on: its packages are the extra `tracing`.
 
-Where spans go and how many is said by OpenTelemetry's own variables: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER,
-OTEL_SERVICE_NAME and others. Nothing global is set. No span holds a text.
+OpenTelemetry's own environment variables configure export and sampling: OTEL_EXPORTER_OTLP_ENDPOINT,
+OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and others. Nothing global is set. No span holds a text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME = "grm-server"
 
 
 class Span:
-    """A stretch of time in a trace. Times are seconds on `time.monotonic`; None is now."""
+    """A span of a trace. Times are seconds on `time.monotonic`; None is now."""
 
     def __init__(self, tracer: trace.Tracer, span: trace.Span) -> None:
         self._tracer = tracer
@@ -35,7 +35,7 @@ class Span:
         return trace.format_trace_id(self._span.get_span_context().trace_id)
 
     def child(self, name: str, start_s: float | None = None, **attributes: Value) -> Span:
-        """One that began at `start_s` inside of this one. Attributes are named `grm.` and the name given."""
+        """A child span that began at `start_s`. Attribute names get the prefix `grm.`."""
         span = self._tracer.start_span(
             name,
             trace.set_span_in_context(self._span),
@@ -52,7 +52,7 @@ class Span:
         self._span.set_status(trace.StatusCode.ERROR)
 
     def answered(self, route: str, status: int) -> None:
-        """Name an HTTP request's span, in the semantic conventions' words."""
+        """Set the name, route and status of an HTTP request's span, as in OpenTelemetry's semantic conventions."""
         self._span.update_name(route)
         self._span.set_attributes({"http.route": route, "http.response.status_code": status})
         if status >= 500:
@@ -63,38 +63,38 @@ class Span:
 
 
 class Tracing:
-    """Makes the spans of one server and sends them, in a thread of its own."""
+    """Creates the spans of one server and exports them in a thread."""
 
     def __init__(self) -> None:
-        found = Resource.create({SERVICE_VERSION: version("grm-server")})
-        if str(found.attributes[SERVICE_NAME]).startswith("unknown_service"):
-            found = found.merge(Resource({SERVICE_NAME: NAME}))
-        # A server's end must not wait for a collector that is gone.
-        self._provider = TracerProvider(resource=found, shutdown_on_exit=False)
+        resource = Resource.create({SERVICE_VERSION: version("grm-server")})
+        if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
+            resource = resource.merge(Resource({SERVICE_NAME: NAME}))
+        # Shutdown must not wait for a collector that does not respond.
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer(NAME, version("grm-server"))
         self._incoming = TraceContextTextMapPropagator()
 
     @contextmanager
     def request(self, method: str, headers: Mapping[str, str]) -> Iterator[Span]:
-        """The span of one HTTP request, in the caller's trace if it sent a `traceparent`."""
+        """The span of one HTTP request, in the client's trace if it sent a `traceparent`."""
         with self._tracer.start_as_current_span(
             method,
             self._incoming.extract(headers),
             kind=trace.SpanKind.SERVER,
             attributes={"http.request.method": method},
-            # It would write down the error's message, which may quote a text.
+            # The recorded exception would hold the error's message, which may quote a text.
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
             yield Span(self._tracer, span)
 
     def span(self, name: str, **attributes: Value) -> Span:
-        """A span inside of the request that this runs for; alone, if it runs for none."""
+        """A span inside the current request's span; a root span outside of any request."""
         return Span(self._tracer, self._tracer.start_span(name, attributes=_named(attributes)))
 
     def close(self) -> None:
-        """Send what is left; takes seconds where the collector does not answer."""
+        """Export the remaining spans. Takes seconds if the collector does not respond."""
         self._provider.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""Chat templates of models, and conversations to write in them."""
+"""Chat templates of models, and conversations for them."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 Turns = list[tuple[str, str]]
 Write = Callable[[Turns], str]
-"""A chat template as its model's tokenizer has it, with the generation prompt."""
+"""A chat template as in the model's tokenizer, with the generation prompt."""
 
 
 def chatml(turns: Turns) -> str:
@@ -18,26 +18,26 @@ def qwen3_without_thinking(turns: Turns) -> str:
 
 
 def llama3(turns: Turns) -> str:
-    said = [f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in turns]
-    return "<|begin_of_text|>" + "".join(said) + "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    templated = [f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in turns]
+    return "<|begin_of_text|>" + "".join(templated) + "<|start_header_id|>assistant<|end_header_id|>\n\n"
 
 
 def gemma(turns: Turns) -> str:
     names = {"assistant": "model"}
-    said = [f"<start_of_turn>{names.get(role, role)}\n{text}<end_of_turn>\n" for role, text in turns]
-    return "<bos>" + "".join(said) + "<start_of_turn>model\n"
+    templated = [f"<start_of_turn>{names.get(role, role)}\n{text}<end_of_turn>\n" for role, text in turns]
+    return "<bos>" + "".join(templated) + "<start_of_turn>model\n"
 
 
 def llama2(turns: Turns) -> str:
-    said, system = "", ""
+    templated, system = "", ""
     for role, text in turns:
         if role == "system":
             system = f"<<SYS>>\n{text}\n<</SYS>>\n\n"
         elif role == "user":
-            said, system = f"{said}<s>[INST] {system}{text} [/INST]", ""
+            templated, system = f"{templated}<s>[INST] {system}{text} [/INST]", ""
         else:
-            said += f" {text} </s>"
-    return said
+            templated += f" {text} </s>"
+    return templated
 
 
 def mistral(turns: Turns) -> str:
@@ -67,14 +67,14 @@ FORMATS = [
     *(chatml, qwen3_without_thinking, llama3, gemma, llama2, mistral, deepseek2, deepseek3, deepseek_r1, zephyr),
 ]
 
-said = st.text(st.characters(codec="utf-8", exclude_characters="<>[]|｜:", exclude_categories=["Cc"]), min_size=1)
-said = said.map(str.strip).filter(bool)
+turn_text = st.text(st.characters(codec="utf-8", exclude_characters="<>[]|｜:", exclude_categories=["Cc"]), min_size=1)
+turn_text = turn_text.map(str.strip).filter(bool)
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> Turns:
     """system? (user assistant)* user"""
-    turns = [("system", draw(said))] if draw(st.booleans()) else []
+    turns = [("system", draw(turn_text))] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0, 2))):
-        turns += [("user", draw(said)), ("assistant", draw(said))]
-    return [*turns, ("user", draw(said))]
+        turns += [("user", draw(turn_text)), ("assistant", draw(turn_text))]
+    return [*turns, ("user", draw(turn_text))]

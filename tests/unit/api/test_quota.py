@@ -1,13 +1,13 @@
-"""What an API key may use up, on a clock that the test turns."""
+"""Quotas of API keys, with a clock that the test sets."""
 
 import pytest
 
-from grm_server.api.middleware.quota import Bucket, Caller
+from grm_server.api.quota import Bucket, Caller
 from grm_server.errors import RateLimited
 from tests.unit.clock import Clock
 
 
-def test_a_bucket_gives_a_minutes_worth_at_once_and_then_its_rate() -> None:
+def test_a_bucket_gives_a_minutes_amount_at_once_and_then_its_rate() -> None:
     bucket = Bucket(60, 0.0)
     for _ in range(60):
         assert bucket.wait_s(0.0) == 0
@@ -17,20 +17,20 @@ def test_a_bucket_gives_a_minutes_worth_at_once_and_then_its_rate() -> None:
     assert bucket.wait_s(1.0) == 0
 
 
-def test_a_bucket_does_not_fill_beyond_a_minutes_worth() -> None:
+def test_a_bucket_does_not_fill_beyond_a_minutes_amount() -> None:
     bucket = Bucket(60, 0.0)
     bucket.take(60, 3600.0)
     assert bucket.wait_s(3600.0) > 0
 
 
-def test_what_is_overdrawn_is_waited_for() -> None:
+def test_an_overdrawn_bucket_refills_first() -> None:
     bucket = Bucket(60, 0.0)
     bucket.take(180, 0.0)
     assert bucket.wait_s(0.0) == pytest.approx(121.0)
     assert bucket.wait_s(120.0) == pytest.approx(1.0)
 
 
-def test_a_caller_is_told_when_to_come_back() -> None:
+def test_a_refused_caller_gets_retry_after() -> None:
     clock = Clock()
     caller = Caller("a", clock, requests_per_minute=2, samples_per_minute=100)
     caller.take_request()

@@ -1,4 +1,4 @@
-"""Un-templating of text that nobody's template wrote: it never raises, and never says what was not there."""
+"""Un-templating of hostile text never raises and never invents text."""
 
 import time
 from collections.abc import Iterable
@@ -8,7 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from grm_server.api.protocols.chat_formats import ROLES, turns_of
-from grm_server.api.protocols.untemplate import chat, part, plain, response, split, untemplate
+from grm_server.api.protocols.untemplate import (
+    content_text,
+    response_after,
+    split_last_turn,
+    to_messages,
+    trimmed_response,
+    untemplate,
+)
 from grm_server.grm.types import Message
 from tests.unit.api.chat_templates import FORMATS, Turns, Write, conversations
 
@@ -40,17 +47,17 @@ ANYTHING = st.lists(st.sampled_from(MARKS) | st.text(st.characters(exclude_categ
 
 
 def assert_found_in_order(pieces: Iterable[str], text: str) -> None:
-    """Each piece stands in the text, behind the one before it."""
+    """The text contains each piece, after the one before it."""
     at = 0
     for piece in pieces:
-        found = text.find(piece, at)
-        assert found >= 0, (piece, text)
-        at = found + len(piece)
+        start = text.find(piece, at)
+        assert start >= 0, (piece, text)
+        at = start + len(piece)
 
 
 @given(ANYTHING)
 @example("\ud800<|im_start|>user\n\udfff")
-def test_a_conversation_is_what_stood_there(text: str) -> None:
+def test_a_conversation_holds_only_text_of_the_prompt(text: str) -> None:
     messages = untemplate(text)
     assert messages
     assert all(message.role in ("system", "user", "assistant") for message in messages)
@@ -60,33 +67,33 @@ def test_a_conversation_is_what_stood_there(text: str) -> None:
 
 
 @given(ANYTHING)
-def test_what_is_parted_is_what_stood_there(text: str) -> None:
-    parted = part(text)
-    if parted is not None:
-        messages, answer = parted
+def test_separated_turns_hold_only_text_of_the_input(text: str) -> None:
+    separated = split_last_turn(text)
+    if separated is not None:
+        messages, answer = separated
         assert_found_in_order([*(message.content for message in messages), answer], text)
 
 
 @given(ANYTHING, ANYTHING, st.integers(0, 60))
-def test_a_response_is_a_piece_of_what_the_trainer_sent(prompt: str, answer: str, cut: int) -> None:
+def test_a_response_is_part_of_the_trainers_text(prompt: str, answer: str, cut: int) -> None:
     for query in (answer, prompt + answer, (prompt + answer)[cut:], " " + prompt + " " + answer):
-        assert split(query, prompt) in query
-        assert split(query, prompt[cut:]) in query
+        assert response_after(prompt, query) in query
+        assert response_after(prompt[cut:], query) in query
 
 
 @given(ANYTHING, ANYTHING)
 def test_whatever_the_policy_writes_is_its_response(prompt: str, answer: str) -> None:
-    """Where the prompt came back as it was sent, nothing in the answer can move the line between the two."""
-    found = split(prompt + answer, prompt)
-    assert found == response(answer)
-    assert found in answer
+    """If the query repeats the prompt exactly, no text in the answer can shift the boundary."""
+    response = response_after(prompt, prompt + answer)
+    assert response == trimmed_response(answer)
+    assert response in answer
 
 
 @pytest.mark.parametrize("write", FORMATS)
 @settings(max_examples=12)
 @given(turns=conversations(), answer=ANYTHING)
-def test_a_prompt_cut_at_every_place(write: Write, turns: Turns, answer: str) -> None:
-    """Also within a mark. What is found stood there, and the last turn is whole as long as its header is."""
+def test_a_prompt_truncated_at_every_index(write: Write, turns: Turns, answer: str) -> None:
+    """Also inside a special token. All results are from the text, and the last turn is whole if its header is."""
     whole = write(turns)
     begins = len(write([*turns[:-1], ("user", "(here)")]).partition("(here)")[0])
     for cut in range(len(whole)):
@@ -94,7 +101,7 @@ def test_a_prompt_cut_at_every_place(write: Write, turns: Turns, answer: str) ->
         assert_found_in_order((message.content for message in messages), whole[cut:])
         if cut < begins - len("<|start_header_id|>user<|end_header_id|>\n\n"):
             assert messages[-1] == Message("user", turns[-1][1])
-        part(whole[cut:] + answer)
+        split_last_turn(whole[cut:] + answer)
 
 
 JSON = st.recursive(
@@ -106,29 +113,29 @@ JSON = st.recursive(
 
 @given(st.lists(st.dictionaries(st.sampled_from(["role", "content", "x"]), JSON | st.sampled_from([*ROLES, "tool"]))))
 def test_messages_of_any_shape(messages: list[dict[str, object]]) -> None:
-    found = chat(messages)
-    assert len(found) == max(1, len(messages))
-    assert all(isinstance(message.content, str) for message in found)
-    assert all(isinstance(plain(message), str) for message in messages)
+    converted = to_messages(messages)
+    assert len(converted) == max(1, len(messages))
+    assert all(isinstance(message.content, str) for message in converted)
+    assert all(isinstance(content_text(message), str) for message in messages)
 
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize("unit", MARKS)
-def test_a_run_of_marks_costs_linear_time(unit: str) -> None:
+def test_a_run_of_special_tokens_costs_linear_time(unit: str) -> None:
     """Linear time takes 0.1 s here. A regex that backtracks over the whole text takes 0.9 s in each of these calls."""
     text = unit * (20_000 // len(unit))
     started = time.process_time()
-    for said in (text, "<|im_start|>user\n" + text):
-        untemplate(said)
-        part(said)
-    split(text, text[: len(text) // 2] + "x")
-    split("x" + text, text)
+    for hostile in (text, "<|im_start|>user\n" + text):
+        untemplate(hostile)
+        split_last_turn(hostile)
+    response_after(text[: len(text) // 2] + "x", text)
+    response_after(text, "x" + text)
     assert time.process_time() - started < 1
 
 
-def test_more_turns_than_a_conversation_has_are_text() -> None:
+def test_text_with_too_many_turns_is_one_user_turn() -> None:
     few, many = "<|im_start|>user\nx" * 4000, "<|im_start|>user\nx" * 5000
     assert len(untemplate(few)) == 4000
     [message] = untemplate(many)
     assert message.content == many
-    assert part(many) is None
+    assert split_last_turn(many) is None

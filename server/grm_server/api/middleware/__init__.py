@@ -1,1 +1,1 @@
-"""What every request passes before its route: pure ASGI middleware. `stack` fixes the order."""
+"""ASGI middleware, in the order that `stack` defines."""

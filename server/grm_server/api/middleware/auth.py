@@ -1,4 +1,4 @@
-"""Who is asking: the first thing that is known of a request, before any of its body is read."""
+"""Identifies the caller by its API key, before any of the body is read."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from grm_server.api.error_handlers import error_response
 from grm_server.api.middleware.keys import Callers
-from grm_server.api.middleware.quota import Caller
+from grm_server.api.quota import ANONYMOUS, Caller
 from grm_server.errors import GRMError, Unauthenticated
+from grm_server.telemetry.context import note_tenant
 from grm_server.telemetry.metrics import Metrics
 
 PUBLIC = frozenset({"/health/live", "/health/ready", "/docs", "/openapi.json"})
-"""Balancers hold no keys, and what the document says is in the repository. Metrics are not public: they tell what is
-trained here and how much; Prometheus can send a key."""
+"""Load balancers have no keys, and the OpenAPI document is in the public repository. Metrics are not public: they show
+what is trained here and how much. Prometheus can send a key."""
 
 
-class Auth:
-    """ASGI middleware: puts the caller and its name into the request's state, as `caller` and `tenant`."""
+class AuthMiddleware:
+    """Puts the caller into the request's state, as `caller`. A server without keys does not install it."""
 
-    def __init__(self, app: ASGIApp, callers: Callers | None, anonymous: Caller, metrics: Metrics) -> None:
-        """callers: None where everyone may ask; all are `anonymous` then."""
+    def __init__(self, app: ASGIApp, callers: Callers, metrics: Metrics) -> None:
         self._app = app
         self._callers = callers
-        self._anonymous = anonymous
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,17 +36,18 @@ class Auth:
             if scope["method"] == "POST":
                 caller.take_request()
         except GRMError as error:
-            self._metrics.refused.labels(error.code).inc()
-            # `Basic` is understood, but not asked for: browsers would remember it and send it along for other pages.
+            self._metrics.http.refused.labels(error.code).inc()
+            # `Basic` works but is not offered: browsers would store the key and send it for other pages.
             headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
             return await error_response(error, headers)(scope, receive, send)
-        scope.setdefault("state", {}).update(caller=caller, tenant=caller.name)
+        scope.setdefault("state", {})["caller"] = caller
+        note_tenant(caller.name)
         return await self._app(scope, receive, send)
 
     def _caller(self, scope: Scope) -> Caller:
-        if self._callers is None or scope["path"] in PUBLIC:
-            return self._anonymous
-        key = presented(Headers(scope=scope))
+        if scope["path"] in PUBLIC:
+            return ANONYMOUS
+        key = key_of(Headers(scope=scope))
         if key is None:
             raise Unauthenticated(
                 "an API key is needed: Authorization: Bearer KEY, X-API-Key: KEY, or in the URL: http://grm:KEY@host"
@@ -58,9 +58,9 @@ class Auth:
         return caller
 
 
-def presented(headers: Headers) -> str | None:
-    """The key that a request comes with. A trainer that takes nothing but a URL sends what stands before the `@` as
-    `Basic`: the password, or a user name alone."""
+def key_of(headers: Headers) -> str | None:
+    """The request's API key. Trainers that can only configure a URL send its part before the `@` as `Basic`: the key is
+    then the password, or the user name if there is no password."""
     scheme, _, value = headers.get("authorization", "").strip().partition(" ")
     match scheme.lower():
         case "bearer":

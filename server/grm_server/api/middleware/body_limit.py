@@ -1,42 +1,46 @@
-"""Reads the body of a request, and refuses what would cost too much: while it arrives, before anything parses it."""
+"""Reads request bodies, and refuses expensive ones while they arrive, before anything parses them."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from grm_server.api.error_handlers import error_response
-from grm_server.api.middleware.json_shape import check_shape
-from grm_server.errors import BodiesTooMany, BodyTimeout, BodyTooLarge, GRMError, WrongMediaType
+from grm_server.errors import BodiesTooMany, BodyTimeout, BodyTooLarge, GRMError, InvalidBody, WrongMediaType
 from grm_server.settings import HTTPSettings
 from grm_server.telemetry.metrics import Metrics
 
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""An unterminated string extends to the end of the body. No backtracking, so any body costs linear time."""
+_BRACKET = re.compile(rb"[\[{\]}]")
 
-class BodyLimit:
-    """ASGI middleware: a body is JSON, of a bounded size and shape, and arrives in time."""
+
+class BodyLimitMiddleware:
+    """A body must be JSON of bounded size and shape, and arrive in time."""
 
     def __init__(self, app: ASGIApp, limits: HTTPSettings, metrics: Metrics) -> None:
         self._app = app
         self._limits = limits
         self._metrics = metrics
         self._arriving = 0
-        """Bytes of bodies that are not there in full."""
+        """Bytes received of bodies that are still incomplete."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         try:
             headers = Headers(scope=scope)
-            self._check_declared(headers)
+            self._check_declared_length(headers)
             body = await self._read_in_time(receive)
             if body:
                 _check_media_type(headers)
                 check_shape(body, max_items=self._limits.max_body_items, max_depth=self._limits.max_body_depth)
         except GRMError as error:
-            self._metrics.refused.labels(error.code).inc()
-            # Whoever sends so slowly is not waited for; else the connection would stay as long as it sends.
+            self._metrics.http.refused.labels(error.code).inc()
+            # A slow sender would keep the connection open for as long as it sends.
             close = {"Connection": "close"} if isinstance(error, BodyTimeout | BodiesTooMany) else {}
             return await error_response(error, close)(scope, receive, send)
         unread = [body]
@@ -48,10 +52,11 @@ class BodyLimit:
 
         return await self._app(scope, replay, send)
 
-    def _check_declared(self, headers: Headers) -> None:
+    def _check_declared_length(self, headers: Headers) -> None:
         declared = headers.get("content-length", "0")
-        # Longer than any limit in digits is longer; int() would refuse thousands of them.
-        if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > self._most):
+        # More than 18 digits exceed any limit; int() refuses thousands of digits.
+        limit = self._limits.max_body_bytes
+        if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
             raise self._too_large()
 
     async def _read_in_time(self, receive: Receive) -> bytes:
@@ -60,11 +65,11 @@ class BodyLimit:
                 return await self._read(receive)
         except TimeoutError:
             raise BodyTimeout(
-                f"the body did not come within http.body_timeout_s = {self._limits.body_timeout_s:g}"
+                f"the body did not arrive within http.body_timeout_s = {self._limits.body_timeout_s:g}"
             ) from None
 
     async def _read(self, receive: Receive) -> bytes:
-        """The whole body. A client that leaves has sent what it has sent."""
+        """The whole body; if the client disconnects, what it had sent."""
         chunks: list[bytes] = []
         size, more = 0, True
         try:
@@ -75,28 +80,54 @@ class BodyLimit:
                 size += len(chunk)
                 self._arriving += len(chunk)
                 more = message.get("more_body", False)
-                if size > self._most:
+                if size > self._limits.max_body_bytes:
                     raise self._too_large()
                 if more and self._arriving > self._limits.max_reading_bytes:
-                    raise BodiesTooMany("too many large requests are on their way in; try again soon")
+                    raise BodiesTooMany("too many large bodies are being received; retry soon")
             return b"".join(chunks)
         finally:
             self._arriving -= size
 
-    @property
-    def _most(self) -> int:
-        return self._limits.max_body_bytes
-
     def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(
-            f"the body is over the limit http.max_body_bytes = {self._most}", details={"limit": self._most}
-        )
+        limit = self._limits.max_body_bytes
+        return BodyTooLarge(f"the body is over the limit http.max_body_bytes = {limit}", details={"limit": limit})
 
 
 def _check_media_type(headers: Headers) -> None:
-    """A page of another site can send a form or plain text without asking, but nothing that is called JSON."""
+    """Pages of other sites can send forms and plain text without a preflight, but not JSON."""
     if headers.get("content-encoding", "identity").lower() != "identity":
-        raise WrongMediaType("compressed bodies are not understood: leave out Content-Encoding")
+        raise WrongMediaType("compressed bodies are not supported: remove Content-Encoding")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise WrongMediaType("the body must be JSON and say so: Content-Type: application/json")
+        raise WrongMediaType("the body must be JSON, sent with Content-Type: application/json")
+
+
+def check_shape(body: bytes, *, max_items: int, max_depth: int) -> None:
+    """Bound what the JSON in `body` costs to parse, by counting in its bytes.
+
+    Texts are cheap at any length. Many values are expensive: 4 MiB of `[],[],...` take seconds to parse, and
+    reporting many wrong fields takes longer still.
+
+    Raises InvalidBody for more than `max_items` strings, objects and lists, or nesting deeper than `max_depth`. Other
+    malformed JSON is left to the parser.
+    """
+    if b"\0" in body:
+        raise InvalidBody("the body is not JSON in UTF-8: it holds a zero byte")
+    brackets = body.count(b"[") + body.count(b"{")
+    if brackets <= max_depth and brackets + body.count(b'"') // 2 <= max_items:
+        return
+    rest, strings = _STRING.subn(b"", body, count=max_items + 1)
+    items = strings + rest.count(b"[") + rest.count(b"{")
+    if items > max_items:
+        raise InvalidBody(
+            f"the body holds more strings, objects and lists than http.max_body_items = {max_items}",
+            details={"limit": max_items},
+        )
+    depth = 0
+    for bracket in _BRACKET.finditer(rest):
+        depth += 1 if bracket[0] in b"[{" else -1
+        if depth > max_depth:
+            raise InvalidBody(
+                f"the body nests objects and lists deeper than http.max_body_depth = {max_depth}",
+                details={"limit": max_depth},
+            )

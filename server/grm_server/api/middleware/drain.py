@@ -1,4 +1,4 @@
-"""The end of a server: no new work, time for what is under way, and an answer for what is not done by then."""
+"""Graceful shutdown: refuse new work, give in-flight requests time to finish, then answer the rest with an error."""
 
 from __future__ import annotations
 
@@ -15,59 +15,60 @@ from grm_server.errors import ShuttingDown
 
 
 class Drain:
-    """What is under way, and whether it is the last."""
+    """The in-flight requests of a server, and whether it still accepts new ones."""
 
     def __init__(self) -> None:
-        self.began = False
-        self._work: set[asyncio.Timeout] = set()
+        self.draining = False
+        self._in_flight: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def in_flight(self) -> int:
-        """Requests for work that have no whole answer yet."""
-        return len(self._work)
+        """POST requests whose response is incomplete."""
+        return len(self._in_flight)
 
     def raise_if_draining(self) -> None:
-        """Raises ShuttingDown once it has begun."""
-        if self.began:
+        """Raises ShuttingDown."""
+        if self.draining:
             raise ShuttingDown("the server is shutting down: draining")
 
     def begin(self) -> None:
-        self.began = True
+        """Refuse new requests from now on."""
+        self.draining = True
 
     async def idle(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until no request is in flight."""
         await self._idle.wait()
 
     def expire(self) -> None:
-        """Give up what is under way."""
-        for limit in self._work:
-            limit.reschedule(asyncio.get_running_loop().time())
+        """Abort all in-flight requests."""
+        for timeout in self._in_flight:
+            timeout.reschedule(asyncio.get_running_loop().time())
 
     @asynccontextmanager
-    async def work(self) -> AsyncIterator[None]:
-        """Raises ShuttingDown where the work was given up before its end."""
+    async def request(self) -> AsyncIterator[None]:
+        """Count one request as in flight. Raises ShuttingDown if draining, or if `expire` aborts it."""
         self.raise_if_draining()
-        limit = asyncio.timeout(None)
+        timeout = asyncio.timeout(None)
         try:
-            async with limit:
-                self._work.add(limit)
+            async with timeout:
+                self._in_flight.add(timeout)
                 self._idle.clear()
                 try:
                     yield
                 finally:
-                    self._work.discard(limit)
-                    if not self._work:
+                    self._in_flight.discard(timeout)
+                    if not self._in_flight:
                         self._idle.set()
         except TimeoutError:
-            if not limit.expired():
+            if not timeout.expired():
                 raise
-            raise ShuttingDown("the server was shut down before this request was done") from None
+            raise ShuttingDown("the server shut down before this request was finished") from None
 
 
-class Draining:
-    """ASGI middleware: counts what asks for work, and refuses it or hands it back when the server ends."""
+class DrainMiddleware:
+    """Counts in-flight POST requests. While the server drains, refuses new ones; aborted ones get ShuttingDown."""
 
     def __init__(self, app: ASGIApp, drain: Drain) -> None:
         self._app = app
@@ -83,14 +84,14 @@ class Draining:
             if message["type"] == "http.response.start":
                 started = True
                 streams = Headers(scope=message).get("content-type", "").startswith(MEDIA_TYPE)
-                if self._drain.began:
-                    # The next request on this connection would find nobody.
+                if self._drain.draining:
+                    # The next request on this connection would find no server.
                     MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
             ended = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
-            async with self._drain.work():
+            async with self._drain.request():
                 await self._app(scope, receive, watch)
         except ShuttingDown as error:
             if not started:

@@ -1,4 +1,4 @@
-"""What a request passes on its way in, and in which order."""
+"""The middleware of the app, in order."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import time
 
 from fastapi import FastAPI
 
-from grm_server.api.error_handlers import UnexpectedErrors
-from grm_server.api.middleware.auth import Auth
-from grm_server.api.middleware.body_limit import BodyLimit
-from grm_server.api.middleware.drain import Draining
-from grm_server.api.middleware.hosts import Hosts
+from grm_server.api.middleware.auth import AuthMiddleware
+from grm_server.api.middleware.body_limit import BodyLimitMiddleware
+from grm_server.api.middleware.browser_safety import AllowedHostsMiddleware
+from grm_server.api.middleware.drain import DrainMiddleware
 from grm_server.api.middleware.keys import Callers
-from grm_server.api.middleware.quota import Caller
 from grm_server.api.middleware.request_context import LogRequests, RequestContextMiddleware
-from grm_server.api.middleware.security_headers import SecurityHeaders
+from grm_server.api.quota import ANONYMOUS
 from grm_server.api.service import Service
 from grm_server.settings import AuthSettings, HTTPSettings
 
 
 def load_callers(auth: AuthSettings) -> Callers | None:
-    """Who holds a key. None: there are no keys. Raises KeysError for a file that cannot be used."""
+    """The holders of API keys; None if no keys are set. Raises KeysError for an unusable file."""
     if not auth.keys and auth.keys_file is None:
         return None
     keys = {name: key.get_secret_value() for name, key in auth.keys.items()}
@@ -30,13 +28,13 @@ def load_callers(auth: AuthSettings) -> Callers | None:
 def add_middleware_stack(
     app: FastAPI, http: HTTPSettings, callers: Callers | None, service: Service, *, log_requests: LogRequests
 ) -> None:
-    """headers of answers <- its id, counted and logged <- last resort <- drain <- host <- key <- body <- the routes"""
-    # The last one added is the outermost.
-    app.add_middleware(BodyLimit, limits=http, metrics=service.metrics)
-    app.add_middleware(Auth, callers=callers, anonymous=Caller("anonymous", time.monotonic), metrics=service.metrics)
+    """Request context (id, log, metrics, unexpected errors) > drain > Host > key > body > routes"""
+    # Starlette puts the last one added outermost.
+    app.add_middleware(BodyLimitMiddleware, limits=http, metrics=service.metrics)
+    if callers is not None:
+        app.add_middleware(AuthMiddleware, callers=callers, metrics=service.metrics)
     if http.allowed_hosts or (callers is None and http.loopback):
-        app.add_middleware(Hosts, names=http.allowed_hosts)
-    app.add_middleware(Draining, drain=service.drain)
-    app.add_middleware(UnexpectedErrors)
-    app.add_middleware(RequestContextMiddleware, service=service, log_requests=log_requests)
-    app.add_middleware(SecurityHeaders)
+        app.add_middleware(AllowedHostsMiddleware, names=http.allowed_hosts)
+    app.add_middleware(DrainMiddleware, drain=service.drain)
+    tenant = ANONYMOUS.name if callers is None else None
+    app.add_middleware(RequestContextMiddleware, service=service, log_requests=log_requests, tenant=tenant)

@@ -1,10 +1,11 @@
-"""The reward protocols of trainers, a module for each: convert, call, convert back.
+"""The protocols of trainers and other clients, one module each: convert the request, judge, convert the result.
 
-Where the trainer sends one response at a time, `single` gathers those to one prompt; where it sends all, `grouped`
-judges them as they are.
+Responses that a trainer sends one by one are grouped by `single_responses`; whole groups go to `batch`.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 from fastapi import APIRouter
 
@@ -17,7 +18,9 @@ from grm_server.api.protocols.reward_anything import router as reward_anything
 from grm_server.api.protocols.slime import router as slime
 
 
-def trainers_router() -> APIRouter:
+@cache
+def protocols_router() -> APIRouter:
+    """All protocols. Cached, because FastAPI analyses each route again whenever a router is included in another."""
     router = APIRouter(tags=["trainers"])
     for protocol in (openrlhf, slime, llama_factory, nemo_gym, chat, rerank, reward_anything):
         router.include_router(protocol)

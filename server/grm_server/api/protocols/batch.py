@@ -1,4 +1,4 @@
-"""All responses to a prompt in one call."""
+"""Requests that hold all responses to a prompt."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from grm_server.api import schemas
-from grm_server.api.disconnect import unless_disconnected
 from grm_server.api.from_wire import to_score_request
-from grm_server.api.quota import caller_of, charge, policy_for
-from grm_server.api.service import Service
+from grm_server.api.quota import caller_of, charge_quota
+from grm_server.api.service import Service, unless_disconnected
 from grm_server.judging.service import counted_errors
 from grm_server.judging.store import Judged
 
@@ -20,19 +19,20 @@ T = TypeVar("T")
 
 
 async def judge_all(request: Request, service: Service, bodies: Sequence[schemas.RewardsRequest]) -> list[Judged]:
-    """Judge several groups at once, in this order; identical ones once. Raises what judging raises, and ClientGone."""
+    """Judge several groups concurrently; the results are in the order of `bodies`. Identical groups share a judgement.
+
+    Raises what judging raises, and ClientGone."""
     with counted_errors(service.metrics):
         service.engine.raise_if_unavailable()
         caller = caller_of(request)
-        policy = policy_for(caller, service.policy)
-        asked = [to_score_request(body, policy, caller.name) for body in bodies]
-        charge(caller, asked)
-    works = [service.sharing.judge(one, body.task) for one, body in zip(asked, bodies, strict=True)]
-    return [answered.judged for answered in await unless_disconnected(request, in_order(works))]
+        score_requests = [to_score_request(body, service.policy, caller) for body in bodies]
+        charge_quota(caller, score_requests)
+    works = [service.coalescer.judge(one, body.task) for one, body in zip(score_requests, bodies, strict=True)]
+    return [answered.judged for answered in await unless_disconnected(request, gather_in_order(works))]
 
 
-async def in_order(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of all, done at once. The first error cancels the others and is raised."""
+async def gather_in_order(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all concurrently and return their results in order. The first error cancels the others and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in works]

@@ -1,8 +1,8 @@
 """Rewards as chat completions: NVIDIA's hosted reward models, and the pairwise GenRM of NeMo-RL.
 
-The last turn is the response, and the reward stands both in the content (`reward:7.25`) and in the log-probabilities,
-because clients read one or the other. With turns of the roles `response_1` and `response_2` it is a comparison, and the
-content is the JSON that NeMo-RL reads.
+The last turn is the response. The reward is both in the content (`reward:7.25`) and in the log-probabilities, because
+clients read one or the other. Turns with the roles `response_1` and `response_2` request a comparison; the content is
+then the JSON that NeMo-RL reads.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from grm_server.api.openapi import kept_at
+from grm_server.api.openapi import ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
 from grm_server.api.protocols.messages import Turn, conversation
 from grm_server.api.protocols.options import Options, OptionsDep, rewards_body
-from grm_server.api.protocols.pairwise import pair
-from grm_server.api.protocols.single_responses import Single, Trainer, rewards
-from grm_server.api.protocols.untemplate import plain
+from grm_server.api.protocols.pairwise import compare_pair
+from grm_server.api.protocols.single_responses import Single, Trainer, judge_singles
+from grm_server.api.protocols.untemplate import content_text
 from grm_server.api.schemas import FirstError
-from grm_server.api.service import ERRORS, Service, ServiceDep
+from grm_server.api.service import Service, ServiceDep
 from grm_server.errors import InvalidRequest
 
 router = APIRouter()
@@ -31,14 +31,15 @@ FIRST, SECOND, PRINCIPLE = "response_1", "response_2", "principle"
 
 
 class ChatCall(BaseModel):
-    """What else OpenAI's API knows, such as `temperature`, is the policy's and is ignored."""
+    """OpenAI's other fields, such as `temperature`, are ignored: they are meant for a policy model."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     model: str = ""
     """Ignored."""
     messages: Annotated[list[Turn], FirstError] = Field(min_length=1)
-    """The last one is the assistant's; or there are one of the role `response_1` and one of `response_2`."""
+    """Either the last message has the role `assistant`, or there are messages with the roles `response_1` and
+    `response_2`."""
     stream: bool = Field(False, strict=True)
 
 
@@ -77,32 +78,32 @@ class ChatCompletion(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
-    """Of the judgement: GET /v1/judgements/{id}."""
+    """Id of the judgement: GET /v1/judgements/{id}."""
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
     choices: list[Choice]
     usage: ChatUsage | None
-    """Null where one judgement is shared by several responses."""
+    """Null if several requests may share one judgement."""
 
 
-@router.post("/v1/chat/completions", responses=ERRORS | kept_at("/id"), summary="Rewards as chat completions")
+@router.post("/v1/chat/completions", responses=ERRORS | judgement_link("/id"), summary="Rewards as chat completions")
 async def completions(request: Request, body: ChatCall, options: OptionsDep, service: ServiceDep) -> ChatCompletion:
     """`reward:7.25` for the last turn; or scores and ranking of `response_1` and `response_2`."""
     if body.stream:
-        raise InvalidRequest("a reward is one number and does not stream", param="stream")
+        raise InvalidRequest("rewards cannot be streamed; set stream to false", param="stream")
     if {FIRST, SECOND} <= {turn.role for turn in body.messages}:
-        return await _compared(request, body, options, service)
+        return await _compare(request, body, options, service)
     *before, last = body.messages
     if last.role != "assistant":
-        raise InvalidRequest(
-            "the last message is the response to be judged, and must be of the role assistant", param="messages"
-        )
+        raise InvalidRequest("the last message is the response to judge; its role must be assistant", param="messages")
     chosen = service.trainers.chat
-    # Alone unless the URL says otherwise: a client of this API asks for one reward and waits.
+    # Judged alone unless the URL sets n: a client of this API sends one response and waits for its reward.
     trainer = Trainer("chat", chosen.reward_scale, "error", chosen.timeout_s, whole_groups=True)
-    [judged] = await rewards(request, service, trainer, options, [Single(conversation(before), plain(last.content))])
-    # By its policy this is an error, where there is none.
+    [judged] = await judge_singles(
+        request, service, trainer, options, [Single(conversation(before), content_text(last.content))]
+    )
+    # With failure "error", a response without a reward has raised.
     assert judged.grouped is not None
     assert judged.value is not None
     value = round(judged.value, 4)
@@ -110,20 +111,20 @@ async def completions(request: Request, body: ChatCall, options: OptionsDep, ser
     return _completion(service, judged.grouped.judgement_id, f"reward:{value}", logprobs, None)
 
 
-async def _compared(request: Request, body: ChatCall, options: Options, service: Service) -> ChatCompletion:
-    by_role = {turn.role: plain(turn.content) for turn in body.messages}
+async def _compare(request: Request, body: ChatCall, options: Options, service: Service) -> ChatCompletion:
+    by_role = {turn.role: content_text(turn.content) for turn in body.messages}
     history = [turn for turn in body.messages if turn.role not in (FIRST, SECOND, PRINCIPLE)]
-    asked = rewards_body(
+    rewards_request = rewards_body(
         conversation(history),
         [by_role[FIRST], by_role[SECOND]],
         options,
         service,
         principles=by_role.get(PRINCIPLE) or None,
     )
-    [judged] = await judge_all(request, service, [asked])
-    read, wrote = judged.judgement.prompt_tokens, judged.judgement.completion_tokens
-    usage = ChatUsage(prompt_tokens=read, completion_tokens=wrote, total_tokens=read + wrote)
-    return _completion(service, judged.id, json.dumps(pair(judged.judgement, 0, 1)._asdict()), None, usage)
+    [judged] = await judge_all(request, service, [rewards_request])
+    prompt, completion = judged.judgement.prompt_tokens, judged.judgement.completion_tokens
+    usage = ChatUsage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+    return _completion(service, judged.id, json.dumps(compare_pair(judged.judgement, 0, 1)._asdict()), None, usage)
 
 
 def _completion(

@@ -1,6 +1,6 @@
-"""The chat templates that policies have: where a turn begins, who speaks, and what is no content. Pure.
+"""The chat templates of policy models: turn headers, roles and special tokens. Pure.
 
-Every pattern is an alternation of short literals, so that hostile text costs linear time.
+Every pattern is an alternation of short literals, so hostile text costs linear time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import islice
 
 from grm_server.grm.types import Role
 
-# What tokenizers put at the ends of a text and no turn has as content.
+# Tokens at the ends of a text that are never a turn's content.
 _SPECIAL = (
     *("<s>", "</s>", "<bos>", "<eos>", "<pad>", "[PAD]", "<unk>", "<|endoftext|>", "<|pad|>", "<|vision_pad|>"),
     *("<|im_end|>", "<|end|>", "<end_of_turn>", "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"),
@@ -28,21 +28,21 @@ ROLES: dict[str, Role] = {
     "model": "assistant",
     "[/INST]": "assistant",
 }
-"""Whatever else speaks to the model speaks as a user: user, human, tool, [INST], <</SYS>>."""
-
+"""All other roles become user: user, human, tool, [INST], <</SYS>>."""
 
 MAX_TURNS = 4096
-"""A text of four megabytes has room for a quarter of a million headers, each of which would be a message."""
+"""Four megabytes of text can hold a quarter of a million headers, each of which would become a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """A family of chat templates: what begins a turn, with the group `role`. A name that lost the token before it to a
-    cut at the left begins one too."""
+    """A family of chat templates."""
 
     header: re.Pattern[str]
+    """Begins a turn; its group `role` names the speaker. At the start of the text the role alone is enough: truncation
+    on the left may have removed the token before it."""
     needs: re.Pattern[str] | None = None
-    """What must be there too, where headers alone could be anybody's text."""
+    """Must match too, if headers alone could be ordinary text."""
 
 
 _BAR = "[|｜]"
@@ -70,7 +70,7 @@ _FORMATS = (
     _Format(re.compile(r"<\|(?P<role>system|user|assistant)\|>")),
     # Llama 2, Mistral
     _Format(re.compile(r"(?P<role>\[INST\]|\[/INST\]|\[SYSTEM_PROMPT\]|<<SYS>>|<</SYS>>)")),
-    # DeepSeek V2 and before: words, which count only among this family's tokens
+    # DeepSeek V2 and earlier: plain words, so they count only beside this family's tokens
     _Format(
         re.compile(rf"(?:\A|\n\n|(?<={_BAR}>))(?P<role>User|Assistant):"),
         needs=re.compile(rf"{_DEEPSEEK_BEGIN}|{_DEEPSEEK_END}|\n\nAssistant:\Z"),
@@ -82,34 +82,34 @@ _END_OF_TURN = re.compile(rf"(?:{_DEEPSEEK_END}|</s>)\s{{0,2}}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn as it stands in the text."""
+    """One turn of a templated text."""
 
     role: Role
     text: str
     start: int
-    """Where its text begins."""
+    """Index of its first character."""
 
 
 def turns_of(text: str) -> list[Turn]:
-    """The turns in the text's own format, which is that of the first header in it: later ones may be anybody's words.
-    None in text of no known format, or with more turns than a conversation has."""
-    found = [
+    """The turns of a templated text. Its format is that of the first header, because later headers may be text that the
+    policy or the user wrote. Empty for text in no known format, or with more than MAX_TURNS turns."""
+    candidates = [
         (first.start(), rank, form)
         for rank, form in enumerate(_FORMATS)
         if (form.needs is None or form.needs.search(text)) and (first := form.header.search(text))
     ]
-    if not found:
+    if not candidates:
         return []
-    headers = list(islice(min(found, key=lambda one: one[:2])[2].header.finditer(text), MAX_TURNS + 1))
+    headers = list(islice(min(candidates, key=lambda one: one[:2])[2].header.finditer(text), MAX_TURNS + 1))
     if len(headers) > MAX_TURNS:
         return []
     ends = [header.start() for header in headers[1:]] + [len(text)]
     turns = [
         Turn(_role(header), text[header.end() : end], header.end()) for header, end in zip(headers, ends, strict=True)
     ]
-    remnant = text[: headers[0].start()]
-    if bare(remnant):
-        turns.insert(0, Turn(_before(headers[0], remnant), remnant, 0))
+    before = text[: headers[0].start()]
+    if stripped(before):
+        turns.insert(0, Turn(_role_before(headers[0], before), before, 0))
     return turns
 
 
@@ -118,22 +118,22 @@ def _role(header: re.Match[str]) -> Role:
     return ROLES.get(name, ROLES.get(name.lower(), "user"))
 
 
-def _before(header: re.Match[str], remnant: str) -> Role:
-    """Who spoke before the first header: system prompts of some formats have no header of their own, and a cut at the
-    left takes any."""
-    if header["role"] == "<</SYS>>" or (_BEGIN.match(remnant) and not _END_OF_TURN.search(remnant)):
+def _role_before(header: re.Match[str], before: str) -> Role:
+    """The role of the text before the first header: system prompts have no header in some formats, and truncation on
+    the left removes any header."""
+    if header["role"] == "<</SYS>>" or (_BEGIN.match(before) and not _END_OF_TURN.search(before)):
         return "system"
     return "user" if _role(header) == "assistant" else "assistant"
 
 
-def bare(text: str) -> str:
+def stripped(text: str) -> str:
     """Text without special tokens and white space at its ends."""
-    start, end = content_of(text)
+    start, end = content_span(text)
     return text[start:end]
 
 
-def content_of(text: str) -> tuple[int, int]:
-    """Where text begins and ends that is neither white space nor a special token."""
+def content_span(text: str) -> tuple[int, int]:
+    """Start and end of the text between white space and special tokens at its ends."""
     start, end = 0, len(text)
     while True:
         while start < end and text[end - 1].isspace():

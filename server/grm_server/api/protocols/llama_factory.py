@@ -1,7 +1,7 @@
 """LLaMA-Factory, `reward_model_type: api`, `reward_model: http://host:8000/v1/score/evaluation`.
 
-It posts a mini-batch of decoded texts, prompt and response in one, and reads `scores` of whatever comes back. PPO has
-one response to a prompt, so what a call holds is all there is.
+It posts a mini-batch of decoded texts, each with prompt and response, and reads only `scores` from the response. PPO
+draws one response per prompt, so a call holds all responses to its prompts.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
+from grm_server.api.openapi import ERRORS
 from grm_server.api.protocols.options import OptionsDep
-from grm_server.api.protocols.single_responses import Trainer, from_one_text, rewards
+from grm_server.api.protocols.single_responses import Trainer, from_one_text, judge_singles
 from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.schemas import FirstError, Text
-from grm_server.api.service import ERRORS, ServiceDep
+from grm_server.api.service import ServiceDep
 
 router = APIRouter()
 
@@ -45,7 +46,7 @@ async def evaluation(request: Request, body: Evaluation, options: OptionsDep, se
     singles = await run_in_thread_if_large(
         sum(map(len, body.messages)), lambda: [from_one_text(text) for text in body.messages]
     )
-    judged = await rewards(request, service, trainer, options, singles)
-    # By its policy a reward of this trainer is never None.
+    judged = await judge_singles(request, service, trainer, options, singles)
+    # No `failure` setting of this trainer gives None.
     scores = [reward.value or 0.0 for reward in judged]
     return Evaluated(id=f"scoreval-{secrets.token_hex(8)}", model=service.engine.model, scores=scores)

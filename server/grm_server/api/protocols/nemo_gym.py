@@ -1,14 +1,13 @@
 """NeMo-Gym's `genrm_compare`: a resources server whose agents call `/verify` once for each rollout of a prompt.
 
-A group has an id, an attempt and slots: a slot that comes again gets the same reward, with another response 409; a
-later attempt retires an earlier one, which gets 503. Unlike in the original, a group that does not fill is judged as it
-is. What cannot be judged is a masked sample, with status 200, as Gym's own failsafe has it.
+A group has an id, an attempt and slots. A retry of a slot gets the same reward; with another response it gets 409. A
+later attempt supersedes an earlier one, which gets 503. Unlike the original, a group that stays incomplete is judged as
+it is. A rollout that cannot be judged becomes a masked sample with status 200, as in Gym's own failsafe.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from itertools import combinations
 from statistics import fmean
 from typing import Annotated, Any
@@ -16,17 +15,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from grm_server.api.openapi import kept_at
+from grm_server.api.openapi import BODY_ERRORS, ERRORS, SLOT_ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
+from grm_server.api.protocols.messages import final_answer, input_messages
 from grm_server.api.protocols.options import OptionsDep, rewards_body
-from grm_server.api.protocols.pairwise import pair
+from grm_server.api.protocols.pairwise import compare_pair
 from grm_server.api.protocols.scale import scaled
-from grm_server.api.protocols.single_responses import Single, Trainer, rewards
-from grm_server.api.protocols.untemplate import chat, plain
+from grm_server.api.protocols.single_responses import Single, Trainer, judge_singles
 from grm_server.api.schemas import HUGE, FirstError, Text, WellFormed, well_formed
-from grm_server.api.service import BODY_ERRORS, ERRORS, SLOT_ERRORS, ServiceDep
+from grm_server.api.service import ServiceDep
 from grm_server.errors import InvalidRequest, LimitExceeded
-from grm_server.grm.types import Message
 from grm_server.grouping.types import Slot
 
 router = APIRouter()
@@ -47,14 +45,14 @@ class Answered(BaseModel):
 
 
 class Rollout(BaseModel):
-    """All fields come back in the answer, those of the dataset too."""
+    """The response repeats all fields, including those of the dataset."""
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     responses_create_params: Asked
     response: Answered
     principle: Text | None = None
-    """Criteria to judge under."""
+    """Criteria to judge by."""
     group_id: str | None = Field(None, alias="_ng_group_id", min_length=1, max_length=256)
     group_attempt: int = Field(0, alias="_ng_group_attempt", ge=0, le=HUGE, strict=True)
     rollout_index: int | None = Field(None, alias="_ng_rollout_index", ge=0, le=HUGE, strict=True)
@@ -63,41 +61,43 @@ class Rollout(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _echoed(cls, rollout: Any) -> Any:
-        # A body that is not called JSON comes as bytes.
+    def _check_text(cls, rollout: Any) -> Any:
+        # Without a JSON Content-Type, FastAPI passes bytes.
         return well_formed(rollout) if isinstance(rollout, dict) else rollout
 
 
-@router.post("/verify", responses=ERRORS | SLOT_ERRORS | kept_at("/grm_judgement"), summary="NeMo-Gym: one rollout")
+@router.post(
+    "/verify", responses=ERRORS | SLOT_ERRORS | judgement_link("/grm_judgement"), summary="NeMo-Gym: one rollout"
+)
 async def verify(request: Request, body: Rollout, options: OptionsDep, service: ServiceDep) -> dict[str, Any]:
     """The rollout and its `reward`, with `grm_judgement`, `grm_group_size`, `grm_se` and `grm_k_used`."""
     chosen = service.trainers.nemo_gym
     trainer = Trainer("nemo_gym", chosen.reward_scale, "masked", chosen.timeout_s)
-    n = service.gathering.n if options.n is None else options.n
+    n = service.grouping_settings.n if options.n is None else options.n
     slot, group = None, ""
     if body.group_id is not None:
         if body.rollout_index is None:
             raise InvalidRequest(
-                "_ng_group_id needs _ng_rollout_index, the place in the group", param="_ng_rollout_index"
+                "_ng_group_id needs _ng_rollout_index, the slot in the group", param="_ng_rollout_index"
             )
         if n is not None and body.rollout_index >= n:
             raise LimitExceeded(
-                f"_ng_rollout_index is {body.rollout_index}, and a group has {n} members, counted from 0",
+                f"_ng_rollout_index is {body.rollout_index}, but a group has {n} members, counted from 0",
                 param="_ng_rollout_index",
                 details={"limit": n},
             )
         slot, group = Slot(body.group_id, body.group_attempt, body.rollout_index), body.group_id
     elif body.task_index is not None or body.prompt_id is not None:
-        # Without an id of its own a group may be one of an earlier run; its slots mean nothing.
+        # Without a group id, an earlier run may have used the same names, so slots are not reliable.
         group = f"{body.task_index} {body.prompt_id}"
     single = Single(
-        _conversation(body.responses_create_params.input),
-        _text(body.response.output),
+        input_messages(body.responses_create_params.input),
+        final_answer(body.response.output),
         principles=body.principle or None,
         group=group,
         slot=slot,
     )
-    [judged] = await rewards(request, service, trainer, options, [single])
+    [judged] = await judge_singles(request, service, trainer, options, [single])
     rollout = body.model_dump(by_alias=True, exclude_unset=True)
     if judged.error is not None:
         return _masked(rollout, judged.error.message)
@@ -112,7 +112,7 @@ async def verify(request: Request, body: Rollout, options: OptionsDep, service: 
 
 
 def _masked(rollout: dict[str, Any], reason: str) -> dict[str, Any]:
-    """The reward is a placeholder. NeMo-RL looks for the mask in one of two places, by its version."""
+    """The reward is a placeholder. NeMo-RL reads the mask in one of two places, depending on its version."""
     config = rollout.get("instance_config")
     return rollout | {
         "reward": 0.0,
@@ -157,35 +157,40 @@ async def compare(request: Request, body: Comparison, options: OptionsDep, servi
     """All responses to one prompt, judged together."""
     if not body.response_objs:
         return Compared(rewards=[], comparison_results=[], metrics={})
-    asked = rewards_body(
-        _conversation(body.conversation_history),
-        [_text(answered.output) for answered in body.response_objs],
+    rewards_request = rewards_body(
+        input_messages(body.conversation_history),
+        [final_answer(answered.output) for answered in body.response_objs],
         options,
         service,
         principles=body.principle or None,
     )
-    [judged] = await judge_all(request, service, [asked])
+    [judged] = await judge_all(request, service, [rewards_request])
     scale = options.scale(service.trainers.nemo_gym.reward_scale)
-    of_each, found = judged.judgement.verdict.rewards, judged.judgement
+    judgement = judged.judgement
+    verdict = judgement.verdict
     return Compared(
-        rewards=scaled(of_each, scale),
+        rewards=scaled(verdict.rewards, scale),
         comparison_results=[
-            PairOut(response_i=one, response_j=other, **pair(found, one, other)._asdict())
-            for one, other in combinations(range(len(of_each)), 2)
+            PairOut(response_i=one, response_j=other, **compare_pair(judgement, one, other)._asdict())
+            for one, other in combinations(range(len(verdict.rewards)), 2)
         ],
-        metrics={"grm_mean": fmean(of_each), "grm_k_used": float(found.k_used), "grm_se": fmean(found.verdict.se)},
+        metrics={
+            "grm_mean": fmean(verdict.rewards),
+            "grm_k_used": float(judgement.k_used),
+            "grm_se": fmean(verdict.se),
+        },
     )
 
 
 @router.post("/seed_session", responses=BODY_ERRORS, summary="NeMo-Gym: begin")
 async def seed_session() -> dict[str, Any]:
-    """There is nothing to prepare."""
+    """Does nothing: sessions need no preparation."""
     return {}
 
 
 @router.get("/reverify_mode", summary="NeMo-Gym: judge again")
 async def reverify_mode() -> str:
-    """A rollout that is sent again gets the reward that it had."""
+    """`unsupported`: a rollout that is sent again gets the same reward."""
     return "unsupported"
 
 
@@ -203,7 +208,7 @@ class Aggregated(BaseModel):
 
 @router.post("/aggregate_metrics", responses=BODY_ERRORS, summary="NeMo-Gym: means")
 async def aggregate_metrics(body: Verified) -> Aggregated:
-    """Mean rewards, of each task and of all; masked samples are left out."""
+    """Mean rewards per task and over all; masked samples are excluded."""
     valid = [row for row in body.verify_responses if _is_number(row.get("reward")) and not row.get("mask_sample")]
     tasks: dict[str, list[float]] = {}
     for row in valid:
@@ -214,24 +219,5 @@ async def aggregate_metrics(body: Verified) -> Aggregated:
 
 
 def _is_number(value: object) -> bool:
-    """And one that can be added to others."""
+    """Neither a bool nor a number so large that a sum would overflow."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def _conversation(said: str | list[dict[str, Any]]) -> tuple[Message, ...]:
-    """The input of the Responses API, without what is no message, such as reasoning."""
-    if isinstance(said, str):
-        return (Message("user", said.strip()),)
-    return chat(item for item in said if "role" in item)
-
-
-def _text(output: list[dict[str, Any]]) -> str:
-    """The final answer; what the policy thought before it is not judged."""
-    return "".join(_said(item) for item in output if item.get("type") == "message")
-
-
-def _said(item: Mapping[str, Any]) -> str:
-    content = item.get("content")
-    if isinstance(content, list):
-        content = [piece for piece in content if isinstance(piece, dict) and piece.get("type") == "output_text"]
-    return plain(content)

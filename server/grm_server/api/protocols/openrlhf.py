@@ -1,8 +1,8 @@
 """OpenRLHF, `--reward.remote_url http://host:8000/get_reward?n=8`.
 
-It posts lists of one: prompt and response as decoded from tokens, the templated prompt, the label. It retries
-everything that is not 200 five times within seconds, and then dies of the missing reward. It takes any list for
-rewards, so there is one number for each item, always; and the same numeric logs for every sample.
+It posts lists of one item: prompt and response as decoded from tokens, the templated prompt, the label. After a status
+other than 200 it retries five times within seconds, and then crashes without the reward. It does not check the length
+of `rewards`, so each item always gets one number, and every sample gets the same numeric logs.
 """
 
 from __future__ import annotations
@@ -12,12 +12,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
+from grm_server.api.openapi import ERRORS
 from grm_server.api.protocols.options import Options, OptionsDep
-from grm_server.api.protocols.single_responses import Reward, Single, Trainer, as_reference, from_one_text, rewards
+from grm_server.api.protocols.single_responses import (
+    Reward,
+    Single,
+    Trainer,
+    as_reference,
+    from_one_text,
+    judge_singles,
+)
 from grm_server.api.protocols.threads import run_in_thread_if_large
-from grm_server.api.protocols.untemplate import split, untemplate
+from grm_server.api.protocols.untemplate import response_after, untemplate
 from grm_server.api.schemas import FirstError, Text, WellFormed
-from grm_server.api.service import ERRORS, ServiceDep
+from grm_server.api.service import ServiceDep
 from grm_server.errors import InvalidRequest
 
 router = APIRouter()
@@ -49,14 +57,14 @@ async def get_reward(request: Request, body: OpenRLHFCall, options: OptionsDep, 
     """The rewards of `--reward.remote_url`. Empty lists get empty lists."""
     for name, values in (("prompts", body.prompts), ("labels", body.labels)):
         if values and len(values) != len(body.query):
-            raise InvalidRequest(f"query has {len(body.query)} items and {name} {len(values)}", param=name)
+            raise InvalidRequest(f"query has {len(body.query)} items, but {name} has {len(values)}", param=name)
     chosen = service.trainers.openrlhf
     trainer = Trainer("openrlhf", chosen.reward_scale, chosen.failure, chosen.timeout_s)
     chars = sum(map(len, body.query)) + sum(map(len, body.prompts))
     singles = await run_in_thread_if_large(chars, lambda: [_single(body, at, options) for at in range(len(body.query))])
-    judged = await rewards(request, service, trainer, options, singles)
+    judged = await judge_singles(request, service, trainer, options, singles)
     return OpenRLHFRewards(
-        # By its policy a reward of this trainer is never None.
+        # No `failure` setting of this trainer gives None.
         rewards=[reward.value or 0.0 for reward in judged],
         scores=[reward.unit for reward in judged],
         extra_logs=_logs(judged),
@@ -67,7 +75,7 @@ def _single(body: OpenRLHFCall, at: int, options: Options) -> Single:
     reference = as_reference(body.labels[at], options) if body.labels else None
     if body.prompts:
         prompt = body.prompts[at]
-        return Single(untemplate(prompt), split(body.query[at], prompt), reference)
+        return Single(untemplate(prompt), response_after(prompt, body.query[at]), reference)
     return from_one_text(body.query[at], reference)
 
 

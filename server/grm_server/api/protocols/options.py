@@ -1,4 +1,4 @@
-"""What a trainer's URL may say. Trainers take any URL as it is, so `?n=8&k=4` needs no support of theirs."""
+"""Options in the query of a trainer's URL. Trainers use any URL as it is, so `?n=8&k=4` needs no support from them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from grm_server.settings import RewardScale
 logger = logging.getLogger(__name__)
 
 Aggregate = Literal["mean", "winsorised", MetaAggregate]
-"""Those that do not need a comparison: a group may turn out to hold a single response."""
+"""Without `vote` and `borda`, which compare: a group may turn out to hold a single response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """None: the server's setting, or what POST /v1/rewards does."""
+    """None: the server's setting, or the default of POST /v1/rewards."""
 
     n: int | None
     k: int | None
@@ -45,9 +45,9 @@ class Options:
     window_s: float | None
     priority: Priority
 
-    def scale(self, usual: RewardScale) -> RewardScale:
-        """usual: the setting of the route."""
-        return usual if self.reward_scale is None else self.reward_scale
+    def scale(self, default: RewardScale) -> RewardScale:
+        """default: the setting of the route."""
+        return default if self.reward_scale is None else self.reward_scale
 
 
 async def _options(
@@ -55,24 +55,26 @@ async def _options(
     n: Annotated[
         int | None, Query(ge=1, le=schemas.HUGE, description="Responses to one prompt that are judged together.")
     ] = None,
-    k: Annotated[int | None, Query(ge=1, le=schemas.HUGE, description="Readings of each response, at most.")] = None,
-    stop: Annotated[RuleName | None, Query(description="When fewer readings are enough.")] = None,
+    k: Annotated[
+        int | None, Query(ge=1, le=schemas.HUGE, description="Largest number of readings of each response.")
+    ] = None,
+    stop: Annotated[RuleName | None, Query(description="When to stop before k.")] = None,
     seed: Annotated[
         int | None, Query(ge=0, lt=2**53, description="Default: derived from the prompt and these options.")
     ] = None,
     task: Annotated[
-        str, Query(max_length=64, pattern=r"^[A-Za-z0-9_.:/-]*$", description="A tag for requests that are alike.")
+        str, Query(max_length=64, pattern=r"^[A-Za-z0-9_.:/-]*$", description="A tag for similar requests.")
     ] = "",
-    aggregate: Annotated[Aggregate | None, Query(description="How samples are added up.")] = None,
+    aggregate: Annotated[Aggregate | None, Query(description="How samples are combined.")] = None,
     temperature: Annotated[float | None, Query(gt=0, le=2, allow_inf_nan=False)] = None,
     max_critique_tokens: Annotated[int | None, Query(ge=16, le=schemas.HUGE)] = None,
     list_size: Annotated[int | None, Query(ge=2, le=schemas.HUGE)] = None,
     principles_from: Annotated[
-        Literal["sample", "query"] | None, Query(description="Who writes the principles: see POST /v1/rewards.")
+        Literal["sample", "query"] | None, Query(description="Source of the principles: see POST /v1/rewards.")
     ] = None,
     reward_scale: Annotated[
         RewardScale | None,
-        Query(description="`raw`: 1 to 10; `unit`: 0 to 1; `centered`: raw, less the mean of those judged together."),
+        Query(description="`raw`: 1 to 10; `unit`: 0 to 1; `centered`: raw minus the mean of those judged together."),
     ] = None,
     label: Annotated[
         Literal["reference", "ignore"], Query(description="Whether the judge sees the label, as a reference answer.")
@@ -83,12 +85,13 @@ async def _options(
         Priority, Query(description="As in POST /v1/rewards: among the requests of one API key.")
     ] = "normal",
     group_size: Annotated[
-        int | None, Header(alias="X-GRM-Group-Size", ge=1, le=schemas.HUGE, description="As `n`, which wins.")
+        int | None,
+        Header(alias="X-GRM-Group-Size", ge=1, le=schemas.HUGE, description="As `n`, which takes precedence."),
     ] = None,
 ) -> Options:
     for name in set(request.query_params) - {field.name for field in fields(Options)} - {"shape"}:
-        # A slip of the pen looks like a word; anything else may be what was not meant for a log, such as a key.
-        _warn(name if re.fullmatch(r"[a-z_]{1,24}", name) else "(not shown)")
+        # A misspelt option looks like a word. Anything else may be private, such as a key.
+        _warn_once(name if re.fullmatch(r"[a-z_]{1,24}", name) else "(not shown)")
     return Options(
         n=group_size if n is None else n,
         k=k,
@@ -112,9 +115,9 @@ OptionsDep = Annotated[Options, Depends(_options)]
 
 
 @lru_cache(maxsize=256)
-def _warn(name: str) -> None:
-    """Once for each name: a trainer sends the same URL a million times."""
-    logger.warning("a trainer's URL has the query parameter %r, which means nothing here", name)
+def _warn_once(name: str) -> None:
+    """Cached, so it logs each name once: a trainer sends the same URL a million times."""
+    logger.warning("unknown query parameter %r in a trainer's URL; it is ignored", name)
 
 
 def rewards_body(
@@ -126,9 +129,9 @@ def rewards_body(
     reference: str | None = None,
     principles: str | None = None,
 ) -> schemas.RewardsRequest:
-    """The request that judges these responses. Without a seed of the caller's it has one that follows from the prompt
-    and the options, so that the same responses always get the same rewards."""
-    comparing = AGGREGATES[service.policy.aggregate].needs_comparison
+    """The request that judges these responses. Without a seed in the options, the seed is derived from the prompt and
+    the options, so the same responses always get the same rewards."""
+    comparing = AGGREGATES[service.policy.judge.aggregate].needs_comparison
     stop = service.trainers.stop if options.stop is None else options.stop
     body = schemas.RewardsRequest(
         query=[schemas.ChatMessage(role=message.role, content=message.content) for message in messages],
@@ -148,5 +151,5 @@ def rewards_body(
     )
     if options.seed is not None:
         return body
-    asked = fingerprint(body.model_dump_json(exclude={"responses", "priority"}))
-    return body.model_copy(update={"seed": int.from_bytes(asked[:8]) % 2**53})
+    digest = fingerprint(body.model_dump_json(exclude={"responses", "priority"}))
+    return body.model_copy(update={"seed": int.from_bytes(digest[:8]) % 2**53})

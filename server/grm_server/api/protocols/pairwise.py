@@ -1,4 +1,4 @@
-"""Two responses in the words of NVIDIA's pairwise GenRM. Pure."""
+"""Comparison of two responses in the format of NVIDIA's pairwise GenRM. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Pair(NamedTuple):
     """1..5."""
     score_2: float
     ranking: float
-    """1 (the first is much better) to 6 (the second is); 3.5 says nothing."""
+    """1 (the first is much better) to 6 (the second is much better); 3.5 is a tie."""
 
 
-def pair(judgement: Judgement, one: int, other: int) -> Pair:
-    """The rewards, and how sure the judge is of their order."""
+def compare_pair(judgement: Judgement, one: int, other: int) -> Pair:
+    """Scores from the rewards, and the ranking from the probability that one is above the other."""
     unit = scaled(judgement.verdict.rewards, "unit")
     return Pair(
         round(1 + 4 * unit[one], 2),

@@ -1,6 +1,6 @@
-"""Rerankers' shapes, with clients in every language: Cohere's and Jina's rerank, vLLM's rerank and score.
+"""Rerank APIs, which have clients in every language: Cohere's and Jina's rerank, vLLM's rerank and score.
 
-One query, n documents: a group in one call. The documents are the responses, and their relevance is their reward.
+A call with one query and n documents is one group: the documents are the responses, and their relevance is the reward.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from grm_server.api.openapi import kept_at
+from grm_server.api.openapi import ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
 from grm_server.api.protocols.options import Options, OptionsDep, rewards_body
 from grm_server.api.protocols.scale import scaled
 from grm_server.api.schemas import HUGE, FirstError, RewardsRequest, Text
-from grm_server.api.service import ERRORS, Service, ServiceDep
+from grm_server.api.service import Service, ServiceDep
 from grm_server.errors import InvalidRequest
 from grm_server.grm.types import Message
 from grm_server.judging.store import Judged
 
 router = APIRouter()
-KEPT = ERRORS | kept_at("/id")
+RESPONSES = ERRORS | judgement_link("/id")
 
 
 class Document(BaseModel):
@@ -41,7 +41,7 @@ class RerankCall(BaseModel):
     documents: Annotated[list[Text | Document], FirstError] = Field(min_length=1)
     """Texts, or objects with a `text`."""
     top_n: int | None = Field(None, ge=0, le=HUGE, strict=True)
-    """Return the best ones only. Null and 0: all."""
+    """Return only the best ones. Null and 0: all."""
     return_documents: bool | None = Field(None, strict=True)
     """Default: true, but false on /v2/rerank."""
 
@@ -61,7 +61,7 @@ class Reranked(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
-    """Of the judgement: GET /v1/judgements/{id}."""
+    """Id of the judgement: GET /v1/judgements/{id}."""
     model: str
     results: list[Result]
     """Best first."""
@@ -69,15 +69,15 @@ class Reranked(BaseModel):
     meta: dict[str, Any]
 
 
-@router.post("/rerank", responses=KEPT, response_model_exclude_none=True, summary="Rerank: vLLM")
-@router.post("/v1/rerank", responses=KEPT, response_model_exclude_none=True, summary="Rerank: vLLM, Jina")
-@router.post("/v2/rerank", responses=KEPT, response_model_exclude_none=True, summary="Rerank: Cohere")
+@router.post("/rerank", responses=RESPONSES, response_model_exclude_none=True, summary="Rerank: vLLM")
+@router.post("/v1/rerank", responses=RESPONSES, response_model_exclude_none=True, summary="Rerank: vLLM, Jina")
+@router.post("/v2/rerank", responses=RESPONSES, response_model_exclude_none=True, summary="Rerank: Cohere")
 async def rerank(request: Request, body: RerankCall, options: OptionsDep, service: ServiceDep) -> Reranked:
-    """The documents by their reward as answers to the query, best first."""
+    """The documents, ordered by their reward as answers to the query, best first."""
     texts = [document if isinstance(document, str) else document.text for document in body.documents]
     cohere = request.url.path.endswith("/v2/rerank")
     show = not cohere if body.return_documents is None else body.return_documents
-    [judged] = await judge_all(request, service, [_asked(body.query, texts, options, service)])
+    [judged] = await judge_all(request, service, [_rewards_body(body.query, texts, options, service)])
     rewards = scaled(judged.judgement.verdict.rewards, options.scale(service.trainers.rerank.reward_scale))
     ranking = judged.judgement.verdict.ranking[: body.top_n or None]
     return Reranked(
@@ -100,7 +100,7 @@ class ScoreCall(BaseModel):
     text_1: Text | Annotated[list[Text], FirstError] = Field(
         validation_alias=AliasChoices("text_1", "queries", "data_1")
     )
-    """The query, or as many as there are documents. Also `queries`, `data_1`."""
+    """The query, or one query per document. Also `queries`, `data_1`."""
     text_2: Text | Annotated[list[Text], FirstError] = Field(
         validation_alias=AliasChoices("text_2", "documents", "items", "data_2")
     )
@@ -125,26 +125,27 @@ class Scored(BaseModel):
 @router.post("/score", responses=ERRORS, summary="Score: vLLM")
 @router.post("/v1/score", responses=ERRORS, summary="Score: vLLM, older")
 async def score(request: Request, body: ScoreCall, options: OptionsDep, service: ServiceDep) -> Scored:
-    """The rewards of documents as answers to one query, which are judged together, or each to its own. In request
-    order."""
+    """The rewards of documents as answers to one query, judged together, or each to its own query. In request order."""
     queries = [body.text_1] if isinstance(body.text_1, str) else body.text_1
     documents = [body.text_2] if isinstance(body.text_2, str) else body.text_2
     if len(queries) == 1:
         queries = queries * len(documents)
     if not documents or len(queries) != len(documents):
         raise InvalidRequest(
-            f"{len(queries)} queries and {len(documents)} documents: give one query, or one for each document",
+            f"{len(queries)} queries and {len(documents)} documents: send one query, or one per document",
             param="text_1",
         )
-    places: dict[str, list[int]] = {}
-    for place, query in enumerate(queries):
-        places.setdefault(query, []).append(place)
-    groups = [_asked(query, [documents[at] for at in of_query], options, service) for query, of_query in places.items()]
+    indices: dict[str, list[int]] = {}
+    for index, query in enumerate(queries):
+        indices.setdefault(query, []).append(index)
+    groups = [
+        _rewards_body(query, [documents[i] for i in of_query], options, service) for query, of_query in indices.items()
+    ]
     judged = await judge_all(request, service, groups)
     rewards = {
-        place: reward
-        for of_query, one in zip(places.values(), judged, strict=True)
-        for place, reward in zip(
+        index: reward
+        for of_query, one in zip(indices.values(), judged, strict=True)
+        for index, reward in zip(
             of_query,
             scaled(one.judgement.verdict.rewards, options.scale(service.trainers.rerank.reward_scale)),
             strict=True,
@@ -154,16 +155,16 @@ async def score(request: Request, body: ScoreCall, options: OptionsDep, service:
         id=judged[0].id if len(judged) == 1 else f"score-{secrets.token_hex(8)}",
         created=int(time.time()),
         model=service.engine.model,
-        data=[Score(index=place, score=rewards[place]) for place in range(len(documents))],
+        data=[Score(index=index, score=rewards[index]) for index in range(len(documents))],
         usage=_usage(judged),
     )
 
 
-def _asked(query: str, documents: list[str], options: Options, service: Service) -> RewardsRequest:
+def _rewards_body(query: str, documents: list[str], options: Options, service: Service) -> RewardsRequest:
     return rewards_body((Message("user", query),), documents, options, service)
 
 
 def _usage(judged: list[Judged]) -> RerankUsage:
-    read = sum(one.judgement.prompt_tokens for one in judged)
-    wrote = sum(one.judgement.completion_tokens for one in judged)
-    return RerankUsage(prompt_tokens=read, total_tokens=read + wrote)
+    prompt = sum(one.judgement.prompt_tokens for one in judged)
+    completion = sum(one.judgement.completion_tokens for one in judged)
+    return RerankUsage(prompt_tokens=prompt, total_tokens=prompt + completion)

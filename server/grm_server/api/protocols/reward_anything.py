@@ -1,4 +1,4 @@
-"""RewardAnything's shape: a principle, a prompt, and the responses by name."""
+"""RewardAnything's API: a principle, a prompt, and named responses."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from grm_server.api.openapi import kept_at
+from grm_server.api.openapi import ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
 from grm_server.api.protocols.options import Options, OptionsDep, rewards_body
 from grm_server.api.protocols.scale import scaled
 from grm_server.api.schemas import FirstError, RewardsRequest, Text
-from grm_server.api.service import ERRORS, Service, ServiceDep
+from grm_server.api.service import Service, ServiceDep
 from grm_server.grm.types import Message, Trajectory
 from grm_server.judging.store import Judged
 
@@ -23,11 +23,11 @@ class NamedResponses(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     principle: Text = ""
-    """Criteria to judge under."""
+    """Criteria to judge by."""
     prompt: Text
     responses: dict[Text, Text] = Field(min_length=1)
     mask_responses: bool = Field(True, strict=True)
-    """Ignored: names are never shown to the judge, and the order is balanced."""
+    """Ignored: the judge never sees names, and orders are balanced."""
 
 
 class Results(BaseModel):
@@ -39,18 +39,19 @@ class NamedRewards(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     thoughts: str
-    """One of the critiques, with the names of the responses that it speaks of. All are in GET /v1/judgements/{id}."""
+    """One of the critiques, with the names of the responses that it refers to by number. GET /v1/judgements/{id}
+    returns all."""
     results: Results
     judgement: str
-    """The id of the judgement."""
+    """Id of the judgement."""
 
 
-@router.post("/api/rewardanything", responses=ERRORS | kept_at("/judgement"), summary="RewardAnything")
+@router.post("/api/rewardanything", responses=ERRORS | judgement_link("/judgement"), summary="RewardAnything")
 async def reward_anything(
     request: Request, body: NamedResponses, options: OptionsDep, service: ServiceDep
 ) -> NamedRewards:
     """Named responses to one prompt, judged together."""
-    [judged] = await judge_all(request, service, [_asked(body, options, service)])
+    [judged] = await judge_all(request, service, [_rewards_body(body, options, service)])
     return _answer(body, judged, options, service)
 
 
@@ -58,12 +59,12 @@ async def reward_anything(
 async def reward_anything_batch(
     request: Request, body: Annotated[list[NamedResponses], FirstError], options: OptionsDep, service: ServiceDep
 ) -> list[NamedRewards]:
-    """Several of them, in request order."""
-    judged = await judge_all(request, service, [_asked(call, options, service) for call in body])
+    """The same for several prompts, in request order."""
+    judged = await judge_all(request, service, [_rewards_body(call, options, service) for call in body])
     return [_answer(call, one, options, service) for call, one in zip(body, judged, strict=True)]
 
 
-def _asked(call: NamedResponses, options: Options, service: Service) -> RewardsRequest:
+def _rewards_body(call: NamedResponses, options: Options, service: Service) -> RewardsRequest:
     return rewards_body(
         (Message("user", call.prompt),),
         list(call.responses.values()),

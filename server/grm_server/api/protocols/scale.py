@@ -1,4 +1,4 @@
-"""Rewards on the scale that a trainer wants. Pure."""
+"""Rewards on the scale of a trainer. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ LOW, HIGH = 1.0, 10.0
 
 
 def scaled(rewards: Sequence[float], scale: RewardScale) -> list[float]:
-    """(n,), of rewards that were judged together, 1..10. `centered` makes of one response 0."""
+    """(n,): rewards, 1..10, of responses judged together, on the scale. `centered` turns a single reward into 0."""
     match scale:
         case "raw":
             return list(rewards)
         case "unit":
-            # Of responses judged in blocks the estimates can lie a little beyond the ends.
+            # Estimates of responses judged in blocks can lie slightly outside of 1..10.
             return [min(1.0, max(0.0, (reward - LOW) / (HIGH - LOW))) for reward in rewards]
         case "centered":
             mean = fmean(rewards)
             return [reward - mean for reward in rewards]
 
 
-def middle(scale: RewardScale) -> float:
-    """What says nothing of a response: neither good nor bad."""
+def neutral(scale: RewardScale) -> float:
+    """The neutral reward."""
     return {"raw": (LOW + HIGH) / 2, "unit": 0.5, "centered": 0.0}[scale]

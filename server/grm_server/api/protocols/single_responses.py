@@ -1,4 +1,4 @@
-"""Responses that a trainer sends one by one: each waits for the others to its prompt and gets its share."""
+"""Responses that a trainer sends one by one: each waits for the others to its prompt and gets its reward."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from typing import Literal
 
 from fastapi import Request
 
-from grm_server.api.disconnect import unless_disconnected
-from grm_server.api.error_handlers import error_detail, unexpected
+from grm_server.api.error_handlers import error_detail, internal_error
 from grm_server.api.from_wire import check_seconds, to_score_request
-from grm_server.api.middleware.quota import Caller
-from grm_server.api.protocols.batch import in_order
-from grm_server.api.protocols.chat_formats import bare
+from grm_server.api.protocols.batch import gather_in_order
+from grm_server.api.protocols.chat_formats import stripped
 from grm_server.api.protocols.options import Options, rewards_body
-from grm_server.api.protocols.scale import middle, scaled
-from grm_server.api.protocols.untemplate import part
-from grm_server.api.quota import caller_of, policy_for
+from grm_server.api.protocols.scale import neutral, scaled
+from grm_server.api.protocols.untemplate import split_last_turn
+from grm_server.api.quota import Caller, caller_of
 from grm_server.api.schemas import ErrorDetail
-from grm_server.api.service import Service
+from grm_server.api.service import Service, unless_disconnected
 from grm_server.caching.hashing import fingerprint
 from grm_server.errors import GRMError, SlotConflict, Superseded
 from grm_server.grm.types import Message
@@ -34,80 +32,81 @@ from grm_server.telemetry.context import note_error, note_judgement
 
 logger = logging.getLogger(__name__)
 
-UNPARTED = "(Prompt and answer stand in one text, which follows as the response. Judge how well it answers itself.)"
+INSEPARABLE = "(Prompt and answer stand in one text, which follows as the response. Judge how well it answers itself.)"
 
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """How a trainer is served."""
+    """How the route of a trainer behaves."""
 
     name: str
     scale: RewardScale
     failure: Literal["neutral", "none", "masked", "error"]
-    """What a response gets that could not be judged."""
+    """What a response that could not be judged gets."""
     timeout_s: float | None
     whole_groups: bool = False
-    """One call holds all responses to a prompt that will come, unless the URL says otherwise."""
+    """One call holds all responses to its prompts, unless the URL sets n."""
 
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """A response and what it answers."""
+    """One response and its prompt."""
 
     messages: tuple[Message, ...]
     response: str
     reference: str | None = None
     principles: str | None = None
     group: str = ""
-    """The trainer's own name for those that belong together."""
+    """The trainer's name for the responses that belong together."""
     slot: Slot | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """What a response gets."""
+    """The result for one response."""
 
     value: float | None
-    """On the trainer's scale. None: it could not be judged, and the trainer understands that."""
+    """On the trainer's scale. None: judging failed, and the trainer accepts null."""
     unit: float
-    """0..1, of what could not be judged the middle."""
+    """0..1; 0.5 if judging failed."""
     grouped: GroupedReward | None
     error: ErrorDetail | None
-    """Why there is no share."""
+    """Why `grouped` is None."""
 
 
-async def rewards(
+async def judge_singles(
     request: Request, service: Service, trainer: Trainer, options: Options, singles: Sequence[Single]
 ) -> list[Reward]:
-    """(m,), in this order. Raises what makes a request wrong; also what makes it fail, if the trainer's policy is
-    `error`; and ClientGone."""
+    """(m,): the results in this order.
+
+    Raises errors of the request, ClientGone, and failures of judging if the trainer's `failure` is "error"."""
     caller = caller_of(request)
-    arrivals = [_arrival(caller, service, trainer, options, single) for single in singles]
+    pending = [_pending(caller, service, trainer, options, single) for single in singles]
     if trainer.whole_groups and options.n is None:
-        there = Counter(arrival.key for arrival in arrivals)
-        arrivals = [replace(arrival, n=there[arrival.key]) for arrival in arrivals]
-    works = in_order([_reward(service, trainer, options, arrival) for arrival in arrivals])
+        sizes = Counter(one.key for one in pending)
+        pending = [replace(one, n=sizes[one.key]) for one in pending]
+    works = gather_in_order([_reward(service, trainer, options, one) for one in pending])
     return await unless_disconnected(request, works)
 
 
 def from_one_text(text: str, reference: str | None = None) -> Single:
-    """Prompt and response in one text. What cannot be told apart is judged as a whole, and with nothing else."""
-    parted = part(text)
-    if parted is None:
-        return Single((Message("user", UNPARTED),), bare(text), reference, group=fingerprint(text).hex())
-    return Single(*parted, reference)
+    """Prompt and response in one text. A text that cannot be separated is judged as a whole, in a group of its own."""
+    separated = split_last_turn(text)
+    if separated is None:
+        return Single((Message("user", INSEPARABLE),), stripped(text), reference, group=fingerprint(text).hex())
+    return Single(*separated, reference)
 
 
 def as_reference(label: object, options: Options) -> str | None:
-    """A dataset's label as text that the judge can be shown."""
+    """A dataset's label as a reference answer for the judge."""
     if label is None or options.label == "ignore":
         return None
     text = label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)
     return text.strip() or None
 
 
-def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Options, single: Single) -> PendingResponse:
-    policy, gathering = policy_for(caller, service.policy), service.gathering
+def _pending(caller: Caller, service: Service, trainer: Trainer, options: Options, single: Single) -> PendingResponse:
+    policy, limits, grouping = service.policy, service.policy.limits, service.grouping_settings
     body = rewards_body(
         single.messages,
         [single.response],
@@ -117,18 +116,18 @@ def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Option
         principles=single.principles,
     )
     with counted_errors(service.metrics):
-        # What waits takes up memory.
+        # Pending responses take up memory, so the wait is limited.
         for name, value in (("idle_s", options.idle_s), ("window_s", options.window_s)):
             if value is not None:
-                check_seconds(name, value, policy)
-        alone = to_score_request(body, policy, caller.name)
+                check_seconds(name, value, limits)
+        alone = to_score_request(body, policy, caller)
         caller.check_samples()
     attempt = "" if single.slot is None else str(single.slot.attempt)
 
-    def ask(responses: tuple[str, ...]) -> ScoreRequest:
-        asked = to_score_request(body.model_copy(update={"responses": list(responses)}), policy, caller.name)
-        # A trainer that gets a number whatever happens is better off with a late one than with one that says nothing.
-        return replace(asked, wait_until_deadline=trainer.failure != "error")
+    def request_for(responses: tuple[str, ...]) -> ScoreRequest:
+        request = to_score_request(body.model_copy(update={"responses": list(responses)}), policy, caller)
+        # A trainer that gets a neutral reward instead of an error is better off with a late reward.
+        return replace(request, wait_until_deadline=trainer.failure != "error")
 
     shared = body.model_dump_json(exclude={"responses", "priority"})
     return PendingResponse(
@@ -136,36 +135,38 @@ def _arrival(caller: Caller, service: Service, trainer: Trainer, options: Option
         key=fingerprint(caller.name, single.group, attempt, shared).hex(),
         response=single.response,
         prompt_chars=len(shared),
-        ask=ask,
+        ask=request_for,
         charge=caller.take_samples,
         task=options.task,
-        n=gathering.n if options.n is None else options.n,
-        max_responses=max(1, min(policy.limit_responses, alone.list_size * (policy.limit_samples // alone.k))),
-        idle_s=gathering.idle_s if options.idle_s is None else options.idle_s,
-        window_s=gathering.window_s if options.window_s is None else options.window_s,
+        n=grouping.n if options.n is None else options.n,
+        max_responses=max(1, min(limits.max_responses, alone.list_size * (limits.max_samples // alone.k))),
+        idle_s=grouping.idle_s if options.idle_s is None else options.idle_s,
+        window_s=grouping.window_s if options.window_s is None else options.window_s,
         timeout_s=trainer.timeout_s,
         slot=None if single.slot is None else replace(single.slot, tenant=caller.name),
     )
 
 
-async def _reward(service: Service, trainer: Trainer, options: Options, arrival: PendingResponse) -> Reward:
+async def _reward(service: Service, trainer: Trainer, options: Options, pending: PendingResponse) -> Reward:
     scale = options.scale(trainer.scale)
     try:
-        grouped = await service.grouping.submit(arrival)
+        grouped = await service.grouper.submit(pending)
         note_judgement(grouped.judgement_id, n=len(grouped.rewards), k_used=grouped.k_used)
     except (SlotConflict, Superseded):
         raise
     except Exception as error:
-        service.metrics.failed_rewards.labels(trainer.name, trainer.failure).inc()
+        service.metrics.grouping.failed_rewards.labels(trainer.name, trainer.failure).inc()
         if trainer.failure == "error":
             raise
-        detail = error_detail(error) if isinstance(error, GRMError) else unexpected(error)
+        detail = error_detail(error) if isinstance(error, GRMError) else internal_error(error)
         note_error(detail.code)
-        logger.error("a response from %s was not judged (%s); it gets: %s", trainer.name, detail.code, trainer.failure)
-        value = middle(scale) if trainer.failure == "neutral" else None
-        return Reward(value, middle("unit"), None, detail)
+        logger.error(
+            "a response from %s could not be judged (%s); it gets: %s", trainer.name, detail.code, trainer.failure
+        )
+        value = neutral(scale) if trainer.failure == "neutral" else None
+        return Reward(value, neutral("unit"), None, detail)
     if scale == "centered" and len(grouped.rewards) == 1:
-        service.metrics.uncentered.labels(trainer.name).inc()
+        service.metrics.grouping.uncentered.labels(trainer.name).inc()
     return Reward(
         scaled(grouped.rewards, scale)[grouped.index], scaled(grouped.rewards, "unit")[grouped.index], grouped, None
     )

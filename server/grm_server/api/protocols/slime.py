@@ -1,6 +1,6 @@
 """slime and miles, `--rm-type remote_rm --rm-url http://host:8000/reward?n=8`.
 
-They post one sample a time, over at most 64 connections, and take the whole body of the answer for the reward: a bare
+They post one response at a time, over at most 64 connections, and use the whole response body as the reward: a bare
 number, or an object with `--reward-key reward`.
 """
 
@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from grm_server.api.openapi import kept_at
+from grm_server.api.openapi import ERRORS, SLOT_ERRORS, judgement_link
 from grm_server.api.protocols.messages import Turn, conversation
 from grm_server.api.protocols.options import Options, OptionsDep
-from grm_server.api.protocols.single_responses import Single, Trainer, as_reference, rewards
+from grm_server.api.protocols.single_responses import Single, Trainer, as_reference, judge_singles
 from grm_server.api.protocols.threads import run_in_thread_if_large
-from grm_server.api.protocols.untemplate import response, untemplate
+from grm_server.api.protocols.untemplate import trimmed_response, untemplate
 from grm_server.api.schemas import FirstError, Text, WellFormed
-from grm_server.api.service import ERRORS, SLOT_ERRORS, ServiceDep
+from grm_server.api.service import ServiceDep
 from grm_server.grouping.types import Slot
 
 router = APIRouter()
@@ -32,30 +32,30 @@ class SlimeSample(BaseModel):
     response: Text
     label: Annotated[Any, WellFormed] = None
     group: str = Field("", max_length=256)
-    """For callers of your own: what names those that belong together, if equal prompts do not."""
+    """For your own clients: a name for the responses that belong together, if equal prompts are not enough."""
     slot: int | None = Field(None, ge=0, strict=True)
-    """With `group`: the place in it. A slot that comes again gets the same reward, or 409 with another response."""
+    """With `group`: the place in it. A retry of a slot gets the same reward; with another response it gets 409."""
     attempt: int = Field(0, ge=0, strict=True)
-    """With `slot`: a later attempt at the whole group replaces the earlier."""
+    """With `slot`: a later attempt at the whole group replaces an earlier one."""
 
 
 class SlimeReward(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     reward: float | None
-    """On the scale `reward_scale`; null only where the setting `trainers.slime.failure` says so."""
+    """On the scale `reward_scale`; null only if judging failed and the setting `trainers.slime.failure` is `none`."""
     score: float
     """0 to 1."""
     judgement: str | None
     """For GET /v1/judgements/{id}; null if the response was not judged."""
     group_size: int
-    """Responses that were gathered, duplicates included."""
+    """Responses in the group, duplicates included."""
     se: float
     """Standard error of the reward, 1 to 10."""
     k_used: int
 
 
-@router.post("/reward", responses=ERRORS | SLOT_ERRORS | kept_at("/judgement"), summary="slime and miles")
+@router.post("/reward", responses=ERRORS | SLOT_ERRORS | judgement_link("/judgement"), summary="slime and miles")
 async def reward(
     request: Request,
     body: SlimeSample,
@@ -70,7 +70,7 @@ async def reward(
     trainer = Trainer("slime", chosen.reward_scale, chosen.failure, chosen.timeout_s)
     chars = len(body.response) + (len(body.prompt) if isinstance(body.prompt, str) else 0)
     single = await run_in_thread_if_large(chars, lambda: _single(body, options))
-    [judged] = await rewards(request, service, trainer, options, [single])
+    [judged] = await judge_singles(request, service, trainer, options, [single])
     if shape == "number":
         return judged.value
     grouped = judged.grouped
@@ -87,4 +87,6 @@ async def reward(
 def _single(body: SlimeSample, options: Options) -> Single:
     messages = untemplate(body.prompt) if isinstance(body.prompt, str) else conversation(body.prompt)
     slot = Slot(body.group, body.attempt, body.slot) if body.group and body.slot is not None else None
-    return Single(messages, response(body.response), as_reference(body.label, options), group=body.group, slot=slot)
+    return Single(
+        messages, trimmed_response(body.response), as_reference(body.label, options), group=body.group, slot=slot
+    )

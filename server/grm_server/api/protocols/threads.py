@@ -1,4 +1,4 @@
-"""Work on long texts, beside the event loop."""
+"""Work on long texts outside of the event loop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-LONG = 2**16
-"""Letters. Python goes through so many in some 50 ms."""
+LONG_CHARS = 2**16
+"""Python code that visits each character takes about 50 ms for this many."""
 
 
 async def run_in_thread_if_large(chars: int, work: Callable[[], T]) -> T:
-    """What `work` returns, which goes through so many letters: in a thread, if others would have to wait for it."""
-    return work() if chars < LONG else await asyncio.to_thread(work)
+    """The result of `work`, which visits so many characters. Long work runs in a thread: it would block the event loop
+    for all other requests."""
+    return work() if chars < LONG_CHARS else await asyncio.to_thread(work)

@@ -1,7 +1,7 @@
-"""Templated text back into chat messages, and a response out of the text that holds its prompt too. Pure.
+"""Turns templated text back into chat messages, and separates a response from its prompt. Pure.
 
-Trainers decode tokens and send what comes out: the policy's chat template, its special tokens, padding, and long
-prompts cut at their left. The judge has a chat template of its own and wants the conversation.
+Trainers send decoded tokens: the policy's chat template with its special tokens and padding, and long prompts truncated
+on the left. The judge has its own chat template and needs the conversation.
 
 Hostile text costs linear time.
 """
@@ -11,46 +11,46 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from grm_server.api.protocols.chat_formats import ROLES, bare, content_of, turns_of
+from grm_server.api.protocols.chat_formats import ROLES, content_span, stripped, turns_of
 from grm_server.grm.types import Message
 
-_NOTHING = (Message("user", ""),)
-_EMPTY_THOUGHT = re.compile(r"<think>\s{0,4}(?:</think>)?")
+_EMPTY = (Message("user", ""),)
+_EMPTY_THINKING = re.compile(r"<think>\s{0,4}(?:</think>)?")
 
 
 def untemplate(text: str) -> tuple[Message, ...]:
     """(m,), m >= 1: the conversation in a templated prompt.
 
-    A generation prompt at its end goes. What a cut at the left has left of a turn is the first turn. Text of no known
-    template is one user turn.
+    A generation prompt at the end is removed. After truncation on the left, the rest of the cut turn is the first turn.
+    Text in no known template is one user turn.
     """
     turns = turns_of(text)
     if not turns:
-        return (Message("user", bare(text)),)
-    # "<think>" may be a part of the generation prompt.
-    if turns[-1].role == "assistant" and not _EMPTY_THOUGHT.sub("", bare(turns[-1].text)):
+        return (Message("user", stripped(text)),)
+    # "<think>" may be part of the generation prompt.
+    if turns[-1].role == "assistant" and not _EMPTY_THINKING.sub("", stripped(turns[-1].text)):
         turns.pop()
-    messages = (Message(turn.role, bare(turn.text)) for turn in turns)
-    return tuple(message for message in messages if message.content) or _NOTHING
+    messages = (Message(turn.role, stripped(turn.text)) for turn in turns)
+    return tuple(message for message in messages if message.content) or _EMPTY
 
 
-def part(text: str) -> tuple[tuple[Message, ...], str] | None:
-    """The conversation before the last assistant turn, and that turn; None where there is no telling them apart."""
+def split_last_turn(text: str) -> tuple[tuple[Message, ...], str] | None:
+    """The conversation before the last assistant turn, and that turn; None if they cannot be separated."""
     turns = turns_of(text)
     last = next((turn for turn in reversed(turns) if turn.role == "assistant"), None)
     if last is None or last.start == 0:
         return None
-    return untemplate(text[: last.start]), response(text[last.start :])
+    return untemplate(text[: last.start]), trimmed_response(text[last.start :])
 
 
-def split(query: str, prompt: str) -> str:
+def response_after(prompt: str, query: str) -> str:
     """The response in `query`, which is prompt and response as decoded from tokens.
 
-    Decoding may have changed white space and the token at the very beginning, and a long prompt may be cut at its left,
-    in either of the two. If all fails, the response is what follows the last assistant header, or everything.
+    Decoding may have changed white space and the first token, and either text may be truncated on the left. If the
+    prompt is not found, the response is the text after the last assistant header, or all of `query`.
     """
     if query.startswith(prompt):
-        return response(query[len(prompt) :])
+        return trimmed_response(query[len(prompt) :])
     at = (
         _after_spaced(query, prompt)
         or _after_cut(query, prompt)
@@ -59,40 +59,41 @@ def split(query: str, prompt: str) -> str:
     )
     if at is None:
         at = max((turn.start for turn in turns_of(query) if turn.role == "assistant"), default=0)
-    return response(query[at:])
+    return trimmed_response(query[at:])
 
 
-def response(text: str) -> str:
-    """What the policy wrote, without the tokens that ended and padded it, blank lines before it and space after it."""
-    return text[: content_of(text)[1]].lstrip("\r\n")
+def trimmed_response(text: str) -> str:
+    """The policy's text without end and padding tokens, blank lines before it and white space after it."""
+    return text[: content_span(text)[1]].lstrip("\r\n")
 
 
-def chat(messages: Iterable[Mapping[str, object]]) -> tuple[Message, ...]:
-    """(m,), m >= 1: messages of any API as the judge's roles and plain text. Content may be text, a list of parts, or
-    absent. No messages are an empty user turn."""
-    found = tuple(
-        Message(ROLES.get(str(message.get("role")), "user"), plain(message.get("content"))) for message in messages
+def to_messages(messages: Iterable[Mapping[str, object]]) -> tuple[Message, ...]:
+    """(m,), m >= 1: messages of any chat API, with the judge's roles and plain text. Content may be a text, a list of
+    parts, or absent. Without messages, one empty user turn."""
+    converted = tuple(
+        Message(ROLES.get(str(message.get("role")), "user"), content_text(message.get("content")))
+        for message in messages
     )
-    return found or _NOTHING
+    return converted or _EMPTY
 
 
-def plain(content: object) -> str:
-    """The text of a message's content; of a part that is no text, such as an image, its kind in brackets."""
+def content_text(content: object) -> str:
+    """The text of a message's content. Parts other than text, such as images, become their type in brackets."""
     if isinstance(content, list):
-        return "".join(_piece(piece) for piece in content)
+        return "".join(_part_text(part) for part in content)
     return content.strip() if isinstance(content, str) else ""
 
 
-def _piece(piece: object) -> str:
-    if isinstance(piece, dict):
-        text = piece.get("text")
-        return text if isinstance(text, str) else f"[{piece.get('type', 'data')}]"
-    return str(piece)
+def _part_text(part: object) -> str:
+    if isinstance(part, dict):
+        text = part.get("text")
+        return text if isinstance(text, str) else f"[{part.get('type', 'data')}]"
+    return str(part)
 
 
 def _after_spaced(query: str, prompt: str) -> int | None:
-    """Where `query` goes on after `prompt`, if they differ in white space and in tokens at the beginning only."""
-    at, start = content_of(query)[0], content_of(prompt)[0]
+    """Index in `query` after `prompt`, if they differ only in white space and in tokens at the beginning."""
+    at, start = content_span(query)[0], content_span(prompt)[0]
     for char in prompt[start:]:
         if char.isspace():
             continue
@@ -104,19 +105,19 @@ def _after_spaced(query: str, prompt: str) -> int | None:
     return at
 
 
-_LEAST_OVERLAP = 8
-"""Letters. Fewer are found in other text by chance."""
+_MIN_OVERLAP_CHARS = 8
+"""Characters. Fewer match other text by chance."""
 
 
 def _after_cut(query: str, prompt: str) -> int | None:
-    """Where `query` goes on after `prompt`, if the prompt was cut and the query was not. So little can be left of the
-    prompt that it stands there twice."""
-    at = query.find(prompt) if len(prompt) >= _LEAST_OVERLAP else -1
+    """Index in `query` after `prompt`, if only the prompt was truncated. None if `query` contains the prompt twice, as
+    it may when little of the prompt is left."""
+    at = query.find(prompt) if len(prompt) >= _MIN_OVERLAP_CHARS else -1
     return None if at < 0 or query.find(prompt, at + 1) > 0 else at + len(prompt)
 
 
 def _overlap(query: str, prompt: str) -> int | None:
-    """Length of the longest beginning of `query` with which `prompt` ends, or None. Knuth, Morris and Pratt (1977)."""
+    """Length of the longest prefix of `query` that is a suffix of `prompt`, or None. Knuth, Morris and Pratt (1977)."""
     query = query[: len(prompt)]
     border = [0] * len(query)
     length = 0
@@ -131,4 +132,4 @@ def _overlap(query: str, prompt: str) -> int | None:
             length = border[length - 1]
         if query:
             length += query[length] == char
-    return length if length >= _LEAST_OVERLAP else None
+    return length if length >= _MIN_OVERLAP_CHARS else None

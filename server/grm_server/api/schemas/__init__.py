@@ -1,4 +1,4 @@
-"""What goes over the wire. Field docstrings become the descriptions of the OpenAPI document."""
+"""Request and response bodies. Field docstrings become the descriptions in the OpenAPI document."""
 
 from grm_server.api.schemas.answer import (
     JudgementResponse,
@@ -10,15 +10,20 @@ from grm_server.api.schemas.answer import (
     WaveOut,
 )
 from grm_server.api.schemas.request import (
+    HUGE,
     STOP,
     ChatMessage,
     DecidedStop,
+    FirstError,
     FixedStop,
     PrecisionStop,
     Query,
     RewardsRequest,
     Stop,
     StrictStop,
+    Text,
+    WellFormed,
+    well_formed,
 )
 from grm_server.api.schemas.server import (
     ErrorDetail,
@@ -27,14 +32,7 @@ from grm_server.api.schemas.server import (
     ModelCard,
     ModelList,
 )
-from grm_server.api.schemas.wire import (
-    HUGE,
-    FirstError,
-    Text,
-    WellFormed,
-    Wire,
-    well_formed,
-)
+from grm_server.api.schemas.wire import Wire
 
 __all__ = [
     "ChatMessage",

@@ -1,4 +1,4 @@
-"""What they get: the judgement, its samples, and the events of a stream."""
+"""Results: the judgement, its samples, and the events of a stream."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from grm_server.judging.query_principles import Origin
 
 
 class SampleOut(Wire):
-    """One sample. A sample that gave no scores says why in `failure` and has `scores: null`; it never votes."""
+    """One sample. A sample without scores has `scores: null` and the reason in `failure`; it does not vote."""
 
     index: int
     """Launch order, from 0."""
     order: list[int]
-    """order[p] = index of the response that stood at position p."""
+    """order[p] = index of the response shown at position p."""
     principles: str | None
-    """Null where all samples had the same (`principles` of the answer), or the engine failed."""
+    """Null if all samples had the same (see `principles` of the answer), or the engine failed."""
     critique: str | None
     scores: list[int | None] | None
-    """One score per response, in request order, each 1..10; null for a response that this sample was not shown."""
+    """One score per response, in request order, each 1..10; null for a response that this sample did not show."""
     expected_scores: list[float | None] | None
-    """The expectation of each score given the critique and the scores that were sampled before it, at the sampling
-    temperature; null where the response was not shown or the tokens do not tell. See `reading`."""
+    """The expectation of each score given the critique and the scores sampled before it, at the sampling temperature;
+    null if the response was not shown or the token probabilities do not give one. See `reading`."""
     meta_reward: float | None
-    """The meta RM's probability that these scores are right; null where it was not asked or failed."""
+    """The meta RM's probability that these scores are right; null if it was not used or failed."""
     kept: bool | None
-    """Whether this sample voted. A weight of 0 is no vote. Null in a stream, before the last sample is there."""
+    """Whether this sample voted. A weight of 0 is not a vote. Null in a stream, before the last sample has finished."""
     finish_reason: Literal["stop", "length"] | None
-    """"length": principles or critique were cut at the token budget."""
+    """"length": the principles or the critique were cut at the token budget."""
     completion_tokens: int
     seed: int
     """The seed of this sample, derived from the request's."""
     finished_s: float | None
-    """Seconds from the request's arrival until this sample was written; null where the engine failed."""
+    """Seconds from the request's arrival until this sample was written; null if the engine failed."""
     failure: str | None
-    """Null, or why there are no scores: no_scores, wrong_count, out_of_range, engine_error."""
+    """Null, or the reason for no scores: no_scores, wrong_count, out_of_range, engine_error."""
 
 
 class Usage(Wire):
-    """What was spent, as the engine counted it, on the samples of this answer. Samples that were begun and aborted, at
-    a deadline or because they were not needed any more, are in the server's metrics only."""
+    """The engine's token counts for the samples of this answer. Aborted samples are counted only in the server's
+    metrics."""
 
     samples: int
     """Samples drawn. Equal to `k_used` unless the responses were judged in blocks."""
 
     prompt_tokens: int
-    """The prompts of all samples. A sample is written in several engine calls; its prompt is counted once."""
+    """Tokens of all prompts. A sample takes several engine calls; its prompt is counted once."""
     cached_tokens: int
-    """Those of `prompt_tokens` that the engine found in its prefix cache instead of computing them."""
+    """The part of `prompt_tokens` that came from the engine's prefix cache."""
     completion_tokens: int
     """Generated tokens of all samples: principles, critiques and scores."""
     principle_tokens: int
-    """Generated tokens of principles that were drawn for the query; 0 where they were there."""
+    """Generated tokens of principles drawn for the query; 0 if they were cached."""
     meta_tokens: int
-    """What the meta RM read: the prompt and the judge's turn of each sample that it rated."""
+    """Tokens that the meta RM read: the prompt and the judge's turn of each sample that it rated."""
     meta_cached_tokens: int
-    """Those of `meta_tokens` that it found in its prefix cache; 0 where another server keeps that to itself."""
+    """The part of `meta_tokens` that came from its prefix cache; 0 if it runs on a server that does not report it."""
 
 
 class Timing(Wire):
@@ -74,26 +74,26 @@ class Timing(Wire):
 
 
 class RewardsResponse(Wire):
-    """What the samples add up to. Indices count responses from 0, in request order.
+    """The combined result of all samples. Indices count responses from 0, in request order.
 
-    All probabilities but `p_best_label` are about this judge: what infinitely many of its samples would say. They say
-    nothing about whether the judge is right."""
+    All probabilities except `p_best_label` are about this judge: the result of infinitely many of its samples. They do
+    not say whether the judge is right."""
 
     id: str
     shared: Shared | None
-    """Null, or that this judgement was made for an identical request: one that was `in_flight` when this came, or an
-    earlier one (settings `cache`). `id`, `seed`, `usage` and `timing` are those of that judgement. Requests are
-    identical that say the same, defaults filled in, under the same API key; without a `seed` any will do."""
+    """Null if the judgement was made for this request. Otherwise it was made for an identical one, which was
+    `in_flight` when this one arrived or came earlier (settings `cache`); `id`, `seed`, `usage` and `timing` are those
+    of that judgement. Requests are identical if the API key and all fields are equal, with defaults filled in; a
+    request without `seed` accepts any seed."""
     model: str
     rewards: list[float]
-    """One for each response: its mean score, 1..10 (`vote`, `borda`: 0..1). Of responses judged in blocks it is an
-    estimate on that scale, and can lie a little beyond its ends. Where `decided` or `strict` stopped early,
-    the posterior mean: a margin that stopped the sampling is larger than it would be in the end, and this takes the
-    excess back."""
+    """One per response: its mean score, 1..10 (`vote`, `borda`: 0..1). For responses judged in blocks it is an estimate
+    on that scale, which can lie slightly outside of it. If `decided` or `strict` stopped early, it is the posterior
+    mean, because the margin at an early stop is biased upwards; the posterior mean corrects for that."""
     se: list[float]
-    """Standard error of each reward as an estimate of what infinitely many samples of this judge would give."""
+    """Standard error of each reward, as an estimate of the mean over infinitely many samples of this judge."""
     ranking: list[int]
-    """Response indices, best first. Equal rewards stand in request order and are listed in `ties`."""
+    """Response indices, best first. Equal rewards are in request order and are listed in `ties`."""
     best: int
     """The first of `ranking`."""
     ties: list[list[int]]
@@ -102,23 +102,23 @@ class RewardsResponse(Wire):
     """Probability that the response has the highest mean over infinitely many samples of this judge. Sums to 1."""
     p_best_label: list[float] | None
     """Probability that the response is the best by label, from `p_best` and the temperature that `grm calibrate` fitted
-    on labelled requests. Null without a calibration for this model. Good for requests like those."""
+    on labelled requests. It is valid for similar requests. Null without a calibration for this model."""
     p_greater: list[list[float]]
     """p_greater[a][b]: probability that a's mean over infinitely many samples is higher than b's; 0.5 for a = b."""
     vote_sums: list[int]
-    """One for each response: the sum of its scores over the samples that voted (Liu et al. 2025, eq. 14). Comparable
-    only within this answer, and only between responses with equal `votes`."""
+    """One per response: the sum of its scores over the samples that voted (Liu et al. 2025, eq. 14). Comparable only
+    within this answer, and only between responses with equal `votes`."""
     aggregate: Aggregate
-    """How the samples were added up; `mean` where a meta RM was asked for and failed."""
+    """How the samples were combined; `mean` if a meta RM was requested and failed."""
     meta_rm: Literal["guided", "failed"] | None
-    """Whether the meta RM guided this vote, or failed, so that this is the plain vote that the request preferred to an
-    error. Null where it was not asked for."""
+    """`guided`: the meta RM guided this vote. `failed`: it failed, and this is the plain vote, as the request's
+    `meta_rm_failure` allows. Null if it was not requested."""
     principles: str | None
-    """The criteria that all samples judged under; null where each wrote its own."""
+    """The criteria that all samples used; null if each wrote its own."""
     principles_from: Origin
-    """Who wrote the principles: each `sample` its own; the `request`; or the judge, once for the `query`, now or for
-    another request (`cache`). `sample` where `query` was asked for: they could not be drawn, or not in half the time
-    until the deadline."""
+    """The source of the principles: each `sample` wrote its own; they came with the `request`; or the judge wrote them
+    once for the `query`, or earlier for another request (`cache`). `sample` although `query` was requested: drawing
+    them failed, or took longer than half the time until the deadline."""
     k: int
     """Readings of each response that were allowed."""
     k_used: int
@@ -126,17 +126,17 @@ class RewardsResponse(Wire):
     k_valid: int
     """Samples that gave scores."""
     votes: list[int]
-    """One for each response: the samples that gave it a score and voted."""
+    """One per response: the samples that gave it a score and voted."""
     stop_reason: Literal["full_k", EarlyRuleName, "deadline"]
-    """Why no more samples were drawn."""
+    """Why sampling stopped."""
     risk_full_k: float
-    """Predicted probability that k readings would name another best response (target `ranking`: give another ranking),
-    by the model of `decided`. At full k it is 0, or what dropping responses on the way risked."""
+    """Predicted probability, by the model of `decided`, that k readings would give another best response (target
+    `ranking`: another ranking). At full k it is 0, or the risk taken by dropping responses on the way."""
     position_effect: list[float] | None
-    """How many points a response gains by standing at each position, as measured in this request; it is balanced out of
-    the rewards. Null with one response or fewer samples than positions."""
+    """How many points a response gains by being shown at each position, measured in this request; balanced orders
+    cancel it in the rewards. Null with one response or fewer samples than positions."""
     list_size: int
-    """Responses that a sample showed at most."""
+    """Largest number of responses that a sample showed."""
     failures: dict[str, int]
     """Samples without scores, counted by reason."""
     seed: int
@@ -148,29 +148,28 @@ class RewardsResponse(Wire):
 
 
 class JudgementResponse(Wire):
-    """A judgement that was kept."""
+    """A stored judgement."""
 
     request: RewardsRequest
-    """What POST /v1/rewards is to be sent to judge the same again, with the responses in the order in which they were
+    """The body for POST /v1/rewards that judges the same again, with the responses in the order in which they were
     judged."""
     answer: RewardsResponse
     """With its samples."""
 
 
 class StartedOut(Wire):
-    """First event of a stream: the request was accepted and its first samples are under way."""
+    """First event of a stream: the request was accepted and its first samples are being generated."""
 
     id: str
     model: str
     k: int
     seed: int
     list_size: int
-    """Responses that a sample shows at most."""
+    """Largest number of responses that a sample shows."""
 
 
 class WaveOut(Wire):
-    """Event after each wave of a stream in which every response has a score: what is known so far. See
-    RewardsResponse."""
+    """Event of a stream after each wave, once every response has a score: the result so far. See RewardsResponse."""
 
     k_used: int
     rewards: list[float]
@@ -179,4 +178,4 @@ class WaveOut(Wire):
     ranking: list[int]
     risk_full_k: float
     active: list[int]
-    """Responses that go on."""
+    """Responses that are still sampled."""

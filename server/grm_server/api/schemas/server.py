@@ -1,4 +1,4 @@
-"""What the server says of itself, and of what went wrong."""
+"""Errors, health and models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from grm_server.api.schemas.wire import Wire
 
 
 class ErrorDetail(Wire):
-    """What went wrong and whether to try again."""
+    """What went wrong, and whether to retry."""
 
     code: str
     message: str
@@ -21,7 +21,7 @@ class ErrorDetail(Wire):
 
 
 class ErrorResponse(Wire):
-    """The one shape of every error."""
+    """The one shape of all errors."""
 
     error: ErrorDetail
 
@@ -38,7 +38,7 @@ class ModelCard(Wire):
     object: Literal["model"] = "model"
     owned_by: str = "grm-server"
     max_model_len: int | None = None
-    """Tokens of prompt and completion together; null where another server knows."""
+    """Tokens of prompt and completion together; null if the model runs on another server."""
 
 
 class ModelList(Wire):

@@ -1,4 +1,4 @@
-"""Metrics that keep something between two requests."""
+"""Metrics with state."""
 
 from grm_server.telemetry.metrics import Metrics
 
@@ -12,7 +12,7 @@ def gauge(metrics: Metrics, position: str) -> float:
     )
 
 
-def test_the_position_effect_is_the_mean_at_first_and_follows_a_change_later() -> None:
+def test_the_position_effect_is_a_plain_mean_at_first_and_follows_later_changes() -> None:
     metrics = Metrics()
     for effect in (1.0, 0.0):
         metrics.quality.position_effect(effect, -effect)

@@ -1,4 +1,4 @@
-"""What a JSON text would cost is told from its bytes, and never wrongly: against the real parser."""
+"""`check_shape` counts items and depth in the bytes of a body exactly as the JSON parser does."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.api.middleware.json_shape import check_shape
+from grm_server.api.middleware.body_limit import check_shape
 from grm_server.errors import InvalidBody
 
 TEXT = st.text(st.sampled_from('ab"\\[]{},:\n\u20ac\U0001f600'), max_size=12)
@@ -20,7 +20,7 @@ JSON = st.recursive(
 
 
 def items(value: Any) -> int:
-    """Strings, keys among them, objects and lists."""
+    """Strings (with keys), objects and lists."""
     match value:
         case str():
             return 1
@@ -54,7 +54,7 @@ def test_items_and_depth_are_those_of_the_parsed_value(value: Any, ascii_only: b
 
 
 @given(body=st.text(st.sampled_from('ab"\\[]{},:1'), max_size=40))
-def test_what_is_no_json_is_left_to_the_parser(body: str) -> None:
+def test_malformed_json_is_left_to_the_parser(body: str) -> None:
     refused(body.encode(), 1000, 1000)
 
 
@@ -73,19 +73,19 @@ MIB = 2**20
         (json.dumps({"query": "x"}).encode("utf-32"), "UTF-8"),
     ],
 )
-def test_what_would_be_dear(body: bytes, complaint: str) -> None:
+def test_expensive_bodies_are_refused(body: bytes, complaint: str) -> None:
     with pytest.raises(InvalidBody, match=complaint):
         check_shape(body, max_items=20_000, max_depth=64)
 
 
-def test_long_texts_full_of_brackets_are_cheap_and_fine() -> None:
+def test_long_texts_full_of_brackets_are_accepted() -> None:
     body = json.dumps({"query": "Q", "responses": ['def f(): return {"a": [1, [2, [3]]]} ' * 25_000] * 4}).encode()
     check_shape(body, max_items=20_000, max_depth=64)
 
 
 @pytest.mark.parametrize("start", [b'["', b"[" * 65 + b'"', b'["' + b'"' * 50_000])
 @pytest.mark.parametrize("rest", [b'\\"' * MIB, b"\\" * MIB + b'"', b"\\" * (MIB + 1)])
-def test_a_text_that_does_not_end_costs_linear_time(start: bytes, rest: bytes) -> None:
-    """It would take hours otherwise, in which nobody else is served."""
+def test_an_unterminated_string_costs_linear_time(start: bytes, rest: bytes) -> None:
+    """With backtracking it would take hours, and block the event loop for all other requests."""
     with contextlib.suppress(InvalidBody):
         check_shape(start + rest, max_items=20_000, max_depth=64)
