@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
-
-from fastapi import Request
+from collections.abc import Callable
 
 from grm_server.errors import RateLimited
-from grm_server.pipeline.types import ScoreRequest
 
 
 class Bucket:
@@ -58,6 +55,7 @@ class Caller:
         self._clock = clock
         self._requests = None if requests_per_minute is None else Bucket(requests_per_minute, clock())
         self._samples = None if samples_per_minute is None else Bucket(samples_per_minute, clock())
+        self.has_sample_quota = samples_per_minute is not None
 
     def take_request(self) -> None:
         """Raises RateLimited."""
@@ -83,15 +81,3 @@ class Caller:
 
 ANONYMOUS = Caller("anonymous", time.monotonic)
 """Every caller of a server without keys."""
-
-
-def caller_of(request: Request) -> Caller:
-    caller: Caller = getattr(request.state, "caller", ANONYMOUS)
-    return caller
-
-
-def charge_quota(caller: Caller, requests: Iterable[ScoreRequest]) -> None:
-    """Charge the samples of all requests. Raises RateLimited, before any is charged, if none are left."""
-    caller.check_samples()
-    for request in requests:
-        caller.take_samples(request.samples)

@@ -12,8 +12,7 @@ from fastapi.responses import PlainTextResponse
 from grm_server.api import schemas
 from grm_server.api.from_wire import to_score_request
 from grm_server.api.openapi import ERRORS, EVENTS, judge_again_link, judgement_link
-from grm_server.api.quota import caller_of, charge_quota
-from grm_server.api.service import Service, ServiceDep, unless_disconnected
+from grm_server.api.service import Service, ServiceDep, caller_of, charge_quota, unless_disconnected
 from grm_server.api.sse import MEDIA_TYPE, EventStream, NamedEvent
 from grm_server.api.to_wire import to_body, to_response, to_sample, to_wave
 from grm_server.coalescing.coalescer import Shared

@@ -1,9 +1,9 @@
-"""What every route depends on: the service, and cancellation of its work when the client disconnects."""
+"""What every route depends on: the service, the caller and its quota, and cancellation when the client disconnects."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from grm_server.api.from_wire import RequestPolicy
 from grm_server.api.middleware.drain import Drain
+from grm_server.api.quota import ANONYMOUS, Caller
 from grm_server.coalescing.coalescer import Coalescer
 from grm_server.engine.protocol import JudgeEngine
 from grm_server.errors import ClientGone
@@ -18,6 +19,7 @@ from grm_server.grm.types import needs_meta_rm
 from grm_server.grouping.grouper import Grouper
 from grm_server.judging.service import JudgeService
 from grm_server.judging.store import JudgementStore
+from grm_server.pipeline.types import ScoreRequest
 from grm_server.settings import GroupingSettings, TrainerSettings
 from grm_server.telemetry.metrics import Metrics
 
@@ -63,6 +65,21 @@ async def _service(request: Request) -> Service:
 
 
 ServiceDep = Annotated[Service, Depends(_service)]
+
+
+def caller_of(request: Request) -> Caller:
+    caller: Caller = getattr(request.state, "caller", ANONYMOUS)
+    return caller
+
+
+def charge_quota(caller: Caller, requests: Iterable[ScoreRequest]) -> None:
+    """Charge the samples of all requests. Raises RateLimited, before any is charged, if none are left."""
+    if not caller.has_sample_quota:
+        return
+    caller.check_samples()
+    for request in requests:
+        caller.take_samples(request.samples)
+
 
 T = TypeVar("T")
 

@@ -18,11 +18,6 @@ from grm_server.grm.types import Aggregate, Floats, Prior
 WINSOR_POINTS = 2.0
 
 
-def as_scored(scores: Floats) -> Floats:
-    """The scores unchanged, 1..10. Their sum over samples is eq. 14 of Liu et al. 2025."""
-    return scores
-
-
 def winsorised(scores: Floats) -> Floats:
     """Scores clipped to within 2 points of the median of the response's scores (Winsor; Tukey 1962).
 
@@ -55,8 +50,9 @@ def borda(scores: Floats) -> Floats:
 class AggregateFacts:
     """The properties of one aggregate."""
 
-    ballots: Callable[[Floats], Floats]
-    """(m, n) scores, NaN where a response was not shown -> (m, n) ballots, before the meta RM's weights."""
+    ballots: Callable[[Floats], Floats] | None
+    """(m, n) scores, NaN where a response was not shown -> (m, n) ballots, before the meta RM's weights. None: the
+    scores are the ballots, 1..10; their sum over samples is eq. 14 of Liu et al. 2025."""
     ballot_range: float
     """Largest difference between two ballots of one sample; infinite if a later sample may change an earlier ballot."""
     prior: Prior
@@ -76,7 +72,7 @@ _SHARES = Prior(pair_variance=0.48, gap_variance=0.37, score_variance=0.12)
 
 AGGREGATES: Mapping[Aggregate, AggregateFacts] = MappingProxyType(
     {
-        "mean": AggregateFacts(as_scored, 9.0, _SCORES, droppable=True),
+        "mean": AggregateFacts(None, 9.0, _SCORES, droppable=True),
         "winsorised": AggregateFacts(
             winsorised,
             math.inf,
@@ -87,8 +83,8 @@ AGGREGATES: Mapping[Aggregate, AggregateFacts] = MappingProxyType(
         "vote": AggregateFacts(vote, 1.0, _SHARES, needs_comparison=True),
         "borda": AggregateFacts(borda, 1.0, _SHARES, needs_comparison=True),
         # Only half the samples vote, or the weights vary by as much as their mean: the noise of a ballot about doubles.
-        "meta_hinge": AggregateFacts(as_scored, 9.0, Prior(pair_variance=7.6, gap_variance=3.2, score_variance=4.6)),
-        "meta_top": AggregateFacts(as_scored, 9.0, _SCORES, needs_all_k=True),
+        "meta_hinge": AggregateFacts(None, 9.0, Prior(pair_variance=7.6, gap_variance=3.2, score_variance=4.6)),
+        "meta_top": AggregateFacts(None, 9.0, _SCORES, needs_all_k=True),
     }
 )
 """To add an aggregate, add a function and a row here, its name in `types.Aggregate` and in `settings`, and its text in

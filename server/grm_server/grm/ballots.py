@@ -38,7 +38,8 @@ def ballots(outcomes: Sequence[Trajectory | Failure], n: int, reading: Reading, 
             last = outcome.draw.order[-1]
             if reading == "expected" and (expected := expected_scores(outcome)[last]) is not None:
                 scores[j, last] = expected
-    return AGGREGATES[aggregate].ballots(scores)
+    to_ballots = AGGREGATES[aggregate].ballots
+    return scores if to_ballots is None else to_ballots(scores)
 
 
 def expected_scores(trajectory: Trajectory) -> tuple[float | None, ...]:

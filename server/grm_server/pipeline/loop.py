@@ -85,7 +85,7 @@ async def score(
                 full = _assess(decider, draws, undecided, rater)
                 yield _judgement(decider, draws, full, None, None, rater, permit.arrived_s)
     finally:
-        metrics.aborted(draws.unfinished)
+        metrics.samples.labels("aborted").inc(draws.unfinished)
 
 
 def auditable(judgement: Judgement) -> bool:

@@ -9,6 +9,7 @@ from grm_server.engine.protocol import SchedulingClass
 from grm_server.grm.parse import whole_principles
 from grm_server.grm.prompts import PrinciplesTemplate, write_principles_script
 from grm_server.grm.types import Sample
+from grm_server.pipeline.metrics import count_tokens
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
@@ -36,5 +37,5 @@ async def draw_principles(
         _, outcome = await anext(finished)
     if not isinstance(outcome, Sample):
         return DrawnPrinciples(None)
-    metrics.spent(prompt=outcome.prompt_tokens, cached=outcome.cached_tokens, completion=outcome.completion_tokens)
+    count_tokens(metrics, outcome)
     return DrawnPrinciples(whole_principles(outcome), outcome.completion_tokens)

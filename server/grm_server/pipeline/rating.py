@@ -10,6 +10,7 @@ from grm_server.engine.protocol import MetaRM, Rating
 from grm_server.errors import GRMError
 from grm_server.grm.prompts import JudgeTemplate, judge_turn, sanitized
 from grm_server.grm.types import Order, Trajectory
+from grm_server.pipeline.metrics import count_rating
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
@@ -61,7 +62,7 @@ class Rater:
             self._fail(error)
             return trajectory
         rated_s = time.monotonic()
-        self._metrics.rated(rated_s - started_s, prompt=rating.prompt_tokens, cached=rating.cached_tokens)
+        count_rating(self._metrics, rating, rated_s - started_s)
         self.ratings.append(rating)
         return replace(trajectory, meta_reward=rating.meta_reward, rated_s=rated_s)
 
@@ -77,7 +78,7 @@ class Rater:
         return judge_turn(principles or "", sample.critique, shown)
 
     def _fail(self, error: GRMError) -> None:
-        self._metrics.unrated()
+        self._metrics.ratings.labels("failed").inc()
         if not self._fallback_to_plain_vote:
             raise error
         if not self.failed:

@@ -13,6 +13,7 @@ from grm_server.grm.plan import SamplePlan, make_plan
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.types import Draw, Failure, FailureReason, Order, Sample, Trajectory
 from grm_server.pipeline.in_flight import InFlightSamples, Rate
+from grm_server.pipeline.metrics import count_sample
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.prompt_cache import PromptCache
 from grm_server.pipeline.types import ScoreRequest
@@ -34,12 +35,13 @@ class SampleDraws:
         """The largest number of responses that one sample shows."""
         self.late = False
         """The deadline has passed."""
-        self._outcomes: dict[Draw, Trajectory | Failure] = {}
+        self._outcomes: dict[int, Trajectory | Failure] = {}
+        """By `Draw.index`."""
         self._rounds_launched = 0
-        self._launched: list[Draw] = []
-        """Draws that count, in launch order. A speculative draw joins when its wave is launched."""
-        self._started: set[Draw] = set()
-        """Draws that were submitted to the engine."""
+        self._launched: list[int] = []
+        """Indices of the draws that count, in launch order. A speculative draw joins when its wave is launched."""
+        self._started: set[int] = set()
+        """Indices of the draws that were submitted to the engine."""
         self._before_drop: tuple[int, int] | None = None
         """Numbers of draws and of rounds before responses were dropped; None if all are still shown."""
 
@@ -77,12 +79,12 @@ class SampleDraws:
     @property
     def rounds(self) -> float:
         """Rounds finished so far; fractional if the deadline cut a round of blocks."""
-        cut = sum(draw not in self._outcomes for draw in self._launched)
+        cut = sum(index not in self._outcomes for index in self._launched)
         return self._rounds_launched - cut / self._plan.samples_per_round
 
     def finished(self) -> list[Trajectory | Failure]:
         """The finished samples that count, in launch order."""
-        return [self._outcomes[draw] for draw in self._launched if draw in self._outcomes]
+        return [self._outcomes[index] for index in self._launched if index in self._outcomes]
 
     def in_flight(self, rate: Rate | None) -> InFlightSamples:
         """The in-flight samples of this request, until its deadline. rate: rates a sample with the meta RM, if any."""
@@ -101,25 +103,27 @@ class SampleDraws:
         request = self._request
         wave = self._plan.wave(self._rounds_launched, request.k) if request.in_waves else self._plan.draws
         scheduling = SchedulingClass.CONTINUATION if self._launched else SchedulingClass.NEW
-        self._launched += wave
+        indices = [draw.index for draw in wave]
+        self._launched += indices
         self._rounds_launched += len(wave) // self._plan.samples_per_round
         await self._start(in_flight, wave, scheduling)
-        for outcome in [self._outcomes[draw] for draw in wave if draw in self._outcomes]:
+        for outcome in [self._outcomes[index] for index in indices if index in self._outcomes]:
             yield outcome
         ahead = self._plan.wave(self._rounds_launched, request.k) if same_responses_next else ()
-        missing = {draw for draw in wave if draw not in self._outcomes}
+        missing = {index for index in indices if index not in self._outcomes}
         while missing:
-            spare = self._spare
-            await self._start(in_flight, ahead[:spare], SchedulingClass.SPECULATIVE)
-            ahead = ahead[spare:]
+            if ahead:
+                spare = self._spare
+                await self._start(in_flight, ahead[:spare], SchedulingClass.SPECULATIVE)
+                ahead = ahead[spare:]
             try:
-                draw = await self._collect(in_flight)
+                index = await self._collect(in_flight)
             except TimeoutError:
                 self.late = True
                 return
-            if draw in missing:
-                missing.remove(draw)
-                yield self._outcomes[draw]
+            if index in missing:
+                missing.remove(index)
+                yield self._outcomes[index]
 
     async def rest(self, in_flight: InFlightSamples) -> None:
         """For an audit, after the answer: draw the remaining of the k samples, showing all responses.
@@ -130,12 +134,12 @@ class SampleDraws:
             draws, rounds = self._before_drop
             self._plan = self._replanned(range(self._n), rounds)
             rest = list(self._plan.draws)
-            self._launched = [*self._launched[:draws], *rest]
+            self._launched = [*self._launched[:draws], *(draw.index for draw in rest)]
         else:
-            rest = [draw for draw in self._plan.draws if draw not in self._launched]
-            self._launched += rest
+            rest = [draw for draw in self._plan.draws if draw.index not in self._launched]
+            self._launched += [draw.index for draw in rest]
         await self._start(in_flight, rest, SchedulingClass.AUDIT, past_deadline=True)
-        while not self._outcomes.keys() >= set(rest):
+        while any(draw.index not in self._outcomes for draw in rest):
             # Ignore the deadline, which is raised once: the client already has its answer.
             with contextlib.suppress(TimeoutError):
                 await self._collect(in_flight)
@@ -152,24 +156,17 @@ class SampleDraws:
     @property
     def _spare(self) -> int:
         """Number of speculative samples that may start now."""
-        if self._permit.contended:
+        if not self._request.speculate_below or self._permit.contended:
             return 0
         # The engine may not have counted samples submitted a moment ago.
         return max(0, self._request.speculate_below - max(self._permit.running, self.unfinished))
 
-    async def _collect(self, in_flight: InFlightSamples) -> Draw:
-        """Wait for the next sample and record its metrics, even if the request fails in the end."""
+    async def _collect(self, in_flight: InFlightSamples) -> int:
+        """Wait for the next sample and record its metrics, even if the request fails in the end. Returns its index."""
         draw, outcome = await in_flight.next()
-        self._outcomes[draw] = outcome
-        sample = outcome.sample or Sample({})
-        self._metrics.sample(
-            "valid" if isinstance(outcome, Trajectory) else outcome.reason.value,
-            cut=bool(sample.cut),
-            prompt=sample.prompt_tokens,
-            cached=sample.cached_tokens,
-            completion=sample.completion_tokens,
-        )
-        return draw
+        self._outcomes[draw.index] = outcome
+        count_sample(self._metrics, outcome)
+        return draw.index
 
     def _counted(self, rate: Rate) -> Rate:
         async def counted(trajectory: Trajectory) -> Trajectory:
@@ -198,7 +195,7 @@ class SampleDraws:
         """
         by_order: dict[Order, list[Draw]] = defaultdict(list)
         for draw in draws:
-            if draw not in self._started:
+            if draw.index not in self._started:
                 by_order[draw.order].append(draw)
         for order, same_order in by_order.items():
             try:
@@ -206,12 +203,11 @@ class SampleDraws:
             except TimeoutError:
                 return
             in_flight.start(same_order, prompt, scheduling)
-            self._started.update(same_order)
+            self._started.update(draw.index for draw in same_order)
             if self._plan.samples_per_round > 1:
                 # Each round forms new blocks, so this order does not recur.
                 self._prompts.forget(order)
 
     def _replanned(self, active: Sequence[int], since: int) -> SamplePlan:
-        return make_plan(
-            active, self._request.k, self._prompts.seed, self.list_size, since=since, first=len(self._started)
-        )
+        first = 1 + max(self._started, default=-1)
+        return make_plan(active, self._request.k, self._prompts.seed, self.list_size, since=since, first=first)

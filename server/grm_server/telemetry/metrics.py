@@ -13,8 +13,6 @@ _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _READINGS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 _SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.8, 1.0)
 _TOKENS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
-_REMEMBERED = 200
-"""Requests after which the mean position effect has largely forgotten one."""
 
 
 class Metrics:
@@ -96,50 +94,13 @@ class Metrics:
             registry=registry,
         )
 
-    def sample(self, outcome: str, *, cut: bool, prompt: int, cached: int, completion: int) -> None:
-        """Count one sample that ended; `outcome` is `valid` or the reason for no scores."""
-        self.samples.labels(outcome).inc()
-        self.cut.inc(cut)
-        self.spent(prompt=prompt, cached=cached, completion=completion)
-
-    def spent(self, *, prompt: int, cached: int, completion: int) -> None:
-        """Count the judge's tokens."""
-        for kind, count in (("prompt", prompt), ("cached", cached), ("completion", completion)):
-            self.tokens.labels(kind).inc(count)
-
-    def rated(self, seconds: float, *, prompt: int, cached: int) -> None:
-        """Count one sample that the meta RM rated."""
-        self.ratings.labels("rated").inc()
-        self.rating_s.observe(seconds)
-        self.tokens.labels("meta").inc(prompt)
-        self.tokens.labels("meta_cached").inc(cached)
-
-    def unrated(self) -> None:
-        """Count one sample that the meta RM failed to rate."""
-        self.ratings.labels("failed").inc()
-
-    def aborted(self, count: int) -> None:
-        """Count samples that were begun and no longer needed."""
-        self.samples.labels("aborted").inc(count)
-
-    def answered(
-        self, responses: int, *, stop_reason: str, k_used: int, queue_s: float, generate_s: float, total_s: float
-    ) -> None:
-        """Count one request that got its rewards."""
-        self.requests.labels("ok").inc()
-        self.stops.labels(stop_reason).inc()
-        self.k_used.observe(k_used)
-        self.responses.inc(responses)
-        for stage, seconds in (("queue", queue_s), ("generate", generate_s), ("total", total_s)):
-            self.stage_s.labels(stage).observe(seconds)
-
     def exposition(self) -> bytes:
         """Prometheus' text format: this app's registry, then the process-wide one, where vLLM registers its metrics."""
         return generate_latest(self._registry) + generate_latest(REGISTRY)
 
 
 class QualityMetrics:
-    """How well the judge judges, over answered requests. `grm.agreement` defines the numbers."""
+    """How well the judge judges, over answered requests. `pipeline.metrics` defines the numbers."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.disagreement = Histogram(
@@ -161,19 +122,12 @@ class QualityMetrics:
             buckets=_TOKENS,
             registry=registry,
         )
-        self._position = Gauge(
+        self.position = Gauge(
             "grm_position_effect_points",
             "Points that a response gains by being shown `first` or `last`: mean over about the last 200 requests.",
             ["position"],
             registry=registry,
         )
-        self._count = 0
-        self._first = self._last = 0.0
-
-    def position_effect(self, first: float, last: float) -> None:
-        """Add one request's effects, in points. A plain mean at first, then an EWMA."""
-        self._count = min(self._count + 1, _REMEMBERED)
-        self._first += (first - self._first) / self._count
-        self._last += (last - self._last) / self._count
-        self._position.labels("first").set(self._first)
-        self._position.labels("last").set(self._last)
+        self.position_requests = 0
+        self.first_points = self.last_points = 0.0
+        """State of the mean behind `position`; see `pipeline.metrics`."""

@@ -10,8 +10,7 @@ from fastapi import Request
 
 from grm_server.api import schemas
 from grm_server.api.from_wire import to_score_request
-from grm_server.api.quota import caller_of, charge_quota
-from grm_server.api.service import Service, unless_disconnected
+from grm_server.api.service import Service, caller_of, charge_quota, unless_disconnected
 from grm_server.judging.service import counted_errors
 from grm_server.judging.store import Judged
 

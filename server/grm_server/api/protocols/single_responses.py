@@ -18,9 +18,9 @@ from grm_server.api.protocols.chat_formats import stripped
 from grm_server.api.protocols.options import Options, rewards_body
 from grm_server.api.protocols.scale import neutral, scaled
 from grm_server.api.protocols.untemplate import split_last_turn
-from grm_server.api.quota import Caller, caller_of
+from grm_server.api.quota import Caller
 from grm_server.api.schemas import ErrorDetail
-from grm_server.api.service import Service, unless_disconnected
+from grm_server.api.service import Service, caller_of, unless_disconnected
 from grm_server.caching.hashing import fingerprint
 from grm_server.errors import GRMError, SlotConflict, Superseded
 from grm_server.grm.types import Message

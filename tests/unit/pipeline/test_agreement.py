@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.grm.agreement import consensus_auc, disagreement
+from grm_server.pipeline.metrics import consensus_auc, disagreement
 
 NAN = float("nan")
 

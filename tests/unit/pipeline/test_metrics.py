@@ -1,5 +1,6 @@
 """Metrics with state."""
 
+from grm_server.pipeline.metrics import count_position_effect
 from grm_server.telemetry.metrics import Metrics
 
 
@@ -15,9 +16,9 @@ def gauge(metrics: Metrics, position: str) -> float:
 def test_the_position_effect_is_a_plain_mean_at_first_and_follows_later_changes() -> None:
     metrics = Metrics()
     for effect in (1.0, 0.0):
-        metrics.quality.position_effect(effect, -effect)
+        count_position_effect(metrics.quality, effect, -effect)
     assert gauge(metrics, "first") == 0.5
     assert gauge(metrics, "last") == -0.5
     for _ in range(2000):
-        metrics.quality.position_effect(2.0, -2.0)
+        count_position_effect(metrics.quality, 2.0, -2.0)
     assert abs(gauge(metrics, "first") - 2.0) < 0.01
