@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
 from grm_server.admission.controller import Admission
 from grm_server.api.error_handlers import add_error_handlers
+from grm_server.api.middleware.keys import Callers
 from grm_server.api.middleware.stack import add_middleware_stack, load_callers
 from grm_server.api.openapi import KEY
 from grm_server.api.protocols import protocols_router
@@ -23,15 +26,20 @@ from grm_server.app.templates import judge_template, meta_template, principles_t
 from grm_server.coalescing.coalescer import Coalescer
 from grm_server.engine.protocol import JudgeEngine, MetaRM
 from grm_server.engine.vllm.args import max_concurrent_samples
+from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grouping.grouper import Grouper
+from grm_server.judging.calibration import Calibration
 from grm_server.judging.priors_store import PriorStore
 from grm_server.judging.query_principles import QueryPrinciples
 from grm_server.judging.service import JudgeService
 from grm_server.judging.store import JudgementStore
-from grm_server.meta_rm.card import template_digest
+from grm_server.meta_rm.card import MetaCard, template_digest
 from grm_server.pipeline.rating import Guidance
 from grm_server.settings import Settings
 from grm_server.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from grm_server.telemetry.tracing import Tracing
 
 __all__ = ["create_app", "prepare"]
 
@@ -39,19 +47,11 @@ logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: MetaRM | None = None) -> FastAPI:
-    """The HTTP service. Its engines start with the app's lifespan, unless they are given.
+    """The HTTP service. Its engines start with the app's lifespan, unless they are passed in.
 
-    Raises SettingsError for a template that cannot be read or does not show what it must.
+    Raises SettingsError for a file that cannot be read or is invalid, such as a template without a required part.
     """
-    with setting_errors("judge.template"):
-        template = judge_template(settings.judge.template)
-    with setting_errors("meta_rm.template"):
-        rater_template = meta_template(settings.meta_rm.template)
-    with setting_errors("auth.keys_file"):
-        callers = load_callers(settings.auth)
-    calibration, card, start_tracing = calibration_of(settings), meta_card_of(settings), tracing_of(settings)
-    if card is not None and card.template_sha256 != template_digest(rater_template.source):
-        logger.warning("the meta RM was trained with another template: its probabilities are not to be relied on")
+    inputs = _read_inputs(settings)
     service = Service(
         policy_of(settings),
         Metrics(),
@@ -61,62 +61,15 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
     )
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            judge = engine or await start_engine(settings, template, service.metrics)
-            rater = meta_rm or await start_meta_rm(settings, card, service.metrics)
+            judge = engine or await start_engine(settings, inputs.template, service.metrics)
+            rater = meta_rm or await start_meta_rm(settings, inputs.card, service.metrics)
         except Exception as error:
-            # The log gets the whole traceback; `grm serve` ends with this as its last line.
+            # The log gets the whole traceback; `grm serve` prints this error as its last line.
             app.state.start_error = error
             raise
-        admission = Admission(
-            judge,
-            service.metrics,
-            capacity=capacity(settings),
-            max_waiting_samples=settings.admission.max_waiting_samples,
-            max_waiting_prompt_tokens=settings.admission.max_waiting_prompt_tokens,
-            template_chars=len(template.source),
-        )
-        principles = QueryPrinciples(
-            principles_template(template),
-            admission,
-            service.metrics,
-            max_mib=settings.principles.max_mib,
-            ttl_s=settings.principles.ttl_s,
-        )
-        priors = PriorStore((settings.stopping.priors or settings.cache_dir / "priors.json").expanduser())
-        # After the engines: it has a thread, and a process that has threads should not fork.
-        service.tracing = None if start_tracing is None else start_tracing()
-        concurrency = max_concurrent_samples(settings.engine)
-        service.metrics.admission.saturation.set_function(lambda: judge.running / concurrency)
-        service.judging = JudgeService(
-            template,
-            judge,
-            admission,
-            service.metrics,
-            priors,
-            principles,
-            service.judgements,
-            None if rater is None else Guidance(rater, rater_template, settings.meta_rm.p0),
-            audit_share=settings.stopping.audit_share,
-            calibration=calibration,
-            tracing=service.tracing,
-        )
-        service.coalescer = Coalescer(
-            service.judging.judge,
-            service.judgements,
-            service.metrics,
-            max_mib=settings.cache.max_mib,
-            ttl_s=settings.cache.ttl_s,
-        )
-        service.grouper = Grouper(
-            service.judging.judge,
-            service.metrics,
-            max_waiting=settings.grouping.max_waiting,
-            max_chars=settings.grouping.max_waiting_mib * 2**20,
-            max_judged=settings.grouping.max_judged,
-            ttl_s=settings.grouping.ttl_s,
-        )
+        _assemble(service, settings, inputs, judge, rater)
         async with service.metrics.http.watching_loop():
             yield
         await service.grouper.close()
@@ -127,6 +80,92 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
         if service.tracing is not None:
             await asyncio.to_thread(service.tracing.close)
 
+    return _http_app(settings, service, inputs.callers, lifespan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """The files that the settings name, read and checked before anything starts."""
+
+    template: JudgeTemplate
+    meta_template: JudgeTemplate
+    callers: Callers | None
+    calibration: Calibration | None
+    card: MetaCard | None
+    start_tracing: Callable[[], Tracing] | None
+
+
+def _read_inputs(settings: Settings) -> _Inputs:
+    with setting_errors("judge.template"):
+        template = judge_template(settings.judge.template)
+    with setting_errors("meta_rm.template"):
+        rater_template = meta_template(settings.meta_rm.template)
+    with setting_errors("auth.keys_file"):
+        callers = load_callers(settings.auth)
+    calibration, card, start_tracing = calibration_of(settings), meta_card_of(settings), tracing_of(settings)
+    if card is not None and card.template_sha256 != template_digest(rater_template.source):
+        logger.warning("the meta RM was trained with another template, so its probabilities are unreliable")
+    return _Inputs(template, rater_template, callers, calibration, card, start_tracing)
+
+
+def _assemble(service: Service, settings: Settings, inputs: _Inputs, judge: JudgeEngine, rater: MetaRM | None) -> None:
+    """Build all parts that need a running engine, and put them into `service`."""
+    admission = Admission(
+        judge,
+        service.metrics,
+        capacity=capacity(settings),
+        max_waiting_samples=settings.admission.max_waiting_samples,
+        max_waiting_prompt_tokens=settings.admission.max_waiting_prompt_tokens,
+        template_chars=len(inputs.template.source),
+    )
+    concurrency = max_concurrent_samples(settings.engine)
+    service.metrics.admission.saturation.set_function(lambda: judge.running / concurrency)
+    # Tracing starts a thread. A process with threads should not fork, so it starts after the engines.
+    service.tracing = None if inputs.start_tracing is None else inputs.start_tracing()
+    principles = QueryPrinciples(
+        principles_template(inputs.template),
+        admission,
+        service.metrics,
+        max_mib=settings.principles.max_mib,
+        ttl_s=settings.principles.ttl_s,
+    )
+    service.judging = JudgeService(
+        inputs.template,
+        judge,
+        admission,
+        service.metrics,
+        PriorStore((settings.stopping.priors or settings.cache_dir / "priors.json").expanduser()),
+        principles,
+        service.judgements,
+        None if rater is None else Guidance(rater, inputs.meta_template, settings.meta_rm.p0),
+        audit_share=settings.stopping.audit_share,
+        calibration=inputs.calibration,
+        tracing=service.tracing,
+    )
+    service.coalescer = Coalescer(
+        service.judging.judge,
+        service.judgements,
+        service.metrics,
+        max_mib=settings.cache.max_mib,
+        ttl_s=settings.cache.ttl_s,
+    )
+    service.grouper = Grouper(
+        service.judging.judge,
+        service.metrics,
+        max_waiting=settings.grouping.max_waiting,
+        max_chars=settings.grouping.max_waiting_mib * 2**20,
+        max_judged=settings.grouping.max_judged,
+        ttl_s=settings.grouping.ttl_s,
+    )
+
+
+def _http_app(
+    settings: Settings,
+    service: Service,
+    callers: Callers | None,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+) -> FastAPI:
+    """Routes, middleware and error handlers around `service`."""
     app = FastAPI(
         title="GRM Server",
         version=version("grm-server"),

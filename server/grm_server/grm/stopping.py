@@ -16,20 +16,8 @@ import numpy as np
 from scipy.special import stdtr
 
 from grm_server.grm.aggregates import AGGREGATES
-from grm_server.grm.types import (
-    Aggregate,
-    Contenders,
-    Decided,
-    Decision,
-    Evidence,
-    Fixed,
-    Floats,
-    Ints,
-    Precision,
-    StopReason,
-    StopRule,
-    Strict,
-)
+from grm_server.grm.rules import Decided, Fixed, Precision, StopRule, Strict
+from grm_server.grm.types import Aggregate, Contenders, Decision, Evidence, Floats, Ints, StopReason
 
 ELIMINATE_FROM = 6
 """Smallest number of responses at which dropping losers saves more prompt tokens than it costs."""

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from grm_server.engine.protocol import Rating
+from grm_server.grm.rules import Fixed, StopRule
 from grm_server.grm.types import (
     Aggregate,
     Decision,
     Failure,
     FailureReason,
-    Fixed,
     Floats,
     Reading,
     Sample,
     StopReason,
-    StopRule,
     Task,
     Trajectory,
     Verdict,

@@ -6,20 +6,9 @@ from scipy.stats import t as student
 
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.evidence import gather
+from grm_server.grm.rules import Decided, Fixed, Precision, StopRule, Strict
 from grm_server.grm.stopping import decide, may_drop, proven, ranking_risks, rival_risks
-from grm_server.grm.types import (
-    Aggregate,
-    Contenders,
-    Decided,
-    Decision,
-    Fixed,
-    Floats,
-    Precision,
-    Prior,
-    StopReason,
-    StopRule,
-    Strict,
-)
+from grm_server.grm.types import Aggregate, Contenders, Decision, Floats, Prior, StopReason
 
 PRIOR = Prior(pair_variance=2.4, gap_variance=3.9, score_variance=1.6)
 
