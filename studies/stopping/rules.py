@@ -19,8 +19,7 @@ from scipy.special import betainc
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.evidence import gather
 from grm_server.grm.plan import wave_end, wave_unit
-from grm_server.grm.rules import Decided
-from grm_server.grm.stopping import decide, may_drop, proven, rival_risks
+from grm_server.grm.stopping import Decided, decide, may_drop, proven, rival_risks
 from grm_server.grm.types import Bools, Contenders, Floats, Ints, Prior, StopReason
 from grm_server.grm.voting import vote
 from studies.judges import Judge, simulate

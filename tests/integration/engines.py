@@ -57,8 +57,8 @@ async def supervised(
     engines: Engines, policy: RestartPolicy = SETTLED, *, stall_s: float = 60, metrics: Metrics | None = None
 ) -> AsyncIterator[SupervisedJudgeEngine]:
     metrics = metrics or Metrics()
-    pulse: Callable[[JudgeEngine], tuple[bool, int]] = lambda one: (one.running > 0, one.stats.steps)  # noqa: E731
-    supervisor = Supervisor("engine", engines.start, policy, metrics, pulse=pulse, stall_s=stall_s)
+    progress: Callable[[JudgeEngine], tuple[bool, int]] = lambda one: (one.running > 0, one.stats.steps)  # noqa: E731
+    supervisor = Supervisor("engine", engines.start, policy, metrics, progress=progress, stall_s=stall_s)
     await supervisor.begin()
     engine = SupervisedJudgeEngine(supervisor, metrics)
     try:

@@ -185,8 +185,8 @@ async def test_a_meta_rm_that_hangs_is_replaced(serve: Serve) -> None:
         raters.append(FakeMetaRM(delay_s=0.0 if raters else 60.0))
         return raters[-1]
 
-    pulse: Callable[[RatingEngine], tuple[bool, int]] = lambda one: (one.running > 0, one.rated)  # noqa: E731
-    supervisor = Supervisor("meta_rm", start, SETTLED, Metrics(), pulse=pulse, stall_s=0.2)
+    progress: Callable[[RatingEngine], tuple[bool, int]] = lambda one: (one.running > 0, one.rated)  # noqa: E731
+    supervisor = Supervisor("meta_rm", start, SETTLED, Metrics(), progress=progress, stall_s=0.2)
     await supervisor.begin()
     meta_rm = SupervisedMetaRM(supervisor)
     async with serve(FakeEngine(), "judge.aggregate=meta_hinge", meta_rm=meta_rm) as client:

@@ -7,7 +7,7 @@ import pytest
 
 from grm_server.api import schemas
 from grm_server.grm.aggregates import AGGREGATES
-from grm_server.grm.rules import RULES
+from grm_server.grm.stopping import RULES
 from grm_server.settings import Settings, SettingsError, load_settings, names
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from grm_server.grm.rules import StopRule
+from grm_server.grm.stopping import StopRule
 from grm_server.pipeline.types import ScoreRequest
 
 TOKENS_PER_CHAR = 0.3

@@ -10,7 +10,7 @@ from grm_server.api import schemas
 from grm_server.api.quota import Caller
 from grm_server.errors import InvalidRequest, LimitExceeded
 from grm_server.grm.aggregates import AGGREGATES
-from grm_server.grm.rules import Fixed, StopRule, Strict, rule_named
+from grm_server.grm.stopping import Fixed, StopRule, Strict, rule_named
 from grm_server.grm.types import Aggregate, Message, Task, needs_meta_rm
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.settings import JudgeSettings, LimitSettings, MetaRMSettings, StoppingSettings

@@ -91,7 +91,7 @@ async def _supervise(
     """A supervisor whose engine has started. progress: whether the engine is busy, and its steps so far."""
     policy = RestartPolicy(supervision.restarts, supervision.settled_s)
     stall_s = supervision.stall_s or default_stall_s()
-    supervisor = Supervisor(name, start, policy, metrics, pulse=progress, stall_s=stall_s)
+    supervisor = Supervisor(name, start, policy, metrics, progress=progress, stall_s=stall_s)
     await supervisor.begin()
     return supervisor
 

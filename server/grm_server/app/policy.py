@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from grm_server.api.from_wire import RequestPolicy
 from grm_server.grm.aggregates import AGGREGATES
-from grm_server.grm.rules import RULES
+from grm_server.grm.stopping import RULES
 from grm_server.grm.types import needs_meta_rm
 from grm_server.judging.calibration import Calibration, load_calibration
 from grm_server.meta_rm import bundled as bundled_meta

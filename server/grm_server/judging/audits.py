@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from grm_server.grm.rules import Decided, StopRule
+from grm_server.grm.stopping import Decided, StopRule
 from grm_server.pipeline.loop import auditable
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest
 from grm_server.telemetry.metrics import Metrics

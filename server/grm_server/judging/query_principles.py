@@ -16,7 +16,7 @@ from grm_server.caching.single_flight import SingleFlight
 from grm_server.caching.ttl_cache import TTLCache
 from grm_server.errors import DeadlineExceeded
 from grm_server.grm.prompts import PrinciplesTemplate
-from grm_server.grm.rules import Fixed
+from grm_server.grm.stopping import Fixed
 from grm_server.grm.types import Task
 from grm_server.pipeline.query_principles import DrawnPrinciples, draw_principles
 from grm_server.pipeline.types import ScoreRequest

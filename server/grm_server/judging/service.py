@@ -14,7 +14,7 @@ from grm_server.admission.controller import Admission
 from grm_server.engine.protocol import JudgeEngine
 from grm_server.errors import GRMError
 from grm_server.grm.prompts import JudgeTemplate
-from grm_server.grm.rules import Decided
+from grm_server.grm.stopping import Decided
 from grm_server.grm.types import StopReason
 from grm_server.judging.audits import Audits
 from grm_server.judging.calibration import Calibration

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from grm_server.engine.protocol import Rating
-from grm_server.grm.rules import Fixed, StopRule
+from grm_server.grm.stopping import Fixed, StopRule
 from grm_server.grm.types import (
     Aggregate,
     Decision,

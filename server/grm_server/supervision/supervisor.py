@@ -53,12 +53,12 @@ class Supervisor(Generic[E]):
         policy: RestartPolicy,
         metrics: Metrics,
         *,
-        pulse: Callable[[E], tuple[bool, int]] | None = None,
+        progress: Callable[[E], tuple[bool, int]] | None = None,
         stall_s: float = float("inf"),
     ) -> None:
         """name: for messages and metrics.
         start: returns a new engine that is ready.
-        pulse: whether an engine has work, and the number of its steps. With work and without a step for `stall_s`
+        progress: whether an engine has work, and the number of its steps. With work and without a step for `stall_s`
         seconds, it counts as hung and is treated as dead.
         """
         self.down: str | None = None
@@ -69,7 +69,7 @@ class Supervisor(Generic[E]):
         self._start = start
         self._policy = policy
         self._metrics = metrics.engines
-        self._pulse = pulse
+        self._progress = progress
         self._stall_s = stall_s
         self._start_timeout_s = _MIN_START_TIMEOUT_S
         self._ready_s = 0.0
@@ -135,8 +135,8 @@ class Supervisor(Generic[E]):
                 self.engine.raise_if_unavailable()
             except GRMError as error:
                 return error.message
-            if self._pulse is not None:
-                busy, steps = self._pulse(self.engine)
+            if self._progress is not None:
+                busy, steps = self._progress(self.engine)
                 stall = stall.after(POLL_S, busy=busy, steps=steps)
                 if stall.stalled_s >= self._stall_s:
                     return f"{self._name} hung: no step in {self._stall_s:g} s"

@@ -1,6 +1,6 @@
 """Requests for the tests of admission control."""
 
-from grm_server.grm.rules import Fixed, StopRule
+from grm_server.grm.stopping import Fixed, StopRule
 from grm_server.grm.types import Message, Task
 from grm_server.pipeline.types import ScoreRequest
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from grm_server.admission.forecast import TOKENS_PER_CHAR, Ewma, Forecast, Throughput
-from grm_server.grm.rules import Decided, Fixed
+from grm_server.grm.stopping import Decided, Fixed
 from tests.unit.admission.requests import score_request
 
 

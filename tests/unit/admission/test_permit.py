@@ -10,7 +10,7 @@ from grm_server.admission.forecast import Forecast
 from grm_server.admission.permit import AdmissionPermit, Cost, EngineLoad, cost_of
 from grm_server.engine.fake import FakeEngine
 from grm_server.grm.plan import make_plan
-from grm_server.grm.rules import Decided, Fixed, Precision, StopRule, Strict
+from grm_server.grm.stopping import Decided, Fixed, Precision, StopRule, Strict
 from grm_server.grm.types import Message, Task
 from grm_server.pipeline.types import ScoreRequest
 from tests.unit.admission.requests import score_request

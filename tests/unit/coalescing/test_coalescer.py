@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from grm_server.coalescing.coalescer import answer_key
-from grm_server.grm.rules import Decided, Fixed, Precision, Strict
+from grm_server.grm.stopping import Decided, Fixed, Precision, Strict
 from grm_server.grm.types import Message, Task
 from grm_server.pipeline.types import ScoreRequest
 

@@ -6,8 +6,18 @@ from scipy.stats import t as student
 
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.evidence import gather
-from grm_server.grm.rules import Decided, Fixed, Precision, StopRule, Strict
-from grm_server.grm.stopping import decide, may_drop, proven, ranking_risks, rival_risks
+from grm_server.grm.stopping import (
+    Decided,
+    Fixed,
+    Precision,
+    StopRule,
+    Strict,
+    decide,
+    may_drop,
+    proven,
+    ranking_risks,
+    rival_risks,
+)
 from grm_server.grm.types import Aggregate, Contenders, Decision, Floats, Prior, StopReason
 
 PRIOR = Prior(pair_variance=2.4, gap_variance=3.9, score_variance=1.6)

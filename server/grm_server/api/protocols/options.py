@@ -15,7 +15,7 @@ from grm_server.api import schemas
 from grm_server.api.service import Service
 from grm_server.caching.hashing import fingerprint
 from grm_server.grm.aggregates import AGGREGATES
-from grm_server.grm.rules import RuleName
+from grm_server.grm.stopping import RuleName
 from grm_server.grm.types import Message, MetaAggregate
 from grm_server.pipeline.types import Priority
 from grm_server.settings import RewardScale

@@ -7,7 +7,7 @@ from typing import Literal
 from grm_server.api.schemas.request import RewardsRequest
 from grm_server.api.schemas.wire import Wire
 from grm_server.coalescing.coalescer import Shared
-from grm_server.grm.rules import EarlyRuleName
+from grm_server.grm.stopping import EarlyRuleName
 from grm_server.grm.types import Aggregate
 from grm_server.judging.query_principles import Origin
 
