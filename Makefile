@@ -17,7 +17,7 @@ help:
 	@echo "make setup        install the $(ENGINE) engine into .venv, as locked (ENGINE=cpu|cuda)"
 	@echo "make serve        setup, then a server on http://127.0.0.1:8000 (ARGS='--model ... --port ...')"
 	@echo "make demo         score examples/ on a running server, or on one started for it"
-	@echo "make check        before every push: lint, types, import rules, the tests without an engine, their coverage; 5 minutes"
+	@echo "make check        before every push: lint, types, import rules, docs, the tests without an engine, their coverage; 5 minutes"
 	@echo "make test         before a merge: check, the containers' files, and the tests with the real engine; 12 minutes"
 	@echo "make unit         some tests (ARGS='tests/unit/grm -q')"
 	@echo "make test-trainers   the reward functions in released trainers, each in .venv-trainers/NAME (test-trainers-trl)"
@@ -25,6 +25,7 @@ help:
 	@echo "make test-studies the tests of studies/, which make test leaves out"
 	@echo "make bench        benchmarks/serving/engine.py: the server against the raw engine"
 	@echo "make baseline     what benchmarks/serving/load.py compares the server with, into .venv-baseline"
+	@echo "make docs         build the documentation site into site/"
 	@echo "make openapi      write docs/openapi.json        make lock   write requirements/*.txt"
 
 .venv/.$(ENGINE): requirements/$(ENGINE).txt requirements/install.sh pyproject.toml clients/pyproject.toml
@@ -43,7 +44,7 @@ serve: setup
 demo: setup
 	@$(GRM) demo examples $(ARGS)
 
-check: lint types imports
+check: lint types imports docs
 	@$(MAKE) --no-print-directory fast
 	@$(MAKE) --no-print-directory coverage
 
@@ -104,7 +105,6 @@ $(TRAINERS:%=test-trainers-%): test-trainers-%: setup .venv-trainers/%/.installe
 openapi: setup
 	$(GRM) openapi > docs/openapi.json
 
-.PHONY: docs
 docs: .venv/.dev docs/api.md
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
@@ -126,5 +126,5 @@ lock:
 	requirements/lock.sh
 
 clean:
-	rm -rf .venv .venv-trainers .venv-baseline .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build clients/build \
+	rm -rf site .venv .venv-trainers .venv-baseline .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build clients/build \
 		*.egg-info clients/*.egg-info server/*.egg-info

@@ -1,1 +1,1 @@
-"""GRM Server: rewards from k readings of a generative reward model, voted, over HTTP."""
+"""GRM Server: rewards from k samples of a generative reward model, voted, over HTTP."""

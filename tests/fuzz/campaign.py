@@ -25,7 +25,8 @@ from schemathesis.engine import events, from_schema
 from grm_client.events import EventReader
 from grm_server.api.schemas import ErrorResponse, RewardsResponse
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeEngine
+from grm_server.meta_rm.fake import FakeMetaRM
 from grm_server.settings import load_settings
 
 # Groups must not wait for members that never arrive, and no case may take seconds. Schemathesis uses the host name

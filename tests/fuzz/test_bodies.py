@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from grm_client.transport import strict_json
 from grm_server.api.schemas import ErrorResponse
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeEngine
+from grm_server.meta_rm.fake import FakeMetaRM
 from grm_server.settings import load_settings
 from tests.fuzz.campaign import QUICK
 

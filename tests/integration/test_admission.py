@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeEngine
 from grm_server.engine.protocol import SchedulingClass
+from grm_server.meta_rm.fake import FakeMetaRM
 from tests.integration.counting import counters
 from tests.integration.judging import LONG, favours, stalls_audits
 from tests.integration.load import FULL, ONE, RAW_KEY, Loaded, answers, loaded

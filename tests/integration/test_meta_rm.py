@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeCall, FakeEngine
 from grm_server.engine.protocol import Rating
+from grm_server.meta_rm.fake import FakeMetaRM
 from tests.integration.conftest import Serve
 from tests.integration.guided import PAIR, post
 

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeEngine
 from grm_server.errors import MetaRMFailed
+from grm_server.meta_rm.fake import FakeMetaRM
 from tests.integration.conftest import Serve
 from tests.integration.guided import PAIR, post
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeCall, FakeEngine
 from grm_server.errors import EngineDead
+from grm_server.meta_rm.fake import FakeMetaRM
 from tests.integration.load import ONE, RAW_KEY, loaded
 from tests.integration.trainers import Caller
 

@@ -7,10 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeCall, FakeEngine
 from grm_server.engine.protocol import Outcome
 from grm_server.errors import EngineDead, GenerationFailed
 from grm_server.grm.types import Sample
+from grm_server.meta_rm.fake import FakeMetaRM
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters
 from tests.integration.judging import PAIR, post

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeEngine
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
+from grm_server.meta_rm.fake import FakeMetaRM
 from tests.integration.conftest import AppClient, Serve
 from tests.integration.counting import counters
 from tests.integration.judging import PAIR, post, stalls_after

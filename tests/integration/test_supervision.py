@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeCall, FakeEngine
 from grm_server.engine.protocol import RatingEngine
 from grm_server.errors import EngineDead, MetaRMFailed
+from grm_server.meta_rm.fake import FakeMetaRM
 from grm_server.supervision import supervisor as supervisor_module
 from grm_server.supervision.supervised_engines import MAX_DEATHS, SupervisedMetaRM
 from grm_server.supervision.supervisor import Supervisor

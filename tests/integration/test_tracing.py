@@ -11,8 +11,9 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeEngine
 from grm_server.errors import EngineDead, GenerationFailed
+from grm_server.meta_rm.fake import FakeMetaRM
 from grm_server.telemetry.logging import JsonLines
 from grm_server.telemetry.tracing import Tracing
 from tests.integration.conftest import Serve

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from grm_server.app import create_app
-from grm_server.engine.fake import FakeCall, FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeCall, FakeEngine
 from grm_server.engine.protocol import Rating
 from grm_server.errors import EngineDead, GenerationFailed, MetaRMFailed
+from grm_server.meta_rm.fake import FakeMetaRM
 from grm_server.settings import SettingsError, load_settings
 from grm_server.telemetry.logging import JsonLines
 from grm_server.telemetry.metrics import Metrics

@@ -80,7 +80,7 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
     samples = request.samples
     if samples > limits.max_samples:
         raise LimitExceeded(
-            f"k = {request.k} readings of {n} responses in lists of {request.list_size} take {samples} samples, over "
+            f"k = {request.k} with {n} responses in lists of {request.list_size} takes {samples} samples, over "
             f"the limit limits.max_samples = {limits.max_samples}",
             param="k",
             details={"samples": samples, "limit": limits.max_samples},

@@ -169,7 +169,7 @@ def _http_app(
     app = FastAPI(
         title="GRM Server",
         version=version("grm-server"),
-        summary="Rewards from k readings of a generative reward model.",
+        summary="Rewards from k samples of a generative reward model.",
         lifespan=lifespan,
         redoc_url=None,
     )

@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable
 from grm_server.app.policy import is_bundled
 from grm_server.app.warm_up import warm_up
 from grm_server.engine import bundled
-from grm_server.engine.fake import FakeEngine, FakeMetaRM
+from grm_server.engine.fake import FakeEngine
 from grm_server.engine.protocol import JudgeEngine, MetaRM, RatingEngine
 from grm_server.engine.vllm.args import default_stall_s, max_concurrent_samples
 from grm_server.engine.vllm.judge import start_vllm
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.meta_rm import bundled as bundled_meta
 from grm_server.meta_rm.card import MetaCard
+from grm_server.meta_rm.fake import FakeMetaRM
 from grm_server.meta_rm.on_vllm import start_vllm_meta
 from grm_server.meta_rm.remote import connect
 from grm_server.settings import Settings, SupervisionSettings

@@ -1,7 +1,7 @@
-"""A judge and a meta RM without a model, to test and measure everything around the engine.
+"""A judge without a model, to test and measure everything around the engine.
 
 Deterministic: a hash of prompt and seed decides the text and scores of a sample. Scriptable: the caller may pass the
-next outcomes, or functions that decide what each sample says and how long it takes. Both fakes record their calls.
+next outcomes, or functions that decide what each sample says and how long it takes. It records its calls.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, S
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
-from grm_server.engine.protocol import Outcome, Rating, SchedulingClass, TokenizedScript, as_finished
+from grm_server.engine.protocol import Outcome, SchedulingClass, TokenizedScript, as_finished
 from grm_server.engine.stats import EngineStats
-from grm_server.errors import EngineDead, MetaRMFailed, PromptTooLong
+from grm_server.errors import EngineDead, PromptTooLong
 from grm_server.grm.types import Sample, Script
 
 _RESPONSE_HEADING = "[The Begin of Response "
@@ -129,7 +129,7 @@ class FakeEngine:
                 await self._gate.wait()
             async with nullcontext() if self._slots is None else self._slots.slot(scheduling):
                 started_s = time.monotonic()
-                await _pass(self.delay_s(call) if callable(self.delay_s) else self.delay_s, self._closed)
+                await pause(self.delay_s(call) if callable(self.delay_s) else self.delay_s, self._closed)
             self.raise_if_unavailable()
         except BaseException:
             self.aborted += 1
@@ -160,7 +160,7 @@ class FakeEngine:
         self._closed.set()
 
 
-async def _pass(seconds: float, closed: asyncio.Event) -> None:
+async def pause(seconds: float, closed: asyncio.Event) -> None:
     """Wait for `seconds`, or until `closed` is set."""
     if not seconds:
         return await asyncio.sleep(0)
@@ -197,66 +197,3 @@ class _Slots:
             if not admitted.done():
                 admitted.set_result(None)
                 self._free -= 1
-
-
-class FakeMetaRM:
-    """A meta RM that rates by a hash of the judge's turn, or as scripted."""
-
-    model = "fake-meta"
-
-    def __init__(
-        self,
-        ratings: Iterable[float | MetaRMFailed] = (),
-        *,
-        rating: Callable[[str], Rating] | None = None,
-        delay_s: float = 0.0,
-        recording: bool = True,
-    ) -> None:
-        """`ratings`: of the next samples, in the order in which they arrive; a failure is raised.
-        `rating`: of a judge's turn, where `ratings` has none; None: by hash.
-        `recording`: as for FakeEngine.
-        """
-        self.ratings = deque(ratings)
-        self.delay_s = delay_s
-        self.dead: MetaRMFailed | None = None
-        self.prompts: list[str] = []
-        """Every prompt that was tokenised."""
-        self.answers: list[str] = []
-        """The judge's turn of every sample to rate."""
-        self.running = 0
-        self.rated = 0
-        self._rating = rating
-        self._recording = recording
-        self._closed = asyncio.Event()
-
-    def raise_if_unavailable(self) -> None:
-        if self.dead:
-            raise self.dead
-
-    def prepare(self, prompt: str) -> tuple[int, ...]:
-        if self._recording:
-            self.prompts.append(prompt)
-        return (0,) * len(prompt.split())
-
-    async def rate(self, prompt: tuple[int, ...], answer: str) -> Rating:
-        self.raise_if_unavailable()
-        if self._recording:
-            self.answers.append(answer)
-        scripted = self.ratings.popleft() if self.ratings else None
-        self.running += 1
-        try:
-            await _pass(self.delay_s, self._closed)
-        finally:
-            self.running -= 1
-        self.raise_if_unavailable()
-        if isinstance(scripted, MetaRMFailed):
-            raise scripted
-        self.rated += 1
-        if scripted is None and self._rating is not None:
-            return self._rating(answer)
-        by_hash = int.from_bytes(hashlib.blake2b(answer.encode(errors="replace"), digest_size=4).digest()) / 2**32
-        return Rating(by_hash if scripted is None else scripted, len(prompt) + len(answer.split()), len(prompt))
-
-    async def close(self) -> None:
-        self.dead = self.dead or MetaRMFailed("the meta RM was closed")
-        self._closed.set()

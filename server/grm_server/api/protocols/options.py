@@ -57,7 +57,7 @@ async def _options(
         int | None, Query(ge=1, le=schemas.HUGE, description="Responses to one prompt that are judged together.")
     ] = None,
     k: Annotated[
-        int | None, Query(ge=1, le=schemas.HUGE, description="Largest number of readings of each response.")
+        int | None, Query(ge=1, le=schemas.HUGE, description="Largest number of scores of each response.")
     ] = None,
     stop: Annotated[RuleName | None, Query(description="When to stop before k.")] = None,
     seed: Annotated[

@@ -131,7 +131,7 @@ class RewardsResponse(Wire):
     stop_reason: Literal["full_k", EarlyRuleName, "deadline"]
     """Why sampling stopped."""
     risk_full_k: float
-    """Predicted probability, by the model of `decided`, that k readings would give another best response (target
+    """Predicted probability, by the model of `decided`, that k samples would give another best response (target
     `ranking`: another ranking). At full k it is 0, or the risk taken by dropping responses on the way."""
     position_effect: list[float] | None
     """How many points a response gains by being shown at each position, measured in this request; balanced orders

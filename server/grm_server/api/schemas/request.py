@@ -102,8 +102,8 @@ class RewardsRequest(Wire, strict=True):
     responses: Annotated[list[Text], FirstError] = Field(min_length=1)
     """The candidate answers, at least one. Server limit: `limits.max_responses`."""
     k: int | None = Field(None, ge=1, le=HUGE)
-    """Largest number of readings (scores) of each response; `stop` can end sampling earlier. A sample reads all
-    responses if they fit `list_size`, so k is then the number of samples. Default 16. Server limit: `limits.max_k`."""
+    """Largest number of scores of each response; `stop` can end sampling earlier. A sample scores all responses if they
+    fit `list_size`, so k is then the number of samples. Default 16. Server limit: `limits.max_k`."""
     stop: Stop | None = None
     """When to stop before k. Default: `{"rule": "decided", "gamma": 0.05}`. With one response there is nothing to
     decide, so `decided` and `strict` draw all k."""
