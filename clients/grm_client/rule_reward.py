@@ -16,6 +16,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsIndex
 
+from grm_client.turns import as_response
+
 RIGHT, WRONG = 1.0, -1.0
 
 GOOD_FROM = 6
@@ -130,6 +132,4 @@ def _index(value: SupportsIndex | str | None) -> int | None:
 def _text(completion: str | Sequence[Mapping[str, Any]]) -> str:
     if isinstance(completion, str):
         return completion
-    content = completion[-1]["content"] if completion else None
-    # A turn that only calls a tool has no content.
-    return content if isinstance(content, str) else ""
+    return as_response(completion[-1:])

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from grm_client.transport import Query
+from grm_client.turns import as_messages, as_response
 
 Chat = str | Sequence[Mapping[str, Any]]
 """Text, or chat messages. The content of a message may be text, a list of parts or None."""
 
 MAX_RESPONSES = 64
 """The server's default limit for one request (`limits.max_responses`)."""
-
-_ROLES = {"system": "system", "developer": "system", "assistant": "assistant"}
 
 T = TypeVar("T")
 
@@ -87,21 +86,10 @@ def in_flat_order(groups: Sequence[Group], values: Sequence[Sequence[T] | None])
 
 
 def as_query(prompt: Chat) -> Query:
-    """A prompt as the server accepts it: text, or messages with the roles system, user and assistant. Any other role,
-    e.g. a tool, becomes a user."""
-    if isinstance(prompt, str):
-        return prompt
-    return [{"role": _ROLES.get(str(m.get("role")), "user"), "content": _content(m)} for m in prompt]
+    """A prompt as the server accepts it: text, or messages that only have a role and a text. See `as_messages`."""
+    return prompt if isinstance(prompt, str) else as_messages(prompt)
 
 
 def as_text(completion: Chat) -> str:
-    """The policy's output. Several messages, as after tool calls, are joined into one text."""
-    return completion if isinstance(completion, str) else "\n\n".join(map(_content, completion))
-
-
-def _content(message: Mapping[str, Any]) -> str:
-    """The text of a message. A part that is not text becomes its type in brackets, e.g. `[image]`."""
-    content = message.get("content")
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(str(part.get("text", f"[{part.get('type')}]")) for part in content)
+    """The policy's output. Several messages, as after tool calls, are joined into one text. See `as_response`."""
+    return completion if isinstance(completion, str) else as_response(completion)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from grm_server.api import schemas
 from grm_server.api.quota import Caller
+from grm_server.api.turns import as_messages
 from grm_server.errors import InvalidRequest, LimitExceeded
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.stopping import Fixed, StopRule, Strict, rule_named
@@ -45,7 +46,7 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
         task=Task(
             query=(Message("user", body.query),)
             if isinstance(body.query, str)
-            else tuple(Message(turn.role, turn.content) for turn in body.query),
+            else as_messages(turn.model_dump() for turn in body.query),
             responses=tuple(body.responses),
             reference=body.reference,
             principles=body.principles,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Bools = NDArray[np.bool_]
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 Order = tuple[int, ...]
 """(list size,), order[p] = i. Shorter than n if the sample shows a block of the responses."""
 MetaAggregate = Literal["meta_hinge", "meta_top"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.api.protocols.untemplate import response_after, split_last_turn, to_messages, untemplate
+from grm_server.api.protocols.untemplate import response_after, split_last_turn, untemplate
 from grm_server.grm.types import Message
 from tests.unit.api.chat_templates import (
     FORMATS,
@@ -102,20 +102,6 @@ def test_the_indent_of_code_is_kept() -> None:
     assert response_after("def f():\n", "def f():\n    return 1\n<eos>") == "    return 1"
 
 
-def test_messages_of_other_apis() -> None:
-    parts = [{"type": "text", "text": "See "}, {"type": "image_url", "image_url": {}}]
-    messages: list[dict[str, object]] = [
-        {"role": "developer", "content": "D"},
-        {"role": "tool", "content": parts},
-        {"role": "assistant"},
-    ]
-    assert to_messages(messages) == (
-        Message("system", "D"),
-        Message("user", "See [image_url]"),
-        Message("assistant", ""),
-    )
-
-
 @pytest.mark.no_cover
 @pytest.mark.parametrize(
     "text",
@@ -139,8 +125,3 @@ def test_hostile_text_costs_linear_time(text: str) -> None:
     response_after(text[1:] + "b", text)
     response_after(text, text[1:])
     assert time.process_time() - started < 3
-
-
-def test_no_messages_are_an_empty_user_turn() -> None:
-    """A response without a prompt is still judged."""
-    assert to_messages([]) == (Message("user", ""),)

@@ -7,12 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from grm_server.api.protocols.chat_formats import ROLES, turns_of
+from grm_server.api.protocols.chat_formats import turns_of
 from grm_server.api.protocols.untemplate import (
-    content_text,
     response_after,
     split_last_turn,
-    to_messages,
     trimmed_response,
     untemplate,
 )
@@ -102,21 +100,6 @@ def test_a_prompt_truncated_at_every_index(write: Write, turns: Turns, answer: s
         if cut < begins - len("<|start_header_id|>user<|end_header_id|>\n\n"):
             assert messages[-1] == Message("user", turns[-1][1])
         split_last_turn(whole[cut:] + answer)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | ANYTHING,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "x"]), inner),
-    max_leaves=5,
-)
-
-
-@given(st.lists(st.dictionaries(st.sampled_from(["role", "content", "x"]), JSON | st.sampled_from([*ROLES, "tool"]))))
-def test_messages_of_any_shape(messages: list[dict[str, object]]) -> None:
-    converted = to_messages(messages)
-    assert len(converted) == max(1, len(messages))
-    assert all(isinstance(message.content, str) for message in converted)
-    assert all(isinstance(content_text(message), str) for message in messages)
 
 
 @pytest.mark.no_cover

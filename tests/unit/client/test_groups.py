@@ -72,7 +72,7 @@ def test_messages_are_converted_for_the_server() -> None:
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "What is [image]"},
         {"role": "assistant", "content": ""},
-        {"role": "user", "content": "4"},
+        {"role": "tool", "content": "[Tool result: sum]\n4"},
     ]
     assert as_text([{"role": "assistant", "content": "Four."}]) == "Four."
     assert as_text([{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]) == "a\n\nb"

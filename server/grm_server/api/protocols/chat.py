@@ -16,11 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from grm_server.api.openapi import ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
-from grm_server.api.protocols.messages import Turn, conversation
+from grm_server.api.protocols.messages import Turn, conversation, response_text
 from grm_server.api.protocols.options import Options, OptionsDep, rewards_body
 from grm_server.api.protocols.pairwise import compare_pair
 from grm_server.api.protocols.single_responses import Single, Trainer, judge_singles
-from grm_server.api.protocols.untemplate import content_text
 from grm_server.api.schemas import FirstError
 from grm_server.api.service import Service, ServiceDep
 from grm_server.errors import InvalidRequest
@@ -101,7 +100,7 @@ async def completions(request: Request, body: ChatCall, options: OptionsDep, ser
     # Judged alone unless the URL sets n: a client of this API sends one response and waits for its reward.
     trainer = Trainer("chat", chosen.reward_scale, "error", chosen.timeout_s, whole_groups=True)
     [judged] = await judge_singles(
-        request, service, trainer, options, [Single(conversation(before), content_text(last.content))]
+        request, service, trainer, options, [Single(conversation(before), response_text(last))]
     )
     # With failure "error", a response without a reward has raised.
     assert judged.grouped is not None
@@ -112,7 +111,7 @@ async def completions(request: Request, body: ChatCall, options: OptionsDep, ser
 
 
 async def _compare(request: Request, body: ChatCall, options: Options, service: Service) -> ChatCompletion:
-    by_role = {turn.role: content_text(turn.content) for turn in body.messages}
+    by_role = {turn.role: response_text(turn) for turn in body.messages}
     history = [turn for turn in body.messages if turn.role not in (FIRST, SECOND, PRINCIPLE)]
     rewards_request = rewards_body(
         conversation(history),

@@ -5,41 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from grm_server.api.protocols.untemplate import content_text, to_messages
-from grm_server.api.schemas import FirstError, Text, WellFormed
+from grm_server.api.schemas import FirstError, Text, WellFormed, well_formed
+from grm_server.api.turns import as_messages, as_response
 from grm_server.grm.types import Message
+
+_EMPTY = (Message("user", ""),)
 
 
 class Turn(BaseModel):
-    """A message of any role, whose content is a text, a list of parts, or absent."""
+    """A message of any role. It says what its content, `refusal`, `tool_calls`, `function_call` and `audio` hold; other
+    fields are ignored."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     role: str
-    content: Text | Annotated[list[dict[str, Any]], FirstError, WellFormed] | None = None
+    content: Text | Annotated[list[dict[str, Any] | str], FirstError, WellFormed] | None = None
+
+    @model_validator(mode="after")
+    def _check_text(self) -> Turn:
+        well_formed(self.model_extra)
+        return self
 
 
 def conversation(turns: Iterable[Turn]) -> tuple[Message, ...]:
-    """(m,), m >= 1. See `to_messages`."""
-    return to_messages(turn.model_dump() for turn in turns)
+    """(m,), m >= 1. Without turns, one empty user turn."""
+    return as_messages(turn.model_dump() for turn in turns) or _EMPTY
+
+
+def response_text(turn: Turn) -> str:
+    """What the policy's turn says."""
+    return as_response([turn.model_dump() | {"role": "assistant"}])
 
 
 def input_messages(content: str | list[dict[str, Any]]) -> tuple[Message, ...]:
-    """(m,), m >= 1: the messages in the input of the Responses API, without other items such as reasoning."""
+    """(m,), m >= 1: the conversation in the input of the Responses API, without reasoning."""
     if isinstance(content, str):
         return (Message("user", content.strip()),)
-    return to_messages(item for item in content if "role" in item)
+    return as_messages(content) or _EMPTY
 
 
 def final_answer(output: Iterable[Mapping[str, Any]]) -> str:
-    """The text of the output of the Responses API, without reasoning."""
-    return "".join(_message_text(item) for item in output if item.get("type") == "message")
-
-
-def _message_text(item: Mapping[str, Any]) -> str:
-    content = item.get("content")
-    if isinstance(content, list):
-        content = [part for part in content if isinstance(part, dict) and part.get("type") == "output_text"]
-    return content_text(content)
+    """What the output of the Responses API says, tool calls and their results included, without reasoning."""
+    return as_response({"role": "assistant"} | dict(item) if item.get("type") == "message" else item for item in output)

@@ -9,9 +9,8 @@ Hostile text costs linear time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 
-from grm_server.api.protocols.chat_formats import ROLES, content_span, stripped, turns_of
+from grm_server.api.protocols.chat_formats import content_span, stripped, turns_of
 from grm_server.grm.types import Message
 
 _EMPTY = (Message("user", ""),)
@@ -65,30 +64,6 @@ def response_after(prompt: str, query: str) -> str:
 def trimmed_response(text: str) -> str:
     """The policy's text without end and padding tokens, blank lines before it and white space after it."""
     return text[: content_span(text)[1]].lstrip("\r\n")
-
-
-def to_messages(messages: Iterable[Mapping[str, object]]) -> tuple[Message, ...]:
-    """(m,), m >= 1: messages of any chat API, with the judge's roles and plain text. Content may be a text, a list of
-    parts, or absent. Without messages, one empty user turn."""
-    converted = tuple(
-        Message(ROLES.get(str(message.get("role")), "user"), content_text(message.get("content")))
-        for message in messages
-    )
-    return converted or _EMPTY
-
-
-def content_text(content: object) -> str:
-    """The text of a message's content. Parts other than text, such as images, become their type in brackets."""
-    if isinstance(content, list):
-        return "".join(_part_text(part) for part in content)
-    return content.strip() if isinstance(content, str) else ""
-
-
-def _part_text(part: object) -> str:
-    if isinstance(part, dict):
-        text = part.get("text")
-        return text if isinstance(text, str) else f"[{part.get('type', 'data')}]"
-    return str(part)
 
 
 def _after_spaced(query: str, prompt: str) -> int | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter
+from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from grm_server.api.schemas.wire import Wire
 from grm_server.grm.types import Aggregate
@@ -33,11 +33,42 @@ FirstError = Field(fail_fast=True)
 """For lists in requests: a body can hold two million wrong items, and one error is enough."""
 
 
-class ChatMessage(Wire, strict=True):
-    """One turn of a conversation."""
+def _is_none(value: object) -> bool:
+    return value is None
 
-    role: Literal["system", "user", "assistant"]
-    content: Text
+
+class ChatMessage(Wire, strict=True):
+    """One turn of a conversation, as in OpenAI's chat API. The judge is shown its text, and its tool calls as text; not
+    its reasoning. A turn that says nothing is refused."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    """`developer` is `system`; `function` is `tool`. The results of tools are turns of their own."""
+    content: Text | Annotated[list[dict[str, Any] | str], FirstError, WellFormed] | None = None
+    """A text, or a list of parts. A part without text is shown as its kind, e.g. `[image]`."""
+    name: Text | None = Field(None, exclude_if=_is_none)
+    """Of the speaker, or of the tool."""
+    tool_calls: Annotated[list[dict[str, Any]], FirstError, WellFormed] | None = Field(None, exclude_if=_is_none)
+    """Shown with names and arguments."""
+    tool_call_id: Text | None = Field(None, exclude_if=_is_none)
+    """The call whose result this is; it gives the tool's name."""
+    function_call: Annotated[dict[str, Any], WellFormed] | None = Field(None, exclude_if=_is_none)
+    """The older form of `tool_calls`."""
+    refusal: Text | None = Field(None, exclude_if=_is_none)
+    """Shown as the text of the turn."""
+    audio: Annotated[dict[str, Any], WellFormed] | None = Field(None, exclude_if=_is_none)
+    """Its `transcript` is shown."""
+    annotations: Annotated[list[Any], WellFormed] | None = Field(None, exclude_if=_is_none)
+    """Ignored."""
+    reasoning_content: Text | None = Field(None, exclude_if=_is_none)
+    """Not shown."""
+    reasoning: Text | None = Field(None, exclude_if=_is_none)
+    """Not shown."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ChatMessage:
+        if self.content is None and not (self.model_fields_set - {"role", "content", "name", "tool_call_id"}):
+            raise ValueError("the turn says nothing: set content, a text or a list of parts")
+        return self
 
 
 def _query_form(value: object) -> str:
