@@ -14,7 +14,7 @@ from tests.integration.judging import favours
 from tests.integration.trainers import FAST, all_at_once, post
 
 CAPTURED = {"query": ["<|user|>hi<|assistant|> r1<eos>"], "prompts": ["<|user|>hi<|assistant|>"], "labels": ["42"]}
-LOGS = {"grm_raw", "grm_se", "grm_k_used", "grm_group_size", "grm_failed"}
+LOGS = {"grm_raw", "grm_se", "grm_k_used", "grm_group_size", "grm_failed", "grm_unknown_template"}
 
 
 def chatml(prompt: str, response: str) -> dict[str, Any]:

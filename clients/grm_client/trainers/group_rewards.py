@@ -9,7 +9,8 @@ from statistics import fmean
 
 from grm_client.batch import ScoreResult
 from grm_client.errors import GRMClientError
-from grm_client.trainers.groups import Chat, in_flat_order, into_groups
+from grm_client.thoughts import opens_thought, without_thoughts
+from grm_client.trainers.groups import Chat, as_text, in_flat_order, into_groups
 from grm_client.trainers.reward_config import RewardConfig, is_setup_error
 from grm_client.types import Rewards
 
@@ -57,6 +58,11 @@ async def judge_flat(
     Failed groups are logged. Raises APIError if the server would refuse every group for the same reason, such as the
     API key or an option: later steps would fail too.
     """
+    if config.thoughts == "drop":
+        completions = [
+            without_thoughts(as_text(completion), opened=isinstance(prompt, str) and opens_thought(prompt))
+            for prompt, completion in zip(prompts, completions, strict=True)
+        ]
     groups = into_groups(prompts, completions, keys)
     requests = [{"query": group.query, "responses": group.responses} for group in groups]
     async with config.client() as client:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from grm_client.client import DEFAULT_URL, AsyncGRMClient
 from grm_client.errors import APIError, GRMClientError
@@ -41,6 +41,9 @@ class RewardConfig:
     """Attempts after the first one, when the server is busy or cannot be reached. With back-off, 16 retries take two to
     four minutes: restarting the server delays a training step but does not end the run."""
 
+    thoughts: Literal["keep", "drop"] | None = None
+    """Whether the judge sees what a policy thought before its answer, between tags such as `<think>`. None: `keep`,
+    or the server's setting where the server gathers the groups."""
     failure_reward: float | None = NEUTRAL
     """Reward of a sample that could not be judged, in trainers that need a number: all but TRL's GRPO, RLOO and
     AsyncGRPO. None (`raise` in the environment) raises the error, which ends the run in most trainers."""
@@ -73,6 +76,12 @@ def _object(text: str) -> Mapping[str, Any]:
     return value
 
 
+def _thoughts(text: str) -> Literal["keep", "drop"]:
+    if text not in ("keep", "drop"):
+        raise ValueError("neither keep nor drop")
+    return "drop" if text == "drop" else "keep"
+
+
 _PARSERS = {
     "url": str,
     "api_key": str,
@@ -81,6 +90,7 @@ _PARSERS = {
     "concurrency": int,
     "timeout_s": float,
     "max_retries": int,
+    "thoughts": _thoughts,
     "failure_reward": lambda text: None if text == "raise" else float(text),
 }
 

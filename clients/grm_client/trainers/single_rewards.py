@@ -71,4 +71,5 @@ def _url_options(config: RewardConfig, size: int | None) -> dict[str, object]:
     options = config.request_options()
     stop = options.get("stop")
     rule = {"stop": stop["rule"]} if isinstance(stop, Mapping) else {}
-    return {"shape": "object", **options, **rule, **({} if size is None else {"n": size})}
+    thoughts = {} if config.thoughts is None else {"thoughts": config.thoughts}
+    return {"shape": "object", **options, **rule, **thoughts, **({} if size is None else {"n": size})}

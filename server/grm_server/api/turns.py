@@ -143,16 +143,16 @@ def _result(item: Mapping[str, Any], tools: Mapping[str, str], depth: int = 0) -
     if text.startswith(_RESULT):
         return text
     call = item.get("tool_call_id") or item.get("tool_use_id") or item.get("call_id")
-    name = item.get("name") or tools.get(str(call))
+    name = str(item.get("name") or tools.get(str(call)) or "").strip()
     return "\n".join(filter(None, (f"{_RESULT}: {name}]" if name else f"{_RESULT}]", text)))
 
 
 def _call(call: object, tools: dict[str, str]) -> str:
     """A tool call: its name and its arguments."""
     if not isinstance(call, Mapping):
-        return f"[Tool call]\n{_as_json(call)}"
+        return f"[Tool call]\n{_as_json(call)}".rstrip()
     function = next((call[key] for key in ("function", "custom") if isinstance(call.get(key), Mapping)), call)
-    name = str(function.get("name") or call.get("type") or "")
+    name = str(function.get("name") or call.get("type") or "").strip()
     arguments = next((function[key] for key in _ARGUMENTS if function.get(key) is not None), None)
     for key in ("id", "call_id"):
         if call.get(key) and name:

@@ -67,6 +67,9 @@ class TrainerSettings(Section):
     stop: RuleName | None = "fixed"
     """Default stop rule for trainers. `fixed` always draws k samples: every response is scored equally often, and
     rewards do not depend on priors learned from traffic. None: `stopping.rule`."""
+    thoughts: Literal["keep", "drop"] = "keep"
+    """`drop`: the judge is not shown what a policy that thinks wrote before its answer, between tags such as `<think>`;
+    also if the template opened the thought."""
     openrlhf: OpenRLHFSettings = OpenRLHFSettings()
     slime: SlimeSettings = SlimeSettings()
     llama_factory: LlamaFactorySettings = LlamaFactorySettings()

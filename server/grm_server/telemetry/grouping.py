@@ -37,6 +37,12 @@ class GroupingMetrics:
             ["trainer", "answer"],
             registry=registry,
         )
+        self.unknown_templates = Counter(
+            "grm_unknown_templates",
+            "Texts with a token of an unknown chat template, by trainer; they were judged as they are.",
+            ["trainer"],
+            registry=registry,
+        )
         self.uncentered = Counter(
             "grm_uncentered_rewards",
             "Rewards to be centered in a group of one, by trainer; they were 0.",

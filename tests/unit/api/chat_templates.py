@@ -78,3 +78,64 @@ def conversations(draw: st.DrawFn) -> Turns:
     for _ in range(draw(st.integers(0, 2))):
         turns += [("user", draw(turn_text)), ("assistant", draw(turn_text))]
     return [*turns, ("user", draw(turn_text))]
+
+
+def marked(user: str, assistant: str, system: str, end: str, opened: str = "", begin: str = "") -> Write:
+    """A template of one header for each role and one token that ends a turn; `opened` ends the generation prompt."""
+    headers = {"user": user, "assistant": assistant, "system": system}
+
+    def write(turns: Turns) -> str:
+        return begin + "".join(f"{headers[role]}{text}{end}" for role, text in turns) + assistant + opened
+
+    return write
+
+
+PUBLIC = {
+    "Phi-4": marked(
+        "<|im_start|>user<|im_sep|>", "<|im_start|>assistant<|im_sep|>", "<|im_start|>system<|im_sep|>", "<|im_end|>"
+    ),
+    "Kimi K2": marked(
+        "<|im_user|>user<|im_middle|>",
+        "<|im_assistant|>assistant<|im_middle|>",
+        "<|im_system|>system<|im_middle|>",
+        "<|im_end|>",
+    ),
+    "harmony": marked(
+        "<|start|>user<|message|>",
+        "<|start|>assistant<|channel|>final<|message|>",
+        "<|start|>developer<|message|>",
+        "<|end|>",
+    ),
+    "Command R": marked(
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>",
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>",
+        "<|END_OF_TURN_TOKEN|>",
+        begin="<BOS_TOKEN>",
+    ),
+    "Granite": marked(
+        "<|start_of_role|>user<|end_of_role|>",
+        "<|start_of_role|>assistant<|end_of_role|>",
+        "<|start_of_role|>system<|end_of_role|>",
+        "<|end_of_text|>\n",
+    ),
+    "EXAONE": marked("[|user|]", "[|assistant|]", "[|system|]", "[|endofturn|]\n"),
+    "Gemma 4": marked(
+        "<|turn>user\n", "<|turn>model\n", "<|turn>system\n", "<turn|>\n", "<|channel>thought\n<channel|>", "<bos>"
+    ),
+    "Seed-OSS": marked("<seed:bos>user\n", "<seed:bos>assistant\n", "<seed:bos>system\n", "<seed:eos>"),
+    "MiniMax M2": marked("]~b]user\n", "]~b]ai\n", "]~b]system\n", "[e~[\n", "<think>\n", "]~!b["),
+    "Nemotron Nano 2": marked(
+        "<SPECIAL_11>User\n", "<SPECIAL_11>Assistant\n", "<SPECIAL_10>System\n", "\n<SPECIAL_12>\n", "<think>\n\n"
+    ),
+    "Nemotron 4": marked("<extra_id_1>User\n", "<extra_id_1>Assistant\n", "<extra_id_0>System\n", "\n"),
+    "GLM": marked("<|user|>\n", "<|assistant|>\n", "<|system|>\n", "", begin="[gMASK]<sop>"),
+    "Starling": marked("GPT4 Correct User: ", "GPT4 Correct Assistant: ", "GPT4 Correct System: ", "<|end_of_turn|>"),
+    "Hunyuan": marked(
+        "<｜hy_User｜>", "<｜hy_Assistant｜>", "", "<｜hy_place▁holder▁no▁2｜>", begin="<｜hy_begin▁of▁sentence｜>"
+    ),
+    "Baichuan": marked("<reserved_106>", "<reserved_107>", "", ""),
+    "Vicuna": marked("USER: ", "ASSISTANT: ", "", "</s>"),
+    "Alpaca": marked("### Instruction:\n", "### Response:\n", "", "\n\n"),
+}
+"""Templates in the forms that their models' cards publish, written by hand."""

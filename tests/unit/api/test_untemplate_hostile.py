@@ -22,6 +22,16 @@ MARKS = (
     *("<|header_start|>", "<|header_end|>", "<|eot|>", "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>"),
     *("<｜User｜>", "<｜Assistant｜>", "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<|User|>"),
     *("<|user|>", "<|assistant|>", "<|system|>", "<|end|>", "<s>", "</s>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
+    *(
+        "<|im_sep|>",
+        "<|im_user|>user<|im_middle|>",
+        "<|start|>assistant<|channel|>",
+        "<|message|>",
+        "<|channel|>analysis",
+    ),
+    *("<|START_OF_TURN_TOKEN|><|USER_TOKEN|>", "<|start_of_role|>user<|end_of_role|>", "[|user|]", "<|turn>model\n"),
+    *("<seed:bos>user\n", "]~b]ai\n", "<SPECIAL_11>User\n", "<｜hy_User｜>", "<reserved_107>", "<|end_of_turn|>"),
+    *("GPT4 Correct User:", "\n### Instruction:\n", "\n### Response:\n", " USER: ", " ASSISTANT:", "<|extra_0|>"),
     *("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "\n\nUser:", "\n\nAssistant:", "User:", "<think>", "</think>"),
     *(
         "user\n",
@@ -58,7 +68,7 @@ def assert_found_in_order(pieces: Iterable[str], text: str) -> None:
 def test_a_conversation_holds_only_text_of_the_prompt(text: str) -> None:
     messages = untemplate(text)
     assert messages
-    assert all(message.role in ("system", "user", "assistant") for message in messages)
+    assert all(message.role in ("system", "user", "assistant", "tool") for message in messages)
     assert_found_in_order((message.content for message in messages), text)
     turns = turns_of(text)
     assert [text[turn.start : turn.start + len(turn.text)] for turn in turns] == [turn.text for turn in turns]

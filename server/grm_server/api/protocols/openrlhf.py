@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
 from grm_server.api.openapi import ERRORS
+from grm_server.api.protocols.chat_formats import unknown_form
 from grm_server.api.protocols.options import Options, OptionsDep
 from grm_server.api.protocols.single_responses import (
     Reward,
@@ -26,6 +27,7 @@ from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.protocols.untemplate import response_after, untemplate
 from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.api.service import ServiceDep
+from grm_server.api.thoughts import opens_thought
 from grm_server.errors import InvalidRequest
 
 router = APIRouter()
@@ -49,7 +51,8 @@ class OpenRLHFRewards(BaseModel):
     scores: list[float]
     """0 to 1 on any scale, for dynamic filtering."""
     extra_logs: dict[str, list[float]]
-    """Always the same keys: `grm_raw`, `grm_se`, `grm_k_used`, `grm_group_size`, `grm_failed`."""
+    """Always the same keys: `grm_raw`, `grm_se`, `grm_k_used`, `grm_group_size`, `grm_failed`,
+    `grm_unknown_template`."""
 
 
 @router.post("/get_reward", responses=ERRORS, summary="OpenRLHF")
@@ -67,7 +70,7 @@ async def get_reward(request: Request, body: OpenRLHFCall, options: OptionsDep, 
         # No `failure` setting of this trainer gives None.
         rewards=[reward.value or 0.0 for reward in judged],
         scores=[reward.unit for reward in judged],
-        extra_logs=_logs(judged),
+        extra_logs=_logs(judged) | {"grm_unknown_template": [float(bool(one.unknown_form)) for one in singles]},
     )
 
 
@@ -75,7 +78,13 @@ def _single(body: OpenRLHFCall, at: int, options: Options) -> Single:
     reference = as_reference(body.labels[at], options) if body.labels else None
     if body.prompts:
         prompt = body.prompts[at]
-        return Single(untemplate(prompt), response_after(prompt, body.query[at]), reference)
+        return Single(
+            untemplate(prompt),
+            response_after(prompt, body.query[at]),
+            reference,
+            opened_thought=opens_thought(prompt),
+            unknown_form=unknown_form(prompt),
+        )
     return from_one_text(body.query[at], reference)
 
 

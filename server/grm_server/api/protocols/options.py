@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -13,6 +13,7 @@ from fastapi import Depends, Header, Query, Request
 
 from grm_server.api import schemas
 from grm_server.api.service import Service
+from grm_server.api.thoughts import without_thoughts
 from grm_server.caching.hashing import fingerprint
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.stopping import RuleName
@@ -45,6 +46,7 @@ class Options:
     idle_s: float | None
     window_s: float | None
     priority: Priority
+    thoughts: Literal["keep", "drop"] | None
 
     def scale(self, default: RewardScale) -> RewardScale:
         """default: the setting of the route."""
@@ -85,6 +87,10 @@ async def _options(
     priority: Annotated[
         Priority, Query(description="As in POST /v1/rewards: among the requests of one API key.")
     ] = "normal",
+    thoughts: Annotated[
+        Literal["keep", "drop"] | None,
+        Query(description="Whether the judge sees what a policy thought before it answered. As `trainers.thoughts`."),
+    ] = None,
     group_size: Annotated[
         int | None,
         Header(alias="X-GRM-Group-Size", ge=1, le=schemas.HUGE, description="As `n`, which takes precedence."),
@@ -109,6 +115,7 @@ async def _options(
         idle_s=idle_s,
         window_s=window_s,
         priority=priority,
+        thoughts=thoughts,
     )
 
 
@@ -129,9 +136,17 @@ def rewards_body(
     *,
     reference: str | None = None,
     principles: str | None = None,
+    opened_thought: bool = False,
 ) -> schemas.RewardsRequest:
     """The request that judges these responses. Without a seed in the options, the seed is derived from the prompt and
-    the options, so the same responses always get the same rewards."""
+    the options, so the same responses always get the same rewards.
+
+    opened_thought: whether the prompt opened a thought, in which the responses begin."""
+    if (options.thoughts or service.trainers.thoughts) == "drop":
+        responses = [without_thoughts(response, opened=opened_thought) for response in responses]
+        messages = [
+            replace(one, content=without_thoughts(one.content)) if one.role == "assistant" else one for one in messages
+        ]
     comparing = AGGREGATES[service.policy.judge.aggregate].needs_comparison
     stop = service.trainers.stop if options.stop is None else options.stop
     body = schemas.RewardsRequest(

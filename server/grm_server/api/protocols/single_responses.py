@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from fastapi import Request
@@ -14,7 +15,7 @@ from fastapi import Request
 from grm_server.api.error_handlers import error_detail, internal_error
 from grm_server.api.from_wire import check_seconds, to_score_request
 from grm_server.api.protocols.batch import gather_in_order
-from grm_server.api.protocols.chat_formats import stripped
+from grm_server.api.protocols.chat_formats import stripped, unknown_form
 from grm_server.api.protocols.options import Options, rewards_body
 from grm_server.api.protocols.scale import neutral, scaled
 from grm_server.api.protocols.untemplate import split_last_turn
@@ -59,6 +60,10 @@ class Single:
     group: str = ""
     """The trainer's name for the responses that belong together."""
     slot: Slot | None = None
+    opened_thought: bool = False
+    """Whether the prompt opened a thought, in which the response begins."""
+    unknown_form: str = ""
+    """A token of the chat template, if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,9 @@ async def judge_singles(
 
     Raises errors of the request, ClientGone, and failures of judging if the trainer's `failure` is "error"."""
     caller = caller_of(request)
+    for form in filter(None, (single.unknown_form for single in singles)):
+        service.metrics.grouping.unknown_templates.labels(trainer.name).inc()
+        _warn_once(form)
     pending = [_pending(caller, service, trainer, options, single) for single in singles]
     if trainer.whole_groups and options.n is None:
         sizes = Counter(one.key for one in pending)
@@ -89,11 +97,23 @@ async def judge_singles(
     return await unless_disconnected(request, works)
 
 
+@lru_cache(maxsize=64)
+def _warn_once(form: str) -> None:
+    """Cached, so it logs each form once."""
+    logger.warning("a trainer's text holds %s, a token of no known chat template: the judge is shown it as it is", form)
+
+
 def from_one_text(text: str, reference: str | None = None) -> Single:
     """Prompt and response in one text. A text that cannot be separated is judged as a whole, in a group of its own."""
     separated = split_last_turn(text)
     if separated is None:
-        return Single((Message("user", INSEPARABLE),), stripped(text), reference, group=fingerprint(text).hex())
+        return Single(
+            (Message("user", INSEPARABLE),),
+            stripped(text),
+            reference,
+            group=fingerprint(text).hex(),
+            unknown_form=unknown_form(text),
+        )
     return Single(*separated, reference)
 
 
@@ -114,6 +134,7 @@ def _pending(caller: Caller, service: Service, trainer: Trainer, options: Option
         service,
         reference=single.reference,
         principles=single.principles,
+        opened_thought=single.opened_thought,
     )
     with counted_errors(service.metrics):
         # Pending responses take up memory, so the wait is limited.
@@ -133,7 +154,7 @@ def _pending(caller: Caller, service: Service, trainer: Trainer, options: Option
     return PendingResponse(
         tenant=caller.name,
         key=fingerprint(caller.name, single.group, attempt, shared).hex(),
-        response=single.response,
+        response=body.responses[0],
         prompt_chars=len(shared),
         ask=request_for,
         charge=caller.take_samples,

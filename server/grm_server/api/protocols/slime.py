@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from grm_server.api.openapi import ERRORS, SLOT_ERRORS, judgement_link
+from grm_server.api.protocols.chat_formats import unknown_form
 from grm_server.api.protocols.messages import Turn, conversation
 from grm_server.api.protocols.options import Options, OptionsDep
 from grm_server.api.protocols.single_responses import Single, Trainer, as_reference, judge_singles
@@ -19,6 +20,7 @@ from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.protocols.untemplate import trimmed_response, untemplate
 from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.api.service import ServiceDep
+from grm_server.api.thoughts import opens_thought
 from grm_server.grouping.types import Slot
 
 router = APIRouter()
@@ -53,6 +55,8 @@ class SlimeReward(BaseModel):
     se: float
     """Standard error of the reward, 1 to 10."""
     k_used: int
+    unknown_template: bool
+    """Whether the prompt holds a token of no known chat template; it was judged as it is."""
 
 
 @router.post("/reward", responses=ERRORS | SLOT_ERRORS | judgement_link("/judgement"), summary="slime and miles")
@@ -81,12 +85,20 @@ async def reward(
         group_size=0 if grouped is None else grouped.members,
         se=0.0 if grouped is None else grouped.se,
         k_used=0 if grouped is None else grouped.k_used,
+        unknown_template=bool(single.unknown_form),
     )
 
 
 def _single(body: SlimeSample, options: Options) -> Single:
     messages = untemplate(body.prompt) if isinstance(body.prompt, str) else conversation(body.prompt)
     slot = Slot(body.group, body.attempt, body.slot) if body.group and body.slot is not None else None
+    prompt = body.prompt if isinstance(body.prompt, str) else ""
     return Single(
-        messages, trimmed_response(body.response), as_reference(body.label, options), group=body.group, slot=slot
+        messages,
+        trimmed_response(body.response),
+        as_reference(body.label, options),
+        group=body.group,
+        slot=slot,
+        opened_thought=opens_thought(prompt),
+        unknown_form=unknown_form(prompt),
     )

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 
-from grm_server.api.protocols.chat_formats import content_span, stripped, turns_of
+from grm_server.api.protocols.chat_formats import Turn, content_span, stripped, turns_of
 from grm_server.grm.types import Message
 
 _EMPTY = (Message("user", ""),)
-_EMPTY_THINKING = re.compile(r"<think>\s{0,4}(?:</think>)?")
+_EMPTY_THINKING = re.compile(
+    r"<(?:seed:)?think>\s{0,4}(?:</(?:seed:)?think>)?|\[THINK\]|<\|(?:START|END)_THINKING\|>|<\|channel>thought\n?(?:<channel\|>)?"
+)
 
 
 def untemplate(text: str) -> tuple[Message, ...]:
@@ -29,17 +31,27 @@ def untemplate(text: str) -> tuple[Message, ...]:
     # "<think>" may be part of the generation prompt.
     if turns[-1].role == "assistant" and not _EMPTY_THINKING.sub("", stripped(turns[-1].text)):
         turns.pop()
-    messages = (Message(turn.role, stripped(turn.text)) for turn in turns)
+    messages = (Message(turn.role, stripped(turn.text)) for turn in turns if not turn.thought)
     return tuple(message for message in messages if message.content) or _EMPTY
 
 
 def split_last_turn(text: str) -> tuple[tuple[Message, ...], str] | None:
     """The conversation before the last assistant turn, and that turn; None if they cannot be separated."""
     turns = turns_of(text)
-    last = next((turn for turn in reversed(turns) if turn.role == "assistant"), None)
-    if last is None or last.start == 0:
+    at = _last_answer(turns)
+    if at is None or turns[at].start == 0:
         return None
-    return untemplate(text[: last.start]), trimmed_response(text[last.start :])
+    start = turns[at].start
+    answer = _answer(turns[at:]) if turns[at].thought else trimmed_response(text[start:])
+    return untemplate(text[:start]), answer
+
+
+def _last_answer(turns: list[Turn]) -> int | None:
+    """Index of the assistant's last turn, or of the first of the thoughts that stand before it."""
+    at = next((at for at in reversed(range(len(turns))) if turns[at].role == "assistant"), None)
+    while at and turns[at - 1].thought:
+        at -= 1
+    return at
 
 
 def response_after(prompt: str, query: str) -> str:
@@ -63,7 +75,20 @@ def response_after(prompt: str, query: str) -> str:
 
 def trimmed_response(text: str) -> str:
     """The policy's text without end and padding tokens, blank lines before it and white space after it."""
-    return text[: content_span(text)[1]].lstrip("\r\n")
+    return _without_channels(text[: content_span(text)[1]].lstrip("\r\n"))
+
+
+def _without_channels(text: str) -> str:
+    """A response in harmony's channels as thoughts in think tags and an answer; any other text as it is."""
+    if not text.startswith(("<|channel|>", "<|message|>")):
+        return text
+    return _answer(turns_of("<|start|>assistant" + text)) or text
+
+
+def _answer(turns: list[Turn]) -> str:
+    thoughts = "\n".join(stripped(turn.text) for turn in turns if turn.thought)
+    answer = "\n\n".join(stripped(turn.text) for turn in turns if not turn.thought)
+    return f"<think>\n{thoughts}\n</think>\n\n{answer}" if thoughts else answer
 
 
 def _after_spaced(query: str, prompt: str) -> int | None:
