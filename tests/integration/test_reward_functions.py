@@ -210,3 +210,20 @@ async def test_verl_samples_of_a_prompt_share_a_judgement(url: str) -> None:
         await compute_score("data", "a", "truth", {})
     with pytest.raises(APIError, match="422"):
         await compute_score("data", "a", "truth", {"question": "What?"}, k=10**6)
+
+
+async def test_thoughts_are_dropped_wherever_the_group_is_gathered(url: str) -> None:
+    prompt = "<|im_start|>user\nCapital?<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    thinking = "I flatter.\n</think>\n\nParis."
+    reward = make_grm_reward(url, options=OPTIONS, thoughts="drop")
+    ids: list[str] = []
+    await reward(prompts=[prompt], completions=[thinking], log_extra=lambda _, values: ids.extend(values))
+    chat = [{"role": "assistant", "content": thinking}]
+    await reward(prompts=[prompt], completions=[chat], log_extra=lambda _, values: ids.extend(values))
+    for judgement in ids:
+        assert httpx.get(f"{url}/v1/judgements/{judgement}").json()["request"]["responses"] == ["Paris."]
+    extra = {"question": "Capital?"}
+    rest: dict[str, Any] = {"n": 1, "url": url, "options": {"seed": 7}}
+    alone = await compute_score("", "Paris.", "", extra, **rest)
+    assert await compute_score("", thinking, "", extra, **rest, thoughts="drop") == alone
+    assert await compute_score("", thinking, "", extra, **rest) != alone

@@ -89,3 +89,19 @@ def test_a_prompt_that_opens_a_thought(opening: str) -> None:
 )
 def test_tokens_of_unknown_templates_are_named(text: str, form: str) -> None:
     assert unknown_form(text) == form
+
+
+RENDERED = json.loads((DATA / "rendered.json").read_text())["prompts"]
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_prompts_that_the_templates_of_public_tokenizers_rendered(name: str) -> None:
+    messages = untemplate(RENDERED[name])
+    texts = [message.content for message in messages]
+    assert texts[-3:] == [
+        "\n\n".join(["Be brief.", CHAT[0][1]]) if "gemma3" in name else CHAT[0][1],
+        *[t for _, t in CHAT[1:]],
+    ]
+    assert [message.role for message in messages[-3:]] == ["user", "assistant", "user"]
+    assert ("gemma3" in name) or messages[0] == Message("system", "Be brief.")
+    assert response_after(RENDERED[name], RENDERED[name] + "It is dark.<|eot_id|>") == "It is dark."

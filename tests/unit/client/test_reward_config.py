@@ -17,6 +17,7 @@ EVERYTHING = {
     "GRM_CLIENT_CONCURRENCY": "3",
     "GRM_CLIENT_TIMEOUT_S": "12.5",
     "GRM_CLIENT_MAX_RETRIES": "0",
+    "GRM_CLIENT_THOUGHTS": "drop",
     "GRM_CLIENT_FAILURE_REWARD": "raise",
 }
 
@@ -32,6 +33,7 @@ def test_every_field_can_be_set_in_the_environment() -> None:
         concurrency=3,
         timeout_s=12.5,
         max_retries=0,
+        thoughts="drop",
         failure_reward=None,
     )
     assert config.request_options() == {"stop": {"rule": "fixed"}, "k": 8}
