@@ -220,8 +220,9 @@ async def test_thoughts_are_dropped_wherever_the_group_is_gathered(url: str) -> 
     await reward(prompts=[prompt], completions=[thinking], log_extra=lambda _, values: ids.extend(values))
     chat = [{"role": "assistant", "content": thinking}]
     await reward(prompts=[prompt], completions=[chat], log_extra=lambda _, values: ids.extend(values))
-    for judgement in ids:
-        assert httpx.get(f"{url}/v1/judgements/{judgement}").json()["request"]["responses"] == ["Paris."]
+    async with httpx.AsyncClient(base_url=url) as http:
+        stored = [(await http.get(f"/v1/judgements/{judgement}")).json()["request"] for judgement in ids]
+    assert [request["responses"] for request in stored] == [["Paris."]] * 2
     extra = {"question": "Capital?"}
     rest: dict[str, Any] = {"n": 1, "url": url, "options": {"seed": 7}}
     alone = await compute_score("", "Paris.", "", extra, **rest)
