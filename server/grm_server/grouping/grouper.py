@@ -104,10 +104,10 @@ class Grouper:
             raise SlotConflict(f"attempt {slot.attempt} of this group was superseded by attempt {latest}")
         if latest is not None and slot.attempt > latest:
             self._supersede(slot)
-        self._attempts.put(group, slot.attempt)
+        self._attempts.put(group, slot.attempt, owner=slot.tenant)
         if self._slots.get(slot) not in (None, digest):
             raise SlotConflict(f"slot {slot.index} of this group already holds a different response or prompt")
-        self._slots.put(slot, digest)
+        self._slots.put(slot, digest, owner=slot.tenant)
 
     def _supersede(self, newer: Slot) -> None:
         for group in self._open:
@@ -210,7 +210,7 @@ class Grouper:
             self._durations_s.append(loop.time() - began_s)
             for response, result in results.items():
                 if isinstance(result, GroupedReward):
-                    self._rewards.put(fingerprint(first.key, response), result)
+                    self._rewards.put(fingerprint(first.key, response), result, owner=first.tenant)
             group.answer.set_result(results)
         except Exception as error:
             _fail(group, error)
