@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.evidence import gather
 from grm_server.grm.priors import DEFAULT_WEIGHT
 from grm_server.grm.stopping import Decided, decide
