@@ -1,6 +1,7 @@
 """What one API key fills, uses up or teaches does not touch another key, over HTTP with a fake engine."""
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,24 @@ async def test_a_response_that_leaves_its_group_is_given_back(serve: Serve, tmp_
         await asyncio.wait([waiting])
         served = await client.post("/reward?n=1", json=slime("Q", "y"), headers=bearer(A))
         assert (refused.status_code, served.status_code) == (429, 200)
+
+
+async def test_without_samples_left_responses_still_join_what_is_paid_for(serve: Serve, tmp_path: Path) -> None:
+    limits = keys_file(tmp_path, a="samples_per_minute = 16")
+    engine = FakeEngine()
+    async with serve(engine, limits, "grouping.idle_s=60", "judge.k=8") as client:
+
+        def sent(prompt: str, responses: str) -> Coroutine[Any, Any, httpx.Response]:
+            body = {"query": [prompt + one for one in responses], "prompts": [prompt] * len(responses)}
+            return client.post("/get_reward?n=8", json=body, headers=bearer(A))
+
+        waiting = [asyncio.ensure_future(sent(prompt, "a")) for prompt in ("P: ", "Q: ")]
+        while client.service.grouper.open_groups < 2:
+            await asyncio.sleep(0.01)
+        assert (await sent("R: ", "a")).status_code == 429
+        assert (await sent("P: ", "bcdefghi")).status_code == 429, "these need another group"
+        assert (await sent("P: ", "bcdefgh")).status_code == 200
+        assert (await sent("Q: ", "bcdefgh")).status_code == 200
+        assert [(await answer).status_code for answer in waiting] == [200, 200]
+        assert (await sent("P: ", "h")).status_code == 200, "it is remembered"
+    assert engine.started == 16
