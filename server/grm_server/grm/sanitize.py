@@ -8,37 +8,19 @@ careless reader sees it (`lookalikes.fold`). Only the marks found are rewritten;
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import lru_cache
 
+from grm_server.grm.imitations import imitations
 from grm_server.grm.lookalikes import fold, fold_character
-from grm_server.grm.structure import Heading, Structure
+from grm_server.grm.slices import SLICE_CHARS, Slices, run
+from grm_server.grm.structure import Structure
 
 # Control characters except tab and line ends. They are invisible, and some tokenizers drop them silently.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
-# Each repetition is bounded, or is possessive and starts where no other match can, so a long run takes linear time. The
-# groups hold the marks to rewrite.
-_BEFORE = r"(?:\A|(?<=[^\W_]))([\W_]*+)"
-_GAP = r"[\W_]*+"
-_FENCE = re.compile(rf"{_BEFORE}the{_GAP}(?:begin|end)(?:(?=of)|(?![^\W\d_]))", re.IGNORECASE)
-# The start of a line before a label, including any markup.
-_LINE_START = r"(?:\A|(?<=\n))(?:[^\w\n]|_)*+"
-_COLON = r"(?:[^\w:]|_){0,16}(:)"
-# A boxed list of numbers with any markup, even if the box is never closed. A single number, also with thousands
-# separators, stays: it is the answer to a question in mathematics.
-_BOX = re.compile(
-    r"(\\\s{0,4}boxed[\s{]{0,16}\{)\s*+(?!\d{1,3}(?:,\d{3})+(?:\.\d*)?\s*\})"
-    r"[\d.+*_`~-][\s\d.+*_`~-]*[,;][\s\d.,;+*_`~-]*((?:[}\s]{0,16}\})?)(?:(?<=\})|\Z|(?=[\n\\]))",
-    re.IGNORECASE,
-)
 _REPLACEMENTS = {"[": "(", "]": ")", "<": "(", ">": ")", "#": "=", ":": " -", "\\": "", "{": "(", "}": ")"}
 """Replacement of each mark. The other heading marks (=, *, -, _, ~, |) are dropped."""
 _COLLAPSING = "#=*-_~|"
 """Marks that collapse: a run of one of them gets a single replacement."""
-_TAG_OPENS = re.compile(r"<\s{0,4}/?\s{0,4}\Z")
-_VERDICT_LABEL = ("scores",)
-"""The label of the line that holds the verdict. The judge writes it, so a template need not contain it."""
 
 
 def neutralize(text: str, structure: Structure) -> str:
@@ -46,76 +28,42 @@ def neutralize(text: str, structure: Structure) -> str:
 
     Control characters are always removed. Text that imitates nothing is otherwise returned unchanged.
     """
-    text = _CONTROL.sub("", text)
-    folded = text if text.isascii() and "\r" not in text else fold(text)
-    hostile = {
-        at for marks, start, end in _imitations(folded, structure) for at in range(start, end) if folded[at] in marks
-    }
+    return run(neutralizing(text, structure))
+
+
+def neutralizing(text: str, structure: Structure, slice_chars: int = SLICE_CHARS) -> Slices[str]:
+    """`neutralize` in slices: four million characters take seconds. The result does not depend on `slice_chars`."""
+    pieces: list[tuple[str, str]] = []
+    for start in range(0, len(text), slice_chars):
+        piece = _CONTROL.sub("", text[start : start + slice_chars])
+        pieces.append((piece, fold(piece)))
+        yield len(piece)
+    folded = "".join(folded for _, folded in pieces)
+    hostile = yield from imitations(folded, structure, slice_chars)
     if not hostile:
-        return text
-    # For each character of `folded`, the index of the character of `text` that it comes from.
-    origin = range(len(text)) if folded is text else [at for at, char in enumerate(text) for _ in fold_character(char)]
-    changed: dict[int, str] = {}
-    for at in sorted(hostile):
-        repeats = at - 1 in hostile and folded[at - 1] == folded[at] in _COLLAPSING
-        changed[origin[at]] = "" if repeats else _REPLACEMENTS.get(folded[at], "")
-    return "".join(changed.get(at, char) for at, char in enumerate(text))
+        return "".join(piece for piece, _ in pieces)
+    rewritten: list[str] = []
+    position = 0
+    for piece, folded_piece in pieces:
+        end = position + len(folded_piece)
+        if hostile.find(1, position, end) >= 0:
+            piece = _rewritten(piece, position, folded, hostile)
+            yield len(piece)
+        rewritten.append(piece)
+        position = end
+    return "".join(rewritten)
 
 
-def _imitations(folded: str, structure: Structure) -> Iterator[tuple[str, int, int]]:
-    """(marks, start, end) of each span of the folded text whose marks make it look like structure."""
-    for match in _FENCE.finditer(folded):
-        start, end = match.span(1)
-        # A bracket that closes again before the words is not part of a fence: "- [ ] The end".
-        yield "[", max(start, folded.rfind("]", start, end) + 1), end
-    headings, labels = _patterns(structure)
-    if headings is not None:
-        pattern, by_words = headings
-        for match in pattern.finditer(folded):
-            for heading in by_words.get("".join(re.findall(r"[^\W_]+", match["words"].lower())), ()):
-                if _imitates(heading, match[1], match["after"], followed=bool(match["next"])):
-                    yield from ((heading.mark + heading.closing, *match.span(group)) for group in (1, "after"))
-    for match in labels.finditer(folded):
-        yield ":", *match.span(1)
-    for match in _BOX.finditer(folded):
-        yield from (("\\{}", *match.span(group)) for group in (1, 2))
-
-
-def _imitates(heading: Heading, before: str, after: str, *, followed: bool) -> bool:
-    """Whether the marks before and after the heading's words make them look like the heading.
-
-    They do if both sides have at least half of the template's marks. Words alone on their line also do, with marks on
-    the left only: all of the template's marks if its heading has marks on both sides, else half. A tag needs only its
-    opening bracket. followed: another word follows on the same line.
-    """
-    if heading.mark == "<":
-        return _TAG_OPENS.search(before) is not None and (bool(after) or not followed)
-    min_marks = max(1 if heading.mark in "#[<" else 2, heading.before // 2)
-    marks = before.count(heading.mark)
-    if heading.after and marks >= min_marks and after.count(heading.closing) >= max(1, heading.after // 2):
-        return True
-    return not followed and marks >= (heading.before if heading.after else min_marks)
-
-
-@lru_cache(maxsize=16)
-def _patterns(
-    structure: Structure,
-) -> tuple[tuple[re.Pattern[str], dict[str, list[Heading]]] | None, re.Pattern[str]]:
-    """The pattern of headings, with the headings by their joined words (None without headings); the pattern of
-    labels."""
-    labels = "|".join(_alternatives({_VERDICT_LABEL, *structure.labels}))
-    label_pattern = re.compile(rf"{_LINE_START}(?:{labels}){_COLON}", re.IGNORECASE)
-    if not structure.headings:
-        return None, label_pattern
-    by_words: dict[str, list[Heading]] = {}
-    for heading in sorted(structure.headings):
-        by_words.setdefault("".join(heading.words), []).append(heading)
-    words = "|".join(_alternatives({heading.words for heading in structure.headings}))
-    pattern = rf"{_BEFORE}(?P<words>{words})(?=(?P<after>(?:[^\w\n]|_)*+)(?P<next>\w?))"
-    return (re.compile(pattern, re.IGNORECASE), by_words), label_pattern
-
-
-def _alternatives(phrases: set[tuple[str, ...]]) -> list[str]:
-    """Patterns of the phrases with any gap between words; longest first, since an alternation takes the first match."""
-    ordered = sorted(phrases, key=lambda words: (-sum(map(len, words)), words))
-    return [_GAP.join(map(re.escape, words)) for words in ordered]
+def _rewritten(piece: str, position: int, folded: str, hostile: bytearray) -> str:
+    """A piece of the text, folded to `folded[position:...]`, with its hostile characters replaced."""
+    chars: list[str] = []
+    at = position
+    for char in piece:
+        shown = char
+        for _ in fold_character(char):
+            if hostile[at]:
+                repeats = at and hostile[at - 1] and folded[at - 1] == folded[at] in _COLLAPSING
+                shown = "" if repeats else _REPLACEMENTS.get(folded[at], "")
+            at += 1
+        chars.append(shown)
+    return "".join(chars)

@@ -24,6 +24,7 @@ from grm_server.judging.spans import traced
 from grm_server.judging.store import Judged, JudgementStore, Progress, new_id, note_judged
 from grm_server.pipeline.loop import score
 from grm_server.pipeline.rating import Guidance
+from grm_server.pipeline.text_length import check_length
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest
 from grm_server.telemetry.context import note_error
 from grm_server.telemetry.metrics import Metrics
@@ -47,6 +48,7 @@ class JudgeService:
         guidance: Guidance | None = None,
         *,
         audit_share: float,
+        max_chars_per_token: int,
         calibration: Calibration | None = None,
         tracing: Tracing | None = None,
     ) -> None:
@@ -63,6 +65,7 @@ class JudgeService:
         self._guidance = guidance
         self._audits = Audits(audit_share, metrics)
         self._tracing = tracing
+        self._max_chars_per_token = max_chars_per_token
 
     async def judge(self, request: ScoreRequest, task: str) -> Judged:
         """Raises what `events` raises."""
@@ -79,10 +82,12 @@ class JudgeService:
 
         task: the client's tag for similar requests, which share a prior. anytime: see `score`.
 
-        Raises what `QueryPrinciples.apply`, `Admission.permit` and `score` raise.
+        Raises PromptTooLong by the length of the texts, and what `QueryPrinciples.apply`, `Admission.permit` and
+        `score` raise.
         """
         arrived_s = time.monotonic()
         with self._metrics.in_flight.track_inprogress(), counted_errors(self._metrics):
+            check_length(request, self.engine.max_model_len, self._max_chars_per_token)
             origin: Origin = "sample" if request.task.principles is None else "request"
             principle_tokens = 0
             if request.principles_from == "query":

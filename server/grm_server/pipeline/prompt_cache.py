@@ -8,21 +8,25 @@ from dataclasses import replace
 from grm_server.engine.protocol import TokenizedScript
 from grm_server.errors import PromptTooLong
 from grm_server.grm.plan import SamplePlan, make_plan, request_seed
-from grm_server.grm.prompts import JudgeTemplate, SanitizedTask, sanitized, write_script
+from grm_server.grm.prompts import JudgeTemplate, SanitizedTask, sanitizing, write_script
 from grm_server.grm.types import Order
 from grm_server.pipeline.permit import Permit
+from grm_server.pipeline.slices import in_slices
 from grm_server.pipeline.types import ScoreRequest
 
 
 class PromptCache:
-    """Tokenizing a prompt takes milliseconds, and a request may have hundreds of prompts, so we yield to the event loop
+    """Call `fitting_plan` first.
+
+    Tokenizing a prompt takes milliseconds, and a request may have hundreds of prompts, so we yield to the event loop
     before each."""
 
     def __init__(self, request: ScoreRequest, template: JudgeTemplate, permit: Permit) -> None:
         self._request = request
         self._template = template
         self._permit = permit
-        self._task = sanitized(request.task, template)
+        self._task: SanitizedTask
+        """Set by `fitting_plan`."""
         self.seed = request_seed(request.seed, request.task)
         self._prompts: dict[Order, TokenizedScript | PromptTooLong] = {}
         self._longest: list[int] = []
@@ -49,6 +53,7 @@ class PromptCache:
         PromptTooLong, and TimeoutError at the deadline, before anything is generated.
         """
         request, n = self._request, len(self._request.task.responses)
+        self._task = await in_slices(sanitizing(request.task, self._template))
         whole_lists = request.stop.exchangeable_orders
         size = min(n, request.list_size)
         while True:
