@@ -17,8 +17,8 @@ from typing import NewType
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from grm_server.grm.sanitize import neutralizing
-from grm_server.grm.slices import Slices, run
+from grm_server.grm.sanitize import neutralize, neutralizing, run
+from grm_server.grm.slices import SLICE_CHARS, Slices
 from grm_server.grm.structure import structure_of
 from grm_server.grm.types import Message, Order, Reading, Script, Segment, Task
 
@@ -106,8 +106,16 @@ def sanitizing(task: Task, template: JudgeTemplate | PrinciplesTemplate) -> Slic
     """`sanitized` in slices."""
     texts = (*(message.content for message in task.query), *task.responses, task.reference, task.principles)
     safe: list[str | None] = []
+    visited = 0
     for text in texts:
-        safe.append(None if text is None else (yield from neutralizing(text, template.structure)))
+        if text is None or len(text) <= SLICE_CHARS:
+            safe.append(None if text is None else neutralize(text, template.structure))
+            visited += len(text or "")
+        else:
+            safe.append((yield from neutralizing(text, template.structure)))
+        if visited >= SLICE_CHARS:
+            yield visited
+            visited = 0
     *shown, reference, principles = safe
     query, responses = shown[: len(task.query)], shown[len(task.query) :]
     return SanitizedTask(

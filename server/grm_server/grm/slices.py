@@ -14,13 +14,3 @@ result."""
 
 SLICE_CHARS = 2**13
 """Characters to visit between two pauses. Python code that visits each of them takes 10 to 30 ms."""
-
-
-def run(slices: Slices[T]) -> T:
-    """The result of the work, without a pause."""
-    while True:
-        try:
-            next(slices)
-        except StopIteration as finished:
-            result: T = finished.value
-            return result

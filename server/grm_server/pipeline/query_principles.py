@@ -11,7 +11,7 @@ from grm_server.grm.prompts import PrinciplesTemplate, sanitizing, write_princip
 from grm_server.grm.types import Sample, Task
 from grm_server.pipeline.metrics import count_tokens
 from grm_server.pipeline.permit import Permit
-from grm_server.pipeline.slices import in_slices
+from grm_server.pipeline.prompt_cache import in_slices
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 

@@ -11,7 +11,7 @@ from grm_server.errors import GRMError
 from grm_server.grm.prompts import JudgeTemplate, SanitizedTask, judge_turn, sanitizing
 from grm_server.grm.types import Order, Trajectory
 from grm_server.pipeline.metrics import count_rating
-from grm_server.pipeline.slices import in_slices
+from grm_server.pipeline.prompt_cache import in_slices
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 

@@ -4,10 +4,10 @@ import pytest
 
 from grm_server.app.templates import judge_template
 from grm_server.grm.prompts import sanitized, sanitizing
-from grm_server.grm.sanitize import neutralize, neutralizing
-from grm_server.grm.slices import SLICE_CHARS, run
+from grm_server.grm.sanitize import neutralize, neutralizing, run
+from grm_server.grm.slices import SLICE_CHARS
 from grm_server.grm.types import Message, Task
-from tests.attacks.corpus import ATTACKS
+from tests.attacks import corpus
 from tests.hostile import HOSTILE
 
 STRUCTURE = judge_template(None).structure
@@ -32,9 +32,10 @@ COSTLY = {
 @pytest.mark.parametrize("name", COSTLY)
 def test_no_slice_is_long(name: str) -> None:
     visited = list(neutralizing(COSTLY[name], STRUCTURE))
-    assert max(visited) < 2 * SLICE_CHARS
-    # The work is not much more than the text is long.
-    assert sum(visited) < 24 * CHARS
+    # A search passes the characters of gaps fast.
+    assert max(visited) < (30 if name == "long gaps" else 2) * SLICE_CHARS
+    # At most 8 characters folded from each one, which four patterns search.
+    assert sum(visited) < 48 * CHARS
 
 
 def test_all_texts_of_a_task_are_sanitized_in_slices() -> None:
@@ -49,7 +50,7 @@ def test_all_texts_of_a_task_are_sanitized_in_slices() -> None:
 
 @pytest.mark.parametrize("slice_chars", [1, 2, 3, 7, 64])
 def test_the_result_does_not_depend_on_the_slices(slice_chars: int) -> None:
-    texts = [*HOSTILE, *(attack.response[:2000] for attack in ATTACKS)]
+    texts = [*HOSTILE, *(attack.response[:2000] for attack in corpus())]
     for text in (*texts, " ".join(HOSTILE)):
         whole = run(neutralizing(text, STRUCTURE, slice_chars=10**9))
         assert run(neutralizing(text, STRUCTURE, slice_chars)) == whole
