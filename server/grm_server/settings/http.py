@@ -56,9 +56,9 @@ class LimitSettings(Section):
     max_items: int = Field(1024, ge=1)
     """Maximum number of items in a POST of a trainer or reranker: responses, documents, or whole groups."""
     max_chars_per_token: int = Field(128, ge=8)
-    """Longer texts than this many characters per token of the model's context are refused before anything looks at
-    them. Texts have 1 to 5 characters per token, and runs of white space or of one sign up to 128 in the vocabularies
-    of GPT-4 and Qwen. There is no bound for all tokenizers: some turn a run of any length into one token."""
+    """Texts with more than this many characters per token of the model's context are refused before anything looks at
+    them. Prose has 1 to 5 characters per token; the longest token of Qwen 2.5 is 128 spaces. No bound holds for all
+    tokenizers, since some turn a run of any length into one token: raise it for such a model."""
     max_critique_tokens: int = Field(8192, ge=16)
     """Maximum token budget of a request."""
     max_deadline_s: float = Field(600, gt=0)
