@@ -13,7 +13,7 @@ from fastapi import Request
 
 from grm_server.api.error_handlers import error_detail, internal_error
 from grm_server.api.from_wire import check_seconds, to_score_request
-from grm_server.api.protocols.batch import gather_in_order
+from grm_server.api.protocols.batch import gather_in_order, in_turns
 from grm_server.api.protocols.chat_formats import stripped
 from grm_server.api.protocols.options import Options, rewards_body
 from grm_server.api.protocols.scale import neutral, scaled
@@ -81,7 +81,7 @@ async def judge_singles(
 
     Raises errors of the request, ClientGone, and failures of judging if the trainer's `failure` is "error"."""
     caller = caller_of(request)
-    pending = [_pending(caller, service, trainer, options, single) for single in singles]
+    pending = [_pending(caller, service, trainer, options, single) async for single in in_turns(singles)]
     if trainer.whole_groups and options.n is None:
         sizes = Counter(one.key for one in pending)
         pending = [replace(one, n=sizes[one.key]) for one in pending]
@@ -93,8 +93,8 @@ async def judge_singles(
     try:
         # Without an await since the check, so the POSTs of a key cannot overdraw its quota together.
         places.extend(map(service.grouper.enter, pending))
-        works = gather_in_order([_reward(service, trainer, options, place) for place in places])
-        return await unless_disconnected(request, works)
+        works = (_reward(service, trainer, options, place) for place in places)
+        return await unless_disconnected(request, gather_in_order(works))
     finally:
         for place in places:
             service.grouper.leave(place)
