@@ -210,7 +210,7 @@ async def test_what_slime_posts(serve: Serve, body: Any) -> None:
         assert await post(client, body, "/reward") == 7.0
         answer = await post(client, body, "/reward?shape=object")
         kept = await client.get(f"/v1/judgements/{answer['judgement']}")
-    assert set(answer) == {"reward", "score", "judgement", "group_size", "se", "k_used"}
+    assert set(answer) == {"reward", "score", "judgement", "group_size", "se", "k_used", "unknown_template"}
     assert (answer["reward"], answer["score"], answer["k_used"]) == (7.0, pytest.approx(6 / 9), 2)
     assert kept.json()["answer"]["samples"][0]["critique"]
     assert "\nhi\n" in engine.calls[0][0].prompt
