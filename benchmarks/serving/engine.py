@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.lib.data import Item, load_items
 from benchmarks.lib.servers import KV_CACHE_GIB, running_server
 from benchmarks.lib.workloads import TEMPERATURE, TEMPLATE
-from grm_client import AsyncGRMClient, GRMClient
+from grm_client import AsyncGRMClient, GRMClient, Stop
 from grm_server.admission.controller import Admission
 from grm_server.engine.bundled import NAME, bundled_model
 from grm_server.engine.fake import FakeEngine
@@ -39,7 +39,7 @@ from grm_server.pipeline.types import ScoreRequest
 from grm_server.settings import EngineSettings, Settings
 from grm_server.telemetry.metrics import Metrics
 
-FIXED = {"rule": "fixed"}
+FIXED: Stop = {"rule": "fixed"}
 
 
 def main() -> None:

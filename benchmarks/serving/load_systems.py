@@ -20,7 +20,7 @@ from benchmarks.lib.data import Item
 from benchmarks.lib.servers import scrape
 from benchmarks.lib.workloads import Prompts, Workload
 from benchmarks.serving.baseline import SamplingOptions, connect, n_is_k, separate
-from grm_client import AsyncGRMClient
+from grm_client import AsyncGRMClient, Stop
 
 OURS = ("fixed", "decided")
 BASELINES = {
@@ -126,7 +126,7 @@ async def _sender(
 async def _send_to_grm(
     client: AsyncGRMClient, endpoint: Endpoint, system: str, options: SamplingOptions, number: int, item: Item
 ) -> Answer:
-    stop = {"rule": "fixed"} if system == "fixed" else {"rule": "decided", "gamma": endpoint.gamma}
+    stop: Stop = {"rule": "fixed"} if system == "fixed" else {"rule": "decided", "gamma": endpoint.gamma}
     answer = await client.rewards(
         item.query,
         item.responses,

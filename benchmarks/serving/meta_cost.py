@@ -27,9 +27,10 @@ from benchmarks.lib.data import Item, load_items
 from benchmarks.lib.servers import KV_CACHE_GIB, running_server
 from benchmarks.serving.waves import round_of
 from grm_client import RewardOptions, Rewards
+from grm_client.options import Aggregate
 from grm_client.types import Usage
 
-KINDS = ("mean", "meta_hinge", "meta_top")
+KINDS: tuple[Aggregate, ...] = ("mean", "meta_hinge", "meta_top")
 USAGE = tuple(Usage.model_fields)
 
 

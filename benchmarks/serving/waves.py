@@ -22,13 +22,12 @@ import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.lib.data import Item, load_items
 from benchmarks.lib.servers import KV_CACHE_GIB, running_server
-from grm_client import AsyncGRMClient, RewardOptions, Rewards
+from grm_client import AsyncGRMClient, RewardOptions, Rewards, Stop
 
-KINDS: dict[str, dict[str, Any]] = {
+KINDS: dict[str, Stop] = {
     "fixed": {"rule": "fixed"},
     "waves": {"rule": "decided", "gamma": 1e-12},
     "decided": {"rule": "decided", "gamma": 0.05},

@@ -11,8 +11,8 @@ answer.p_best  # (n,), probability that each response is the judge's favourite
 from grm_client.client import AsyncGRMClient, GRMClient
 from grm_client.errors import APIError, ConnectionFailed, GRMClientError, TimedOut
 from grm_client.events import Event
-from grm_client.transport import RewardOptions
-from grm_client.types import Rewards, Sample
+from grm_client.options import RewardOptions, Stop
+from grm_client.types import Judgement, Model, Rewards, Sample
 
 __all__ = [
     "APIError",
@@ -21,8 +21,11 @@ __all__ = [
     "Event",
     "GRMClient",
     "GRMClientError",
+    "Judgement",
+    "Model",
     "RewardOptions",
     "Rewards",
     "Sample",
+    "Stop",
     "TimedOut",
 ]

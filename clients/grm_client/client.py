@@ -15,21 +15,24 @@ import httpx
 
 from grm_client.batch import Request, ScoreResult, score_with_tasks, score_with_threads
 from grm_client.events import MEDIA_TYPE, Event, EventReader, is_stream, stream_response
+from grm_client.options import RewardOptions, merged
 from grm_client.transport import (
+    MODELS_PATH,
     READY_PATH,
     READY_TIMEOUT_S,
     REWARDS_PATH,
     TIMEOUT_S,
     Outcome,
     Query,
-    RewardOptions,
     as_rewards,
     http_options,
+    judgement_path,
     read_outcome,
     request_body,
     retry_delay,
+    typed,
 )
-from grm_client.types import Rewards
+from grm_client.types import Judgement, Model, ModelList, Rewards
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -46,6 +49,7 @@ class GRMClient:
         api_key: str | None = None,
         timeout_s: float = TIMEOUT_S,
         max_retries: int = 4,
+        defaults: RewardOptions | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Open no connection yet; `ready` tells whether the server is up.
@@ -55,10 +59,13 @@ class GRMClient:
         timeout_s: longest wait for the answer of one attempt, and longest silence in a stream. The default exceeds the
             server's own limit, so the server times out first.
         max_retries: attempts after the first one, when the server is busy (429, 503) or cannot be reached.
+        defaults: options of every request, such as `{"k": 32}`. A call's own options take precedence; None in a call
+            selects the server's default.
         transport: replaces the network, for tests.
         """
         self.base_url = base_url
         self._max_retries = max_retries
+        self._defaults = defaults or {}
         self._rng = random.Random()
         self._http = httpx.Client(**http_options(base_url, api_key, timeout_s), transport=transport)
 
@@ -67,20 +74,23 @@ class GRMClient:
 
         query: one user turn, or chat messages.
         responses: (n,), n >= 1.
-        options: see `RewardOptions`.
+        options: k, stop, deadline_s, min_votes, list_size, priority, aggregate, k_meta, meta_rm_failure, reading,
+            reference, principles, principles_from, hint, temperature, seed, max_critique_tokens, task, return_samples.
+            `help(RewardOptions)` explains them. None selects the server's default.
 
         Raises APIError, TimedOut or ConnectionFailed.
         """
-        return as_rewards(self.post(request_body(query, responses, **options)))
+        return as_rewards(self.post(request_body(query, responses, **merged(self._defaults, options))))
 
     def stream(self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> Generator[Event]:
-        """Score the responses and yield each event as it happens. The last event is `rewards`, the answer.
+        """Score the responses and yield each event as it happens. The last event is `rewards`, the answer, and
+        `event.rewards` its typed form.
 
         Takes the arguments of `rewards` and raises the same errors, also in the middle of the stream; an APIError there
         has status 200. A stream that has started is not retried. Leaving the loop closes the generator, and the server
         then aborts the remaining samples.
         """
-        body = request_body(query, responses, **options)
+        body = request_body(query, responses, **merged(self._defaults, options))
         reader, failure = EventReader(), None
         outcome = self._send_with_retries(lambda: self._open(body))
         with closing(stream_response(outcome, self.base_url)) as response:
@@ -103,7 +113,7 @@ class GRMClient:
 
         requests: mappings with the arguments of `rewards`: `{"query": ..., "responses": [...]}`.
         concurrency: requests in flight at once.
-        progress: show a progress bar on standard error; needs rich (`pip install 'grm-client[progress]'`).
+        progress: show a progress bar on standard error; needs rich (`pip install rich`).
         options: defaults for all requests; a request's own options take precedence.
 
         A failed request does not stop the others: its GRMClientError takes the place of its Rewards.
@@ -120,6 +130,20 @@ class GRMClient:
         """
         outcome = self._send_with_retries(lambda: self._http.post(path, json=body))
         return read_outcome(outcome, self.base_url)
+
+    def judgement(self, judgement_id: str) -> Judgement:
+        """Why the rewards of an answer, named by its `id`, came out as they did: all samples, and the request again.
+
+        Raises the errors of `rewards`; APIError with status 404 for a judgement that has expired.
+        """
+        return typed(Judgement, self._get(judgement_path(judgement_id)))
+
+    def models(self) -> tuple[Model, ...]:
+        """The judge of the server, and its meta RM if it has one. Raises the errors of `rewards`."""
+        return typed(ModelList, self._get(MODELS_PATH)).data
+
+    def _get(self, path: str) -> dict[str, Any]:
+        return read_outcome(self._send_with_retries(lambda: self._http.get(path)), self.base_url)
 
     def _open(self, body: Mapping[str, Any]) -> httpx.Response:
         """Start a stream. A response that is not an event stream is read whole."""
@@ -175,24 +199,26 @@ class AsyncGRMClient:
         api_key: str | None = None,
         timeout_s: float = TIMEOUT_S,
         max_retries: int = 4,
+        defaults: RewardOptions | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """See `GRMClient`."""
         self.base_url = base_url
         self._max_retries = max_retries
+        self._defaults = defaults or {}
         self._rng = random.Random()
         self._http = httpx.AsyncClient(**http_options(base_url, api_key, timeout_s), transport=transport)
 
     async def rewards(self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> Rewards:
-        """See `GRMClient.rewards`."""
-        return as_rewards(await self.post(request_body(query, responses, **options)))
+        """See `GRMClient.rewards` and `RewardOptions`."""
+        return as_rewards(await self.post(request_body(query, responses, **merged(self._defaults, options))))
 
     async def stream(
         self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]
     ) -> AsyncGenerator[Event]:
         """See `GRMClient.stream`. Python closes an asynchronous generator some time after the loop was left; use
         `contextlib.aclosing` to close it at once."""
-        body = request_body(query, responses, **options)
+        body = request_body(query, responses, **merged(self._defaults, options))
         reader, failure = EventReader(), None
         outcome = await self._send_with_retries(lambda: self._open(body))
         async with aclosing(stream_response(outcome, self.base_url)) as response:
@@ -221,6 +247,17 @@ class AsyncGRMClient:
         """See `GRMClient.post`."""
         outcome = await self._send_with_retries(lambda: self._http.post(path, json=body))
         return read_outcome(outcome, self.base_url)
+
+    async def judgement(self, judgement_id: str) -> Judgement:
+        """See `GRMClient.judgement`."""
+        return typed(Judgement, await self._get(judgement_path(judgement_id)))
+
+    async def models(self) -> tuple[Model, ...]:
+        """See `GRMClient.models`."""
+        return typed(ModelList, await self._get(MODELS_PATH)).data
+
+    async def _get(self, path: str) -> dict[str, Any]:
+        return read_outcome(await self._send_with_retries(lambda: self._http.get(path)), self.base_url)
 
     async def _open(self, body: Mapping[str, Any]) -> httpx.Response:
         """See `GRMClient._open`."""

@@ -12,7 +12,17 @@ from typing import Any, NamedTuple
 import httpx
 
 from grm_client.errors import APIError, ConnectionFailed
-from grm_client.transport import Outcome, api_error, bad_answer, excerpt, json_object, server_error, transport_error
+from grm_client.transport import (
+    Outcome,
+    api_error,
+    as_rewards,
+    bad_answer,
+    excerpt,
+    json_object,
+    server_error,
+    transport_error,
+)
+from grm_client.types import Rewards
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -23,8 +33,12 @@ class Event(NamedTuple):
     name: str
     """"started", then "sample" and "wave" as they finish, then "rewards", the answer. A newer server may send more."""
     data: dict[str, Any]
-    """StartedOut, SampleOut, WaveOut or RewardsResponse of the server's OpenAPI document. `Rewards(**data)` is the
-    typed form of the last event."""
+    """StartedOut, SampleOut, WaveOut or RewardsResponse of the server's OpenAPI document."""
+
+    @property
+    def rewards(self) -> Rewards | None:
+        """The answer, if this is the last event; None for all others. Raises APIError if it cannot be read."""
+        return as_rewards(self.data) if self.name == "rewards" else None
 
 
 def is_stream(response: httpx.Response) -> bool:

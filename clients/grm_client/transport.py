@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, TypedDict, Unpack
+from typing import Any, NoReturn, TypeVar, Unpack
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
 from grm_client.errors import APIError, ConnectionFailed, GRMClientError, TimedOut
-from grm_client.types import Rewards
+from grm_client.options import RewardOptions
+from grm_client.types import Answer, Rewards
 
 Query = str | Sequence[Mapping[str, str]]
 """One user turn, or chat messages: {"role": ..., "content": ...}."""
@@ -24,54 +26,9 @@ Outcome = httpx.Response | httpx.RequestError
 """Result of one attempt: a response, or why there is none."""
 
 
-class RewardOptions(TypedDict, total=False):
-    """Optional fields of a request. An option that is None or absent takes the server's default. The server refuses
-    unknown options."""
-
-    k: int | None
-    """Maximum number of samples for each response. More samples give more precise rewards and take more time."""
-    stop: Mapping[str, object] | None
-    """When to stop before k samples: {"rule": "fixed"} (never), {"rule": "decided", "gamma": 0.05, "target": "best"},
-    {"rule": "strict", "delta": 0.05} or {"rule": "precision", "se": 0.4}."""
-    deadline_s: float | None
-    """Seconds until the server answers with the votes it has. Keep it below the client's `timeout_s`."""
-    aggregate: str | None
-    """How samples are aggregated: "mean", "winsorised", "vote", "borda"; with a meta RM "meta_hinge" or "meta_top"."""
-    k_meta: int | None
-    """For "meta_top": how many of the k samples vote. Default: half of them."""
-    meta_rm_failure: str | None
-    """If the meta RM fails: "error" raises APIError; "vote" falls back to the plain vote, and the answer says so."""
-    reading: str | None
-    """"sampled": scores as written. "expected": the last score of a sample is the expectation over its tokens."""
-    list_size: int | None
-    """Maximum number of responses that one sample shows. Longer lists are judged in balanced blocks."""
-    task: str | None
-    """Tag for similar requests, such as "math". They share the statistics that the server learns for `decided`."""
-    temperature: float | None
-    """Sampling temperature of principles, critique and scores."""
-    seed: int | None
-    """Fixes the order of the responses and the seed of every sample."""
-    max_critique_tokens: int | None
-    """Token budget of one sample for principles and critique together."""
-    reference: str | None
-    """A known good answer to show to the judge."""
-    principles: str | None
-    """Criteria to judge by, instead of the judge's own."""
-    principles_from: str | None
-    """Without `principles`: "sample", the judge writes its own in every sample; or "query", it writes them once for
-    all requests with this query."""
-    hint: int | None
-    """The label, shown to the judge. For collecting training data, never for judging."""
-    min_votes: int | None
-    """Raise APIError if any response has fewer votes."""
-    priority: str | None
-    """"high", "normal" or "low": order among the queued requests of the same API key."""
-    return_samples: bool | None
-    """Also return what the judge wrote."""
-
-
 REWARDS_PATH = "/v1/rewards"
 READY_PATH = "/health/ready"
+MODELS_PATH = "/v1/models"
 READY_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 10.0
 TIMEOUT_S = 660.0
@@ -114,6 +71,11 @@ def request_body(query: Query, responses: Sequence[str], **options: Unpack[Rewar
 def _json_value(value: object) -> object:
     """Convert any mapping to a dict, which `json` can encode."""
     return dict(value) if isinstance(value, Mapping) else value
+
+
+def judgement_path(judgement_id: str) -> str:
+    """Percent-encoded, so an id with a slash or a question mark names no other route."""
+    return f"/v1/judgements/{quote(judgement_id, safe='')}"
 
 
 def retry_delay(attempt: int, outcome: Outcome, rng: random.Random) -> float | None:
@@ -176,9 +138,17 @@ def strict_json(text: bytes) -> object:
 
 
 def as_rewards(answer: Mapping[str, Any]) -> Rewards:
+    """See `typed`."""
+    return typed(Rewards, answer)
+
+
+A = TypeVar("A", bound=Answer)
+
+
+def typed(kind: type[A], answer: Mapping[str, Any]) -> A:
     """Validate an answer. Raises APIError "bad_answer" and names the first invalid field."""
     try:
-        return Rewards.model_validate(answer)
+        return kind.model_validate(answer)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         bad_answer(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")

@@ -7,8 +7,13 @@ of a newer server can be read. Requests are strict: the server refuses unknown f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+REPR_REWARDS = 8
+"""Rewards that `repr` shows; a request may have more."""
 
 
 class Answer(BaseModel):
@@ -148,3 +153,53 @@ class Rewards(Answer):
     """What the samples cost."""
     timing: Timing
     """Where the time went."""
+
+    def __repr__(self) -> str:
+        """One short line. `model_dump()` has all fields."""
+        shown = [f"{reward:.2f}±{se:.2f}" for reward, se in zip(self.rewards, self.se, strict=False)]
+        more = f", … {len(shown) - REPR_REWARDS} more" if len(shown) > REPR_REWARDS else ""
+        return (
+            f"Rewards([{', '.join(shown[:REPR_REWARDS])}{more}], best={self.best}, k={self.k_used}/{self.k}, "
+            f"stop={self.stop_reason!r}, id={self.id!r})"
+        )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks, best first."""
+        rows = "".join(
+            f"<tr><td>{i}</td><td>{self.rewards[i]:.2f} ± {self.se[i]:.2f}</td><td>{self.p_best[i]:.0%}</td>"
+            f"<td>{self.votes[i]}</td></tr>"
+            for i in self.ranking
+        )
+        caption = f"{self.model}: k = {self.k_used} of {self.k}, {self.stop_reason}; judgement {self.id}"
+        return (
+            f"<table><caption>{escape(caption)}</caption><thead><tr><th>response</th><th>reward</th><th>p best</th>"
+            f"<th>votes</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
+
+
+class Judgement(Answer):
+    """A stored judgement."""
+
+    request: Mapping[str, Any]
+    """The body of POST /v1/rewards that repeats it: `client.post(judgement.request)`."""
+    answer: Rewards
+    """With all samples."""
+
+
+class Model(Answer):
+    """A model that the server runs or uses."""
+
+    id: str
+    """Its name; `Rewards.model` if it is the judge."""
+    role: str
+    """"judge" or "meta_rm"."""
+    max_model_len: int | None
+    """Tokens of prompt and completion together; None if the model runs on another server."""
+
+
+class ModelList(Answer):
+    """The answer of GET /v1/models."""
+
+    data: tuple[Model, ...]

@@ -10,7 +10,7 @@
       BodyTooLarge            413   the body has too many bytes
       BodyTimeout             408   reading the body timed out
       BodiesTooMany           503   too many bytes of request bodies are being read
-      WrongMediaType          415   the Content-Type is not JSON, or the body is compressed
+      WrongMediaType          415   the Content-Type is not JSON, or the Content-Encoding is unknown
       WrongHost               421   the Host header is not allowed
       Unauthenticated         401   the API key is missing or invalid
       RateLimited             429   the API key has exceeded its requests or samples per minute
@@ -137,7 +137,7 @@ class BodiesTooMany(GRMError):
 
 
 class WrongMediaType(GRMError):
-    """The Content-Type is not JSON, or the body is compressed."""
+    """The Content-Type is not JSON, or the Content-Encoding is neither gzip nor deflate."""
 
     code = "wrong_media_type"
     status = 415

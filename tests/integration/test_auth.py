@@ -64,7 +64,7 @@ async def test_every_way_to_send_a_key(serve: Serve, tmp_path: Path) -> None:
 
 async def test_public_routes_need_no_key(serve: Serve, tmp_path: Path) -> None:
     async with serve(FakeEngine(), keys_file(tmp_path)) as client:
-        for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
+        for path in ("/", "/health", "/health/live", "/health/ready", "/docs", "/openapi.json"):
             assert (await client.get(path)).status_code == 200
         for path in (
             "/metrics",

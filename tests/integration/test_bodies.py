@@ -1,15 +1,21 @@
 """Hostile and broken bodies are refused early, with an error in the usual shape."""
 
 import asyncio
+import gzip
 import json
 import time
-from collections.abc import AsyncIterator
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
 
+from grm_server.api.middleware.body_limit import unpacked
 from grm_server.engine.fake import FakeEngine
+from grm_server.errors import BodyTooLarge
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters
 from tests.integration.judging import PAIR
@@ -107,7 +113,8 @@ async def test_the_last_of_two_equal_fields_counts(serve: Serve) -> None:
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "multipart/form-data; boundary=x"},
         {},
-        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        {"Content-Type": "application/json", "Content-Encoding": "br"},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip, gzip"},
     ],
 )
 async def test_other_media_types_are_refused(serve: Serve, headers: dict[str, str]) -> None:
@@ -124,6 +131,58 @@ async def test_json_media_types(serve: Serve, kind: str) -> None:
     async with serve(FakeEngine()) as client:
         answer = await client.post("/v1/rewards", content=json.dumps(PAIR), headers={"Content-Type": kind})
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("GZIP", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("", bytes),
+    ],
+)
+async def test_a_compressed_body_is_unpacked(serve: Serve, encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    async with serve(FakeEngine()) as client:
+        plain = await client.post("/v1/rewards", json=PAIR | {"seed": 1})
+        body = pack(json.dumps(PAIR | {"seed": 1}).encode())
+        answer = await client.post("/v1/rewards", content=body, headers=JSON | {"Content-Encoding": encoding})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["rewards"] == plain.json()["rewards"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (gzip.compress(b" " * 3 * MIB), 413, "body_too_large"),
+        (gzip.compress(b"[" * 100_000), 422, "invalid_body"),
+        (gzip.compress(gzip.compress(json.dumps(PAIR).encode())), 422, "invalid_body"),
+        (gzip.compress(json.dumps(PAIR).encode())[:-9], 422, "invalid_body"),
+        (gzip.compress(json.dumps(PAIR).encode()) + b"more", 422, "invalid_body"),
+        (gzip.compress(b"") * 50_000, 422, "invalid_body"),
+        (json.dumps(PAIR).encode(), 422, "invalid_body"),
+    ],
+    ids=["bomb", "deep", "twice", "cut off", "trailing", "members", "plain"],
+)
+async def test_a_compressed_body_keeps_the_limits(serve: Serve, body: bytes, status: int, code: str) -> None:
+    engine = FakeEngine()
+    async with serve(engine, f"http.max_body_bytes={2 * MIB}") as client:
+        answer = await client.post("/v1/rewards", content=body, headers=JSON | {"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert engine.calls == []
+
+
+def test_inflating_stops_at_the_limit() -> None:
+    """1 GiB of spaces in 1 MiB: unpacking all of it would take the memory before its size is known."""
+    packer = zlib.compressobj()
+    bomb = b"".join([*(packer.compress(b" " * MIB) for _ in range(1024)), packer.flush()])
+    tracemalloc.start()
+    with pytest.raises(BodyTooLarge, match="http.max_body_bytes"):
+        unpacked(bomb, Headers({"content-encoding": "deflate"}), MIB)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * MIB
 
 
 async def drip(pause_s: float, chunk: bytes = b" ") -> AsyncIterator[bytes]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 from contextlib import aclosing
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
+import mypy.api
 import pytest
 
-from grm_client import APIError, AsyncGRMClient, GRMClient, RewardOptions, Rewards, Sample, types
+from grm_client import APIError, AsyncGRMClient, GRMClient, RewardOptions, Rewards, Sample, Stop, types
 from grm_server.api import schemas
+from grm_server.api.schemas import RewardsRequest
 
 
 def test_the_client_and_the_server_have_the_same_fields() -> None:
@@ -16,6 +22,7 @@ def test_the_client_and_the_server_have_the_same_fields() -> None:
         (types.Sample, schemas.SampleOut),
         (types.Usage, schemas.Usage),
         (types.Timing, schemas.Timing),
+        (types.Judgement, schemas.JudgementResponse),
     ):
         assert one.model_fields.keys() == other.model_fields.keys()
     assert RewardOptions.__annotations__.keys() | {"query", "responses"} == schemas.RewardsRequest.model_fields.keys()
@@ -50,6 +57,64 @@ def test_the_server_accepts_every_option(url: str) -> None:
     assert answer.samples is not None
     assert len(answer.samples) == answer.usage.samples
     assert any(score is None for score in answer.samples[0].scores or ())
+
+
+def test_the_options_have_the_servers_values() -> None:
+    """The names behind the types, as the server's document has them."""
+    fields = RewardsRequest.model_json_schema()["properties"]
+    hints = get_type_hints(RewardOptions)
+    for name in ("aggregate", "meta_rm_failure", "reading", "principles_from", "priority"):
+        [literal] = [one for one in get_args(hints[name]) if get_origin(one) is Literal]
+        [allowed] = [one["enum"] for one in fields[name].get("anyOf", [fields[name]]) if "enum" in one]
+        assert set(get_args(literal)) == set(allowed), name
+    rules = {one.__name__: get_type_hints(one).keys() for one in get_args(Stop)}
+    assert rules == {name: getattr(schemas, name).model_fields.keys() for name in rules}
+    assert len(rules) == len(get_args(get_args(schemas.Stop)[0]))
+
+
+def test_a_type_checker_finds_typos(tmp_path: Path) -> None:
+    wrong = [
+        'client.rewards("q", ["a"], aggregate="median")',
+        'client.rewards("q", ["a"], priority="urgent")',
+        'client.rewards("q", ["a"], stop={"rule": "decided", "gama": 0.1})',
+        'client.rewards("q", ["a"], stop={"rule": "never"})',
+        'GRMClient(defaults={"kk": 3})',
+    ]
+    right = [
+        'client.rewards("q", ["a"], k=2, stop={"rule": "strict", "delta": 0.1}, aggregate="vote")',
+        'GRMClient(defaults={"k": 3, "stop": {"rule": "fixed"}})',
+    ]
+    path = tmp_path / "mine.py"
+    path.write_text("\n".join(["from grm_client import GRMClient", "client = GRMClient()", *wrong, *right]))
+    out, _, _ = mypy.api.run(["--config-file", os.devnull, "--cache-dir", str(tmp_path / "cache"), str(path)])
+    assert {int(line) for line in re.findall(r"mine\.py:(\d+): error", out)} == {3, 4, 5, 6, 7}, out
+
+
+def test_a_judgement_and_the_models(url: str) -> None:
+    with GRMClient(url, defaults={"k": 3, "seed": 5}) as client:
+        answer = client.rewards("q", ["a", "b"])
+        kept = client.judgement(answer.id)
+        assert kept.answer.rewards == answer.rewards
+        assert len(kept.answer.samples or ()) == 3
+        assert kept.request["query"] == [{"role": "user", "content": "q"}]
+        assert Rewards(**client.post(kept.request)).rewards == answer.rewards
+        assert [(model.id, model.role) for model in client.models()] == [("fake", "judge")]
+        with pytest.raises(APIError) as expired:
+            client.judgement("rw-none")
+        assert (expired.value.status, expired.value.code) == (404, "judgement_not_kept")
+        # An id is no path.
+        with pytest.raises(APIError):
+            client.judgement("../models")
+
+
+def test_the_last_event_is_typed(url: str) -> None:
+    with GRMClient(url) as client:
+        events = list(client.stream("q", ["a", "b"], k=2, seed=1))
+        answer = client.rewards("q", ["a", "b"], k=2, seed=1)
+    assert [event.rewards for event in events[:-1]] == [None] * (len(events) - 1)
+    last = events[-1].rewards
+    assert last is not None
+    assert last.rewards == answer.rewards
 
 
 def test_a_stream(url: str) -> None:

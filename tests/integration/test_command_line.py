@@ -80,6 +80,16 @@ def test_demo(url: str) -> None:
         assert text in done.stdout
 
 
+def test_demo_with_a_question_of_your_own(url: str) -> None:
+    done = grm_here("demo", "--query", "Why?", "--response", "Because.", "--response", "Ask later.", "--url", url)
+    assert done.returncode == 0, done.stderr
+    for text in ("your question", "Why?", "Because.", "Ask later.", "best"):
+        assert text in done.stdout
+    for half in (["--query", "Why?"], ["--response", "Because."]):
+        assert "belong together" in grm_here("demo", *half, "--url", url).stderr
+    assert "--query" in grm_here("demo", "/nowhere", "--url", url).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

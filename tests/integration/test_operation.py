@@ -1,8 +1,10 @@
 """Health, models, metrics, the OpenAPI document and templates, around a fake engine."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 import pytest
 
 from grm_server.app import create_app
@@ -38,6 +40,65 @@ async def test_models(serve: Serve) -> None:
     async with serve(FakeEngine()) as client:
         card = (await client.get("/v1/models")).json()["data"][0]
     assert (card["id"], card["object"], card["max_model_len"]) == ("fake", "model", 8192)
+
+
+async def test_the_root_says_where_to_go(serve: Serve) -> None:
+    async with serve(FakeEngine()) as client:
+        index = (await client.get("/")).json()
+        assert (index["name"], index["version"]) == ("GRM Server", version("grm-server"))
+        for name in ("models", "health", "metrics", "docs", "openapi"):
+            assert (await client.get(index[name])).status_code == 200, name
+        method, path = index["rewards"].split()
+        assert (await client.request(method, path, json={"query": "Q", "responses": ["A."]})).status_code == 200
+
+
+async def test_health_without_a_part_is_readiness(serve: Serve) -> None:
+    async with serve(FakeEngine()) as client:
+        assert (await client.get("/health")).json() == {"status": "ready", "reason": None}
+        client.service.drain.begin()
+        answer = await client.get("/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "not_ready")
+
+
+async def test_every_get_route_answers_head(serve: Serve) -> None:
+    async with serve(FakeEngine()) as client:
+        judged = (await client.post("/v1/rewards", json={"query": "Q", "responses": ["A."]})).json()
+        paths = [
+            path.replace("{judgement_id}", judged["id"])
+            for path, methods in (await client.get("/openapi.json")).json()["paths"].items()
+            if "get" in methods
+        ]
+        assert {"/", "/health", "/health/live", "/health/ready", "/metrics"} < set(paths)
+        for path in [*paths, "/docs", "/openapi.json"]:
+            head, get = await client.head(path), await client.get(path)
+            assert head.status_code == get.status_code == 200, path
+            assert head.headers["content-type"] == get.headers["content-type"]
+        client.service.drain.begin()
+        assert (await client.head("/health/ready")).status_code == 503
+        assert (await client.head("/v1/rewards")).status_code == 405
+        seen = await counters(client)
+    assert seen['grm_http_requests_total{route="/health/live",status="200"}'] == 2
+
+
+def test_a_real_server_answers_head_without_a_body(url: str) -> None:
+    answer = httpx.head(f"{url}/health/live")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert int(answer.headers["content-length"]) > 0
+    # The connection stays usable.
+    with httpx.Client() as client:
+        assert [client.request(method, f"{url}/health").status_code for method in ("HEAD", "GET", "HEAD")] == [200] * 3
+
+
+async def test_metrics_name_the_build(serve: Serve) -> None:
+    async with serve(FakeEngine()) as client:
+        seen = await counters(client)
+    assert seen[f'grm_build_info{{model="fake",version="{version("grm-server")}"}}'] == 1
+
+
+def test_metrics_of_a_server_have_no_created_series(url: str) -> None:
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    assert [line for line in lines if "_created" in line.partition("{")[0].partition(" ")[0]] == []
+    assert any(line.startswith("grm_samples_cut_total ") for line in lines)
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("GET", "/v1/rewards", 405)])

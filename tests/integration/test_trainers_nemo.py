@@ -14,6 +14,8 @@ from tests.integration.judging import favours
 from tests.integration.nemo import genrm, member, response, rollout
 from tests.integration.trainers import FAST, all_at_once, post
 
+CHAT = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+
 
 async def test_verify_echoes_the_rollout(serve: Serve) -> None:
     body = rollout("A.", _ng_task_index=3, _ng_rollout_index=0, prompt_id=None)
@@ -159,6 +161,10 @@ async def test_a_reward_as_a_chat_completion(serve: Serve) -> None:
     [
         ({"messages": [{"role": "user", "content": "Why?"}]}, "messages"),
         (genrm("A", "B", stream=True), "stream"),
+        (genrm("A", "B", n=2), "n"),
+        ({"messages": CHAT, "n": 2}, "n"),
+        ({"messages": CHAT, "n": 0}, "n"),
+        ({"messages": CHAT, "n": "2"}, "n"),
         ({"messages": []}, "messages"),
     ],
 )
@@ -167,6 +173,13 @@ async def test_invalid_chats(serve: Serve, body: Any, param: str) -> None:
         answer = await client.post("/v1/chat/completions", json=body)
     assert answer.status_code in (400, 422)
     assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("n", [1, None])
+async def test_one_choice_may_be_requested(serve: Serve, n: int | None) -> None:
+    async with serve(FakeEngine()) as client:
+        answer = await client.post("/v1/chat/completions", json={"messages": CHAT, "n": n})
+    assert (answer.status_code, len(answer.json()["choices"])) == (200, 1)
 
 
 async def test_a_chat_that_cannot_be_judged_is_an_error(serve: Serve) -> None:

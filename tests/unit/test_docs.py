@@ -56,3 +56,20 @@ def test_pages_name_benchmarks_that_exist(page: Path) -> None:
     named = re.findall(r"\b((?:benchmarks|studies)(?:\.[a-z_]+)+)", page.read_text("utf-8").split("### Changed")[0])
 
     assert [name for name in named if not (ROOT / f"{name.replace('.', '/')}.py").exists()] == []
+
+
+def test_no_text_installs_this_project_from_an_index() -> None:
+    """It is on none. `pip install 'grm-server[cpu]'` fails, and a foreign package is called `grm`."""
+    sources = [path for room in ("server", "clients") for path in (ROOT / room).rglob("*.py")]
+    texts = {path: path.read_text("utf-8") for path in [*sources, *PAGES] if path.name != "CHANGELOG.md"}
+
+    assert [path for path, text in texts.items() if re.search(r"install [^\n./`]*grm[-_\[ '\"]", text)] == []
+
+
+def test_compose_passes_settings_and_the_hubs_token_to_every_service() -> None:
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+
+    access = text.split("x-access:")[1].split("services:")[0]
+    assert re.findall(r"^  (HF_\w+):$", access, re.MULTILINE) == ["HF_TOKEN", "HF_HUB_OFFLINE"]
+    services = text.count("    build:")
+    assert services == text.count("<<: *access") == text.count("env_file: [{path: grm.env, required: false}]")

@@ -19,7 +19,7 @@ ERRORS: Responses = {
         (401, "The API key is missing or not valid."),
         (408, "The body did not arrive in time."),
         (413, "The body is too large."),
-        (415, "The Content-Type is not JSON, or the body is compressed."),
+        (415, "The Content-Type is not JSON, or the Content-Encoding is neither `gzip` nor `deflate`."),
         (421, "The Host header names another server."),
         (422, "A field is wrong, unknown or over a limit; `param` names it."),
         (

@@ -6,8 +6,9 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
 
 from grm_server.api import schemas
 from grm_server.api.from_wire import to_score_request
@@ -22,8 +23,8 @@ from grm_server.judging.store import Judged, Progress, new_id
 from grm_server.pipeline.types import Started, WaveEnd
 
 router = APIRouter()
-health = APIRouter(prefix="/health", tags=["operation"])
-"""For load balancers and orchestrators, which have no API key."""
+public = APIRouter(tags=["operation"])
+"""Routes that need no API key: for load balancers and orchestrators, and for a first look."""
 
 
 @router.post(
@@ -116,13 +117,20 @@ def _answer(
     )
 
 
-@health.get("/live")
+@public.get("/")
+async def index(request: Request) -> schemas.Index:
+    """What runs here, and where to go next."""
+    return schemas.Index(version=request.app.version)
+
+
+@public.get("/health/live")
 async def live() -> schemas.Health:
     """The process responds."""
     return schemas.Health(status="live")
 
 
-@health.get("/ready", responses={503: {"model": schemas.Health}})
+@public.get("/health", responses={503: {"model": schemas.Health}}, summary="Ready")
+@public.get("/health/ready", responses={503: {"model": schemas.Health}})
 async def ready(service: ServiceDep, response: Response) -> schemas.Health:
     """The engine accepts requests; so does the meta RM, if requests depend on it by default."""
     try:
@@ -147,3 +155,18 @@ async def models(service: ServiceDep) -> schemas.ModelList:
 async def metrics(service: ServiceDep) -> Response:
     """Prometheus' text format: this server's metrics, then vLLM's."""
     return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def add_head_routes(app: FastAPI) -> None:
+    """Let every GET route answer HEAD too, as HTTP requires (RFC 9110, 9.1): load balancers and `curl -I` send it.
+
+    The web server leaves the body out. The routes are not in the OpenAPI document, where they would only repeat GET.
+    """
+    for route in [route for route in app.routes if isinstance(route, APIRoute) and "GET" in route.methods]:
+        app.add_api_route(
+            route.path,
+            route.endpoint,
+            methods=["HEAD"],
+            response_class=route.response_class,
+            include_in_schema=False,
+        )

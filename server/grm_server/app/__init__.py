@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from grm_server.admission.controller import Admission
+from grm_server.api.docs_page import router as docs_page
 from grm_server.api.error_handlers import add_error_handlers
 from grm_server.api.middleware.keys import Callers
 from grm_server.api.middleware.stack import add_middleware_stack, load_callers
 from grm_server.api.openapi import KEY
 from grm_server.api.protocols import protocols_router
-from grm_server.api.routes import health, router
+from grm_server.api.routes import add_head_routes, public, router
 from grm_server.api.service import Service
 from grm_server.app.engines import capacity, prepare, start_engine, start_meta_rm
 from grm_server.app.policy import calibration_of, meta_card_of, policy_of, setting_errors, tracing_of
@@ -118,6 +119,7 @@ def _assemble(service: Service, settings: Settings, inputs: _Inputs, judge: Judg
         max_waiting_prompt_tokens=settings.admission.max_waiting_prompt_tokens,
         template_chars=len(inputs.template.source),
     )
+    service.metrics.build.info({"version": version("grm-server"), "model": judge.model})
     concurrency = max_concurrent_samples(settings.engine)
     service.metrics.admission.saturation.set_function(lambda: judge.running / concurrency)
     # Tracing starts a thread. A process with threads should not fork, so it starts after the engines.
@@ -172,13 +174,17 @@ def _http_app(
         version=version("grm-server"),
         summary="Rewards from k samples of a generative reward model.",
         lifespan=lifespan,
+        # `docs_page` serves /docs: FastAPI's own page loads its scripts from another host.
+        docs_url=None,
         redoc_url=None,
     )
     app.state.service = service
     key = [] if callers is None else KEY
     app.include_router(router, dependencies=key)
     app.include_router(protocols_router(), dependencies=key)
-    app.include_router(health)
+    app.include_router(public)
+    app.include_router(docs_page)
+    add_head_routes(app)
     add_middleware_stack(app, settings.http, callers, service, log_requests=settings.log_requests)
     add_error_handlers(app)
     return app

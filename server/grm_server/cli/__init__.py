@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -77,23 +77,36 @@ for command in (score, calibrate, collect, train_meta_rm, doctor):
 @app.command()
 def demo(
     examples: Annotated[Path, typer.Argument(help="A folder of requests as .json files.")] = Path("examples"),
+    query: Annotated[str | None, typer.Option(help="A question of your own, in place of the examples.")] = None,
+    response: Annotated[
+        list[str] | None, typer.Option(help="A response to --query; repeat it for each response.")
+    ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Score the examples and print the results. Starts a server if none is running."""
+    """Score the examples, or your own responses, and print the results. Starts a server if none is running."""
+    requests = _demo_requests(examples, query, response or [])
+    console = Console()
+    with _server_for_demo(url), GRMClient(url, api_key=api_key(), defaults={"return_samples": True}) as client:
+        for name, request in requests.items():
+            with Console(stderr=True).status(f"scoring {name}"):
+                try:
+                    answer = client.rewards(**request)
+                except GRMClientError as error:
+                    fail(f"{name}: {error}")
+            console.rule(name)
+            demo_page.render(console, request, answer)
+
+
+def _demo_requests(examples: Path, query: str | None, responses: list[str]) -> dict[str, dict[str, Any]]:
+    """Name -> request."""
+    if (query is None) != (not responses):
+        fail("--query and --response belong together: grm demo --query 'Why?' --response 'Because.' --response 'So.'")
+    if query is not None:
+        return {"your question": {"query": query, "responses": responses}}
     files = sorted(examples.glob("*.json"))
     if not files:
-        fail(f"no .json files in {examples}")
-    console = Console()
-    with _server_for_demo(url), GRMClient(url, api_key=api_key()) as client:
-        for file in files:
-            request = json.loads(file.read_text("utf-8"))
-            with Console(stderr=True).status(f"scoring {file.name}"):
-                try:
-                    answer = client.rewards(**{"return_samples": True, **request})
-                except GRMClientError as error:
-                    fail(f"{file}: {error}")
-            console.rule(file.name)
-            demo_page.render(console, request, answer)
+        fail(f"no .json files in {examples}; name a folder that has some, or use --query and --response")
+    return {file.name: json.loads(file.read_text("utf-8")) for file in files}
 
 
 @contextlib.contextmanager

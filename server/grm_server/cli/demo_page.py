@@ -1,5 +1,7 @@
 """Output of `grm demo`: a table of rewards, the judge's text in one sample, and the risk of stopping early.
 
+Responses, samples and positions are numbered from 1, as in the judge's own text. (The API counts from 0.)
+
 All text from a model is untrusted. We remove terminal escapes and show it as `Text`, in which rich interprets no
 markup.
 """
@@ -20,6 +22,10 @@ from grm_client.types import Rewards, Sample
 BAR_CELLS = 10
 EXCERPT_CHARS = 70
 MAX_REWARD = 10.0
+BAR_WIDTH = 80
+"""Least width of a terminal, in cells, for the bars of the table."""
+CHANCES_WIDTH = 60
+"""As above, for the probabilities."""
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 # Remove whole escape sequences, so no "[31m" remains: first colour and cursor commands, then sequences that carry text,
@@ -63,7 +69,7 @@ def render(console: Console, request: Mapping[str, Any], answer: Rewards) -> Non
     answer: includes one sample's principles and critique if the request had `return_samples`.
     """
     console.print(Text(excerpt(_last_turn(request["query"])), style="bold"))
-    console.print(_table(request["responses"], answer))
+    console.print(_table(request["responses"], answer, console.width))
     sample = next((sample for sample in answer.samples or () if sample.scores is not None), None)
     if sample is not None:
         _print_sample(console, sample)
@@ -75,18 +81,24 @@ def _last_turn(query: str | Sequence[Mapping[str, str]]) -> str:
     return query if isinstance(query, str) else query[-1]["content"]
 
 
-def _table(responses: Sequence[str], answer: Rewards) -> Table:
-    """One row for each response, best first; tied responses share a rank."""
+def _table(responses: Sequence[str], answer: Rewards, width: int) -> Table:
+    """One row for each response, best first; tied responses share a rank.
+
+    width: of the terminal, in cells. On a narrow one, the bar is left out first, then the probabilities.
+    """
     table = Table(box=None, pad_edge=False, expand=True)
-    table.add_column("rank", justify="right")
-    table.add_column("reward")
-    table.add_column("")
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("reward", no_wrap=True)
+    with_bar = width >= BAR_WIDTH
+    if with_bar:
+        table.add_column("", no_wrap=True)
     # With a single response, its probability of being the best is always 1.
     named = {"p best": answer.p_best, "by label": answer.p_best_label} if len(responses) > 1 else {}
-    chances = {name: shares for name, shares in named.items() if shares is not None}
+    chances = {name: shares for name, shares in named.items() if shares is not None and width >= CHANCES_WIDTH}
     for name in chances:
-        table.add_column(name, justify="right")
-    table.add_column("")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     table.add_column("response", no_wrap=True, overflow="ellipsis", ratio=1)
     tied = {i for group in answer.ties for i in group}
     for i in answer.ranking:
@@ -95,25 +107,26 @@ def _table(responses: Sequence[str], answer: Rewards) -> Table:
         marks = (["best"] if rank == 1 else []) + (["tie"] if i in tied else [])
         table.add_row(
             Text(str(rank)),
+            Text(str(i + 1)),
             Text(f"{reward:.2f} ± {answer.se[i]:.2f}"),
-            Text(bar(reward), style="cyan"),
+            *([Text(bar(reward), style="cyan")] if with_bar else []),
             *(Text(percent(shares[i])) for shares in chances.values()),
             Text(", ".join(marks), style="green" if rank == 1 else "yellow"),
-            Text(excerpt(responses[i])),
+            Text(excerpt(responses[i], max(EXCERPT_CHARS, width))),
         )
     return table
 
 
 def _print_sample(console: Console, sample: Sample) -> None:
     """Print the judge's text in the order in which it was written."""
-    # The judge's "Response 1" is a position, not a request index, so print the mapping.
-    shown = ", ".join(f"{p + 1} = response {i}" for p, i in enumerate(sample.order))
+    # The judge's "Response 1" is a position, not a number of the table, so print the mapping.
+    shown = ", ".join(f"Response {p + 1} is #{i + 1}" for p, i in enumerate(sample.order))
     for title, text in (("principles", sample.principles), ("critique", sample.critique)):
         if text:
-            panel = Panel(Text(clean(text).strip()), title=f"sample {sample.index}: {title}", title_align="left")
+            panel = Panel(Text(clean(text).strip()), title=f"sample {sample.index + 1}: {title}", title_align="left")
             console.print(panel)
-    scores = ", ".join("-" if score is None else str(score) for score in sample.scores or ())
-    console.print(Text(f"shown as: {shown}; scores in request order: {scores}", style="dim"))
+    scores = ", ".join(f"#{i + 1} {'-' if score is None else score}" for i, score in enumerate(sample.scores or ()))
+    console.print(Text(f"in this sample {shown}; its scores: {scores}", style="dim"))
 
 
 def stop_line(answer: Rewards) -> str:

@@ -27,7 +27,7 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 
 def fail_without_extras(error: ImportError) -> NoReturn:
-    fail(f"{error}. The server needs its extra packages: pip install 'grm-server[cpu]' or 'grm-server[cuda]'")
+    fail(f"{error}. The server needs its extra packages: run `make setup` in the repository")
 
 
 def reasons(skipped: Mapping[str, int]) -> str:

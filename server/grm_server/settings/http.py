@@ -16,7 +16,7 @@ class HTTPSettings(Section):
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 lets the system choose."""
     max_body_bytes: int = Field(4 * 2**20, ge=1024)
-    """Larger request bodies are refused with 413."""
+    """Larger request bodies are refused with 413; a compressed body is measured before and after unpacking."""
     max_body_items: int = Field(20_000, ge=100)
     """Strings, objects and lists in a body; bodies with more are refused with 422 before parsing."""
     max_body_depth: int = Field(64, ge=8, le=200)

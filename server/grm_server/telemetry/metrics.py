@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from grm_server.telemetry.admission import AdmissionMetrics
 from grm_server.telemetry.engines import EngineMetrics
@@ -23,6 +23,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
+        self.build = Info("grm_build", "Version of this server and name of its judge; always 1.", registry=registry)
         self.admission = AdmissionMetrics(registry)
         self.engines = EngineMetrics(registry)
         self.grouping = GroupingMetrics(registry)

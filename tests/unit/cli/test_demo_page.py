@@ -33,9 +33,9 @@ def test_the_table_ranks_and_marks(answer: Answer) -> None:
         next(line for line in lines if line and line[-1] == name) for name in ("second", "first", "third")
     )
     assert lines.index(second) < lines.index(first) < lines.index(third)
-    assert second == ["1", "5.62", "±", "0.42", "█████▋", "93", "%", "best", "second"]
-    assert first == ["2", "2.12", "±", "0.31", "██▏", "4", "%", "tie", "first"]
-    assert third == ["2", "2.12", "±", "0.30", "██▏", "3", "%", "tie", "third"]
+    assert second == ["1", "2", "5.62", "±", "0.42", "█████▋", "93", "%", "best", "second"]
+    assert first == ["2", "1", "2.12", "±", "0.31", "██▏", "4", "%", "tie", "first"]
+    assert third == ["2", "3", "2.12", "±", "0.30", "██▏", "3", "%", "tie", "third"]
     assert "by label" not in text
     assert "k = 9 of 16, stopped: decided · predicted risk that all 16 would decide otherwise: 3 %" in text
     assert "8 of 9 samples voted (1 no_scores)" in text
@@ -43,13 +43,18 @@ def test_the_table_ranks_and_marks(answer: Answer) -> None:
     assert "1.2 s" in text
 
 
-def test_a_table_fits_a_narrow_terminal(answer: Answer) -> None:
-    """Rewards and probabilities stay complete; only the response's text is cut."""
-    text = show({"query": "why?", "responses": ["long " * 50] * 3}, answer(p_best_label=[0.2, 0.6, 0.2]), width=72)
+@pytest.mark.parametrize("width", [40, 50, 60, 72, 80, 120, 200])
+def test_a_table_fits_the_terminal(answer: Answer, width: int) -> None:
+    """Rewards stay complete, and so do probabilities where there is room; only the response's text is cut."""
+    text = show({"query": "why?", "responses": ["long " * 50] * 3}, answer(p_best_label=[0.2, 0.6, 0.2]), width=width)
     rows = [line for line in text.splitlines() if "±" in line]
     assert len(rows) == 3
-    assert "5.62 ± 0.42  █████▋        93 %      60 %  best  long long" in rows[0]
-    assert all(len(line) <= 72 for line in text.splitlines())
+    assert rows[0].split()[:5] == ["1", "2", "5.62", "±", "0.42"]
+    assert "best  long" in rows[0]
+    assert ("93 %      60 %  best" in rows[0]) == (width >= 60)
+    assert ("█████▋" in rows[0]) == (width >= 80)
+    assert all(len(line) <= width for line in text.splitlines())
+    assert width < 200 or len(rows[0].rstrip()) > 150, "a wide terminal is used"
 
 
 def test_a_calibrated_server_adds_a_column_by_label(answer: Answer) -> None:
@@ -80,14 +85,14 @@ def test_the_first_sample_that_voted_is_shown_with_its_positions(answer: Answer,
     assert "critique of 1" in text
     assert "principles of 1" in text
     assert "critique of 0" not in text
-    assert "1 = response 2, 2 = response 0, 3 = response 1" in text
-    assert "scores in request order: 3, 9, 4" in text
+    assert "sample 2: critique" in text, "samples are numbered from 1, as responses are"
+    assert "in this sample Response 1 is #3, Response 2 is #1, Response 3 is #2; its scores: #1 3, #2 9, #3 4" in text
 
 
 def test_a_sample_of_a_block_shows_which_responses_it_saw(answer: Answer, sample: Sample) -> None:
     block = answer(samples=[sample(0, order=[2, 0], scores=[3, None, 4])])
     text = show({"query": "why?", "responses": ["a", "b", "c"]}, block)
-    assert "shown as: 1 = response 2, 2 = response 0; scores in request order: 3, -, 4" in text
+    assert "in this sample Response 1 is #3, Response 2 is #1; its scores: #1 3, #2 -, #3 4" in text
 
 
 def test_hostile_text_is_shown_and_not_obeyed(answer: Answer, sample: Sample) -> None:

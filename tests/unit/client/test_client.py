@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from grm_client import APIError, ConnectionFailed, GRMClient, RewardOptions, Rewards
+from grm_client import APIError, ConnectionFailed, GRMClient, Judgement, RewardOptions, Rewards
 from tests.unit.client.any_client import AnyClient, Server
 
 Answer = Callable[..., dict[str, Any]]
@@ -61,6 +62,62 @@ async def test_every_option_arrives_under_its_own_name(call: AnyClient, answer: 
     assert options.keys() == RewardOptions.__annotations__.keys()
     await call(server, "rewards", "q", ["a"], **options)
     assert json.loads(server.requests[0].content) == {"query": "q", "responses": ["a"]} | options
+
+
+async def test_defaults_of_a_client(call: AnyClient, answer: Answer) -> None:
+    server = Server(httpx.Response(200, json=answer()))
+    defaults: RewardOptions = {"k": 3, "task": "math"}
+    await call(server, "rewards", "q", ["a"], client={"defaults": defaults}, k=5, seed=1)
+    await call(server, "rewards", "q", ["a"], client={"defaults": defaults}, task=None)
+    await call(
+        server, "score_many", [{"query": "q", "responses": ["a"], "k": 9}], client={"defaults": defaults}, seed=2
+    )
+    sent = [json.loads(request.content) for request in server.requests]
+    assert [{name: body[name] for name in body if name not in ("query", "responses")} for body in sent] == [
+        {"k": 5, "task": "math", "seed": 1},
+        {"k": 3},
+        {"k": 9, "task": "math", "seed": 2},
+    ]
+    assert defaults == {"k": 3, "task": "math"}
+
+
+async def test_judgements_and_models_are_typed_and_retried(
+    call: AnyClient, answer: Answer, sleeps: list[float]
+) -> None:
+    kept = Server(httpx.ConnectError("refused"), httpx.Response(200, json={"request": {"k": 3}, "answer": answer()}))
+    judgement = await call(kept, "judgement", "rw-a/b?c", client={"api_key": "secret"})
+    assert isinstance(judgement, Judgement)
+    assert (judgement.request, judgement.answer.best) == ({"k": 3}, 1)
+    sent = kept.requests[-1]
+    assert (sent.method, sent.url.raw_path) == ("GET", b"/v1/judgements/rw-a%2Fb%3Fc")
+    assert sent.headers["authorization"] == "Bearer secret"
+    assert len(sleeps) == 1
+
+    card = {"id": "judge", "role": "judge", "object": "model", "owned_by": "x", "max_model_len": 8192, "new": 1}
+    [model] = await call(Server(httpx.Response(200, json={"data": [card]})), "models")
+    assert (model.id, model.role, model.max_model_len) == ("judge", "judge", 8192)
+    with pytest.raises(APIError, match=r"data\.0\.id"):
+        await call(Server(httpx.Response(200, json={"data": [{}]})), "models")
+
+
+def test_help_lists_every_option() -> None:
+    for text in (GRMClient.rewards.__doc__, RewardOptions.__doc__):
+        assert [name for name in RewardOptions.__annotations__ if name not in re.findall(r"\w+", text or "")] == []
+
+
+def test_rewards_print_on_one_short_line(answer: Answer) -> None:
+    rewards = Rewards(**answer(samples=[]))
+    assert repr(rewards) == str(rewards)
+    assert repr(rewards).startswith("Rewards([2.12±0.31, 5.62±0.42, 2.12±0.30], best=1, k=9/16, stop='decided', id=")
+    many = rewards.model_copy(update={"rewards": (5.0,) * 64, "se": (0.1,) * 64})
+    assert len(repr(many)) < 200
+    assert "… 56 more" in repr(many)
+
+
+def test_rewards_are_a_table_in_a_notebook(answer: Answer) -> None:
+    html = Rewards(**answer(model="<script>", samples=[]))._repr_html_()
+    assert "<script>" not in html
+    assert html.index("<td>1</td><td>5.62 ± 0.42</td><td>93%</td>") < html.index("<td>0</td><td>2.12 ± 0.31</td>")
 
 
 async def test_the_default_timeout_exceeds_the_servers_limit(call: AnyClient, answer: Answer) -> None:

@@ -172,7 +172,8 @@ class TestRequestBody:
         assert body == {"query": "q", "responses": ["a", "b"], "k": 4, "seed": 0, "return_samples": False}
 
     def test_stop_may_be_any_mapping(self) -> None:
-        body = request_body("q", ["a"], stop=MappingProxyType({"rule": "decided", "gamma": 0.1}))
+        frozen: Any = MappingProxyType({"rule": "decided", "gamma": 0.1})
+        body = request_body("q", ["a"], stop=frozen)
         assert json.loads(json.dumps(body))["stop"] == {"rule": "decided", "gamma": 0.1}
 
     def test_one_string_instead_of_a_list_is_refused(self) -> None:

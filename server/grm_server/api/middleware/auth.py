@@ -8,6 +8,7 @@ import binascii
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from grm_server.api.docs_page import ASSETS
 from grm_server.api.error_handlers import error_response
 from grm_server.api.middleware.keys import Callers
 from grm_server.api.quota import ANONYMOUS, Caller
@@ -15,7 +16,7 @@ from grm_server.errors import GRMError, Unauthenticated
 from grm_server.telemetry.context import note_tenant
 from grm_server.telemetry.metrics import Metrics
 
-PUBLIC = frozenset({"/health/live", "/health/ready", "/docs", "/openapi.json"})
+PUBLIC = frozenset({"/", "/health", "/health/live", "/health/ready", "/docs", "/openapi.json"}) | ASSETS
 """Load balancers have no keys, and the OpenAPI document is in the public repository. Metrics are not public: they show
 what is trained here and how much. Prometheus can send a key."""
 

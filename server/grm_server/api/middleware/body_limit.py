@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import zlib
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,6 +38,7 @@ class BodyLimitMiddleware:
             body = await self._read_in_time(receive)
             if body:
                 _check_media_type(headers)
+                body = unpacked(body, headers, self._limits.max_body_bytes)
                 check_shape(body, max_items=self._limits.max_body_items, max_depth=self._limits.max_body_depth)
         except GRMError as error:
             self._metrics.http.refused.labels(error.code).inc()
@@ -95,11 +97,36 @@ class BodyLimitMiddleware:
 
 def _check_media_type(headers: Headers) -> None:
     """Pages of other sites can send forms and plain text without a preflight, but not JSON."""
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise WrongMediaType("compressed bodies are not supported: remove Content-Encoding")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise WrongMediaType("the body must be JSON, sent with Content-Type: application/json")
+
+
+def unpacked(body: bytes, headers: Headers, limit: int) -> bytes:
+    """The body without its Content-Encoding. Inflating stops at `limit` bytes, so a small body cannot fill the memory.
+
+    Raises BodyTooLarge, InvalidBody for broken data, and WrongMediaType for an encoding other than gzip and deflate.
+    """
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise WrongMediaType(
+            "only gzip and deflate bodies are unpacked: compress with gzip, or remove Content-Encoding"
+        )
+    # 32: recognise gzip and zlib by their first bytes.
+    inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        plain = inflater.decompress(body, limit + 1)
+    except zlib.error:
+        raise InvalidBody(f"the body is not {encoding} data, which its Content-Encoding promises") from None
+    if len(plain) > limit:
+        raise BodyTooLarge(
+            f"the unpacked body is over the limit http.max_body_bytes = {limit}", details={"limit": limit}
+        )
+    if not inflater.eof or inflater.unused_data:
+        raise InvalidBody(f"the {encoding} data of the body is cut off, or something follows it")
+    return plain
 
 
 def check_shape(body: bytes, *, max_items: int, max_depth: int) -> None:

@@ -25,7 +25,7 @@ logger = logging.getLogger("grm_server.api.access")
 LogRequests = Literal["none", "failed", "all"]
 HEADER = "X-Request-ID"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:=@/+-]{1,128}")
-_PROBES = ("/health/live", "/health/ready", "/metrics")
+_PROBES = ("/health", "/health/live", "/health/ready", "/metrics")
 """Machines request these every few seconds: they are logged at DEBUG only and not traced."""
 
 

@@ -40,6 +40,8 @@ class ChatCall(BaseModel):
     """Either the last message has the role `assistant`, or there are messages with the roles `response_1` and
     `response_2`."""
     stream: bool = Field(False, strict=True)
+    n: int | None = Field(None, strict=True)
+    """Absent, null or 1: a response has one reward."""
 
 
 class TokenOut(BaseModel):
@@ -91,6 +93,12 @@ async def completions(request: Request, body: ChatCall, options: OptionsDep, ser
     """`reward:7.25` for the last turn; or scores and ranking of `response_1` and `response_2`."""
     if body.stream:
         raise InvalidRequest("rewards cannot be streamed; set stream to false", param="stream")
+    if body.n not in (None, 1):
+        raise InvalidRequest(
+            "a response has one reward, so there is one choice: leave n out, or set it to 1; to judge the responses to "
+            "a prompt together, put their number into the URL (/v1/chat/completions?n=8)",
+            param="n",
+        )
     if {FIRST, SECOND} <= {turn.role for turn in body.messages}:
         return await _compare(request, body, options, service)
     *before, last = body.messages

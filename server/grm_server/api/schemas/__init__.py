@@ -29,6 +29,7 @@ from grm_server.api.schemas.server import (
     ErrorDetail,
     ErrorResponse,
     Health,
+    Index,
     ModelCard,
     ModelList,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "FixedStop",
     "HUGE",
     "Health",
+    "Index",
     "JudgementResponse",
     "ModelCard",
     "ModelList",

@@ -32,6 +32,19 @@ class Health(Wire):
     """Why the server is not ready."""
 
 
+class Index(Wire):
+    """The answer of `GET /`: the paths where to go next."""
+
+    name: Literal["GRM Server"] = "GRM Server"
+    version: str
+    rewards: str = "POST /v1/rewards"
+    models: str = "/v1/models"
+    health: str = "/health/ready"
+    metrics: str = "/metrics"
+    docs: str = "/docs"
+    openapi: str = "/openapi.json"
+
+
 class ModelCard(Wire):
     id: str
     role: Literal["judge", "meta_rm"] = "judge"

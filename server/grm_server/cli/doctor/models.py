@@ -86,7 +86,9 @@ def _check_bundled_meta() -> Finding:
     try:
         card = bundled_meta.card()
     except (OSError, ValueError) as error:
-        return fail("meta_rm", str(error), "reinstall grm-server, or choose another meta RM with --meta-rm")
+        return fail(
+            "meta_rm", str(error), "run `make setup` in the repository again, or choose another meta RM with --meta-rm"
+        )
     if not card.passes:
         what = f"the bundled meta RM is weak: {'; '.join(card.shortfalls)}"
         return warn("meta_rm", what, "use it for demos only; train one for your judge (docs/data-loop.md)")

@@ -49,7 +49,7 @@ def _version(http: httpx.Client) -> Iterator[Finding]:
         return
     if theirs != ours:
         what = f"the server has version {theirs}, this is version {ours}"
-        yield warn("version", what, f"pip install grm-server=={theirs}")
+        yield warn("version", what, "check out the same version on both sides, and run `make setup`")
     else:
         yield ok("version", f"{ours} here and on the server")
 
