@@ -141,7 +141,7 @@ def test_mended_lines_are_scored_again(url: str, tmp_path: Path) -> None:
     file.write_text("".join(labelled(number, temperature=9) + "\n" for number in range(300)))
     broken = run(url, file)
     assert broken.done.returncode == 2
-    assert "300 failed: invalid_body (temperature); line 1: " in broken.done.stderr
+    assert "300 failed: invalid_body (temperature) (first: line 1" in broken.done.stderr
     file.write_text("".join(labelled(number) + "\n" for number in range(300)))
     mended = run(url, file)
     assert mended.done.returncode == 0, mended.done.stderr

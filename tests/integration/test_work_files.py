@@ -40,7 +40,7 @@ def test_rows_of_another_shape_are_named_once(url: str, tmp_path: Path) -> None:
     write(file, [{"prompt": str(n), "chosen": "A", "rejected": "B"} for n in range(20)])
     done = grm_here("score", str(file), "--url", url)
     assert done.returncode == 1
-    assert done.stderr.count("rename `prompt` to `query` and put `chosen` and `rejected` into a list") == 2
+    assert done.stderr.count("rename `prompt` to `query` and put `chosen` and `rejected` into a list") == 1
     assert "20 failed: without `query` and `responses`; " in done.stderr
     done = grm_here("calibrate", str(file), "--url", url)
     assert done.returncode == 2

@@ -105,7 +105,8 @@ def kept(end: Progress, earlier: Earlier | None) -> str:
 def say_failures(end: Progress) -> None:
     """One line for each reason why lines failed."""
     for reason, failure in end.failures.items():
-        say(f"  {failure.count} failed: {reason}; line {failure.line}: {failure.message}")
+        example = f"line {failure.line}" if reason in failure.message else f"line {failure.line}: {failure.message}"
+        say(f"  {failure.count} failed: {reason} (first: {example})")
 
 
 @contextlib.contextmanager
