@@ -228,7 +228,10 @@ def calibrate(
             skipped += answered.skipped
             report = calibration.calibrate(answered)
         except ValueError as error:
-            fail(f"{error}{reasons(skipped)}. The answers are in {answers}; delete it to score all requests again")
+            fail(
+                f"{error}{reasons(skipped)}. The answers are in {answers}: the same command scores failed lines again; "
+                "delete the file to score all requests again"
+            )
         out.write_text(Calibration(**asdict(report.fit)).model_dump_json(indent=2) + "\n", "utf-8")
     say(f"{report.fit.labels} of {len(lines)} lines used{reasons(skipped)}")
     typer.echo(calibration.as_text(report))
