@@ -186,7 +186,7 @@ def test_rows_of_other_options_are_refused(url: str, first: Run, tmp_path: Path,
 def test_without_a_server_collecting_fails_with_advice_and_converting_works(first: Run, tmp_path: Path) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
     file.write_text("".join(item(number) + "\n" for number in range(ITEMS)))
-    nobody = ["--url", "http://127.0.0.1:9"]
+    nobody = ["--url", "http://127.0.0.1:9", "--seed", "1"]
     done = grm_here("collect", str(file), "--out", str(out), *nobody)
     assert done.returncode == 2
     assert "grm serve" in done.stderr
