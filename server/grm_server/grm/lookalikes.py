@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
+from itertools import islice
 
 _DROPPED = {"Mn", "Me", "Cf", "Cn"}
 """Combining marks, format characters (zero width, bidi) and unassigned code points: some tokenizers drop them."""
@@ -49,6 +50,8 @@ _LETTERS = {
 _LOOKALIKES = {lookalike: char for char, lookalikes in _LETTERS.items() for lookalike in lookalikes}
 _ALPHABETS = (0x1F150, 0x1F170, 0x1F1E6)
 """Further alphabets A to Z (white on black, flags) that have no compatibility mapping; their first code points."""
+_LONGEST = 8
+"""Characters that one character folds to at most. U+FDFA would become 18 Arabic letters; units have 6: "rad/s2"."""
 
 
 @lru_cache(maxsize=8192)
@@ -66,7 +69,7 @@ def fold_character(character: str) -> str:
         for c in decomposed
         if unicodedata.category(c) not in _DROPPED and c not in _FILLERS
     )
-    return "".join(folded)
+    return "".join(islice(folded, _LONGEST))
 
 
 class _FoldTable:
