@@ -243,6 +243,11 @@ class AsyncGRMClient:
             lambda each: self.rewards(**{**options, **each}), list(requests), concurrency, progress
         )
 
+    async def get(self, path: str) -> dict[str, Any]:
+        """GET `path` and return the answer as a JSON object. Retries and raises like `post`."""
+        outcome = await self._send_with_retries(lambda: self._http.get(path))
+        return read_outcome(outcome, self.base_url)
+
     async def post(self, body: Mapping[str, Any], path: str = REWARDS_PATH) -> dict[str, Any]:
         """See `GRMClient.post`."""
         outcome = await self._send_with_retries(lambda: self._http.post(path, json=body))

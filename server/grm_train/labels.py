@@ -5,17 +5,15 @@ read_labels -> (grm score) -> read_answers
 
 from __future__ import annotations
 
-import codecs
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from pydantic_core import from_json
 
+from grm_client.data.columns import LABEL
+from grm_client.data.jsonl import BadLine, parse_line, shape_problem
 from grm_server.grm.calibration import LabelledAnswer
 
 
@@ -26,35 +24,31 @@ class Line(NamedTuple):
     """Input line for `grm score`; blank if the request is unusable."""
     label: int | None = None
     """Index of the best response; None if the request is unusable."""
-    digest: str = ""
-    """Hash of the request. The answer carries it in its `id`, which proves that the two belong together."""
 
 
 def read_labels(source: Iterable[bytes]) -> tuple[list[Line], Counter[str]]:
-    """Requests as for `grm score`, each with `label`, the index of its best response; and counts of unusable requests
-    by reason.
+    """Requests as for `grm score`, each with `label`, the index of its best response; and counts of unusable lines by
+    reason.
 
     A line that is not a JSON object is passed on unchanged: `grm score` reports its error.
     """
     lines: list[Line] = []
     skipped: Counter[str] = Counter()
-    for text in source:
+    for number, text in enumerate(source, 1):
+        if not text.strip():
+            lines.append(Line(text))
+            skipped["blank"] += 1
+            continue
         try:
-            request = from_json(text.removeprefix(codecs.BOM_UTF8))
-        except ValueError:
-            request = None
-        if not isinstance(request, dict):
+            row = parse_line(number, text, {})
+        except BadLine:
             lines.append(Line(text))
             continue
-        row_id, label = request.pop("id", None), request.pop("label", None)
-        reason = _reason_to_skip(label, request.get("responses"))
+        label = row.meta.get(LABEL)
+        reason = shape_problem(row) or _reason_to_skip(label, row.body["responses"])
         if reason is not None:
-            lines.append(Line(b"\n"))
             skipped[reason] += 1
-            continue
-        digest = hashlib.blake2b(json.dumps(request, sort_keys=True).encode(), digest_size=8).hexdigest()
-        tagged = request | {"id": {"id": row_id, "request": digest}}
-        lines.append(Line(json.dumps(tagged).encode() + b"\n", label, digest))
+        lines.append(Line(text, label) if reason is None else Line(b"\n"))
     return lines, skipped
 
 
@@ -70,15 +64,10 @@ def _reason_to_skip(label: object, responses: object) -> str | None:
     return None
 
 
-class _Tag(BaseModel):
-    request: str
-
-
 class _Answer(BaseModel):
     """The fields we use of a row that `grm score` wrote."""
 
     line: int = Field(ge=1)
-    id: _Tag
     model: str
     best: int
     p_best: tuple[float, ...]
@@ -87,6 +76,7 @@ class _Answer(BaseModel):
 
 class _Error(BaseModel):
     code: str
+    param: str | None = None
 
 
 class _Failure(BaseModel):
@@ -112,7 +102,9 @@ class Answers:
 def read_answers(rows: Iterable[bytes], lines: Sequence[Line]) -> Answers:
     """Join the rows that `grm score` wrote with their lines. Labels come from the lines: they may have been corrected.
 
-    Raises ValueError for rows that answer other requests, and for answers of two models.
+    rows: the answers to these lines, after a complete run, which numbers its rows by the lines.
+
+    Raises ValueError for invalid rows, and for answers of two models.
     """
     labelled: list[LabelledAnswer] = []
     models: set[str] = set()
@@ -123,15 +115,14 @@ def read_answers(rows: Iterable[bytes], lines: Sequence[Line]) -> Answers:
         row = _read_row(number, text)
         unanswered.discard(row.line)
         if isinstance(row, _Failure):
-            skipped[f"error {row.error.code}"] += 1
+            skipped[f"error {row.error.code}" + (f" ({row.error.param})" if row.error.param else "")] += 1
             continue
-        line = lines[row.line - 1] if row.line <= len(lines) else None
-        if line is None or line.label is not None and line.digest != row.id.request:
-            raise ValueError(f"row {number} of the answers does not belong to the request on line {row.line}")
-        if line.label is not None:
-            models.add(row.model)
-            labelled.append(LabelledAnswer(row.p_best, row.k_used, line.label))
-            right += row.best == line.label
+        label = lines[row.line - 1].label if row.line <= len(lines) else None
+        if label is None:
+            raise ValueError(f"row {number} of the answers does not belong to a labelled request")
+        models.add(row.model)
+        labelled.append(LabelledAnswer(row.p_best, row.k_used, label))
+        right += row.best == label
     if len(models) > 1:
         raise ValueError(f"the answers come from several models: {', '.join(sorted(models))}")
     if unanswered:

@@ -77,18 +77,18 @@ def test_labels_become_a_calibration_and_a_report(first: Run) -> None:
     assert first.done.returncode == 0, first.done.stderr
     assert first.drawn == 306 * 2
     used = (
-        "306 labelled requests used (not used: 1 no label, 2 label is not the index of a response, 1 one response, "
-        "1 error limit_exceeded, 1 error bad_line)"
+        "306 of 313 lines used (not used: 1 no label, 2 label is not the index of a response, 1 one response, 1 blank, "
+        "1 error limit_exceeded (k), 1 error bad_line)"
     )
     assert used in first.done.stderr
     assert f"grm serve --set stopping.calibration={first.out}" in first.done.stderr
     rows = [json.loads(row) for row in first.answers.read_text().splitlines()]
     scored = [row for row in rows if "error" not in row]
-    assert [row["id"]["id"] for row in scored] == list(range(306))
+    assert [row["id"] for row in scored] == list(range(306))
     assert {row["seed"] for row in scored} == {1}
     calibration = load_calibration(first.out)
     assert (calibration.model, calibration.labels, calibration.k_used) == ("fake", 306, 2.0)
-    assert calibration.accuracy == sum(row["best"] == row["id"]["id"] % 2 for row in scored) / 306
+    assert calibration.accuracy == sum(row["best"] == row["id"] % 2 for row in scored) / 306
     # A hash knows nothing about the labels: far too certain before calibration, well calibrated after it.
     assert calibration.ece_label < calibration.ece_judge
     assert f"{calibration.ece_judge:.3f}" in first.done.stdout
@@ -120,13 +120,32 @@ def test_a_corrected_label_counts_and_costs_nothing(url: str, first: Run, tmp_pa
     assert load_calibration(again.out).accuracy == best.count(0) / 306
 
 
-def test_answers_to_other_requests_are_refused(url: str, first: Run, tmp_path: Path) -> None:
+def test_other_lines_keep_the_answers_of_those_that_remain(url: str, first: Run, tmp_path: Path) -> None:
     again = first.again(url, tmp_path, lines()[1:])
+    assert again.done.returncode == 0, again.done.stderr
+    assert again.drawn == 0
+    assert load_calibration(again.out).labels == 305
+    assert "305 kept (judge fake), 1 of requests that the file no longer has" in again.done.stderr
+
+
+def test_answers_to_other_requests_are_refused(url: str, first: Run, tmp_path: Path) -> None:
+    again = first.again(url, tmp_path, [labelled(number, query="Another") for number in range(300)])
     assert again.done.returncode == 2
-    assert "does not belong to the request" in again.done.stderr
-    assert "Traceback" not in again.done.stderr
+    assert "holds 306 answers, all to other requests; choose another file" in again.done.stderr
     assert again.answers.read_bytes() == first.answers.read_bytes()
     assert not again.out.exists()
+
+
+def test_mended_lines_are_scored_again(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "labelled.jsonl"
+    file.write_text("".join(labelled(number, temperature=9) + "\n" for number in range(300)))
+    broken = run(url, file)
+    assert broken.done.returncode == 2
+    assert "300 failed: invalid_body (temperature) (first: line 1" in broken.done.stderr
+    file.write_text("".join(labelled(number) + "\n" for number in range(300)))
+    mended = run(url, file)
+    assert mended.done.returncode == 0, mended.done.stderr
+    assert "300 of 300 lines used\n" in mended.done.stderr
 
 
 def test_a_server_with_the_calibration_answers_p_best_label(url: str, first: Run, tmp_path: Path) -> None:

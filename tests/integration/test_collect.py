@@ -45,7 +45,7 @@ def test_unused_lines_are_reported_and_the_judge_is_summed_up(first: Run) -> Non
     text = first.done.stderr
     assert f"{ITEMS} items, {ITEMS * N} trajectories, 100.0% ({ITEMS * N} of {ITEMS * N}) parsed" in text
     unused = (
-        "(not used: 1 no label, 1 label of one response is not 0 or 1, 2 label is no index of a response, "
+        "(not used: 1 no label, 1 label of one response is not 0 or 1, 2 label is no index of a response, 1 blank, "
         "1 error invalid_body, 1 error bad_line)"
     )
     assert unused in text
@@ -62,7 +62,8 @@ def test_a_second_run_sends_no_requests_and_reports_the_same(url: str, first: Ru
     assert again.drawn == 0
     assert again.out.read_bytes() == first.out.read_bytes()
     assert f"{ITEMS} items" in again.done.stderr
-    assert again.done.returncode == 0, "nothing failed in this run"
+    assert f"0 collected, 2 failed, {ITEMS} kept (judge fake)" in again.done.stderr
+    assert again.done.returncode == 1, "the two lines with an error are tried again"
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"line": 3', b'{"lin'])
@@ -160,21 +161,32 @@ def test_arguments_that_would_lose_data_are_refused(url: str, first: Run, tmp_pa
     assert drawn(url) == before
 
 
-def test_rows_of_other_items_are_refused(url: str, first: Run, tmp_path: Path) -> None:
-    file = tmp_path / "labelled.jsonl"
-    file.write_text("\n".join(lines()[1:]) + "\n")
+def test_rows_follow_their_items(url: str, first: Run, tmp_path: Path) -> None:
+    file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
+    file.write_text("\n".join([item(ITEMS), *reversed(lines()[1:])]) + "\n")
+    out.write_bytes(first.out.read_bytes())
+    before = drawn(url)
+    done = grm_here("collect", str(file), "--out", str(out), "--url", url, "--seed", "1")
+    assert "1 of requests that the file no longer has moved to " in done.stderr
+    rows = [json.loads(row) for row in out.read_text().splitlines()]
+    assert [row["id"] for row in rows if "error" not in row] == [ITEMS, *range(ITEMS - 1, 0, -1)]
+    assert drawn(url) == before + N
+
+
+@pytest.mark.parametrize("options", [["-n", "4"], ["--hint"], ["--seed", "2"], ["--temperature", "0.9"]])
+def test_rows_of_other_options_are_refused(url: str, first: Run, tmp_path: Path, options: list[str]) -> None:
     out = tmp_path / "trajectories.jsonl"
     out.write_bytes(first.out.read_bytes())
-    done = grm_here("collect", str(file), "--out", str(out), "--url", url)
+    done = grm_here("collect", str(first.file), "--out", str(out), "--url", url, "--seed", "1", *options)
     assert done.returncode == 2
-    assert "the row of line 1 is about another request or label" in done.stderr
+    assert "Repeat these options, or choose another file" in done.stderr
     assert out.read_bytes() == first.out.read_bytes()
 
 
 def test_without_a_server_collecting_fails_with_advice_and_converting_works(first: Run, tmp_path: Path) -> None:
     file, out = tmp_path / "labelled.jsonl", tmp_path / "trajectories.jsonl"
-    file.write_text(first.file.read_text())
-    nobody = ["--url", "http://127.0.0.1:9"]
+    file.write_text("".join(item(number) + "\n" for number in range(ITEMS)))
+    nobody = ["--url", "http://127.0.0.1:9", "--seed", "1"]
     done = grm_here("collect", str(file), "--out", str(out), *nobody)
     assert done.returncode == 2
     assert "grm serve" in done.stderr

@@ -40,7 +40,7 @@ def test_score_a_file(url: str, requests: Path, tmp_path: Path) -> None:
     whole = out.read_bytes()
     out.write_bytes(whole[: len(whole) * 2 // 3])
     again = grm("score", str(requests), "-o", str(out), "--url", url, "--seed", "1", "--resume")
-    assert "lines skipped" in again.stderr
+    assert " kept (judge fake)" in again.stderr
     resumed = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["line"] for row in resumed] == list(range(1, 41))
     assert [row.get("rewards") for row in resumed] == [row.get("rewards") for row in rows]

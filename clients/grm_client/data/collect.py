@@ -8,21 +8,16 @@ Liu et al. 2025, arXiv 2504.02495, section 3.1: n samples per item; if none is r
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from grm_client.client import AsyncGRMClient
-from grm_client.data.jsonl import BadLine, Row, parse_line, result_row
-from grm_client.data.trajectories import (
-    ErrorRow,
-    Item,
-    ItemRow,
-    LabelledSample,
-    difficulty,
-    failed_samples,
-    label_samples,
-)
+from grm_client.data.columns import LABEL
+from grm_client.data.jsonl import BadLine, Row, parse_request, request_key
+from grm_client.data.resume import Earlier
+from grm_client.data.trajectories import Item, LabelledSample, difficulty, failed_samples, label_samples
 from grm_client.data.work_file import LineResult, Progress, work_file
 from grm_client.errors import APIError
 from grm_client.rule_reward import label_count
@@ -33,39 +28,28 @@ class Survey(NamedTuple):
     """Contents of a file of labelled requests."""
 
     lines: int
-    """Number of lines, including skipped ones."""
+    """Number of lines."""
     skipped: Counter[str]
-    """Lines without a usable label, by reason."""
+    """Lines without a usable label, by reason, and blank lines. They get no row."""
 
 
-def survey(source: Iterable[bytes], rows: Iterable[ItemRow | ErrorRow]) -> Survey:
-    """Count the labelled requests, and check that the existing output rows belong to them.
-
-    Raises ValueError for a row whose request or label differs from that of its line.
-    """
+def survey(source: Iterable[bytes]) -> Survey:
+    """Count the lines, and those that are not collected. Invalid lines are not counted here: they get an error row."""
     skipped: Counter[str] = Counter()
-    remaining = iter(rows)
-    row, number = next(remaining, None), 0
+    number = 0
     for number, line in enumerate(source, 1):
-        try:
-            body = parse_line(number, line, {}).body if line.strip() else None
-        except BadLine:
-            body = None
-        reason = body and skip_reason(body)
-        if reason:
-            skipped[reason] += 1
-        if row is not None and row.line == number:
-            if isinstance(row, ItemRow) and (not body or reason or _request_of(body) != _request_of(row.model_dump())):
-                break
-            row = next(remaining, None)
-    if row is not None:
-        raise ValueError(f"the row of line {row.line} is about another request or label than that line")
+        if not line.strip():
+            skipped["blank"] += 1
+            continue
+        with contextlib.suppress(BadLine):
+            reason = skip_reason(parse_request(number, line, {}))
+            skipped.update([reason] if reason else [])
     return Survey(number, skipped)
 
 
-def skip_reason(body: Mapping[str, Any]) -> str | None:
+def skip_reason(row: Row) -> str | None:
     """Why the label of a request cannot be used, or None. The server checks the request itself."""
-    label, responses = body.get("label"), body.get("responses")
+    label, responses = row.meta.get(LABEL), row.body.get("responses")
     if label is None:
         return "no label"
     if not isinstance(responses, list) or not responses:
@@ -76,10 +60,9 @@ def skip_reason(body: Mapping[str, Any]) -> str | None:
     return "label is no index of a response" if len(responses) > 1 else "label of one response is not 0 or 1"
 
 
-def _request_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a request that its row repeats."""
-    fields = {name: body.get(name) for name in ("query", "responses", "label", "reference", "principles")}
-    return fields | {"task": body.get("task") or ""}
+def item_key(row: Row) -> str | None:
+    """What trajectories are matched by: the request and its label. None if the label cannot be used."""
+    return None if skip_reason(row) else request_key(row.body | {LABEL: row.meta.get(LABEL)})
 
 
 async def collect_file(
@@ -90,27 +73,38 @@ async def collect_file(
     n: int,
     hint: bool,
     concurrency: int,
-    seed: int | None,
-    skip: int,
+    options: Mapping[str, object],
+    earlier: Earlier | None = None,
     on_progress: Callable[[Progress], None],
 ) -> Progress:
-    """Write a row of labelled trajectories for every usable line of `source` after the first `skip`. See `work_file`.
+    """Write a row of labelled trajectories for every usable line of `source` without one in `earlier`. See `work_file`.
 
     n: samples per item.
     hint: if no sample is right, draw n more with the label as a hint.
-    seed: for lines without a seed.
     """
 
-    async def collect(number: int, row: Row) -> LineResult:
-        if skip_reason(row.body):
-            return LineResult()
-        item = await _collect(client, row.body, n, hint)
+    async def collect(row: Row) -> LineResult:
+        item = await _collect(client, row, n, hint)
         tokens = sum(sample.completion_tokens for sample in item.samples)
-        return LineResult(result_row(number, row.id, item.model_dump(mode="json")), len(item.samples), tokens)
+        return LineResult(item.model_dump(mode="json"), item.model, len(item.samples), tokens)
 
     return await work_file(
-        collect, source, out, concurrency=concurrency, defaults={"seed": seed}, skip=skip, on_progress=on_progress
+        client,
+        collect,
+        source,
+        out,
+        concurrency=concurrency,
+        options=options,
+        earlier=earlier,
+        recorded=recorded_options(n, hint, options),
+        key_of=item_key,
+        on_progress=on_progress,
     )
+
+
+def recorded_options(n: int, hint: bool, options: Mapping[str, object]) -> dict[str, object]:
+    """The options that each row records."""
+    return {"n": n, "hint": hint, **options}
 
 
 class _LabelledAnswer(NamedTuple):
@@ -121,8 +115,8 @@ class _LabelledAnswer(NamedTuple):
     usage: dict[str, int] | None
 
 
-async def _collect(client: AsyncGRMClient, body: Mapping[str, Any], n: int, hint: bool) -> Item:
-    label: int = body["label"]
+async def _collect(client: AsyncGRMClient, row: Row, n: int, hint: bool) -> Item:
+    body, label = row.body, row.meta[LABEL]
     request = _request(body, n)
     unhinted = await _sample(client, request, label, hinted=False)
     level = difficulty(unhinted.samples)
@@ -130,7 +124,9 @@ async def _collect(client: AsyncGRMClient, body: Mapping[str, Any], n: int, hint
     if hint and level == "unsolved":
         hinted = await _sample(client, request | {"hint": label}, label, hinted=True)
     return Item(
-        **_request_of(body),
+        **{name: body.get(name) for name in ("query", "responses", "reference", "principles")},
+        label=label,
+        task=body.get("task") or "",
         model=unhinted.model,
         difficulty=level,
         samples=[*unhinted.samples, *hinted.samples],
@@ -139,8 +135,8 @@ async def _collect(client: AsyncGRMClient, body: Mapping[str, Any], n: int, hint
 
 
 def _request(body: Mapping[str, Any], n: int) -> dict[str, Any]:
-    """A request for n samples of all responses together, all returned, without the label."""
-    fields = {name: value for name, value in body.items() if name not in ("label", "hint")}
+    """A request for n samples of all responses together, all returned."""
+    fields = {name: value for name, value in body.items() if name != "hint"}
     responses = body.get("responses")
     # One list: a sample that shows only some responses cannot pick the best of all. Aggregate "mean": we discard the
     # rewards, so a server with a meta RM need not run it. Reading "expected": the judge's confidence in its last score

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import BinaryIO
 
 from grm_client.client import AsyncGRMClient
-from grm_client.data.jsonl import Row, answer_row
+from grm_client.data.jsonl import Row, answer_fields
+from grm_client.data.resume import Earlier
 from grm_client.data.work_file import LineResult, Progress, work_file
 from grm_client.transport import as_rewards
 
@@ -17,17 +18,25 @@ async def score_file(
     out: BinaryIO,
     *,
     concurrency: int,
-    defaults: Mapping[str, object],
-    skip: int,
+    options: Mapping[str, object],
+    earlier: Earlier | None = None,
     on_progress: Callable[[Progress], None],
 ) -> Progress:
-    """Score every line of `source` after the first `skip` and write a row for each to `out`. See `work_file`."""
+    """Score every line of `source` that `earlier` does not answer, and write its row to `out`. See `work_file`."""
 
-    async def score(number: int, row: Row) -> LineResult:
+    async def score(row: Row) -> LineResult:
         answer = await client.post(row.body)
-        usage = as_rewards(answer).usage
-        return LineResult(answer_row(number, row.id, answer), usage.samples, usage.completion_tokens)
+        rewards = as_rewards(answer)
+        usage = rewards.usage
+        return LineResult(answer_fields(answer), rewards.model, usage.samples, usage.completion_tokens)
 
     return await work_file(
-        score, source, out, concurrency=concurrency, defaults=defaults, skip=skip, on_progress=on_progress
+        client,
+        score,
+        source,
+        out,
+        concurrency=concurrency,
+        options=options,
+        earlier=earlier,
+        on_progress=on_progress,
     )

@@ -1,8 +1,11 @@
 """Labelled trajectories: the rows of `grm collect`. Pure.
 
-    {"line": 3, "id": ..., "model": ..., "query": ..., "responses": [...], "label": 1, "reference": null,
-     "principles": null, "task": "", "difficulty": "mixed", "samples": [...], "usage": {...}}
-    {"line": 4, "id": ..., "error": {"code": ..., "message": ..., ...}}
+    {"line": 3, "id": ..., "key": ..., "options": {...}, "meta": {"label": 1}, "model": ..., "query": ...,
+     "responses": [...], "label": 1, "reference": null, "principles": null, "task": "", "difficulty": "mixed",
+     "samples": [...], "usage": {...}}
+    {"line": 4, "id": ..., "key": ..., "options": {...}, "error": {"code": ..., "message": ..., ...}}
+
+`jsonl` explains `key`, `options` and `meta`; rows of earlier versions do not have them.
 
 A row holds everything needed to train a judge or a meta RM; the file of labelled requests is not needed again.
 """

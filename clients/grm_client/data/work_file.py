@@ -1,5 +1,7 @@
 """Process a file of requests concurrently, with output rows in input order and bounded memory.
 
+Lines whose answer exists already are not sent (`resume`).
+
 `concurrency` workers take lines from one reader. A finished row waits until all rows before it are written. No line is
 read while `WINDOW` x `concurrency` lines are in flight or waiting, so one slow line cannot fill the memory.
 """
@@ -7,12 +9,15 @@ read while `WINDOW` x `concurrency` lines are in flight or waiting, so one slow 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from itertools import islice
-from typing import BinaryIO, NamedTuple
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, NamedTuple
 
-from grm_client.data.jsonl import BadLine, Row, error_row, parse_line
+from grm_client.client import AsyncGRMClient
+from grm_client.data.columns import LABEL
+from grm_client.data.jsonl import BadLine, Labels, Row, error_row, parse_request, request_key, result_row
+from grm_client.data.resume import Earlier, Mixture
 from grm_client.errors import APIError, GRMClientError, Stopped, TimedOut
 
 WINDOW = 4
@@ -20,43 +25,74 @@ WINDOW = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Lines that failed for the same reason."""
+
+    count: int
+    line: int
+    """The first of them."""
+    message: str
+    """Its error."""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """Progress of a run. Counts written rows."""
+    """Progress of a run. Counts rows that are final."""
 
     lines: int = 0
-    """Input lines processed, including skipped and blank ones. Equals the number of the last one."""
+    """Input lines processed, including blank ones. Equals the number of the last one."""
     bytes_read: int = 0
     """Size of these lines."""
     done: int = 0
     """Rows without an error in this run."""
     failed: int = 0
     """Rows with an error in this run."""
+    kept: int = 0
+    """Rows of earlier runs."""
     samples: int = 0
     """Samples drawn by the server."""
     completion_tokens: int = 0
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    """`failed` by reason: the error's code and the request field at fault, or what is wrong with the line."""
+    columns: frozenset[str] = frozenset()
+    """Columns that are no fields of a request and were copied to `meta`."""
 
     def __add__(self, step: Progress) -> Progress:
+        failures = self.failures
+        for reason, new in step.failures.items():
+            first = self.failures.get(reason)
+            failures = {**failures, reason: replace(first, count=first.count + new.count) if first else new}
         return Progress(
             self.lines + step.lines,
             self.bytes_read + step.bytes_read,
             self.done + step.done,
             self.failed + step.failed,
+            self.kept + step.kept,
             self.samples + step.samples,
             self.completion_tokens + step.completion_tokens,
+            failures,
+            self.columns | step.columns,
         )
 
 
 class LineResult(NamedTuple):
     """Result of one line."""
 
-    row: bytes = b""
-    """Output row; empty if the line has none."""
-    samples: int = 0
-    completion_tokens: int = 0
+    fields: Mapping[str, Any]
+    """The output row without `Labels`."""
+    model: str | None
+    """The judge; None if no sample has scores."""
+    samples: int
+    completion_tokens: int
 
 
-ProcessLine = Callable[[int, Row], Awaitable[LineResult]]
-"""Processes one line: (line number, parsed line) -> result. Raises GRMClientError, of which BadLine is one."""
+ProcessLine = Callable[[Row], Awaitable[LineResult]]
+"""Processes one parsed line. Raises GRMClientError, of which BadLine is one."""
+
+
+def scored_key(row: Row) -> str | None:
+    """What a scored row is matched by: the request."""
+    return request_key(row.body)
 
 
 class _Line(NamedTuple):
@@ -68,15 +104,12 @@ class _Line(NamedTuple):
 class _Reader:
     """Hands out lines one at a time, and blocks while the window is full."""
 
-    def __init__(self, source: Iterable[bytes], window: asyncio.Semaphore, skip: int) -> None:
+    def __init__(self, source: Iterable[bytes], window: asyncio.Semaphore) -> None:
         self._lines = iter(source)
         self._window = window
         self._lock = asyncio.Lock()
         self._ended = False
-        self.skipped = Progress()
-        for line in islice(self._lines, skip):
-            self.skipped += Progress(lines=1, bytes_read=len(line))
-        self._number = self.skipped.lines
+        self._number = 0
 
     async def next(self) -> _Line | None:
         """The next line; None at the end."""
@@ -95,63 +128,140 @@ class _Reader:
             return _Line(self._number, line)
 
 
+class _Output(NamedTuple):
+    """What one line adds to the output."""
+
+    row: bytes
+    """Empty if the line has none."""
+    step: Progress
+
+    @property
+    def is_new(self) -> bool:
+        return not self.step.kept
+
+
 class _Writer:
     """Writes rows in line order, each as soon as all rows before it are written."""
 
     def __init__(
-        self, out: BinaryIO, window: asyncio.Semaphore, progress: Progress, on_progress: Callable[[Progress], None]
+        self,
+        out: BinaryIO,
+        earlier: Earlier | None,
+        window: asyncio.Semaphore,
+        on_progress: Callable[[Progress], None],
     ) -> None:
         self._out = out
+        self._earlier = earlier
         self._window = window
         self._on_progress = on_progress
-        self._waiting: dict[int, tuple[bytes, Progress]] = {}
-        self.progress = progress
+        self._waiting: dict[int, _Output] = {}
+        self.progress = Progress()
 
-    def put(self, number: int, row: bytes, step: Progress) -> None:
-        """Add the row of a line (empty for a blank line), and write all rows that are next in order."""
-        self._waiting[number] = row, step
+    def put(self, number: int, output: _Output) -> None:
+        """Add the output of a line, and write all rows that are next in order."""
+        self._waiting[number] = output
         while (following := self._waiting.pop(self.progress.lines + 1, None)) is not None:
-            row, step = following
-            if row:
+            if following.row and following.is_new:
                 # One write without an await, so cancellation cannot cut a row.
-                self._out.write(row)
+                self._out.write(following.row)
                 self._out.flush()
-            self.progress += step
+            if self._earlier is not None:
+                self._earlier.copy(following.row)
+            self.progress += following.step
             self._window.release()
             self._on_progress(self.progress)
 
 
+class _OneJudge:
+    """All answers in a file must be from one judge."""
+
+    def __init__(self, client: AsyncGRMClient, earlier: Earlier | None) -> None:
+        self._client = client
+        self._name = earlier.judge if earlier is not None else None
+        self._confirmed = self._name is None
+        self._lock = asyncio.Lock()
+
+    async def confirm(self) -> None:
+        """Before the first request is sent: raise Mixture if the server runs another judge than the one that wrote the
+        existing answers."""
+        async with self._lock:
+            if not self._confirmed:
+                cards = (await self._client.get("/v1/models")).get("data") or [{}]
+                self.check(cards[0].get("id"))
+                self._confirmed = True
+
+    def check(self, model: str | None) -> None:
+        """Raises Mixture if an answer is from another judge."""
+        self._name = self._name or model
+        if model is not None and model != self._name:
+            raise Mixture(
+                f"the output holds answers of the judge {self._name}, and the server now runs {model}; "
+                "start the server with the first, or choose another output file"
+            )
+
+
 async def work_file(
+    client: AsyncGRMClient,
     process: ProcessLine,
     source: Iterable[bytes],
     out: BinaryIO,
     *,
     concurrency: int,
-    defaults: Mapping[str, object],
-    skip: int,
+    options: Mapping[str, object],
+    earlier: Earlier | None = None,
+    recorded: Mapping[str, object] | None = None,
+    key_of: Callable[[Row], str | None] = scored_key,
     on_progress: Callable[[Progress], None],
 ) -> Progress:
-    """Process every line of `source` after the first `skip` and write its row to `out`.
+    """Process every line of `source` that has no answer yet, and write its row to `out`.
 
     source: lines as bytes; see `jsonl` for their format and `jsonl.read_lines` for untrusted files.
     concurrency: lines in flight at once.
-    defaults: request fields for lines without them; None means not set.
-    skip: number of lines that an earlier run has processed, see `jsonl.resume_point`.
+    options: request fields for lines without them.
+    earlier: answers that exist already, see `resume.read_earlier`; `out` is then what `earlier.open` returns.
+    recorded: options that rows record, if they are more than `options`.
+    key_of: what rows are matched by; None for a line that gets no row.
     on_progress: called after each line.
 
     An invalid or refused line gets an error row, and the run continues. If the server cannot be reached, its engine is
-    dead or it refuses the API key, all other lines would fail too: the run then raises `Stopped` and can be resumed.
+    dead or it refuses the API key, all other lines would fail too: the run then raises `Stopped` and can be resumed. It
+    raises `Mixture` if the server runs another judge than the one that wrote `earlier`, or changes its judge.
     """
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, got {concurrency}")
     window = asyncio.Semaphore(WINDOW * concurrency)
-    reader = _Reader(source, window, skip)
-    writer = _Writer(out, window, reader.skipped, on_progress)
+    reader = _Reader(source, window)
+    writer = _Writer(out, earlier, window, on_progress)
+    judge = _OneJudge(client, earlier)
+
+    async def process_line(line: _Line) -> _Output:
+        number, text = line
+        step = Progress(lines=1, bytes_read=len(text))
+        if not text.strip():
+            return _Output(b"", step)
+        labels = Labels(number, options=options if recorded is None else recorded)
+        try:
+            row = parse_request(number, text, options)
+            step += Progress(columns=frozenset(row.meta) - {LABEL})
+            labels = labels._replace(id=row.id, key=key_of(row), meta=row.meta)
+            if labels.key is None:
+                return _Output(b"", step)
+            if earlier is not None and (kept := earlier.take(labels)):
+                return _Output(kept, step + Progress(kept=1))
+            await judge.confirm()
+            result = await process(row)
+            judge.check(result.model)
+        except (BadLine, TimedOut, APIError) as error:
+            if isinstance(error, APIError) and error.status in (401, 403, 503):
+                raise
+            failure = Failure(1, number, str(error))
+            return _Output(error_row(labels, error), step + Progress(failed=1, failures={_reason(error): failure}))
+        step += Progress(done=1, samples=result.samples, completion_tokens=result.completion_tokens)
+        return _Output(result_row(labels, result.fields), step)
 
     async def process_lines() -> None:
         while (line := await reader.next()) is not None:
-            row, step = await _process_line(process, line, defaults)
-            writer.put(line.number, row, step)
+            writer.put(line.number, await process_line(line))
 
     try:
         async with asyncio.TaskGroup() as workers:
@@ -160,7 +270,7 @@ async def work_file(
     except ExceptionGroup as failures:
         # The first failure cancelled the other workers, so it is the cause.
         cause = failures.exceptions[0]
-        if isinstance(cause, GRMClientError):
+        if isinstance(cause, GRMClientError) and not isinstance(cause, Mixture):
             raise Stopped(
                 f"stopped after line {writer.progress.lines}: {cause}. "
                 "All rows written are complete; run the same command again to resume (`grm score` with --resume)."
@@ -169,21 +279,15 @@ async def work_file(
     return writer.progress
 
 
-async def _process_line(process: ProcessLine, line: _Line, defaults: Mapping[str, object]) -> tuple[bytes, Progress]:
-    """The output row of a line and its progress. Raises errors that would recur for every line (see `work_file`)."""
-    number, text = line
-    step = Progress(lines=1, bytes_read=len(text))
-    if not text.strip():
-        return b"", step
-    row_id: object = None
-    try:
-        row = parse_line(number, text, defaults)
-        row_id = row.id
-        result = await process(number, row)
-    except (BadLine, TimedOut, APIError) as error:
-        if isinstance(error, APIError) and error.status in (401, 403, 503):
-            raise
-        return error_row(number, row_id, error), step + Progress(failed=1)
-    return result.row, step + Progress(
-        done=int(bool(result.row)), samples=result.samples, completion_tokens=result.completion_tokens
-    )
+def keys(source: Iterable[bytes], options: Mapping[str, object], key_of: Callable[[Row], str | None]) -> Iterator[str]:
+    """The keys of all requests of a file."""
+    for number, text in enumerate(source, 1):
+        with contextlib.suppress(BadLine):
+            if text.strip() and (key := key_of(parse_request(number, text, options))):
+                yield key
+
+
+def _reason(error: BadLine | TimedOut | APIError) -> str:
+    if isinstance(error, APIError):
+        return f"{error.code} ({error.param})" if error.param else error.code
+    return "timed_out" if isinstance(error, TimedOut) else error.problem

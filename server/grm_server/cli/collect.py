@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +11,15 @@ from typing import Annotated
 import typer
 
 from grm_client import AsyncGRMClient
-from grm_client.data.collect import Survey, collect_file, survey
+from grm_client.data.collect import collect_file, item_key, recorded_options, survey
 from grm_client.data.collect_report import Summary, as_lines, summarise
-from grm_client.data.jsonl import NotOurFile, read_lines, resume_point
+from grm_client.data.jsonl import read_lines
+from grm_client.data.resume import Earlier, NotOurFile, read_earlier, refuse_other_requests
 from grm_client.data.sft import Format, Render, Written, dataset_info, is_sft, write_sft
 from grm_client.data.trajectories import read_rows
-from grm_client.data.work_file import Progress
-from grm_server.cli.files import Concurrency, Seed, failures, with_progress_bar
+from grm_client.data.work_file import Progress, keys
+from grm_server.cli.files import Concurrency, failures, kept, say_failures, with_progress_bar
+from grm_server.cli.run_options import CritiqueTokens, Seed, Task, Temperature, request_fields
 from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, reasons, say
 
 
@@ -37,6 +39,9 @@ def collect(
     url: Url = DEFAULT_URL,
     concurrency: Concurrency = 16,
     seed: Seed = None,
+    max_critique_tokens: CritiqueTokens = None,
+    temperature: Temperature = None,
+    task: Task = None,
     form: Annotated[
         Format | None, typer.Option("--format", help="Also write the right trajectories as data for fine-tuning.")
     ] = None,
@@ -48,7 +53,7 @@ def collect(
     """Collect labelled trajectories: data for training a judge or a meta RM (docs/data-loop.md).
 
     Samples the items on a running server and labels each sample right or wrong. Run the same command again to resume;
-    a complete file needs no server.
+    a complete file without errors needs no server.
     """
     if form is None and (sft or template):
         fail("--sft and --template apply to fine-tuning data; choose its kind with --format")
@@ -56,12 +61,20 @@ def collect(
     paths = [path.resolve() for path in (file, out, data) if path is not None]
     if len(set(paths)) < len(paths):
         fail("the labelled requests, --out and --sft must be different files")
+    options = request_fields(seed=seed, max_critique_tokens=max_critique_tokens, temperature=temperature, task=task)
     render = None if form is None else _render(template)
     with failures("run the same command to resume"):
         if data is not None:
             _check_ours(data)
-        todo = _survey(file, out)
-        end = _collect(file, out, url, todo.lines, n=n, hint=hint, concurrency=concurrency, seed=seed)
+        with file.open("rb") as source:
+            todo = survey(read_lines(source))
+            earlier = read_earlier(out, recorded_options(n, hint, options))
+            source.seek(0)
+            refuse_other_requests(earlier, keys(read_lines(source), options, item_key))
+        end = _collect(file, earlier, url, todo.lines, n=n, hint=hint, concurrency=concurrency, options=options)
+        if earlier:
+            say(f"{end.done} collected, {end.failed} failed{kept(end, earlier)}")
+        say_failures(end)
         summary = _summary(out)
         errors = Counter({f"error {code}": count for code, count in summary.errors.items()})
         head, *rest = as_lines(summary)
@@ -87,23 +100,18 @@ def _render(template: Path | None) -> Render:
         fail(f"--template: {error}")
 
 
-def _survey(file: Path, out: Path) -> Survey:
-    """Check `out` before changing anything: we must not write to a file of another kind, or of other requests."""
-    try:
-        with file.open("rb") as source:
-            if not out.exists():
-                return survey(read_lines(source), ())
-            with out.open("rb") as rows:
-                return survey(read_lines(source), read_rows(rows))
-    except ValueError as error:
-        raise NotOurFile(f"{out}: {error}; choose another file") from error
-
-
 def _collect(
-    file: Path, out: Path, url: str, lines: int, *, n: int, hint: bool, concurrency: int, seed: int | None
+    file: Path,
+    earlier: Earlier,
+    url: str,
+    lines: int,
+    *,
+    n: int,
+    hint: bool,
+    concurrency: int,
+    options: Mapping[str, object],
 ) -> Progress:
-    skip = resume_point(out)
-    with file.open("rb") as source, out.open("ab") as sink:
+    with file.open("rb") as source, earlier.open() as sink:
 
         def run(client: AsyncGRMClient, show: Callable[[Progress], None]) -> Awaitable[Progress]:
             return collect_file(
@@ -113,8 +121,8 @@ def _collect(
                 n=n,
                 hint=hint,
                 concurrency=concurrency,
-                seed=seed,
-                skip=skip,
+                options=options,
+                earlier=earlier,
                 on_progress=show,
             )
 

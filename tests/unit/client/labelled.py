@@ -1,6 +1,6 @@
 """Labelled samples, and rows of a file of trajectories."""
 
-from grm_client.data.jsonl import result_row
+from grm_client.data.jsonl import Labels, result_row
 from grm_client.data.trajectories import LabelledSample, difficulty
 
 FIELDS = {"order": (0, 1), "principles": "P", "critique": "C", "failure": None, "finish_reason": "stop", "seed": 7}
@@ -29,4 +29,4 @@ def row(line: int, *samples: LabelledSample, responses: tuple[str, ...] = ("a", 
         "samples": [sample.model_dump() for sample in samples],
         "usage": None,
     }
-    return result_row(line, {"any": ["thing"]}, fields)
+    return result_row(Labels(line, {"any": ["thing"]}, f"key {line}"), fields)

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from grm_client import AsyncGRMClient
-from grm_client.data.collect import collect_file, skip_reason, survey
+from grm_client.data.collect import collect_file, item_key, skip_reason, survey
+from grm_client.data.jsonl import parse_line
 from grm_client.data.trajectories import read_rows
 from grm_client.data.work_file import Progress
-from grm_client.errors import Stopped
 
 Answer = Callable[..., dict[str, Any]]
 Sample = Callable[..., dict[str, Any]]
@@ -33,7 +33,7 @@ def rows(out: bytes) -> list[dict[str, Any]]:
 
 
 async def collect(
-    handler: Handler, *source: bytes, n: int = 3, hint: bool = False, skip: int = 0, seed: int | None = None
+    handler: Handler, *source: bytes, n: int = 3, hint: bool = False, **options: object
 ) -> tuple[bytes, Progress]:
     async def serve(request: httpx.Request) -> httpx.Response:
         return await handler(json.loads(request.content))
@@ -41,7 +41,7 @@ async def collect(
     out = io.BytesIO()
     async with AsyncGRMClient(transport=httpx.MockTransport(serve)) as client:
         progress = await collect_file(
-            client, source, out, n=n, hint=hint, concurrency=3, seed=seed, skip=skip, on_progress=lambda _: None
+            client, source, out, n=n, hint=hint, concurrency=3, options=options, on_progress=lambda _: None
         )
     return out.getvalue(), progress
 
@@ -112,9 +112,12 @@ async def test_a_row_has_the_request_and_all_samples(judge: Callable[..., Handle
             [([3, 9], True, None), ([5, 5], False, None), (None, None, "no_scores")]
         )
     ]
+    assert len(row.pop("key")) == 32
     assert row == {
         "line": 1,
         "id": [7],
+        "options": {"n": 3, "hint": False, "seed": 4},
+        "meta": {"label": 1},
         "model": "judge",
         "query": "q",
         "responses": ["a", "b"],
@@ -241,25 +244,7 @@ async def test_bad_lines_get_an_error_row_and_unusable_ones_no_row(judge: Callab
         (7, False),
     ]
     assert (progress.lines, progress.done, progress.failed) == (7, 2, 3)
-    assert survey(source, read_rows(out.splitlines(keepends=True))).lines == 7
-
-
-async def test_a_lost_server_stops_the_run_and_a_later_run_resumes(judge: Callable[..., Handler]) -> None:
-    judge_pair, dead = judge([[3, 9]]), False
-
-    async def serve(body: dict[str, Any]) -> httpx.Response:
-        if dead:
-            raise httpx.ConnectError("refused")
-        return await judge_pair(body)
-
-    source = [line(id=1), line(id=2)]
-    first, _ = await collect(serve, source[0])
-    dead = True
-    with pytest.raises(Stopped, match="to resume"):
-        await collect(serve, *source, skip=1)
-    dead = False
-    rest, _ = await collect(serve, *source, skip=1)
-    assert [row["line"] for row in rows(first + rest)] == [1, 2]
+    assert survey(source) == (7, Counter({"label is no index of a response": 1, "blank": 1}))
 
 
 @pytest.mark.parametrize(
@@ -284,37 +269,19 @@ async def test_a_lost_server_stops_the_run_and_a_later_run_resumes(judge: Callab
     ],
 )
 def test_labels_that_cannot_be_used_have_a_reason(fields: dict[str, Any], reason: str | None) -> None:
-    assert skip_reason(PAIR | fields) == reason
+    assert skip_reason(parse_line(1, line(**fields), {})) == reason
 
 
-class TestSurvey:
-    def test_lines_are_counted_and_skipped_ones_by_reason(self) -> None:
-        source = [line(), b"\n", b"no JSON\n", line(label=None), line(label=5), line(label=None)]
-        assert survey(source, ()) == (6, Counter({"no label": 2, "label is no index of a response": 1}))
+def test_lines_are_counted_and_skipped_ones_by_reason() -> None:
+    other_shape = b'{"prompt": "q", "chosen": "a", "rejected": "b"}\n'
+    source = [line(), b"\n", b"no JSON\n", line(label=None), line(label=5), line(label=None), other_shape]
+    assert survey(source) == (7, Counter({"no label": 2, "label is no index of a response": 1, "blank": 1}))
 
-    async def test_rows_of_the_same_lines_are_accepted(self, judge: Callable[..., Handler]) -> None:
-        source = [line(id=1), line(label=None), line(id=3, task="math", k=9), b"{\n", line(id=5)]
-        out, _ = await collect(judge([[3, 9]]), *source)
-        written = out.splitlines(keepends=True)
-        for done in range(len(written) + 1):
-            assert survey(source, read_rows(written[:done])).lines == 5
 
-    @pytest.mark.parametrize(
-        "changed",
-        [
-            line(query="another"),
-            line(label=0),
-            line(label=None),
-            line(reference="new"),
-            line(principles="new"),
-            line(task="new"),
-            b"{\n",
-            b"\n",
-            None,
-        ],
+@pytest.mark.parametrize("fields", [{"query": "another"}, {"label": 0}, {"reference": "new"}, {"temperature": 0.2}])
+def test_a_row_is_matched_by_request_and_label(fields: dict[str, Any]) -> None:
+    before, moved, changed = (
+        item_key(parse_line(number, text, {}))
+        for number, text in enumerate([line(id=1), line(id=2, source="x"), line(**fields)], 1)
     )
-    async def test_rows_of_other_lines_are_refused(self, judge: Callable[..., Handler], changed: bytes | None) -> None:
-        out, _ = await collect(judge([[3, 9]]), line(), line())
-        source = [line(), *([] if changed is None else [changed])]
-        with pytest.raises(ValueError, match="the row of line 2"):
-            survey(source, read_rows(out.splitlines(keepends=True)))
+    assert before == moved != changed

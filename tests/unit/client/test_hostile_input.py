@@ -13,7 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from grm_client import APIError
-from grm_client.data.jsonl import BadLine, NotOurFile, answer_row, error_row, parse_line, read_lines, resume_point
+from grm_client.data.jsonl import (
+    BadLine,
+    Labels,
+    answer_fields,
+    error_row,
+    parse_line,
+    read_lines,
+    request_key,
+    result_row,
+)
+from grm_client.data.resume import NotOurFile, read_earlier
 from grm_client.data.trajectories import read_rows
 from grm_client.rule_reward import boxed_scores
 from grm_client.transport import as_rewards, read_outcome, retry_delay, server_error, strict_json
@@ -38,14 +48,16 @@ def test_a_line_parses_or_is_a_bad_line_and_its_row_can_be_encoded(line: bytes) 
     try:
         row = parse_line(3, line, {"k": 4})
     except BadLine as error:
-        json.loads(error_row(3, None, error))
+        json.loads(error_row(Labels(3), error))
         return
     body = strict_json(line.removeprefix(b"\xef\xbb\xbf"))
     assert isinstance(body, dict)
-    assert row.body["k"] == body.get("k", 4)
-    # The parsed line can be sent, and its id echoed in a row.
+    assert row.body["k"] == (4 if body.get("k") is None else body["k"])
+    # The parsed line can be sent, and its id and other columns echoed in a row.
     json.dumps(row.body, allow_nan=False).encode()
-    assert json.loads(answer_row(3, row.id, {"id": "x"}))["id"] == row.id
+    labels = Labels(3, row.id, request_key(row.body), {"k": 4}, row.meta)
+    written = json.loads(result_row(labels, answer_fields({"id": "x"})))
+    assert (written["id"], written.get("meta", {})) == (row.id, row.meta)
 
 
 @given(JUNK, st.sampled_from([200, 201, 204, 400, 429, 500, 502, 503]), st.text(max_size=5))
@@ -63,7 +75,7 @@ def test_an_answer_is_an_object_or_raises_our_error(content: bytes, status: int,
         as_rewards(answer)
 
 
-ROW = error_row(1, None, APIError(400, "no", "no"))
+ROW = error_row(Labels(1), APIError(400, "no", "no"))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -79,7 +91,7 @@ def test_a_file_is_resumed_or_refused_without_losing_a_complete_row(tmp_path: Pa
     path = tmp_path / "out.jsonl"
     path.write_bytes(content)
     try:
-        assert resume_point(path) >= 0
+        assert not read_earlier(path, {})
     except NotOurFile:
         assert path.read_bytes() == content
         return

@@ -1,30 +1,42 @@
-"""Input lines, output rows, and where a second run resumes."""
+"""Input lines and output rows."""
 
 from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_client import APIError, TimedOut
-from grm_client.data.jsonl import BadLine, NotOurFile, error_row, parse_line, read_lines, resume_point
-
-
-def row(line: int) -> bytes:
-    return error_row(line, "é\n", APIError(400, "no", "no"))
+from grm_client import TimedOut
+from grm_client.data.jsonl import BadLine, Labels, error_row, parse_line, parse_request, read_lines, request_key
 
 
 class TestParseLine:
-    def test_defaults_fill_in_missing_fields_only(self) -> None:
-        read = parse_line(
-            1, b'{"query":"q","responses":["a"],"k":2,"id":[1]}\n', {"k": 9, "seed": 3, "min_votes": None}
-        )
+    def test_options_fill_in_missing_fields_only(self) -> None:
+        read = parse_line(1, b'{"query":"q","responses":["a"],"k":2,"task":null,"id":[1]}\n', {"k": 9, "task": "math"})
         assert read.id == [1]
-        assert read.body == {"query": "q", "responses": ["a"], "k": 2, "seed": 3}
+        assert read.body == {"query": "q", "responses": ["a"], "k": 2, "task": "math"}
+
+    def test_a_null_field_is_absent(self) -> None:
+        assert parse_line(1, b'{"query":"q","task":null}', {}).body == {"query": "q"}
+
+    def test_other_columns_are_not_sent(self) -> None:
+        read = parse_line(1, b'{"query":"q","source":null,"label":1,"temprature":0.5,"line":3}', {})
+        assert read.body == {"query": "q"}
+        assert read.meta == {"source": None, "label": 1, "temprature": 0.5, "line": 3}
+
+    @pytest.mark.parametrize(
+        ("line", "meta"),
+        [
+            ({"meta": {"a": 1, "b": 2}, "b": 3}, {"a": 1, "b": 3}),
+            ({"meta": [1], "b": 3}, {"meta": [1], "b": 3}),
+            ({"meta": None}, {}),
+        ],
+    )
+    def test_a_meta_column_is_not_nested(self, line: dict[str, object], meta: dict[str, object]) -> None:
+        assert parse_line(1, json.dumps(line).encode(), {}).meta == meta
 
     @pytest.mark.parametrize(
         "line",
@@ -46,6 +58,40 @@ class TestParseLine:
         assert parse_line(1, b'\xef\xbb\xbf{"id": 1}', {}).id == 1
 
 
+class TestRowsOfOtherShapes:
+    @pytest.mark.parametrize(
+        ("columns", "advice"),
+        [
+            (
+                ("prompt", "chosen", "rejected"),
+                "without `query` and `responses`; rename `prompt` to `query` and put `chosen` and `rejected` into a "
+                'list: "responses": [chosen, rejected], "label": 0',
+            ),
+            (("query", "response"), 'without `responses`; put `response` into a list: "responses": [response]'),
+            (
+                ("messages", "completions"),
+                "without `query` and `responses`; rename `messages` to `query` and rename `completions` to "
+                "`responses`, a list of strings",
+            ),
+            (("responses", "x"), "without `query`; see the format in docs/api.md"),
+        ],
+    )
+    def test_the_error_says_what_is_meant(self, columns: tuple[str, ...], advice: str) -> None:
+        line = json.dumps(dict.fromkeys(columns, "x")).encode()
+        with pytest.raises(BadLine) as caught:
+            parse_request(3, line, {})
+        assert caught.value.problem == advice
+        assert str(caught.value) == f"line 3 is {advice}"
+
+
+def test_a_key_depends_on_the_values_of_a_request_only() -> None:
+    body = {"query": "q", "responses": ["a", "b"], "stop": {"rule": "decided", "gamma": 0.1}}
+    moved = {"stop": {"gamma": 0.10, "rule": "decided"}, "responses": ["a", "b"], "query": "q"}
+    assert request_key(body) == request_key(moved)
+    for other in ({"query": "Q"}, {"responses": ["b", "a"]}, {"k": 4}, {"stop": {"rule": "fixed"}}):
+        assert request_key(body | other) != request_key(body)
+
+
 class TestReadLines:
     @given(st.lists(st.sampled_from([b"a", b"bbbb", b"", b"\n"])), st.integers(1, 8))
     def test_long_lines_are_cut(self, parts: list[bytes], max_bytes: int) -> None:
@@ -55,51 +101,6 @@ class TestReadLines:
 
 
 def test_a_timeout_has_its_own_code() -> None:
-    error = json.loads(error_row(1, None, TimedOut("slow")))["error"]
+    error = json.loads(error_row(Labels(1), TimedOut("slow")))["error"]
     assert (error["code"], error["retryable"]) == ("timed_out", True)
     assert error.keys() == {"code", "message", "param", "retryable", "details"}
-
-
-class TestResumePoint:
-    def test_an_absent_or_empty_file_starts_at_the_beginning(self, tmp_path: Path) -> None:
-        path = tmp_path / "out.jsonl"
-        assert resume_point(path) == 0
-        path.touch()
-        assert resume_point(path) == 0
-
-    def test_the_last_row_counts_not_the_number_of_rows(self, tmp_path: Path) -> None:
-        path = tmp_path / "out.jsonl"
-        path.write_bytes(row(1) + row(4) + row(12) + b"\n\n")
-        assert resume_point(path) == 12
-        assert path.read_bytes() == row(1) + row(4) + row(12) + b"\n\n"
-
-    def test_an_incomplete_last_row_is_cut_off(self, tmp_path: Path) -> None:
-        path = tmp_path / "out.jsonl"
-        for cut in range(1, len(row(13))):
-            path.write_bytes(row(1) + row(12) + row(13)[:cut])
-            assert resume_point(path) == 12
-            assert path.read_bytes() == row(1) + row(12)
-
-    def test_an_incomplete_first_row_leaves_an_empty_file(self, tmp_path: Path) -> None:
-        path = tmp_path / "out.jsonl"
-        path.write_bytes(row(1)[:-1])
-        assert resume_point(path) == 0
-        assert path.read_bytes() == b""
-
-    @pytest.mark.parametrize(
-        "content",
-        [
-            b'{"query": "q", "responses": ["a"]}\n',
-            b'{"query": "q", "responses": ["a"]}',
-            b"dear diary",
-            row(1) + b"dear diary",
-            row(1) + b'{"line": true}\n',
-            b'{"line": , "id": 3}\n',
-        ],
-    )
-    def test_any_other_file_is_refused_unchanged(self, tmp_path: Path, content: bytes) -> None:
-        path = tmp_path / "out.jsonl"
-        path.write_bytes(content)
-        with pytest.raises(NotOurFile, match=r"out\.jsonl"):
-            resume_point(path)
-        assert path.read_bytes() == content

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from grm_client import AsyncGRMClient
-from grm_client.data.jsonl import resume_point
+from grm_client.data.resume import Mixture
 from grm_client.data.score_file import score_file
-from grm_client.data.work_file import Progress
+from grm_client.data.work_file import Failure, Progress
 from grm_client.errors import Stopped
 
 Answer = Callable[..., dict[str, Any]]
@@ -33,7 +33,7 @@ def rows(out: io.BytesIO) -> list[dict[str, Any]]:
 
 
 async def score(
-    handler: Handler, source: Iterable[bytes], out: BinaryIO, *, concurrency: int = 4, skip: int = 0, **defaults: Any
+    handler: Handler, source: Iterable[bytes], out: BinaryIO, *, concurrency: int = 4, **options: Any
 ) -> list[Progress]:
     """All reported progress. The last one equals the result of `score_file`."""
 
@@ -43,7 +43,7 @@ async def score(
     reported: list[Progress] = []
     async with AsyncGRMClient(transport=httpx.MockTransport(serve)) as client:
         final = await score_file(
-            client, source, out, concurrency=concurrency, defaults=defaults, skip=skip, on_progress=reported.append
+            client, source, out, concurrency=concurrency, options=options, on_progress=reported.append
         )
     assert not reported or reported[-1] == final
     return reported
@@ -85,8 +85,10 @@ async def test_a_row_has_the_whole_answer_with_unknown_fields(answer: Answer) ->
 
     out = io.BytesIO()
     await score(serve, [line("q", id="mine")], out)
-    expected = answer(reward_error=[0.5]) | {"line": 1, "id": "mine", "request_id": "rw-9"}
-    assert rows(out) == [expected]
+    expected = answer(reward_error=[0.5]) | {"line": 1, "id": "mine", "request_id": "rw-9", "options": {}}
+    (row,) = rows(out)
+    assert len(row.pop("key")) == 32
+    assert row == expected
 
 
 @pytest.mark.parametrize("row_id", [None, 0, -1.5, True, "é\u2028", [1, {"a": None}], {"id": 1}])
@@ -98,7 +100,7 @@ async def test_an_id_of_any_type_is_echoed_and_not_sent(answer: Answer, row_id: 
         return httpx.Response(200, json=answer())
 
     out = io.BytesIO()
-    await score(serve, [line("q", id=row_id)], out, k=3, seed=None)
+    await score(serve, [line("q", id=row_id)], out, k=3)
     assert rows(out)[0]["id"] == row_id
     assert sent == [{"query": "q", "responses": ["a", "b", "c"], "k": 3}]
 
@@ -197,52 +199,77 @@ async def test_bad_lines_and_refusals_get_error_rows_and_the_run_continues(answe
     }
     refused = next(row for row in rows(out) if row["line"] == 6)
     error = {"code": "too_many", "message": "m", "param": "responses", "retryable": False, "details": {"n": 3}}
-    assert refused == {"line": 6, "id": "x", "error": error}
+    assert len(refused.pop("key")) == 32
+    assert refused == {"line": 6, "id": "x", "options": {}, "error": error}
     assert "line 4" in rows(out)[2]["error"]["message"]
     final = reported[-1]
     assert (final.lines, final.done, final.failed, final.samples) == (12, 2, 8, 18)
+    assert final.failures["too_many (responses)"] == Failure(1, 6, "m (too_many, HTTP 413)")
+    assert sum(failure.count for failure in final.failures.values()) == 8
     assert final.bytes_read == sum(map(len, source))
 
 
-@pytest.mark.parametrize("status", [None, 401, 403, 503])
-async def test_an_error_that_concerns_every_line_stops_the_run_and_a_second_run_resumes(
-    answer: Answer, tmp_path: Path, status: int | None
-) -> None:
-    source = [line("1"), b"\n", *(line(str(n)) for n in range(3, 41)), b"\n"]
-    fails = True
+async def test_other_columns_are_copied_to_meta_and_not_sent(answer: Answer) -> None:
+    sent: list[dict[str, Any]] = []
 
     async def serve(body: dict[str, Any]) -> httpx.Response:
+        sent.append(body)
+        if body["query"] == "bad":
+            return httpx.Response(422, json={"error": {"code": "invalid_body", "message": "m"}})
+        return httpx.Response(200, json=answer())
+
+    out = io.BytesIO()
+    source = [line("q", source="web", label=1), line("bad", source={"any": [None]}, label=None), line("q")]
+    final = (await score(serve, source, out))[-1]
+    assert all(body.keys() == {"query", "responses"} for body in sent)
+    assert [row.get("meta") for row in rows(out)] == [
+        {"source": "web", "label": 1},
+        {"source": {"any": [None]}, "label": None},
+        None,
+    ]
+    assert final.columns == {"source"}
+
+
+async def test_lines_that_fail_for_one_reason_are_one_failure() -> None:
+    async def serve(body: dict[str, Any]) -> httpx.Response:
+        raise AssertionError("no request expected")
+
+    out = io.BytesIO()
+    source = [json.dumps({"prompt": str(n), "chosen": "a", "rejected": "b"}).encode() + b"\n" for n in range(310)]
+    final = (await score(serve, source, out))[-1]
+    ((reason, failure),) = final.failures.items()
+    assert "rename `prompt` to `query` and put `chosen` and `rejected` into a list" in reason
+    assert failure == Failure(310, 1, f"line 1 is {reason}")
+
+
+@pytest.mark.parametrize("status", [None, 401, 403, 503])
+async def test_an_error_that_concerns_every_line_stops_the_run(answer: Answer, status: int | None) -> None:
+    async def serve(body: dict[str, Any]) -> httpx.Response:
         n = int(body["query"])
-        if fails and n >= 20:
+        if n >= 20:
             if status is None:
                 raise httpx.ConnectError("refused")
             return httpx.Response(status)
         await asyncio.sleep(0.001 * (n % 3))
         return httpx.Response(200, json=answer())
 
-    path = tmp_path / "out.jsonl"
     out = io.BytesIO()
     with pytest.raises(Stopped, match=r"--resume") as caught:
-        await score(serve, source, out)
+        await score(serve, [line("1"), b"\n", *(line(str(n)) for n in range(3, 41)), b"\n"], out)
     written = [row["line"] for row in rows(out)]
     assert written == [1, *range(3, 20)][: len(written)]
     assert len(written) >= 12
     assert f"line {written[-1]}:" in str(caught.value)
 
-    path.write_bytes(out.getvalue() + b'{"line": 2')
-    skip = resume_point(path)
-    assert skip == written[-1]
-    fails = False
-    rest = io.BytesIO()
-    final = (await score(serve, source, rest, skip=skip))[-1]
-    assert [row["line"] for row in rows(out) + rows(rest)] == [1, *range(3, 41)]
-    assert (final.lines, final.bytes_read) == (41, sum(map(len, source)))
-    assert final.done == 39 - len(written)
 
-    path.write_bytes(out.getvalue() + rest.getvalue())
-    nothing = io.BytesIO()
-    await score(serve, source, nothing, skip=resume_point(path))
-    assert nothing.getvalue() == b""
+async def test_a_judge_that_changes_during_a_run_ends_it(answer: Answer) -> None:
+    async def serve(body: dict[str, Any]) -> httpx.Response:
+        return httpx.Response(200, json=answer(model="judge" if int(body["query"]) < 5 else "another"))
+
+    out = io.BytesIO()
+    with pytest.raises(Mixture, match="answers of the judge judge, and the server now runs another"):
+        await score(serve, [line(str(n)) for n in range(9)], out, concurrency=1)
+    assert [row["model"] for row in rows(out)] == ["judge"] * 5
 
 
 async def test_a_cancelled_run_leaves_complete_rows(answer: Answer) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from grm_client import APIError
 from grm_client.data.collect_report import as_lines, summarise
-from grm_client.data.jsonl import error_row
+from grm_client.data.jsonl import Labels, error_row
 from grm_client.data.trajectories import ItemRow, LabelledSample, difficulty, failed_samples, label_samples, read_rows
 from grm_client.types import Sample
 from tests.unit.client.labelled import HINTED, PARTIAL, RIGHT, TIED, UNPARSED, WRONG, row, trajectory
@@ -102,7 +102,7 @@ def test_a_summary_counts_samples_without_a_hint() -> None:
         row(4, WRONG, WRONG, WRONG, WRONG.model_copy(update={"hinted": True})),
         row(5, UNPARSED, UNPARSED, UNPARSED),
         row(6, trajectory((7,), True), trajectory((7,), True), trajectory((3,), False), responses=("a",)),
-        error_row(7, None, APIError(422, "invalid_body", "m")),
+        error_row(Labels(7), APIError(422, "invalid_body", "m")),
     ]
     summary = summarise(read_rows(rows))
     assert (summary.samples, summary.parsed, summary.judged, summary.right) == (18, 14, 14, 6)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from grm_client.data.jsonl import BadLine, answer_row, error_row, parse_line
+from grm_client.data.jsonl import BadLine, Labels, answer_fields, error_row, parse_line, result_row
 from grm_server.grm.calibration import LabelledAnswer
 from grm_train.labels import Line, read_answers, read_labels
 
@@ -30,24 +30,16 @@ def rows(read: Iterable[Line], **answer: Any) -> list[bytes]:
         if one.text.strip():
             given = {"id": "rw", "model": "judge", "best": 1, "p_best": [0.2, 0.7, 0.1], "k_used": 4} | answer
             try:
-                written.append(answer_row(number, parse_line(number, one.text, {}).id, given))
+                written.append(result_row(Labels(number, parse_line(number, one.text, {}).id), answer_fields(given)))
             except BadLine as error:
-                written.append(error_row(number, None, error))
+                written.append(error_row(Labels(number), error))
     return written
 
 
 class TestReadLabels:
-    def test_the_label_is_removed_from_the_request_that_is_sent(self) -> None:
-        (read,), skipped = read_labels([line(id=[1], label=2, stop={"rule": "fixed"})])
-        sent = parse_line(1, read.text, {})
-        assert sent.body == REQUEST | {"stop": {"rule": "fixed"}}
-        assert sent.id == {"id": [1], "request": read.digest}
-        assert read.label == 2
-        assert not skipped
-
-    def test_the_digest_covers_the_request_but_not_its_id_or_label(self) -> None:
-        one, other, changed = lines(line(id=1, label=0), line(label=2), line(k=5))
-        assert one.digest == other.digest != changed.digest
+    def test_the_line_is_scored_as_it_is(self) -> None:
+        text = line(id=[1], label=2, stop={"rule": "fixed"})
+        assert read_labels([text]) == ([Line(text, 2)], {})
 
     @pytest.mark.parametrize(
         ("fields", "reason"),
@@ -60,6 +52,10 @@ class TestReadLabels:
             ({"label": "1"}, "label is not the index of a response"),
             ({"responses": "abc"}, "label is not the index of a response"),
             ({"responses": ["a"], "label": 0}, "one response"),
+            (
+                {"responses": None, "response": "a"},
+                'without `responses`; put `response` into a list: "responses": [response]',
+            ),
         ],
     )
     def test_unusable_requests_are_counted_and_not_sent(self, fields: dict[str, Any], reason: str) -> None:
@@ -68,7 +64,10 @@ class TestReadLabels:
         assert [one.label for one in read] == [None, 1]
         assert skipped == {reason: 1}
 
-    @pytest.mark.parametrize("text", [b"", b"\n", b"[1]\n", b"{\n", b'{"query": "\xff"}', b"[" * 100_000])
+    def test_blank_lines_are_counted(self) -> None:
+        assert read_labels([b"\n", b" \r\n"])[1] == {"blank": 2}
+
+    @pytest.mark.parametrize("text", [b"[1]\n", b"{\n", b'{"query": "\xff"}', b"[" * 100_000])
     def test_a_line_that_is_not_a_request_is_passed_on_unchanged(self, text: bytes) -> None:
         assert read_labels([text]) == ([Line(text)], {})
 
@@ -106,14 +105,19 @@ class TestReadAnswers:
 
     def test_labels_may_change_after_the_answers(self) -> None:
         written = rows(lines(line(id="x", label=0), line(label=1)))
-        changed = lines(line(id="y", label=2), line(label=None))
-        assert [item.label for item in read_answers(written, changed).labelled] == [2]
+        changed = lines(line(id="y", label=2), line(label=0))
+        assert [item.label for item in read_answers(written, changed).labelled] == [2, 0]
 
-    @pytest.mark.parametrize("now", [(line(k=9),), (b"\n", line()), (b"no JSON\n",), ()])
-    def test_requests_may_not_change_after_the_answers(self, now: tuple[bytes, ...]) -> None:
+    @pytest.mark.parametrize("now", [(b"\n", line()), (b"no JSON\n",), ()])
+    def test_answers_to_other_lines_are_refused(self, now: tuple[bytes, ...]) -> None:
         written = rows(lines(b"\n", line(), line(k=9)))
-        with pytest.raises(ValueError, match=r"row \d of the answers does not belong to the request"):
+        with pytest.raises(ValueError, match=r"row \d of the answers does not belong to a labelled request"):
             read_answers(written, lines(b"\n", *now))
+
+    def test_an_error_names_the_field_at_fault(self) -> None:
+        error = {"code": "invalid_body", "message": "m", "param": "temprature"}
+        written = [json.dumps({"line": 1, "id": None, "error": error}).encode()]
+        assert read_answers(written, lines(line())).skipped == {"error invalid_body (temprature)": 1}
 
     def test_answers_of_two_models_are_refused(self) -> None:
         read = lines(line(), line())
@@ -121,7 +125,7 @@ class TestReadAnswers:
         with pytest.raises(ValueError, match="judge, other"):
             read_answers(written, read)
 
-    @pytest.mark.parametrize("field", ["p_best", "id", "line", "model"])
+    @pytest.mark.parametrize("field", ["p_best", "line", "model"])
     def test_an_error_names_the_invalid_row_and_field(self, field: str) -> None:
         read = lines(line(), line())
         written = rows(read)
