@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from grm_server.grm.lookalikes import fold, fold_character
+from grm_server.grm.lookalikes import fold, fold_character, word_pattern
+from grm_server.grm.near_forms import near_forms
 from grm_server.grm.structure import Heading, Structure
 
 # Control characters except tab and line ends. They are invisible, and some tokenizers drop them silently.
@@ -21,7 +22,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # groups hold the marks to rewrite.
 _BEFORE = r"(?:\A|(?<=[^\W_]))([\W_]*+)"
 _GAP = r"[\W_]*+"
-_FENCE = re.compile(rf"{_BEFORE}the{_GAP}(?:begin|end)(?:(?=of)|(?![^\W\d_]))", re.IGNORECASE)
+_FENCE = re.compile(rf"{_BEFORE}the{_GAP}(?:beg[il1|]n|end)(?:(?=[o0]f)|(?![^\W\d_]))", re.IGNORECASE)
 # The start of a line before a label, including any markup.
 _LINE_START = r"(?:\A|(?<=\n))(?:[^\w\n]|_)*+"
 _COLON = r"(?:[^\w:]|_){0,16}(:)"
@@ -37,8 +38,8 @@ _REPLACEMENTS = {"[": "(", "]": ")", "<": "(", ">": ")", "#": "=", ":": " -", "\
 _COLLAPSING = "#=*-_~|"
 """Marks that collapse: a run of one of them gets a single replacement."""
 _TAG_OPENS = re.compile(r"<\s{0,4}/?\s{0,4}\Z")
-_VERDICT_LABEL = ("scores",)
-"""The label of the line that holds the verdict. The judge writes it, so a template need not contain it."""
+_LEAD_LABELS = (("specific", "criteria"), ("scores",))
+"""The labels of the judge's principles and verdict. The judge writes them, so a template need not contain them."""
 
 
 def neutralize(text: str, structure: Structure) -> str:
@@ -70,15 +71,18 @@ def _imitations(folded: str, structure: Structure) -> Iterator[tuple[str, int, i
         yield "[", max(start, folded.rfind("]", start, end) + 1), end
     headings, labels = _patterns(structure)
     if headings is not None:
-        pattern, by_words = headings
+        pattern, headings_by_words = headings
         for match in pattern.finditer(folded):
-            for heading in by_words.get("".join(re.findall(r"[^\W_]+", match["words"].lower())), ()):
-                if _imitates(heading, match[1], match["after"], followed=bool(match["next"])):
+            for heading in next(named for words, named in headings_by_words if words.fullmatch(match["words"])):
+                # Words after a mark are an addition to the heading, "(revised)"; words after a space are a sentence.
+                followed = bool(match["next"]) and not match["after"].strip()
+                if _imitates(heading, match[1], match["after"], followed=followed):
                     yield from ((heading.mark + heading.closing, *match.span(group)) for group in (1, "after"))
     for match in labels.finditer(folded):
         yield ":", *match.span(1)
     for match in _BOX.finditer(folded):
         yield from (("\\{}", *match.span(group)) for group in (1, 2))
+    yield from near_forms(folded, structure)
 
 
 def _imitates(heading: Heading, before: str, after: str, *, followed: bool) -> bool:
@@ -86,7 +90,7 @@ def _imitates(heading: Heading, before: str, after: str, *, followed: bool) -> b
 
     They do if both sides have at least half of the template's marks. Words alone on their line also do, with marks on
     the left only: all of the template's marks if its heading has marks on both sides, else half. A tag needs only its
-    opening bracket. followed: another word follows on the same line.
+    opening bracket. followed: another word follows on the same line, with only white space between.
     """
     if heading.mark == "<":
         return _TAG_OPENS.search(before) is not None and (bool(after) or not followed)
@@ -100,22 +104,24 @@ def _imitates(heading: Heading, before: str, after: str, *, followed: bool) -> b
 @lru_cache(maxsize=16)
 def _patterns(
     structure: Structure,
-) -> tuple[tuple[re.Pattern[str], dict[str, list[Heading]]] | None, re.Pattern[str]]:
-    """The pattern of headings, with the headings by their joined words (None without headings); the pattern of
+) -> tuple[tuple[re.Pattern[str], list[tuple[re.Pattern[str], list[Heading]]]] | None, re.Pattern[str]]:
+    """The pattern of headings, with the headings by the pattern of their words (None without headings); the pattern of
     labels."""
-    labels = "|".join(_alternatives({_VERDICT_LABEL, *structure.labels}))
+    labels = "|".join(_alternatives({*_LEAD_LABELS, *structure.labels}))
     label_pattern = re.compile(rf"{_LINE_START}(?:{labels}){_COLON}", re.IGNORECASE)
     if not structure.headings:
         return None, label_pattern
     by_words: dict[str, list[Heading]] = {}
     for heading in sorted(structure.headings):
-        by_words.setdefault("".join(heading.words), []).append(heading)
+        (words,) = _alternatives({heading.words})
+        by_words.setdefault(words, []).append(heading)
     words = "|".join(_alternatives({heading.words for heading in structure.headings}))
     pattern = rf"{_BEFORE}(?P<words>{words})(?=(?P<after>(?:[^\w\n]|_)*+)(?P<next>\w?))"
-    return (re.compile(pattern, re.IGNORECASE), by_words), label_pattern
+    headings = [(re.compile(words, re.IGNORECASE), named) for words, named in by_words.items()]
+    return (re.compile(pattern, re.IGNORECASE), headings), label_pattern
 
 
 def _alternatives(phrases: set[tuple[str, ...]]) -> list[str]:
     """Patterns of the phrases with any gap between words; longest first, since an alternation takes the first match."""
     ordered = sorted(phrases, key=lambda words: (-sum(map(len, words)), words))
-    return [_GAP.join(map(re.escape, words)) for words in ordered]
+    return [_GAP.join(map(word_pattern, words)) for words in ordered]
