@@ -139,6 +139,7 @@ def _assemble(service: Service, settings: Settings, inputs: _Inputs, judge: Judg
         service.judgements,
         None if rater is None else Guidance(rater, inputs.meta_template, settings.meta_rm.p0),
         audit_share=settings.stopping.audit_share,
+        max_chars_per_token=settings.limits.max_chars_per_token,
         calibration=inputs.calibration,
         tracing=service.tracing,
     )

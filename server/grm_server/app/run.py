@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -102,6 +103,9 @@ async def _serve(server: uvicorn.Server, listener: socket.socket, app: FastAPI, 
     while not server.started and not serving.done():
         await asyncio.sleep(0.02)
     if server.started:
+        # A full garbage collection of the modules' permanent objects would block the event loop for 0.1 s.
+        gc.collect()
+        gc.freeze()
         host, port = listener.getsockname()[:2]
         host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
         _drain_on_signals(server, app.state.service, settings)

@@ -21,6 +21,8 @@ from grm_server.errors import EngineDead, PromptTooLong
 from grm_server.grm.types import Sample, Script
 
 _RESPONSE_HEADING = "[The Begin of Response "
+_LONG_PROMPT = 2**17
+"""Characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,9 @@ class FakeEngine:
         self.finished += 1
         if scripted is not None and not isinstance(scripted, str):
             return scripted
-        digest = hashlib.blake2b(f"{seed}\n{prepared.script.prompt}".encode(errors="replace")).digest()
+        prompt = f"{seed}\n{prepared.script.prompt}"
+        # Hashing releases the GIL. All samples of a long prompt together would hold up the event loop.
+        digest = _digest(prompt) if len(prompt) < _LONG_PROMPT else await asyncio.to_thread(_digest, prompt)
         n = prepared.script.prompt.count(_RESPONSE_HEADING)
         tail = ", ".join(str(1 + digest[p] % 10) for p in range(n)) + "}"
         words: dict[str, str] = {"principles": " Correctness (weight 1).", "critique": f" Reading {digest.hex()[:8]}."}
@@ -158,6 +162,10 @@ class FakeEngine:
     async def close(self) -> None:
         self.dead = self.dead or EngineDead("the engine was closed")
         self._closed.set()
+
+
+def _digest(prompt: str) -> bytes:
+    return hashlib.blake2b(prompt.encode(errors="replace")).digest()
 
 
 async def pause(seconds: float, closed: asyncio.Event) -> None:

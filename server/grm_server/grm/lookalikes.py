@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import islice
 
 from grm_server.grm.confusables import CONFUSABLES
 
@@ -60,6 +61,8 @@ _SAME_SHAPE = {"i": "[il1|]", "l": "[il1|]", "o": "[o0]"}
 """TR39 has one character for all that look like I, l, 1 or |, and one for O and 0."""
 _ALPHABETS = (0x1F150, 0x1F170, 0x1F1E6)
 """Further alphabets A to Z (white on black, flags) that have no compatibility mapping; their first code points."""
+_LONGEST = 8
+"""Characters that one character folds to at most. U+FDFA would become 18 Arabic letters; units have 6: "rad/s2"."""
 
 
 @lru_cache(maxsize=8192)
@@ -79,7 +82,7 @@ def fold_character(character: str) -> str:
         for c in decomposed
         if unicodedata.category(c) not in _DROPPED and c not in _FILLERS
     )
-    return "".join(folded)
+    return "".join(islice(folded, _LONGEST))
 
 
 class _FoldTable:

@@ -17,7 +17,8 @@ from typing import NewType
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from grm_server.grm.sanitize import neutralize
+from grm_server.grm.sanitize import neutralize, neutralizing, run
+from grm_server.grm.slices import SLICE_CHARS, Slices
 from grm_server.grm.structure import structure_of
 from grm_server.grm.types import Message, Order, Reading, Script, Segment, Task
 
@@ -98,15 +99,31 @@ class PrinciplesTemplate:
 def sanitized(task: Task, template: JudgeTemplate | PrinciplesTemplate) -> SanitizedTask:
     """The task with its texts rewritten so they cannot imitate the structure of the template that will show them."""
 
-    def safe(text: str) -> str:
-        return neutralize(text, template.structure)
+    return run(sanitizing(task, template))
 
+
+def sanitizing(task: Task, template: JudgeTemplate | PrinciplesTemplate) -> Slices[SanitizedTask]:
+    """`sanitized` in slices."""
+    texts = (*(message.content for message in task.query), *task.responses, task.reference, task.principles)
+    safe: list[str | None] = []
+    visited = 0
+    for text in texts:
+        if text is None or len(text) <= SLICE_CHARS:
+            safe.append(None if text is None else neutralize(text, template.structure))
+            visited += len(text or "")
+        else:
+            safe.append((yield from neutralizing(text, template.structure)))
+        if visited >= SLICE_CHARS:
+            yield visited
+            visited = 0
+    *shown, reference, principles = safe
+    query, responses = shown[: len(task.query)], shown[len(task.query) :]
     return SanitizedTask(
         Task(
-            query=tuple(Message(message.role, safe(message.content)) for message in task.query),
-            responses=tuple(map(safe, task.responses)),
-            reference=None if task.reference is None else safe(task.reference),
-            principles=None if task.principles is None else safe(task.principles),
+            query=tuple(Message(message.role, text or "") for message, text in zip(task.query, query, strict=True)),
+            responses=tuple(text or "" for text in responses),
+            reference=reference,
+            principles=principles,
             hint=task.hint,
         )
     )
@@ -141,13 +158,12 @@ def write_script(
     return Script(prompt, _segments(task, len(order), max_critique_tokens, reading))
 
 
-def write_principles_script(template: PrinciplesTemplate, task: Task, max_tokens: int) -> Script:
+def write_principles_script(template: PrinciplesTemplate, task: SanitizedTask, max_tokens: int) -> Script:
     """The script for principles from the query alone, as the judge would otherwise write first in every sample.
 
-    The prompt shows only the task's query and reference, sanitized here.
+    The prompt shows only the task's query and reference.
     """
-    query_only = sanitized(Task(task.query, (), task.reference), template)
-    return Script(template.render(query_only), (_principles_segment(max_tokens),))
+    return Script(template.render(task), (_principles_segment(max_tokens),))
 
 
 def judge_turn(principles: str, critique: str, shown: Iterable[int]) -> str:

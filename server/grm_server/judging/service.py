@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from grm_server.admission.controller import Admission
 from grm_server.engine.protocol import JudgeEngine
-from grm_server.errors import GRMError
+from grm_server.errors import GRMError, PromptTooLong
 from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.stopping import Decided
 from grm_server.grm.types import StopReason
@@ -47,6 +47,7 @@ class JudgeService:
         guidance: Guidance | None = None,
         *,
         audit_share: float,
+        max_chars_per_token: int,
         calibration: Calibration | None = None,
         tracing: Tracing | None = None,
     ) -> None:
@@ -63,6 +64,7 @@ class JudgeService:
         self._guidance = guidance
         self._audits = Audits(audit_share, metrics)
         self._tracing = tracing
+        self._max_chars_per_token = max_chars_per_token
 
     async def judge(self, request: ScoreRequest, task: str) -> Judged:
         """Raises what `events` raises."""
@@ -77,12 +79,14 @@ class JudgeService:
     ) -> AsyncGenerator[Progress]:
         """Judge a request, count it and store the judgement under the id. Closing the generator aborts the samples.
 
-        task: the client's tag for similar requests, which share a prior. anytime: see `score`.
+        task: the client's tag for similar requests of one API key, which share a prior. anytime: see `score`.
 
-        Raises what `QueryPrinciples.apply`, `Admission.permit` and `score` raise.
+        Raises PromptTooLong by the length of the texts, and what `QueryPrinciples.apply`, `Admission.permit` and
+        `score` raise.
         """
         arrived_s = time.monotonic()
         with self._metrics.in_flight.track_inprogress(), counted_errors(self._metrics):
+            _check_length(request, self.engine.max_model_len, self._max_chars_per_token)
             origin: Origin = "sample" if request.task.principles is None else "request"
             principle_tokens = 0
             if request.principles_from == "query":
@@ -107,7 +111,7 @@ class JudgeService:
 
     async def _run(self, request: ScoreRequest, task: str, arrived_s: float, *, anytime: bool) -> AsyncGenerator[Event]:
         """The pipeline's events up to the first Judgement, once there is a permit."""
-        key = PriorKey(self.engine.model, task, request.aggregate)
+        key = PriorKey(self.engine.model, task, request.aggregate, request.tenant)
         audit = isinstance(request.stop, Decided) and self._audits.selects(request)
         async with self.admission.permit(request, arrived_s) as permit:
             events = score(
@@ -149,3 +153,27 @@ def counted_errors(metrics: Metrics) -> Iterator[None]:
     except Exception:
         metrics.requests.labels(GRMError.code).inc()
         raise
+
+
+def _check_length(request: ScoreRequest, max_model_len: int, max_chars_per_token: int) -> None:
+    """Refuse texts that cannot fit the context by their length alone, before anything looks at them.
+
+    Raises PromptTooLong if a response does not fit the context beside the rest of the prompt.
+
+    `oversized` names the responses, so the others of a group are still judged.
+    """
+    limit = max_model_len * max_chars_per_token
+    task = request.task
+    shared = sum(len(turn.content) for turn in task.query) + len(task.reference or "") + len(task.principles or "")
+    oversized = [at for at, response in enumerate(task.responses) if shared + len(response) > limit]
+    if not oversized:
+        return
+    chars = shared + max(map(len, task.responses))
+    needed = -(-chars // max_chars_per_token)
+    error = PromptTooLong(
+        f"the prompt with one response has {chars} characters, which cannot fit the model's context of {max_model_len} "
+        f"tokens at limits.max_chars_per_token = {max_chars_per_token}; send shorter texts",
+        details={"prompt_tokens": needed, "needed_tokens": needed, "limit": max_model_len},
+    )
+    error.oversized = oversized
+    raise error

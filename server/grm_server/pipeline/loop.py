@@ -62,7 +62,7 @@ async def score(
     try:
         await draws.plan()
         if rater is not None:
-            rater.raise_if_unavailable()
+            await rater.prepare()
         async with draws.in_flight(None if rater is None else rater.rate) as in_flight:
             yield Started(draws.list_size)
             while decision.stop is None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from grm_server.engine.protocol import SchedulingClass
 from grm_server.grm.parse import whole_principles
-from grm_server.grm.prompts import PrinciplesTemplate, write_principles_script
-from grm_server.grm.types import Sample
+from grm_server.grm.prompts import PrinciplesTemplate, sanitizing, write_principles_script
+from grm_server.grm.types import Sample, Task
 from grm_server.pipeline.metrics import count_tokens
 from grm_server.pipeline.permit import Permit
+from grm_server.pipeline.prompt_cache import in_slices
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
@@ -32,7 +33,9 @@ async def draw_principles(
     If the engine fails the sample, there are no principles. Raises PromptTooLong, as judging the request would, and
     EngineDead. Cancellation aborts the sample.
     """
-    prepared = permit.prepare(write_principles_script(template, request.task, request.max_critique_tokens))
+    query_only = Task(request.task.query, (), request.task.reference)
+    task = await in_slices(sanitizing(query_only, template))
+    prepared = permit.prepare(write_principles_script(template, task, request.max_critique_tokens))
     async with aclosing(permit.sample(prepared, (seed,), request.temperature, SchedulingClass.NEW)) as finished:
         _, outcome = await anext(finished)
     if not isinstance(outcome, Sample):

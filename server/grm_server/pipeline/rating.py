@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from grm_server.engine.protocol import MetaRM, Rating
 from grm_server.errors import GRMError
-from grm_server.grm.prompts import JudgeTemplate, judge_turn, sanitized
+from grm_server.grm.prompts import JudgeTemplate, SanitizedTask, judge_turn, sanitizing
 from grm_server.grm.types import Order, Trajectory
 from grm_server.pipeline.metrics import count_rating
+from grm_server.pipeline.prompt_cache import in_slices
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
@@ -28,13 +29,16 @@ class Guidance:
 
 
 class Rater:
-    """Rates the samples of one request until the meta RM fails; then raises, or sets `failed` and stops rating."""
+    """Rates the samples of one request until the meta RM fails; then raises, or sets `failed` and stops rating.
+
+    Call `prepare` first."""
 
     def __init__(self, guidance: Guidance, request: ScoreRequest, metrics: Metrics) -> None:
         self.p0 = guidance.p0
         self._meta_rm = guidance.meta_rm
         self._template = guidance.template
-        self._task = sanitized(request.task, guidance.template)
+        self._request = request
+        self._task: SanitizedTask
         self._metrics = metrics
         self._fallback_to_plain_vote = request.fallback_to_plain_vote
         self._prompts: dict[Order, tuple[int, ...]] = {}
@@ -43,9 +47,10 @@ class Rater:
         some unweighted samples would be inconsistent."""
         self.ratings: list[Rating] = []
 
-    def raise_if_unavailable(self) -> None:
-        """Detect a dead meta RM before anything is generated. Raises MetaRMFailed unless the request allows a fallback
-        to the plain vote."""
+    async def prepare(self) -> None:
+        """Sanitize the task, and detect a dead meta RM before anything is generated. Raises MetaRMFailed unless the
+        request allows a fallback to the plain vote."""
+        self._task = await in_slices(sanitizing(self._request.task, self._template))
         try:
             self._meta_rm.raise_if_unavailable()
         except GRMError as error:

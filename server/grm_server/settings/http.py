@@ -52,7 +52,13 @@ class LimitSettings(Section):
     max_k: int = Field(64, ge=1)
     """Maximum `k` of a request: samples that score each response."""
     max_samples: int = Field(512, ge=1)
-    """Maximum number of samples of a request: k times its number of blocks."""
+    """Maximum number of samples of a request: k times its number of blocks, over all items of a POST together."""
+    max_items: int = Field(1024, ge=1)
+    """Maximum number of items in a POST of a trainer or reranker: responses, documents, or whole groups."""
+    max_chars_per_token: int = Field(128, ge=8)
+    """Texts with more than this many characters per token of the model's context are refused before anything looks at
+    them. Prose has 1 to 5 characters per token; the longest token of Qwen 2.5 is 128 spaces. No bound holds for all
+    tokenizers, since some turn a run of any length into one token: raise it for such a model."""
     max_critique_tokens: int = Field(8192, ge=16)
     """Maximum token budget of a request."""
     max_deadline_s: float = Field(600, gt=0)

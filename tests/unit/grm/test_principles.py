@@ -6,25 +6,27 @@ from jinja2 import TemplateError
 from grm_server.app.templates import judge_template, principles_template
 from grm_server.grm.parse import whole_principles
 from grm_server.grm.prompts import PrinciplesTemplate, sanitized, write_principles_script, write_script
-from grm_server.grm.types import Message, Sample, Task
+from grm_server.grm.types import Message, Sample, Script, Task
 from tests.hostile import HOSTILE
 
 TASK = Task((Message("user", "Why is it so?"),), ("SECRET A.", "SECRET B."), "Because.", "SECRET C.", hint=0)
 
 
+def script_of(task: Task) -> Script:
+    template = principles_template(judge_template(None))
+    return write_principles_script(template, sanitized(task, template), 48)
+
+
 def test_the_prompt_shows_the_query_and_the_reference_but_no_response() -> None:
-    script = write_principles_script(principles_template(judge_template(None)), TASK, 48)
+    script = script_of(TASK)
     assert "Why is it so?" in script.prompt
     assert "Because." in script.prompt
     assert "SECRET" not in script.prompt
-    assert (
-        "None"
-        not in write_principles_script(principles_template(judge_template(None)), Task(TASK.query, ()), 48).prompt
-    )
+    assert "None" not in script_of(Task(TASK.query, ())).prompt
 
 
 def test_principles_are_written_in_the_format_of_a_sample() -> None:
-    (alone,) = write_principles_script(principles_template(judge_template(None)), TASK, 48).segments
+    (alone,) = script_of(TASK).segments
     first, *_ = write_script(
         judge_template(None), sanitized(Task(TASK.query, TASK.responses), judge_template(None)), (0, 1), 96
     ).segments
@@ -33,11 +35,9 @@ def test_principles_are_written_in_the_format_of_a_sample() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_adds_no_section(text: str) -> None:
-    plain = write_principles_script(
-        principles_template(judge_template(None)), Task((Message("user", "x"),) * 2, (), "x"), 48
-    ).prompt
+    plain = script_of(Task((Message("user", "x"),) * 2, (), "x")).prompt
     task = Task((Message("user", text), Message("user", text)), (), text or "x")
-    shown = write_principles_script(principles_template(judge_template(None)), task, 48).prompt
+    shown = script_of(task).prompt
     for mark in ("####", "[The Begin of", "[The End of", "Specific Criteria:"):
         assert shown.count(mark) == plain.count(mark)
 

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
 from grm_server.api.openapi import ERRORS
+from grm_server.api.protocols.batch import check_items
 from grm_server.api.protocols.options import OptionsDep
 from grm_server.api.protocols.single_responses import Trainer, from_one_text, judge_singles
 from grm_server.api.protocols.threads import run_in_thread_if_large
@@ -41,6 +42,7 @@ class Evaluated(BaseModel):
 @router.post("/v1/score/evaluation", responses=ERRORS, summary="LLaMA-Factory")
 async def evaluation(request: Request, body: Evaluation, options: OptionsDep, service: ServiceDep) -> Evaluated:
     """The rewards of `reward_model_type: api`, one for each text."""
+    check_items("messages", len(body.messages), service.policy.limits)
     chosen = service.trainers.llama_factory
     trainer = Trainer("llama_factory", chosen.reward_scale, chosen.failure, chosen.timeout_s, whole_groups=True)
     singles = await run_in_thread_if_large(

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
 from grm_server.api.openapi import ERRORS
+from grm_server.api.protocols.batch import check_items
 from grm_server.api.protocols.options import Options, OptionsDep
 from grm_server.api.protocols.single_responses import (
     Reward,
@@ -58,6 +59,7 @@ async def get_reward(request: Request, body: OpenRLHFCall, options: OptionsDep, 
     for name, values in (("prompts", body.prompts), ("labels", body.labels)):
         if values and len(values) != len(body.query):
             raise InvalidRequest(f"query has {len(body.query)} items, but {name} has {len(values)}", param=name)
+    check_items("query", len(body.query), service.policy.limits)
     chosen = service.trainers.openrlhf
     trainer = Trainer("openrlhf", chosen.reward_scale, chosen.failure, chosen.timeout_s)
     chars = sum(map(len, body.query)) + sum(map(len, body.prompts))

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from grm_server.api.openapi import ERRORS, judgement_link
-from grm_server.api.protocols.batch import judge_all
+from grm_server.api.protocols.batch import check_items, judge_all
 from grm_server.api.protocols.options import Options, OptionsDep, rewards_body
 from grm_server.api.protocols.scale import scaled
 from grm_server.api.schemas import HUGE, FirstError, RewardsRequest, Text
@@ -128,6 +128,7 @@ async def score(request: Request, body: ScoreCall, options: OptionsDep, service:
     """The rewards of documents as answers to one query, judged together, or each to its own query. In request order."""
     queries = [body.text_1] if isinstance(body.text_1, str) else body.text_1
     documents = [body.text_2] if isinstance(body.text_2, str) else body.text_2
+    check_items("text_2", len(documents), service.policy.limits)
     if len(queries) == 1:
         queries = queries * len(documents)
     if not documents or len(queries) != len(documents):
@@ -138,9 +139,9 @@ async def score(request: Request, body: ScoreCall, options: OptionsDep, service:
     indices: dict[str, list[int]] = {}
     for index, query in enumerate(queries):
         indices.setdefault(query, []).append(index)
-    groups = [
+    groups = (
         _rewards_body(query, [documents[i] for i in of_query], options, service) for query, of_query in indices.items()
-    ]
+    )
     judged = await judge_all(request, service, groups)
     rewards = {
         index: reward

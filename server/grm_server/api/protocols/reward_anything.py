@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from grm_server.api.openapi import ERRORS, judgement_link
-from grm_server.api.protocols.batch import judge_all
+from grm_server.api.protocols.batch import check_items, judge_all
 from grm_server.api.protocols.options import Options, OptionsDep, rewards_body
 from grm_server.api.protocols.scale import scaled
 from grm_server.api.schemas import FirstError, RewardsRequest, Text
@@ -60,7 +60,8 @@ async def reward_anything_batch(
     request: Request, body: Annotated[list[NamedResponses], FirstError], options: OptionsDep, service: ServiceDep
 ) -> list[NamedRewards]:
     """The same for several prompts, in request order."""
-    judged = await judge_all(request, service, [_rewards_body(call, options, service) for call in body])
+    check_items("body", len(body), service.policy.limits)
+    judged = await judge_all(request, service, (_rewards_body(call, options, service) for call in body))
     return [_answer(call, one, options, service) for call, one in zip(body, judged, strict=True)]
 
 
