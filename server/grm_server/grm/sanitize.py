@@ -66,14 +66,16 @@ _NEAR_FENCE = re.compile(
 # The hint of `prompts`, "Hint: Response 2 is known to be the best.". Other hints stay.
 _HINT = re.compile(
     rf"{_LINE_START}{word_pattern('hint')}{_COLON}"
-    rf"(?=[^\n]{{0,60}}?(?:{word_pattern('response')}|kn[o0]wn{_GAP}t[o0]{_GAP}be))",
+    rf"(?=[^\n]{{0,60}}?(?:{word_pattern('response')}|kn[o0]wn[\W_]{{1,3}}t[o0][\W_]{{1,3}}be))",
     re.IGNORECASE,
 )
 _MIN_MARKS = 3
 """A line between fewer marks on both sides is not distinctive: "**Summary**"."""
 _EMPHASIS = "*_"
-_NEAR_LETTERS = 160
-"""At least as many letters and digits as a match of the patterns above, or a line in the style of a heading, has."""
+_NEAR_LETTERS = 40
+"""At least as many letters and digits as a match of `_NEAR_FENCE` has."""
+_LONGEST_LINE = 200
+"""At least as many characters as a hint, or a line in the style of a heading, has after the gap at its start."""
 
 
 def run(slices: Slices[T]) -> T:
@@ -204,13 +206,15 @@ def _searches(folded: str, structure: Structure, slice_chars: int) -> Iterator[t
     if headings is not None:
         pattern, by_words = headings
         searches.append((pattern, lambda _, match: _heading_spans(match, by_words)))
-    searches += [(pattern, partial(_line_spans, style)) for style, pattern in _styles(structure)]
+    styles = _styles(structure)
+    searches += [(pattern, partial(_line_spans, style)) for style, pattern in styles]
+    reach = {_BOX: _LONGEST_BOX, _HINT: _LONGEST_LINE, **dict.fromkeys((line for _, line in styles), _LONGEST_LINE)}
     resume = dict.fromkeys((pattern for pattern, _ in searches), 0)
     """Where the last match of each pattern ended: matches do not overlap."""
     for start, stop, context in _windows(folded, letters, slice_chars):
         for pattern, spans_of in searches:
             spans: list[_Span] = []
-            end = stop + _LONGEST_BOX if pattern is _BOX else context
+            end = stop + reach[pattern] if pattern in reach else context
             for match in pattern.finditer(folded, max(start, resume[pattern]), end):
                 if match.start() >= stop:
                     break
