@@ -118,7 +118,7 @@ bench: .venv/.dev
 baseline: .venv-baseline/.installed
 
 .venv-baseline/.installed: requirements/baseline.txt .venv/.dev
-	.venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --upgrade --target .venv-baseline \
+	.venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --upgrade --target .venv-baseline \
 		--requirement requirements/baseline.txt
 	@touch $@
 

@@ -12,3 +12,10 @@ lock pyproject.toml --extra cuda --excludes requirements/excludes-cuda.txt -o re
 for engine in cpu cuda; do
     lock pyproject.toml --extra dev -c "requirements/$engine.txt" -o "requirements/dev-$engine.txt"
 done
+# Lists of pinned packages: add the hashes. torch's CPU build is not on PyPI; install.sh and trainer.sh install it.
+for list in requirements/baseline.txt requirements/trainers/*.txt; do
+    hashed=$(sed -n 's/^\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' "$list" | grep -v '^torch==' |
+        uv pip compile --no-deps --generate-hashes --no-annotate --no-header --quiet --python-version 3.11 -)
+    kept=$(grep -E '^(#|torch==)' "$list")
+    printf '%s\n' "$kept" "$hashed" >"$list"
+done

@@ -15,5 +15,5 @@ if [ -n "$torch" ]; then
     pip install --no-deps "$torch" 2>/dev/null ||
         pip install --no-deps --index-url https://download.pytorch.org/whl/cpu "$torch"
 fi
-pip install --quiet --no-deps --requirement "$list"
+pip install --quiet --no-deps --require-hashes --requirement <(grep -v '^torch==' "$list")
 pip install --quiet --no-deps --editable ./clients

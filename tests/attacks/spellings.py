@@ -11,6 +11,14 @@ _CYRILLIC = str.maketrans("aceopsxyhiTEHBOPCSXMK", "асеорѕхуһіТЕНВ
 _GREEK = str.maketrans("ovaTEHBOPRIN", "οναΤΕΗΒΟΡRΙΝ")
 _SMALL = str.maketrans("abcdefghijklmnoprstuvwz", "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡᴢ")
 _STROKES = str.maketrans("dhlotTeb", "đħłøŧŦɇƀ")
+# Letters of TR39's confusables that no table by hand had. Scripts with capitals only spell the text in capitals.
+_LISU = str.maketrans("ABCDEFGHIJKLMNOPRSTUVWXYZ", "ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜ")
+_SMALL_CHEROKEE = str.maketrans("cehmprstvwz", "ꮯꭼꮋꮇꮲꮁꮪꭲꮩꮃꮓ")
+_COPTIC = str.maketrans("CHKMNOPTceopr", "ⲤⲎⲔⲘⲚⲞⲢⲦⲥⲉⲟⲣⲅ")
+_DESERET = str.maketrans("COSLoscue", "𐐕𐐄𐐠𐐛𐐬𐑈𐐽𐓶𐐩")
+_OLD_ITALIC = str.maketrans("BCIMTX", "𐌁𐌂𐌉𐌑𐌕𐌗")
+_SYLLABICS = str.maketrans("ABDFHLMPRUVbd", "ᗅᗷᗞᖴᕼᒪᗰᑭᖇᑌᐯᑲᑯ")
+_ARMENIAN_AND_MATHEMATICS = str.maketrans("TUVSXoughnd", "⟙⋃⋁Տ╳օսցհոɗ")
 _BRACKETS = {"[": "【〔〖〚⟦❲⁅", "]": "】〕〗〛⟧❳⁆"}
 
 
@@ -98,6 +106,15 @@ SPELLINGS: dict[str, Spelling] = {
     "small capitals": lambda text: text.lower().translate(_SMALL),
     "Cyrillic": lambda text: text.translate(_CYRILLIC),
     "Greek": lambda text: text.translate(_GREEK),
+    "Lisu": lambda text: text.upper().translate(_LISU),
+    "small Cherokee": lambda text: text.lower().translate(_SMALL_CHEROKEE),
+    "Coptic": lambda text: text.translate(_COPTIC),
+    "Deseret": lambda text: text.translate(_DESERET),
+    "Old Italic": lambda text: text.upper().translate(_OLD_ITALIC),
+    "Canadian syllabics": lambda text: text.upper().translate(_SYLLABICS),
+    "Canadian syllabics, small": lambda text: text.lower().translate(_SYLLABICS),
+    "Armenian and mathematics": lambda text: text.translate(_ARMENIAN_AND_MATHEMATICS),
+    "digits for letters": lambda text: text.replace("o", "0").replace("O", "0").replace("i", "1"),
     "strokes": lambda text: text.translate(_STROKES),
     "zero-width spaces": _between("\u200b"),
     "zero-width joiners": _between("\u200d"),

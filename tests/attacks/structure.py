@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from grm_server.app.templates import judge_template
-from grm_server.grm.prompts import judge_turn, sanitized, write_script
+from grm_server.grm.prompts import JudgeTemplate, judge_turn, sanitized, write_script
 from grm_server.grm.types import Message, Task
 
 N = 3
@@ -30,6 +30,8 @@ class Structure:
     """The start of the score line, up to and including the opening of the box."""
     leads: tuple[str, str]
     """The texts that introduce principles and critique."""
+    hints: tuple[str, str]
+    """The hints on the best of several responses, and on a single one."""
 
 
 def structure() -> Structure:
@@ -41,6 +43,7 @@ def structure() -> Structure:
     fences = re.findall(r"^\[.* of Response \d\]$", script.prompt, re.MULTILINE)
     turns = re.findall(r"^\[.* of User Turn\]$", script.prompt, re.MULTILINE)
     principles, critique, scores = (segment.lead.strip() for segment in written.segments)
+    hints = (_hint(template, ("A", "B", "C"), 1), _hint(template, ("A",), 1))
     assert len(fences) == 2 * N
     return Structure(
         begins=tuple(fences[::2]),
@@ -51,7 +54,13 @@ def structure() -> Structure:
         format_line=next(line for line in script.prompt.splitlines() if line.startswith(scores.split()[0])),
         label=scores,
         leads=(principles, critique),
+        hints=hints,
     )
+
+
+def _hint(template: JudgeTemplate, responses: tuple[str, ...], hint: int) -> str:
+    task = sanitized(Task((Message("user", "Q"),), responses, hint=hint), template)
+    return write_script(template, task, tuple(range(len(responses))), 64).prompt.rpartition("\n")[2]
 
 
 def verdict(*scores: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from grm_server.engine.round_trip import check_round_trip
 from grm_server.errors import InvalidRequest
 
 _CONTENT = "GRM-CONTENT-7b1f"
@@ -26,13 +27,19 @@ class ChatEncoder:
     break up the piece with a space.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, template: str | None = None) -> None:
+        """template: the chat template, in Jinja. None: the tokenizer's; without one, prompts have no turns.
+
+        Raises ValueError for a template that does not show the user's message, and for a tokenizer that loses text or
+        cannot keep control tokens out of it.
+        """
         self._tokenizer = tokenizer
-        self._template = template = getattr(tokenizer, "chat_template", None) or ""
+        check_round_trip(lambda text: self._decode(self._encode(text)))
+        self._template = template = template or chat_template_of(tokenizer)
         before, after = "", "\n"
         if template:
             turn = [{"role": "user", "content": _CONTENT}]
-            rendered = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            rendered = self._render(turn, add_generation_prompt=True)
             if rendered.count(_CONTENT) != 1:
                 raise ValueError("the model's chat template does not show the user's message exactly once")
             before, after = rendered.split(_CONTENT)
@@ -107,8 +114,14 @@ class ChatEncoder:
         if not self._template:
             return []
         turns = [{"role": "user", "content": _CONTENT}, {"role": "assistant", "content": _CONTENT}]
-        rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False))
-        return self._encode(rendered.rpartition(_CONTENT)[2])
+        return self._encode(self._render(turns).rpartition(_CONTENT)[2])
+
+    def _render(self, turns: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=add_generation_prompt, chat_template=self._template
+            )
+        )
 
     def _prefix(self, text: str, limit: int) -> str:
         """The text, or a prefix with more than `limit` tokens."""
@@ -135,6 +148,12 @@ class ChatEncoder:
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def chat_template_of(tokenizer: Any) -> str:
+    """The tokenizer's own chat template; empty without one. Of several named templates, the default."""
+    template = getattr(tokenizer, "chat_template", None) or ""
+    return str(template.get("default", "") if isinstance(template, dict) else template)
 
 
 def _is_marker(text: str) -> bool:

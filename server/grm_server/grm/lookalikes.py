@@ -3,17 +3,20 @@ characters and replace lookalikes by plain ones."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 from itertools import islice
+
+from grm_server.grm.confusables import CONFUSABLES
 
 _DROPPED = {"Mn", "Me", "Cf", "Cn"}
 """Combining marks, format characters (zero width, bidi) and unassigned code points: some tokenizers drop them."""
 _FILLERS = "\u115f\u1160\u3164\uffa0"
 """Letters by Unicode category, but invisible."""
 _LINE_ENDS = "\r\u2028\u2029"
-# Lower case, and capitals where only the capital is a lookalike.
-_LETTERS = {
+# What TR39 lacks, or gives as another character. Lower case, and capitals where only the capital is a lookalike.
+LETTERS = {
     "a": "\u0430\u03b1\u0251\u1d00\u13aa",
     "b": "\u0412\u0392\u0299\u0180\u042c\u13cf\u13f4",
     "c": "\u0441\u03f2\u1d04\u2ca5\u13df",
@@ -23,6 +26,7 @@ _LETTERS = {
     "g": "\u0261\u0262\u0581\u050d\u13c0",
     "h": "\u04bb\u043d\u0397\u029c\u0570\u0127\u13bb",
     "i": "\u0456\u03b9\u0131\u026a\u0269",
+    "k": "\u0138\u1d0b",
     "l": "\u04cf\u029f\u01c0\u0142",
     "m": "\u043c\u039c\u1d0d",
     "n": "\u0578\u039d\u0274\u03b7\u043f",
@@ -47,7 +51,14 @@ _LETTERS = {
     # SentencePiece writes a space as U+2581: in its tokenizers (Llama 2, Gemma) both are the same token.
     " ": "\u2581\u2800",
 }
-_LOOKALIKES = {lookalike: char for char, lookalikes in _LETTERS.items() for lookalike in lookalikes}
+_LOOKALIKES = {
+    lookalike: char
+    for table in (CONFUSABLES, LETTERS)
+    for char, lookalikes in table.items()
+    for lookalike in lookalikes
+}
+_SAME_SHAPE = {"i": "[il1|]", "l": "[il1|]", "o": "[o0]"}
+"""TR39 has one character for all that look like I, l, 1 or |, and one for O and 0."""
 _ALPHABETS = (0x1F150, 0x1F170, 0x1F1E6)
 """Further alphabets A to Z (white on black, flags) that have no compatibility mapping; their first code points."""
 _LONGEST = 8
@@ -63,9 +74,11 @@ def fold_character(character: str) -> str:
         return "\n"
     if (start := next((start for start in _ALPHABETS if start <= ord(character) < start + 26), None)) is not None:
         return chr(ord("A") + ord(character) - start)
+    if character in _LOOKALIKES:
+        return _LOOKALIKES[character]
     decomposed = unicodedata.normalize("NFKD", character)
     folded = (
-        _LOOKALIKES.get(c, _LOOKALIKES.get(c.lower(), c))
+        _LOOKALIKES.get(c) or _LOOKALIKES.get(c.lower()) or str(unicodedata.decimal(c, c))
         for c in decomposed
         if unicodedata.category(c) not in _DROPPED and c not in _FILLERS
     )
@@ -82,3 +95,8 @@ class _FoldTable:
 def fold(text: str) -> str:
     """The text with each character replaced by `fold_character`."""
     return text.translate(_FoldTable()) if not text.isascii() or "\r" in text else text
+
+
+def word_pattern(word: str) -> str:
+    """A pattern that finds the word in a folded text, whatever its case."""
+    return "".join(_SAME_SHAPE.get(char, re.escape(char)) for char in word.lower())

@@ -11,10 +11,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 
-from grm_server.grm.lookalikes import fold, fold_character
+from grm_server.grm.lookalikes import fold, fold_character, word_pattern
 from grm_server.grm.slices import SLICE_CHARS, Slices, T
 from grm_server.grm.structure import Heading, Structure
 
@@ -26,7 +26,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _BEFORE = r"(?:\A|(?<=[^\W_]))([\W_]*+)"
 _GAP = r"[\W_]*+"
 _WHOLE_GAP = re.compile(_GAP)
-_FENCE = re.compile(rf"{_BEFORE}the{_GAP}(?:begin|end)(?:(?=of)|(?![^\W\d_]))", re.IGNORECASE)
+_FENCE = re.compile(rf"{_BEFORE}the{_GAP}(?:beg[il1|]n|end)(?:(?=[o0]f)|(?![^\W\d_]))", re.IGNORECASE)
 # The start of a line before a label, including any markup.
 _LINE_START = r"(?:\A|(?<=\n))(?:[^\w\n]|_)*+"
 _COLON = r"(?:[^\w:]|_){0,16}(:)"
@@ -40,8 +40,8 @@ _BOX = re.compile(
 _LONGEST_BOX = 2**12
 """A box with more characters counts as one that is never closed. Bounds the work for one box."""
 _TAG_OPENS = re.compile(r"<\s{0,4}/?\s{0,4}\Z")
-_VERDICT_LABEL = ("scores",)
-"""The label of the line that holds the verdict. The judge writes it, so a template need not contain it."""
+_LEAD_LABELS = (("specific", "criteria"), ("scores",))
+"""The labels of the judge's principles and verdict. The judge writes them, so a template need not contain them."""
 _GAP_BLOCK = 2**10
 """A gap of four such blocks of characters is long. The search skips its inside: words and marks on its two sides do not
 form structure together."""
@@ -49,6 +49,33 @@ _REPLACEMENTS = {"[": "(", "]": ")", "<": "(", ">": ")", "#": "=", ":": " -", "\
 """Replacement of each mark. The other heading marks (=, *, -, _, ~, |) are dropped."""
 _COLLAPSING = "#=*-_~|"
 """Marks that collapse: a run of one of them gets a single replacement."""
+
+
+def _any_of(*words: str) -> str:
+    return f"(?:{'|'.join(map(word_pattern, words))})"
+
+
+_EDGE = "(?:(?:beg[il1|]n(?:n[il1|]ng)?|start(?:[il1|]ng)?|end(?:[il1|]ng)?|c[il1|][o0]s(?:e|[il1|]ng))s?)"
+_SHOWN = rf"(?:{_any_of('response', 'answer')}|{_any_of('user', 'assistant', 'system', 'developer', 'tool')}{_GAP}turn)"
+_THE = rf"(?:the{_GAP})?"
+# "[The Beginning of Response 2]", "[End of Response 1]", "[Response 1 ends]".
+_NEAR_FENCE = re.compile(
+    rf"{_BEFORE}{_THE}(?:{_EDGE}{_GAP}(?:{word_pattern('of')}{_GAP})?{_THE}{_SHOWN}|{_SHOWN}{_GAP}\d{{0,4}}+{_GAP}{_EDGE}(?!\w))",
+    re.IGNORECASE,
+)
+# The hint of `prompts`, "Hint: Response 2 is known to be the best.". Other hints stay.
+_HINT = re.compile(
+    rf"{_LINE_START}{word_pattern('hint')}{_COLON}"
+    rf"(?=[^\n]{{0,60}}?(?:{word_pattern('response')}|kn[o0]wn[\W_]{{1,3}}t[o0][\W_]{{1,3}}be))",
+    re.IGNORECASE,
+)
+_MIN_MARKS = 3
+"""A line between fewer marks on both sides is not distinctive: "**Summary**"."""
+_EMPHASIS = "*_"
+_NEAR_LETTERS = 40
+"""At least as many letters and digits as a match of `_NEAR_FENCE` has."""
+_LONGEST_LINE = 200
+"""At least as many characters as a hint, or a line in the style of a heading, has after the gap at its start."""
 
 
 def run(slices: Slices[T]) -> T:
@@ -171,18 +198,23 @@ def _searches(folded: str, structure: Structure, slice_chars: int) -> Iterator[t
     headings, labels, letters = _patterns(structure)
     searches: list[tuple[re.Pattern[str], Callable[[str, re.Match[str]], Iterable[_Span]]]] = [
         (_FENCE, _fence_spans),
+        (_NEAR_FENCE, _fence_spans),
+        (_HINT, lambda _, match: [(":", *match.span(1))]),
         (labels, lambda _, match: [(":", *match.span(1))]),
         (_BOX, lambda _, match: [("\\{}", *match.span(group)) for group in (1, 2)]),
     ]
     if headings is not None:
         pattern, by_words = headings
         searches.append((pattern, lambda _, match: _heading_spans(match, by_words)))
+    styles = _styles(structure)
+    searches += [(pattern, partial(_line_spans, style)) for style, pattern in styles]
+    reach = {_BOX: _LONGEST_BOX, _HINT: _LONGEST_LINE, **dict.fromkeys((line for _, line in styles), _LONGEST_LINE)}
     resume = dict.fromkeys((pattern for pattern, _ in searches), 0)
     """Where the last match of each pattern ended: matches do not overlap."""
     for start, stop, context in _windows(folded, letters, slice_chars):
         for pattern, spans_of in searches:
             spans: list[_Span] = []
-            end = stop + _LONGEST_BOX if pattern is _BOX else context
+            end = stop + reach[pattern] if pattern in reach else context
             for match in pattern.finditer(folded, max(start, resume[pattern]), end):
                 if match.start() >= stop:
                     break
@@ -226,11 +258,23 @@ def _fence_spans(folded: str, match: re.Match[str]) -> list[_Span]:
     return [("[", max(start, folded.rfind("]", start, end) + 1), end)]
 
 
-def _heading_spans(match: re.Match[str], by_words: dict[str, list[Heading]]) -> list[_Span]:
+def _line_spans(style: Heading, folded: str, match: re.Match[str]) -> list[_Span]:
+    """The marks of a line in the style of a heading; none if it ends otherwise."""
+    end = tail = match.end()
+    while not folded[tail - 1].isalnum():
+        tail -= 1
+    if folded.count(style.closing, tail, end) < style.after:
+        return []
+    return [(style.mark, *match.span(1)), (style.closing, tail, end)]
+
+
+def _heading_spans(match: re.Match[str], headings: list[tuple[re.Pattern[str], list[Heading]]]) -> list[_Span]:
+    # Words after a mark are an addition to the heading, "(revised)"; words after a space are a sentence.
+    followed = bool(match["next"]) and not match["after"].strip()
     return [
         (heading.mark + heading.closing, *match.span(group))
-        for heading in by_words.get("".join(re.findall(r"[^\W_]+", match["words"].lower())), ())
-        if _imitates(heading, match[1], match["after"], followed=bool(match["next"]))
+        for heading in next(named for words, named in headings if words.fullmatch(match["words"]))
+        if _imitates(heading, match[1], match["after"], followed=followed)
         for group in (1, "after")
     ]
 
@@ -240,7 +284,7 @@ def _imitates(heading: Heading, before: str, after: str, *, followed: bool) -> b
 
     They do if both sides have at least half of the template's marks. Words alone on their line also do, with marks on
     the left only: all of the template's marks if its heading has marks on both sides, else half. A tag needs only its
-    opening bracket. followed: another word follows on the same line.
+    opening bracket. followed: another word follows on the same line, with only white space between.
     """
     if heading.mark == "<":
         return _TAG_OPENS.search(before) is not None and (bool(after) or not followed)
@@ -254,26 +298,45 @@ def _imitates(heading: Heading, before: str, after: str, *, followed: bool) -> b
 @lru_cache(maxsize=16)
 def _patterns(
     structure: Structure,
-) -> tuple[tuple[re.Pattern[str], dict[str, list[Heading]]] | None, re.Pattern[str], int]:
+) -> tuple[tuple[re.Pattern[str], list[tuple[re.Pattern[str], list[Heading]]]] | None, re.Pattern[str], int]:
     """The pattern of headings, with the headings by their joined words (None without headings); the pattern of
     labels; the largest number of letters and digits in a match of any pattern but boxes."""
-    label_phrases = {_VERDICT_LABEL, *structure.labels}
+    label_phrases = {*_LEAD_LABELS, *structure.labels}
     phrases = {("the", "begin", "of"), *label_phrases, *(heading.words for heading in structure.headings)}
     # A pattern may look at one more.
-    letters = 1 + max(sum(map(len, words)) for words in phrases)
+    letters = max(_NEAR_LETTERS, 1 + max(sum(map(len, words)) for words in phrases))
     labels = "|".join(_alternatives(label_phrases))
     label_pattern = re.compile(rf"{_LINE_START}(?:{labels}){_COLON}", re.IGNORECASE)
     if not structure.headings:
         return None, label_pattern, letters
     by_words: dict[str, list[Heading]] = {}
     for heading in sorted(structure.headings):
-        by_words.setdefault("".join(heading.words), []).append(heading)
+        (phrase,) = _alternatives({heading.words})
+        by_words.setdefault(phrase, []).append(heading)
     words = "|".join(_alternatives({heading.words for heading in structure.headings}))
     pattern = rf"{_BEFORE}(?P<words>{words})(?=(?P<after>(?:[^\w\n]|_)*+)(?P<next>\w?))"
-    return (re.compile(pattern, re.IGNORECASE), by_words), label_pattern, letters
+    headings = [(re.compile(phrase, re.IGNORECASE), named) for phrase, named in by_words.items()]
+    return (re.compile(pattern, re.IGNORECASE), headings), label_pattern, letters
 
 
 def _alternatives(phrases: set[tuple[str, ...]]) -> list[str]:
     """Patterns of the phrases with any gap between words; longest first, since an alternation takes the first match."""
     ordered = sorted(phrases, key=lambda words: (-sum(map(len, words)), words))
-    return [_GAP.join(map(re.escape, words)) for words in ordered]
+    return [_GAP.join(map(word_pattern, words)) for words in ordered]
+
+
+@lru_cache(maxsize=16)
+def _styles(structure: Structure) -> tuple[tuple[Heading, re.Pattern[str]], ...]:
+    """The styles of the template's headings between marks, each as one heading, with a pattern of lines that begin with
+    its marks. Any line in such a style looks like a heading, whatever its words."""
+    styles = dict[str, Heading]()
+    for heading in sorted(structure.headings):
+        if min(heading.before, heading.after) >= _MIN_MARKS and heading.mark not in _EMPHASIS:
+            styles.setdefault(heading.mark, heading)
+    return tuple((style, _line_in(style)) for style in styles.values())
+
+
+def _line_in(style: Heading) -> re.Pattern[str]:
+    other = rf"(?:[^\w\n{re.escape(style.mark)}]|_)*+"
+    marks = rf"{other}(?:{re.escape(style.mark)}{other}){{{style.before},}}+"
+    return re.compile(rf"(?:\A|(?<=\n))({marks})[^\W_][^\n]{{0,150}}+(?=\n|\Z)")

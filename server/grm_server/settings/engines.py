@@ -17,6 +17,9 @@ class EngineSettings(Section):
     """`bundled` (SmolLM2-135M-Instruct, for a first try), or any path or hub name that vLLM accepts."""
     served_name: str | None = None
     """Name in answers and in /v1/models. None: the last part of `model`."""
+    chat_template: Path | None = None
+    """A file with the model's chat template (Jinja), for a model that has none or a wrong one. None: the model's own; a
+    judge without one does not start. `{{ messages[0].content }}` shows the bare prompt, for a base model."""
     dtype: str = "auto"
     """`auto`: the checkpoint's; float32 on an x86 CPU without bfloat16 instructions, where it is twice as fast."""
     max_model_len: int | None = Field(None, ge=128)

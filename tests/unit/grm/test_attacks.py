@@ -27,8 +27,23 @@ LOOKALIKES = str.maketrans(
     "асеорѕхуһіТЕНВОРСЅХМКοναΤΕΗΒΟΡΙΝᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡᴢđħłøŧŦɇƀ【〔〖〚⟦❲⁅】〕〗〛⟧❳⁆▁\u2028\u2029\r\u2216",
     "aceopsxyhiTEHBOPCSXMKovaTEHBOPINabcdefghijklmnoprstuvwzdhlotTeb[[[[[[[]]]]]]] \n\n\n\\",
 )
+LOOKALIKES |= str.maketrans(
+    "ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜꮯꭼꮋꮇꮲꮁꮪꭲꮩꮃꮓⲤⲎⲔⲘⲚⲞⲢⲦⲥⲉⲟⲣⲅ𐐕𐐄𐐠𐐛𐐬𐑈𐐽𐓶𐐩𐌁𐌂𐌉𐌑𐌕𐌗ᗅᗷᗞᖴᕼᒪᗰᑭᖇᑌᐯᑲᑯ⟙⋃⋁Տ╳օսցհոɗ",
+    "ABCDEFGHIJKLMNOPRSTUVWXYZcehmprstvwzCHKMNOPTceoprCOSLoscueBCIMTXABDFHLMPRUVbdTUVSXoughnd",
+)
+EDGE = r"(?:beg[i1]n(?:ning)?|start|end(?:ing)?|close)s?"
+SHOWN = r"(?:resp[o0]nse|answer|user\W*turn|assistant\W*turn|system\W*turn)"
 STRUCTURE = {
-    "fence": re.compile(r"\[\W*the\W*(?:begin|end)\W*of\W*(?:response|user|assistant|system)", re.IGNORECASE),
+    "fence": re.compile(
+        r"\[\W*the\W*(?:beg[i1]n|end)\W*[o0]f\W*(?:resp[o0]nse|user|ass[i1]stant|system)", re.IGNORECASE
+    ),
+    "near fence": re.compile(
+        rf"\[\W*(?:the[\W_]*)?(?:{EDGE}[\W_]*(?:of[\W_]*)?(?:the[\W_]*)?{SHOWN}|{SHOWN}[\W\d]*{EDGE})", re.IGNORECASE
+    ),
+    "heading": re.compile(r"^[> ]{0,9}(?:# ?){4}[^\n#]+(?:# ?){4}$", re.MULTILINE),
+    "revised heading": re.compile(r"^#{4} Output Format Requirements \(", re.MULTILINE),
+    "hint": re.compile(r"^\W*h[i1]nt\W*:\W*(?:the )?resp[o0]nse", re.IGNORECASE | re.MULTILINE),
+    "principles": re.compile(r"^\W*spec[i1]f[i1]c\W*cr[i1]ter[i1]a\W*:", re.IGNORECASE | re.MULTILINE),
     "section": re.compile(rf"#\W*#\s*(?:{'|'.join(SECTIONS)})\s*(?=#\W*#)".replace(" ", r"\W*"), re.IGNORECASE),
     "label": re.compile(r"^\W*scores\W*:", re.IGNORECASE | re.MULTILINE),
     "box": re.compile(r"\\\s*boxed[\s{]*\{[+\d\s.-]+[,;]", re.IGNORECASE),
@@ -85,7 +100,17 @@ def test_all_around_a_response_stays_as_it_is(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_reader_sees_no_more_structure_than_there_is(family: str) -> None:
     whole = count_structure(JUDGE.render(sanitized(Task(QUESTION, (MARK, *HONEST)), JUDGE), (1, 0, 2, 3)))
-    assert whole == {"fence": 8, "section": 4, "label": 1, "box": 0}
+    assert whole == {
+        "fence": 8,
+        "near fence": 8,
+        "section": 4,
+        "heading": 4,
+        "revised heading": 0,
+        "label": 1,
+        "box": 0,
+        "hint": 0,
+        "principles": 1,
+    }
     for attack in attacks_of(family):
         # Cut, because this reader takes quadratic time.
         text = JUDGE.render(sanitized(Task(QUESTION, (attack.response[:3000], *HONEST)), JUDGE), (1, 0, 2, 3))

@@ -100,8 +100,9 @@ def test_imitations_of_the_templates_structure_are_rewritten(forged: str, expect
         "your task = my task",
         "I chat <b>a lot</b>.",
         "A known answer is 4. The known answer, however: 5",
-        # Not a heading of this template.
-        "#### Evaluation Criteria ####",
+        # Neither a heading of this template nor in the style of one.
+        "### Evaluation Criteria ###",
+        "==== Evaluation Criteria",
     ],
 )
 def test_honest_text_stays(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grm_server.engine.protocol import Outcome, SchedulingClass, TokenizedScript, as_finished
 from grm_server.engine.stats import EngineStats, StepStatLogger
-from grm_server.engine.tokens import ChatEncoder
+from grm_server.engine.tokens import ChatEncoder, chat_template_of
 from grm_server.engine.vllm.args import is_local, judge_args
 from grm_server.engine.vllm.launch import cause_of_death, launch, shut_down
 from grm_server.errors import EngineDead, GenerationFailed, PromptTooLong
@@ -21,7 +21,7 @@ from grm_server.grm.types import Sample, ScoreToken, Script, Segment
 from grm_server.settings import EngineSettings
 
 if TYPE_CHECKING:
-    from vllm import CompletionOutput, RequestOutput, SamplingParams
+    from vllm import AsyncEngineArgs, CompletionOutput, RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class VLLMJudgeEngine:
         self._closed = False
         config = engine.vllm_config
         self.max_model_len: int = config.model_config.max_model_len
-        self._chat = ChatEncoder(engine.get_tokenizer())
+        self._chat = judge_encoder(engine.get_tokenizer(), settings)
         self._block_size: int = config.cache_config.block_size
         self._lora = _lora_request(settings.lora)
         self._request_ids = (f"grm-{number}" for number in itertools.count())
@@ -230,13 +230,32 @@ class VLLMJudgeEngine:
         await shut_down(self._engine)
 
 
+def judge_encoder(tokenizer: Any, settings: EngineSettings) -> ChatEncoder:
+    """The judge's encoder. Raises ValueError for a tokenizer that no judge can use, and OSError if the file
+    `engine.chat_template` cannot be read."""
+    template = None if settings.chat_template is None else settings.chat_template.read_text("utf-8")
+    if not (template or chat_template_of(tokenizer)):
+        raise ValueError(
+            "the model's tokenizer has no chat template, so the judge would not see where a turn ends: choose an "
+            "instruction-tuned model, or set engine.chat_template to a Jinja file"
+        )
+    return ChatEncoder(tokenizer, template)
+
+
 async def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMJudgeEngine:
     """Load the judge and start its engine. See `launch`."""
     offline = is_local(model_path) and (settings.lora is None or is_local(settings.lora))
     stat_logger = StepStatLogger()
-    engine = await launch(
-        lambda: judge_args(settings, model_path, served_name), offline=offline, stat_logger=stat_logger
-    )
+
+    def checked_args() -> AsyncEngineArgs:
+        from vllm.tokenizers import cached_tokenizer_from_config
+
+        args = judge_args(settings, model_path, served_name)
+        # Before the weights are loaded, which takes minutes. vLLM reuses this tokenizer.
+        judge_encoder(cached_tokenizer_from_config(args.create_model_config()), settings)
+        return args
+
+    engine = await launch(checked_args, offline=offline, stat_logger=stat_logger)
     try:
         judge = VLLMJudgeEngine(engine, settings, served_name, stat_logger)
         await judge.load_adapter()
