@@ -2,17 +2,17 @@
 
 It posts lists of one item: prompt and response as decoded from tokens, the templated prompt, the label. After a status
 other than 200 it retries five times within seconds, and then crashes without the reward. It does not check the length
-of `rewards`, so each item always gets one number, and every sample gets the same numeric logs.
+of `rewards`, so each item always gets one number, also if the item cannot be read, and every sample gets the same
+numeric logs.
 """
 
 from __future__ import annotations
-
-from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
 from grm_server.api.openapi import ERRORS
+from grm_server.api.protocols.items import ItemLabel, ItemText, chars, or_error, readable
 from grm_server.api.protocols.options import Options, OptionsDep
 from grm_server.api.protocols.single_responses import (
     Reward,
@@ -24,7 +24,6 @@ from grm_server.api.protocols.single_responses import (
 )
 from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.protocols.untemplate import response_after, untemplate
-from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.api.service import ServiceDep
 from grm_server.errors import InvalidRequest
 
@@ -34,11 +33,11 @@ router = APIRouter()
 class OpenRLHFCall(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    query: Annotated[list[Text], FirstError]
+    query: list[ItemText]
     """Prompt and response, special tokens included."""
-    prompts: Annotated[list[Text], FirstError] = []
+    prompts: list[ItemText] = []
     """The templated prompts. Without them the response is the last assistant turn of `query`."""
-    labels: Annotated[list[Any], WellFormed] = []
+    labels: list[ItemLabel] = []
 
 
 class OpenRLHFRewards(BaseModel):
@@ -60,8 +59,10 @@ async def get_reward(request: Request, body: OpenRLHFCall, options: OptionsDep, 
             raise InvalidRequest(f"query has {len(body.query)} items, but {name} has {len(values)}", param=name)
     chosen = service.trainers.openrlhf
     trainer = Trainer("openrlhf", chosen.reward_scale, chosen.failure, chosen.timeout_s)
-    chars = sum(map(len, body.query)) + sum(map(len, body.prompts))
-    singles = await run_in_thread_if_large(chars, lambda: [_single(body, at, options) for at in range(len(body.query))])
+    singles = await run_in_thread_if_large(
+        chars(body.query) + chars(body.prompts),
+        lambda: [or_error(_single, body, at, options) for at in range(len(body.query))],
+    )
     judged = await judge_singles(request, service, trainer, options, singles)
     return OpenRLHFRewards(
         # No `failure` setting of this trainer gives None.
@@ -73,10 +74,11 @@ async def get_reward(request: Request, body: OpenRLHFCall, options: OptionsDep, 
 
 def _single(body: OpenRLHFCall, at: int, options: Options) -> Single:
     reference = as_reference(body.labels[at], options) if body.labels else None
+    query = readable(body.query[at])
     if body.prompts:
-        prompt = body.prompts[at]
-        return Single(untemplate(prompt), response_after(prompt, body.query[at]), reference)
-    return from_one_text(body.query[at], reference)
+        prompt = readable(body.prompts[at])
+        return Single(untemplate(prompt), response_after(prompt, query), reference)
+    return from_one_text(query, reference)
 
 
 def _logs(judged: list[Reward]) -> dict[str, list[float]]:

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Literal
 
 from fastapi import Request
@@ -15,6 +16,7 @@ from grm_server.api.error_handlers import error_detail, internal_error
 from grm_server.api.from_wire import check_seconds, to_score_request
 from grm_server.api.protocols.batch import gather_in_order
 from grm_server.api.protocols.chat_formats import stripped
+from grm_server.api.protocols.items import readable
 from grm_server.api.protocols.options import Options, rewards_body
 from grm_server.api.protocols.scale import neutral, scaled
 from grm_server.api.protocols.untemplate import split_last_turn
@@ -75,16 +77,18 @@ class Reward:
 
 
 async def judge_singles(
-    request: Request, service: Service, trainer: Trainer, options: Options, singles: Sequence[Single]
+    request: Request, service: Service, trainer: Trainer, options: Options, singles: Sequence[Single | Exception]
 ) -> list[Reward]:
     """(m,): the results in this order.
 
+    singles: (m,), an error for a response that could not be read: the failure of that response, not of the others.
+
     Raises errors of the request, ClientGone, and failures of judging if the trainer's `failure` is "error"."""
     caller = caller_of(request)
-    pending = [_pending(caller, service, trainer, options, single) for single in singles]
+    pending = [_pending_or_error(caller, service, trainer, options, single) for single in singles]
     if trainer.whole_groups and options.n is None:
-        sizes = Counter(one.key for one in pending)
-        pending = [replace(one, n=sizes[one.key]) for one in pending]
+        sizes = Counter(one.key for one in pending if isinstance(one, PendingResponse))
+        pending = [replace(one, n=sizes[one.key]) if isinstance(one, PendingResponse) else one for one in pending]
     works = gather_in_order([_reward(service, trainer, options, one) for one in pending])
     return await unless_disconnected(request, works)
 
@@ -101,8 +105,37 @@ def as_reference(label: object, options: Options) -> str | None:
     """A dataset's label as a reference answer for the judge."""
     if label is None or options.label == "ignore":
         return None
+    label = _nan_as_null(readable(label))
+    if label is None:
+        return None
     text = label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)
     return text.strip() or None
+
+
+def _nan_as_null(value: object) -> object:
+    """Tables mark missing values as NaN, and Python's JSON encoder sends them."""
+    match value:
+        case float():
+            return None if isnan(value) else value
+        case list():
+            return [_nan_as_null(item) for item in value]
+        case dict():
+            return {name: _nan_as_null(item) for name, item in value.items()}
+    return value
+
+
+def _pending_or_error(
+    caller: Caller, service: Service, trainer: Trainer, options: Options, single: Single | Exception
+) -> PendingResponse | Exception:
+    """Raises GRMError: a limit or a wrong option concerns the whole request."""
+    if isinstance(single, Exception):
+        return single
+    try:
+        return _pending(caller, service, trainer, options, single)
+    except GRMError:
+        raise
+    except Exception as error:
+        return error
 
 
 def _pending(caller: Caller, service: Service, trainer: Trainer, options: Options, single: Single) -> PendingResponse:
@@ -147,9 +180,11 @@ def _pending(caller: Caller, service: Service, trainer: Trainer, options: Option
     )
 
 
-async def _reward(service: Service, trainer: Trainer, options: Options, pending: PendingResponse) -> Reward:
+async def _reward(service: Service, trainer: Trainer, options: Options, pending: PendingResponse | Exception) -> Reward:
     scale = options.scale(trainer.scale)
     try:
+        if isinstance(pending, Exception):
+            raise pending
         grouped = await service.grouper.submit(pending)
         note_judgement(grouped.judgement_id, n=len(grouped.rewards), k_used=grouped.k_used)
     except (SlotConflict, Superseded):
