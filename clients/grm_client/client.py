@@ -24,6 +24,7 @@ from grm_client.transport import (
     Query,
     RewardOptions,
     as_rewards,
+    encoded,
     http_options,
     read_outcome,
     request_body,
@@ -31,6 +32,7 @@ from grm_client.transport import (
 )
 from grm_client.types import Rewards
 
+JSON = {"content-type": "application/json"}
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -54,7 +56,8 @@ class GRMClient:
         api_key: sent as a bearer token.
         timeout_s: longest wait for the answer of one attempt, and longest silence in a stream. The default exceeds the
             server's own limit, so the server times out first.
-        max_retries: attempts after the first one, when the server is busy (429, 503) or cannot be reached.
+        max_retries: attempts after the first one, when the server is busy (429, 503) or cannot be reached
+            (also 502 and 504 of a proxy).
         transport: replaces the network, for tests.
         """
         self.base_url = base_url
@@ -69,7 +72,7 @@ class GRMClient:
         responses: (n,), n >= 1.
         options: see `RewardOptions`.
 
-        Raises APIError, TimedOut or ConnectionFailed.
+        Raises APIError, InvalidRequest, TimedOut or ConnectionFailed.
         """
         return as_rewards(self.post(request_body(query, responses, **options)))
 
@@ -80,7 +83,7 @@ class GRMClient:
         has status 200. A stream that has started is not retried. Leaving the loop closes the generator, and the server
         then aborts the remaining samples.
         """
-        body = request_body(query, responses, **options)
+        body = encoded(request_body(query, responses, **options))
         reader, failure = EventReader(), None
         outcome = self._send_with_retries(lambda: self._open(body))
         with closing(stream_response(outcome, self.base_url)) as response:
@@ -118,12 +121,13 @@ class GRMClient:
         path: any route of the server that returns an object and is safe to retry, as all scoring routes are. It may
             include a query string.
         """
-        outcome = self._send_with_retries(lambda: self._http.post(path, json=body))
+        content = encoded(body)
+        outcome = self._send_with_retries(lambda: self._http.post(path, content=content, headers=JSON))
         return read_outcome(outcome, self.base_url)
 
-    def _open(self, body: Mapping[str, Any]) -> httpx.Response:
+    def _open(self, body: bytes) -> httpx.Response:
         """Start a stream. A response that is not an event stream is read whole."""
-        request = self._http.build_request("POST", REWARDS_PATH, json=body, headers={"accept": MEDIA_TYPE})
+        request = self._http.build_request("POST", REWARDS_PATH, content=body, headers=JSON | {"accept": MEDIA_TYPE})
         response = self._http.send(request, stream=True)
         if not is_stream(response):
             response.read()
@@ -192,7 +196,7 @@ class AsyncGRMClient:
     ) -> AsyncGenerator[Event]:
         """See `GRMClient.stream`. Python closes an asynchronous generator some time after the loop was left; use
         `contextlib.aclosing` to close it at once."""
-        body = request_body(query, responses, **options)
+        body = encoded(request_body(query, responses, **options))
         reader, failure = EventReader(), None
         outcome = await self._send_with_retries(lambda: self._open(body))
         async with aclosing(stream_response(outcome, self.base_url)) as response:
@@ -219,12 +223,13 @@ class AsyncGRMClient:
 
     async def post(self, body: Mapping[str, Any], path: str = REWARDS_PATH) -> dict[str, Any]:
         """See `GRMClient.post`."""
-        outcome = await self._send_with_retries(lambda: self._http.post(path, json=body))
+        content = encoded(body)
+        outcome = await self._send_with_retries(lambda: self._http.post(path, content=content, headers=JSON))
         return read_outcome(outcome, self.base_url)
 
-    async def _open(self, body: Mapping[str, Any]) -> httpx.Response:
+    async def _open(self, body: bytes) -> httpx.Response:
         """See `GRMClient._open`."""
-        request = self._http.build_request("POST", REWARDS_PATH, json=body, headers={"accept": MEDIA_TYPE})
+        request = self._http.build_request("POST", REWARDS_PATH, content=body, headers=JSON | {"accept": MEDIA_TYPE})
         response = await self._http.send(request, stream=True)
         if not is_stream(response):
             await response.aread()

@@ -1,10 +1,13 @@
 """Items that hold half a surrogate pair, NaN, null or a wrong kind: each costs its own reward, never the call."""
 
+import asyncio
 import json
 import math
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
 
 from grm_server.engine.fake import FakeEngine
 from tests.integration.conftest import AppClient, Serve
@@ -14,6 +17,12 @@ from tests.integration.trainers import FAST
 
 HALF = "a\udc97"
 ODD: list[Any] = [HALF, None, 3, math.nan, {"x": HALF}, [HALF]]
+TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
+VALUES = st.sampled_from([*ODD, "b", [{"role": "user", "content": HALF}]]) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
 CHAT = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -105,3 +114,27 @@ async def test_odd_values_in_other_fields_of_a_rollout_cost_nothing(serve: Serve
         answer = await post(client, "/verify", body)
     assert answer["reward"] == 7.0
     assert (answer["note"], answer["weight"], answer["a\ufffd"]) == ("a\ufffd", None, 1)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(odd=VALUES, other=VALUES, label=VALUES)
+def test_every_route_with_a_promise_keeps_it(serve: Serve, odd: Any, other: Any, label: Any) -> None:
+    """60 cases, each of which posts to four routes."""
+
+    async def all_routes() -> None:
+        async with serve(FakeEngine(), *FAST) as client:
+            body = {"query": ["p a", odd], "prompts": ["p ", other], "labels": ["", label]}
+            answer = await post(client, "/get_reward", body)
+            assert answer["extra_logs"]["grm_failed"][0] == 0.0
+            assert all(math.isfinite(reward) for reward in answer["rewards"])
+            assert len(answer["rewards"]) == 2
+            number = await post(client, "/reward", {"prompt": odd, "response": other, "label": label})
+            assert math.isfinite(number)
+            scores = (await post(client, "/v1/score/evaluation", {"messages": [odd, "b"]}))["scores"]
+            assert len(scores) == 2
+            fields = {"responses_create_params": {"input": odd}, "response": {"output": other}, "principle": label}
+            verified = await post(client, "/verify", rollout("A", note=label) | fields)
+            assert verified["reward"] is not None
+
+    asyncio.run(all_routes())
+    event("four routes called")

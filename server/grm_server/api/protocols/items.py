@@ -35,7 +35,7 @@ ItemLabel = Annotated[Any, read_alone(Annotated[Any, WellFormed])]
 """A label of the data set, or an InvalidBody."""
 
 
-def readable(item: T | InvalidBody) -> T:
+def readable(item: object) -> Any:
     """The item. Raises its InvalidBody if it could not be read."""
     if isinstance(item, InvalidBody):
         raise item

@@ -113,8 +113,9 @@ async def verify(request: Request, body: Rollout, options: OptionsDep, service: 
 
 
 def _single(body: Rollout, group: str, slot: Slot | None) -> Single:
+    content: str | list[dict[str, Any]] = readable(body.responses_create_params.input)
     return Single(
-        input_messages(readable(body.responses_create_params.input)),
+        input_messages(content),
         final_answer(readable(body.response.output)),
         principles=readable(body.principle) or None,
         group=group,

@@ -90,7 +90,8 @@ async def reward(
 
 
 def _single(body: SlimeSample, options: Options) -> Single:
-    prompt, response = readable(body.prompt), readable(body.response)
+    prompt: str | list[Turn] = readable(body.prompt)
+    response = readable(body.response)
     messages = untemplate(prompt) if isinstance(prompt, str) else conversation(prompt)
     slot = Slot(body.group, body.attempt, body.slot) if body.group and body.slot is not None else None
     return Single(messages, trimmed_response(response), as_reference(body.label, options), group=body.group, slot=slot)
