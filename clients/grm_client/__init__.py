@@ -9,7 +9,7 @@ answer.p_best  # (n,), probability that each response is the judge's favourite
 """
 
 from grm_client.client import AsyncGRMClient, GRMClient
-from grm_client.errors import APIError, ConnectionFailed, GRMClientError, TimedOut
+from grm_client.errors import APIError, ConnectionFailed, GRMClientError, InvalidRequest, TimedOut
 from grm_client.events import Event
 from grm_client.options import RewardOptions, Stop
 from grm_client.types import Judgement, Model, Rewards, Sample
@@ -21,6 +21,7 @@ __all__ = [
     "Event",
     "GRMClient",
     "GRMClientError",
+    "InvalidRequest",
     "Judgement",
     "Model",
     "RewardOptions",

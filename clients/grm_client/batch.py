@@ -8,11 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from grm_client.errors import GRMClientError
+from grm_client.errors import GRMClientError, InvalidRequest
 from grm_client.types import Rewards
 
 Request = Mapping[str, Any]
 """Arguments of `rewards`, by name: `query`, `responses` and any options."""
+
+MALFORMED = (TypeError, ValueError, AttributeError)
+"""What a request raises that is not a mapping, has no `responses`, or holds values of other types."""
 
 ScoreResult = Rewards | GRMClientError
 """The rewards of one request, or the error that it failed with."""
@@ -33,15 +36,13 @@ async def score_with_tasks(
                     results[index] = await score(request)
                 except GRMClientError as error:
                     results[index] = error
+                except MALFORMED as error:
+                    results[index] = _invalid_request(error)
                 advance()
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(workers):
-                    group.create_task(work())
-        except ExceptionGroup as errors:
-            # A programming error, such as a request without responses. It cancelled the other workers.
-            raise errors.exceptions[0] from None
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(work())
     return [results[index] for index in range(len(requests))]
 
 
@@ -57,6 +58,8 @@ def score_with_threads(
                 return score(request)
             except GRMClientError as error:
                 return error
+            except MALFORMED as error:
+                return _invalid_request(error)
             finally:
                 advance()
 
@@ -65,6 +68,10 @@ def score_with_threads(
         finally:
             # After an interrupt, do not start the queued requests.
             pool.shutdown(cancel_futures=True)
+
+
+def _invalid_request(error: Exception) -> InvalidRequest:
+    return InvalidRequest(f"not the arguments of `rewards`: {error}")
 
 
 def _worker_count(concurrency: int, requests: int) -> int:

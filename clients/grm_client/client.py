@@ -25,6 +25,7 @@ from grm_client.transport import (
     Outcome,
     Query,
     as_rewards,
+    encoded,
     http_options,
     judgement_path,
     read_outcome,
@@ -34,6 +35,7 @@ from grm_client.transport import (
 )
 from grm_client.types import Judgement, Model, ModelList, Rewards
 
+JSON = {"content-type": "application/json"}
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -58,7 +60,8 @@ class GRMClient:
         api_key: sent as a bearer token.
         timeout_s: longest wait for the answer of one attempt, and longest silence in a stream. The default exceeds the
             server's own limit, so the server times out first.
-        max_retries: attempts after the first one, when the server is busy (429, 503) or cannot be reached.
+        max_retries: attempts after the first one, when the server is busy (429, 503) or cannot be reached
+            (also 502 and 504 of a proxy).
         defaults: options of every request, such as `{"k": 32}`. A call's own options take precedence; None in a call
             selects the server's default.
         transport: replaces the network, for tests.
@@ -78,7 +81,7 @@ class GRMClient:
             reference, principles, principles_from, hint, temperature, seed, max_critique_tokens, task, return_samples.
             `help(RewardOptions)` explains them. None selects the server's default.
 
-        Raises APIError, TimedOut or ConnectionFailed.
+        Raises APIError, InvalidRequest, TimedOut or ConnectionFailed.
         """
         return as_rewards(self.post(request_body(query, responses, **merged(self._defaults, options))))
 
@@ -90,7 +93,7 @@ class GRMClient:
         has status 200. A stream that has started is not retried. Leaving the loop closes the generator, and the server
         then aborts the remaining samples.
         """
-        body = request_body(query, responses, **merged(self._defaults, options))
+        body = encoded(request_body(query, responses, **merged(self._defaults, options)))
         reader, failure = EventReader(), None
         outcome = self._send_with_retries(lambda: self._open(body))
         with closing(stream_response(outcome, self.base_url)) as response:
@@ -128,7 +131,8 @@ class GRMClient:
         path: any route of the server that returns an object and is safe to retry, as all scoring routes are. It may
             include a query string.
         """
-        outcome = self._send_with_retries(lambda: self._http.post(path, json=body))
+        content = encoded(body)
+        outcome = self._send_with_retries(lambda: self._http.post(path, content=content, headers=JSON))
         return read_outcome(outcome, self.base_url)
 
     def judgement(self, judgement_id: str) -> Judgement:
@@ -145,9 +149,9 @@ class GRMClient:
     def _get(self, path: str) -> dict[str, Any]:
         return read_outcome(self._send_with_retries(lambda: self._http.get(path)), self.base_url)
 
-    def _open(self, body: Mapping[str, Any]) -> httpx.Response:
+    def _open(self, body: bytes) -> httpx.Response:
         """Start a stream. A response that is not an event stream is read whole."""
-        request = self._http.build_request("POST", REWARDS_PATH, json=body, headers={"accept": MEDIA_TYPE})
+        request = self._http.build_request("POST", REWARDS_PATH, content=body, headers=JSON | {"accept": MEDIA_TYPE})
         response = self._http.send(request, stream=True)
         if not is_stream(response):
             response.read()
@@ -218,7 +222,7 @@ class AsyncGRMClient:
     ) -> AsyncGenerator[Event]:
         """See `GRMClient.stream`. Python closes an asynchronous generator some time after the loop was left; use
         `contextlib.aclosing` to close it at once."""
-        body = request_body(query, responses, **merged(self._defaults, options))
+        body = encoded(request_body(query, responses, **merged(self._defaults, options)))
         reader, failure = EventReader(), None
         outcome = await self._send_with_retries(lambda: self._open(body))
         async with aclosing(stream_response(outcome, self.base_url)) as response:
@@ -250,7 +254,8 @@ class AsyncGRMClient:
 
     async def post(self, body: Mapping[str, Any], path: str = REWARDS_PATH) -> dict[str, Any]:
         """See `GRMClient.post`."""
-        outcome = await self._send_with_retries(lambda: self._http.post(path, json=body))
+        content = encoded(body)
+        outcome = await self._send_with_retries(lambda: self._http.post(path, content=content, headers=JSON))
         return read_outcome(outcome, self.base_url)
 
     async def judgement(self, judgement_id: str) -> Judgement:
@@ -264,9 +269,9 @@ class AsyncGRMClient:
     async def _get(self, path: str) -> dict[str, Any]:
         return read_outcome(await self._send_with_retries(lambda: self._http.get(path)), self.base_url)
 
-    async def _open(self, body: Mapping[str, Any]) -> httpx.Response:
+    async def _open(self, body: bytes) -> httpx.Response:
         """See `GRMClient._open`."""
-        request = self._http.build_request("POST", REWARDS_PATH, json=body, headers={"accept": MEDIA_TYPE})
+        request = self._http.build_request("POST", REWARDS_PATH, content=body, headers=JSON | {"accept": MEDIA_TYPE})
         response = await self._http.send(request, stream=True)
         if not is_stream(response):
             await response.aread()

@@ -2,6 +2,7 @@
 
     GRMClientError
       APIError            the server answered, but not with rewards
+      InvalidRequest      the request could not be sent, e.g. its text is not valid Unicode
       TimedOut            the server took the request and did not answer in time
       ConnectionFailed    the server could not be reached, or the connection broke
       Stopped             processing a file stopped early; it can be resumed
@@ -49,6 +50,10 @@ class APIError(GRMClientError):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code}, HTTP {self.status})"
+
+
+class InvalidRequest(GRMClientError):
+    """The request was not sent: it is incomplete, or holds something that JSON cannot. The message says what."""
 
 
 class TimedOut(GRMClientError):

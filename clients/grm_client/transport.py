@@ -15,8 +15,9 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
-from grm_client.errors import APIError, ConnectionFailed, GRMClientError, TimedOut
+from grm_client.errors import APIError, ConnectionFailed, GRMClientError, InvalidRequest, TimedOut
 from grm_client.options import RewardOptions
+from grm_client.plain import plain, unwrapped
 from grm_client.types import Answer, Rewards
 
 Query = str | Sequence[Mapping[str, str]]
@@ -40,6 +41,7 @@ MAX_BACKOFF_S = 30.0
 MAX_RETRY_AFTER_S = 60.0
 
 RETRIED_STATUS = frozenset({429, 503})
+PROXY_STATUS = frozenset({502, 504})
 RETRIED_ERRORS = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
 
 
@@ -78,17 +80,45 @@ def judgement_path(judgement_id: str) -> str:
     return f"/v1/judgements/{quote(judgement_id, safe='')}"
 
 
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """The body as JSON. Numbers and arrays of numpy and the like become plain ones.
+
+    Raises InvalidRequest for what JSON in UTF-8 cannot hold: half a surrogate pair, NaN, other objects.
+    """
+    try:
+        text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain_or_error)
+        return text.encode()
+    except UnicodeEncodeError as error:
+        # The error's own text quotes the request.
+        half = ord(error.object[error.start])
+        raise InvalidRequest(
+            f"the request holds half of a surrogate pair (U+{half:04X}), which is not a character; "
+            'decode the text with errors="replace"'
+        ) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the request cannot be sent as JSON: {error}") from None
+
+
+def _plain_or_error(value: object) -> object:
+    if isinstance(value, bytes) or unwrapped(value) is not value:
+        return plain(value)
+    raise TypeError(f"a {type(value).__name__} is not JSON")
+
+
 def retry_delay(attempt: int, outcome: Outcome, rng: random.Random) -> float | None:
     """Seconds to wait before the next attempt; None if a retry would not help. `attempt` counts from 0.
 
-    We retry failed connections, 429 and 503. Retrying a POST is safe here: scoring changes nothing on the server that a
-    client relies on, so a request that runs twice only costs time. With a seed, both runs give the same result. When
-    the server groups single samples, it recognises a sample that is sent again.
-    We do not retry 502 and 504: by then the server has drawn samples or used up the deadline, so the caller should
-    decide whether to pay again.
+    We retry failed connections, 429, 503, and a 502 or 504 of a proxy. Retrying a POST is safe here:
+    scoring changes nothing on the server that a client relies on, so a request that runs twice only costs time. With a
+    seed, both runs give the same result. When the server groups single samples, it recognises a sample that is sent
+    again.
+    We do not retry the server's own 502 and 504, which have its error body: by then it has drawn samples or used up the
+    deadline, so the caller should decide whether to pay again. A proxy's only say that it did not reach the server.
     """
     if isinstance(outcome, httpx.Response):
-        if outcome.status_code not in RETRIED_STATUS:
+        status = outcome.status_code
+        of_proxy = status in PROXY_STATUS and server_error(status, outcome.content) is None
+        if status not in RETRIED_STATUS and not of_proxy:
             return None
     elif not isinstance(outcome, RETRIED_ERRORS):
         return None
@@ -175,7 +205,7 @@ def api_error(response: httpx.Response) -> APIError:
     status = response.status_code
     error = server_error(status, response.content)
     if error is None:
-        retryable = status in RETRIED_STATUS or status in (502, 504)
+        retryable = status in RETRIED_STATUS | PROXY_STATUS
         message = f"HTTP {status} from {response.url}: {response.text[:200]}"
         error = APIError(status, "http_error", message, retryable=retryable)
     return error

@@ -10,7 +10,14 @@ from statistics import fmean
 from grm_client.batch import ScoreResult
 from grm_client.errors import GRMClientError
 from grm_client.thoughts import opens_thought, without_thoughts
-from grm_client.trainers.groups import Chat, as_text, in_flat_order, into_groups
+from grm_client.trainers.groups import (
+    Chat,
+    in_flat_order,
+    into_groups,
+    read_completion,
+    read_prompt,
+    unreadable,
+)
 from grm_client.trainers.reward_config import RewardConfig, is_setup_error
 from grm_client.types import Rewards
 
@@ -55,30 +62,40 @@ async def judge_flat(
 ) -> FlatRewards:
     """Judge each group in one request. See `into_groups` for the arguments.
 
-    Failed groups are logged. Raises APIError if the server would refuse every group for the same reason, such as the
+    A sample that cannot be read costs its own reward, a request that cannot be judged those of its group. Both are
+    logged. Raises APIError if the server would refuse every group for the same reason, such as the
     API key or an option: later steps would fail too.
     """
+    skipped = unreadable(prompts, completions, keys)
     if config.thoughts == "drop":
         completions = [
-            without_thoughts(as_text(completion), opened=isinstance(prompt, str) and opens_thought(prompt))
-            for prompt, completion in zip(prompts, completions, strict=True)
+            completion if position in skipped else _without_thoughts(prompt, completion)
+            for position, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
         ]
-    groups = into_groups(prompts, completions, keys)
+    groups = into_groups(prompts, completions, keys, skip=skipped)
     requests = [{"query": group.query, "responses": group.responses} for group in groups]
     async with config.client() as client:
         options = {"stop": DEFAULT_STOP, **config.request_options()}
         results = await client.score_many(requests, concurrency=config.concurrency, **options)
-    failure = _log_failures(results)
+    # A sample that cannot be read counts as a group that failed.
+    failure = _log_failures([*results, *skipped.values()])
     judged = [result if isinstance(result, Rewards) else None for result in results]
     answers = [answer for answer in judged if answer is not None]
     return FlatRewards(
-        rewards=in_flat_order(groups, [None if answer is None else answer.rewards for answer in judged]),
-        ids=in_flat_order(groups, [None if answer is None else [answer.id] * len(answer.rewards) for answer in judged]),
-        failed_share=judged.count(None) / max(len(judged), 1),
+        rewards=in_flat_order(groups, [None if answer is None else answer.rewards for answer in judged], len(skipped)),
+        ids=in_flat_order(
+            groups, [None if answer is None else [answer.id] * len(answer.rewards) for answer in judged], len(skipped)
+        ),
+        failed_share=(judged.count(None) + len(skipped)) / max(len(judged) + len(skipped), 1),
         se=fmean(error for answer in answers for error in answer.se) if answers else float("nan"),
         k_used=fmean(answer.k_used for answer in answers) if answers else 0.0,
         failure=failure,
     )
+
+
+def _without_thoughts(prompt: Chat, completion: Chat) -> str:
+    query = read_prompt(prompt)
+    return without_thoughts(read_completion(completion), opened=isinstance(query, str) and opens_thought(query))
 
 
 def _log_failures(results: Sequence[ScoreResult]) -> GRMClientError | None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from grm_client.plain import unwrapped
 from grm_client.trainers.group_rewards import judge_flat
 from grm_client.trainers.reward_config import config_from
 
@@ -30,6 +31,11 @@ class GRMReward:
         messages: the conversation of each sample; its last turn is the completion.
         prompt_id: ms-swift's name of each sample's group.
         """
-        prompts = [conversation[:-1] for conversation in messages]
+        prompts = [_prompt_of(conversation) for conversation in messages]
         config = config_from(os.environ)
         return (await judge_flat(config, prompts, completions, prompt_id)).filled(config)
+
+
+def _prompt_of(conversation: Any) -> Any:
+    """The conversation without its last turn; anything else itself, which costs that sample its reward."""
+    return conversation[:-1] if isinstance(unwrapped(conversation), list) else None

@@ -52,9 +52,9 @@ class GRMRewardManager:
         result = await judge_one(
             self._client,
             self._config,
-            list(fields["raw_prompt"]),
+            fields.get("raw_prompt"),
             response,
-            label=fields["reward_model"].get("ground_truth"),
+            label=(fields.get("reward_model") or {}).get("ground_truth"),
             group=str(fields.get("uid", "")),
             size=self._size,
         )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -58,6 +59,7 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     # Never log vllm_args: it may contain a token.
     logger.info("settings: %s", settings.model_dump_json(exclude_defaults=True, exclude={"engine": {"vllm_args"}}))
+    raise_open_file_limit()
     # Bind before starting the engine, so a port in use fails at once.
     listener = _listen(settings)
     _check_exposure(settings)
@@ -84,6 +86,19 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     if not server.started:
         cause = app.state.start_error
         raise StartupError(f"the engine did not start: {type(cause).__name__}: {cause}")
+
+
+def raise_open_file_limit() -> None:
+    """Raise the soft limit of open files to the hard one. Each connection takes a file, and the usual soft limit of
+    1,024 is for programs that use `select`. A limit that cannot be raised is logged."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as error:
+        logger.warning("could not raise the limit of open files (%d); raise it with `ulimit -n`: %s", soft, error)
+        return
+    if soft != hard:
+        logger.info("raised the limit of open files from %d to %d", soft, hard)
 
 
 def _check_exposure(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from grm_client import APIError, AsyncGRMClient, GRMClient, Rewards
+from grm_client import APIError, AsyncGRMClient, GRMClient, InvalidRequest, Rewards
 from tests.unit.conftest import Answer
 
 
@@ -93,6 +93,16 @@ async def test_no_requests_and_no_workers(kind: str, answer: Answer) -> None:
 
 
 @both
-async def test_an_invalid_request_raises(kind: str, answer: Answer) -> None:
-    with pytest.raises(TypeError):
-        await score_many(kind, Server(answer), [{"query": "q"}])
+@pytest.mark.parametrize(
+    "invalid",
+    [{"query": "q"}, {"query": 3, "responses": ["a"]}, {"query": "q", "responses": "a"}, None, {3: 4}]
+    + [{"query": "q", "responses": ["a\udc97"]}, {"query": "q", "responses": [object()]}],
+)
+async def test_a_malformed_request_takes_its_error_and_the_others_are_answered(
+    kind: str, answer: Answer, invalid: Any
+) -> None:
+    fine = {"query": "q", "responses": ["a"]}
+    first, error, last = await score_many(kind, Server(answer), [fine, invalid, fine])
+    assert isinstance(first, Rewards)
+    assert isinstance(error, InvalidRequest)
+    assert isinstance(last, Rewards)

@@ -120,7 +120,7 @@ async def test_a_stream_that_breaks_after_its_rewards_is_complete(call: AnyClien
     [
         (422, "application/json", b'{"error": {"code": "invalid_body", "message": "no"}}', "invalid_body"),
         (504, "application/json", b'{"error": {"code": "deadline_exceeded", "message": "no"}}', "deadline_exceeded"),
-        (502, "text/event-stream", b"<html>", "http_error"),
+        (500, "text/event-stream", b"<html>", "http_error"),
         (200, "application/json", b'{"rewards": []}', "bad_answer"),
         (200, "text/html", b"<p>log in</p>", "bad_answer"),
     ],

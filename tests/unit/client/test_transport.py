@@ -29,7 +29,8 @@ def response(status: int, **kwargs: Any) -> httpx.Response:
 class TestRetryDelay:
     @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 413, 422, 500, 502, 504])
     def test_other_statuses_are_not_retried(self, status: int) -> None:
-        assert retry_delay(0, response(status, headers={"retry-after": "3"}), random.Random(0)) is None
+        refused = response(status, headers={"retry-after": "3"}, json={"error": {"code": "c", "message": "m"}})
+        assert retry_delay(0, refused, random.Random(0)) is None
 
     @pytest.mark.parametrize(
         "outcome",

@@ -7,18 +7,19 @@ draws one response per prompt, so a call holds all responses to its prompts.
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
 from grm_server.api.openapi import ERRORS
 from grm_server.api.protocols.batch import check_items
+from grm_server.api.protocols.items import ItemText, chars, or_error, readable
 from grm_server.api.protocols.options import OptionsDep
-from grm_server.api.protocols.single_responses import Trainer, from_one_text, judge_singles
+from grm_server.api.protocols.single_responses import Single, Trainer, from_one_text, judge_singles
 from grm_server.api.protocols.threads import run_in_thread_if_large
-from grm_server.api.schemas import FirstError, Text
 from grm_server.api.service import ServiceDep
+from grm_server.errors import InvalidBody
 
 router = APIRouter()
 
@@ -28,7 +29,7 @@ class Evaluation(BaseModel):
 
     model: str = ""
     """Ignored."""
-    messages: Annotated[list[Text], FirstError]
+    messages: list[ItemText]
     """Prompt and response, special tokens and padding included."""
 
 
@@ -46,9 +47,13 @@ async def evaluation(request: Request, body: Evaluation, options: OptionsDep, se
     chosen = service.trainers.llama_factory
     trainer = Trainer("llama_factory", chosen.reward_scale, chosen.failure, chosen.timeout_s, whole_groups=True)
     singles = await run_in_thread_if_large(
-        sum(map(len, body.messages)), lambda: [from_one_text(text) for text in body.messages]
+        chars(body.messages), lambda: [or_error(_single, text) for text in body.messages]
     )
     judged = await judge_singles(request, service, trainer, options, singles)
     # No `failure` setting of this trainer gives None.
     scores = [reward.value or 0.0 for reward in judged]
     return Evaluated(id=f"scoreval-{secrets.token_hex(8)}", model=service.engine.model, scores=scores)
+
+
+def _single(text: str | InvalidBody) -> Single:
+    return from_one_text(readable(text))

@@ -2,7 +2,7 @@
 
 A group has an id, an attempt and slots. A retry of a slot gets the same reward; with another response it gets 409. A
 later attempt supersedes an earlier one, which gets 503. Unlike the original, a group that stays incomplete is judged as
-it is. A rollout that cannot be judged becomes a masked sample with status 200, as in Gym's own failsafe.
+it is. A rollout that cannot be read or judged becomes a masked sample with status 200, as in Gym's own failsafe.
 """
 
 from __future__ import annotations
@@ -13,57 +13,63 @@ from statistics import fmean
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from grm_server.api.openapi import BODY_ERRORS, ERRORS, SLOT_ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
+from grm_server.api.protocols.items import encodable, or_error, read_alone, readable
 from grm_server.api.protocols.messages import final_answer, input_messages
 from grm_server.api.protocols.options import OptionsDep, rewards_body
 from grm_server.api.protocols.pairwise import compare_pair
 from grm_server.api.protocols.scale import scaled
 from grm_server.api.protocols.single_responses import Single, Trainer, judge_singles
-from grm_server.api.schemas import HUGE, FirstError, Text, WellFormed, well_formed
+from grm_server.api.schemas import HUGE, FirstError, Text, WellFormed
 from grm_server.api.service import ServiceDep
-from grm_server.errors import InvalidRequest, LimitExceeded
+from grm_server.errors import InvalidBody, InvalidRequest, LimitExceeded
 from grm_server.grouping.types import Slot
 
 router = APIRouter()
 
 
-class Asked(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
+ANY_FIELDS: dict[str, Any] = {"additionalProperties": True}
+"""Other fields are echoed as they were sent, so their names need not be valid Unicode."""
 
-    input: Text | Annotated[list[dict[str, Any]], FirstError] = ""
+ItemOutput = Annotated[
+    list[dict[str, Any]] | InvalidBody, read_alone(Annotated[list[dict[str, Any]], FirstError, WellFormed])
+]
+ItemInput = Annotated[
+    str | list[dict[str, Any]] | InvalidBody, read_alone(Text | Annotated[list[dict[str, Any]], FirstError, WellFormed])
+]
+
+
+class Asked(BaseModel):
+    model_config = ConfigDict(frozen=True, json_schema_extra=ANY_FIELDS)
+
+    input: ItemInput = ""
 
 
 class Answered(BaseModel):
     """An object of the Responses API."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_extra=ANY_FIELDS)
 
-    output: Annotated[list[dict[str, Any]], FirstError, WellFormed]
+    output: ItemOutput
 
 
 class Rollout(BaseModel):
     """The response repeats all fields, including those of the dataset."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, json_schema_extra=ANY_FIELDS)
 
     responses_create_params: Asked
     response: Answered
-    principle: Text | None = None
+    principle: Annotated[str | None | InvalidBody, read_alone(Text | None)] = None
     """Criteria to judge by."""
     group_id: str | None = Field(None, alias="_ng_group_id", min_length=1, max_length=256)
     group_attempt: int = Field(0, alias="_ng_group_attempt", ge=0, le=HUGE, strict=True)
     rollout_index: int | None = Field(None, alias="_ng_rollout_index", ge=0, le=HUGE, strict=True)
     task_index: int | None = Field(None, alias="_ng_task_index", strict=True)
     prompt_id: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_text(cls, rollout: Any) -> Any:
-        # Without a JSON Content-Type, FastAPI passes bytes.
-        return well_formed(rollout) if isinstance(rollout, dict) else rollout
 
 
 @router.post(
@@ -90,15 +96,10 @@ async def verify(request: Request, body: Rollout, options: OptionsDep, service: 
     elif body.task_index is not None or body.prompt_id is not None:
         # Without a group id, an earlier run may have used the same names, so slots are not reliable.
         group = f"{body.task_index} {body.prompt_id}"
-    single = Single(
-        input_messages(body.responses_create_params.input),
-        final_answer(body.response.output),
-        principles=body.principle or None,
-        group=group,
-        slot=slot,
-    )
+    single = or_error(_single, body, group, slot)
     [judged] = await judge_singles(request, service, trainer, options, [single])
-    rollout = body.model_dump(by_alias=True, exclude_unset=True)
+    # As it was sent: the fields of an unreadable rollout are errors.
+    rollout: dict[str, Any] = encodable(await request.json())
     if judged.error is not None:
         return _masked(rollout, judged.error.message)
     assert judged.grouped is not None
@@ -109,6 +110,17 @@ async def verify(request: Request, body: Rollout, options: OptionsDep, service: 
         "grm_se": judged.grouped.se,
         "grm_k_used": judged.grouped.k_used,
     }
+
+
+def _single(body: Rollout, group: str, slot: Slot | None) -> Single:
+    content: str | list[dict[str, Any]] = readable(body.responses_create_params.input)
+    return Single(
+        input_messages(content),
+        final_answer(readable(body.response.output)),
+        principles=readable(body.principle) or None,
+        group=group,
+        slot=slot,
+    )
 
 
 def _masked(rollout: dict[str, Any], reason: str) -> dict[str, Any]:
@@ -159,7 +171,7 @@ async def compare(request: Request, body: Comparison, options: OptionsDep, servi
         return Compared(rewards=[], comparison_results=[], metrics={})
     rewards_request = rewards_body(
         input_messages(body.conversation_history),
-        [final_answer(answered.output) for answered in body.response_objs],
+        [final_answer(readable(answered.output)) for answered in body.response_objs],
         options,
         service,
         principles=body.principle or None,

@@ -2,12 +2,11 @@
 
 It posts lists of one item: prompt and response as decoded from tokens, the templated prompt, the label. After a status
 other than 200 it retries five times within seconds, and then crashes without the reward. It does not check the length
-of `rewards`, so each item always gets one number, and every sample gets the same numeric logs.
+of `rewards`, so each item always gets one number, also if the item cannot be read, and every sample gets the same
+numeric logs.
 """
 
 from __future__ import annotations
-
-from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
@@ -15,18 +14,19 @@ from pydantic import BaseModel, ConfigDict
 from grm_server.api.openapi import ERRORS
 from grm_server.api.protocols.batch import check_items
 from grm_server.api.protocols.chat_formats import unknown_form
+from grm_server.api.protocols.items import ItemLabel, ItemText, chars, or_error, readable
 from grm_server.api.protocols.options import Options, OptionsDep
 from grm_server.api.protocols.single_responses import (
     Reward,
     Single,
     Trainer,
     as_reference,
+    form_of,
     from_one_text,
     judge_singles,
 )
 from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.protocols.untemplate import response_after, untemplate
-from grm_server.api.schemas import FirstError, Text, WellFormed
 from grm_server.api.service import ServiceDep
 from grm_server.api.thoughts import opens_thought
 from grm_server.errors import InvalidRequest
@@ -37,11 +37,11 @@ router = APIRouter()
 class OpenRLHFCall(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    query: Annotated[list[Text], FirstError]
+    query: list[ItemText]
     """Prompt and response, special tokens included."""
-    prompts: Annotated[list[Text], FirstError] = []
+    prompts: list[ItemText] = []
     """The templated prompts. Without them the response is the last assistant turn of `query`."""
-    labels: Annotated[list[Any], WellFormed] = []
+    labels: list[ItemLabel] = []
 
 
 class OpenRLHFRewards(BaseModel):
@@ -65,29 +65,32 @@ async def get_reward(request: Request, body: OpenRLHFCall, options: OptionsDep, 
     check_items("query", len(body.query), service.policy.limits)
     chosen = service.trainers.openrlhf
     trainer = Trainer("openrlhf", chosen.reward_scale, chosen.failure, chosen.timeout_s)
-    chars = sum(map(len, body.query)) + sum(map(len, body.prompts))
-    singles = await run_in_thread_if_large(chars, lambda: [_single(body, at, options) for at in range(len(body.query))])
+    singles = await run_in_thread_if_large(
+        chars(body.query) + chars(body.prompts),
+        lambda: [or_error(_single, body, at, options) for at in range(len(body.query))],
+    )
     judged = await judge_singles(request, service, trainer, options, singles)
     return OpenRLHFRewards(
         # No `failure` setting of this trainer gives None.
         rewards=[reward.value or 0.0 for reward in judged],
         scores=[reward.unit for reward in judged],
-        extra_logs=_logs(judged) | {"grm_unknown_template": [float(bool(one.unknown_form)) for one in singles]},
+        extra_logs=_logs(judged) | {"grm_unknown_template": [float(bool(form_of(one))) for one in singles]},
     )
 
 
 def _single(body: OpenRLHFCall, at: int, options: Options) -> Single:
     reference = as_reference(body.labels[at], options) if body.labels else None
+    query = readable(body.query[at])
     if body.prompts:
-        prompt = body.prompts[at]
+        prompt = readable(body.prompts[at])
         return Single(
             untemplate(prompt),
-            response_after(prompt, body.query[at]),
+            response_after(prompt, query),
             reference,
             opened_thought=opens_thought(prompt),
             unknown_form=unknown_form(prompt),
         )
-    return from_one_text(body.query[at], reference)
+    return from_one_text(query, reference)
 
 
 def _logs(judged: list[Reward]) -> dict[str, list[float]]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isnan
 from typing import Literal
 
 from fastapi import Request
@@ -16,6 +17,7 @@ from grm_server.api.error_handlers import error_detail, internal_error
 from grm_server.api.from_wire import check_seconds, to_score_request
 from grm_server.api.protocols.batch import gather_in_order, in_turns
 from grm_server.api.protocols.chat_formats import stripped, unknown_form
+from grm_server.api.protocols.items import readable
 from grm_server.api.protocols.options import Options, rewards_body
 from grm_server.api.protocols.scale import neutral, scaled
 from grm_server.api.protocols.untemplate import split_last_turn
@@ -80,32 +82,42 @@ class Reward:
 
 
 async def judge_singles(
-    request: Request, service: Service, trainer: Trainer, options: Options, singles: Sequence[Single]
+    request: Request, service: Service, trainer: Trainer, options: Options, singles: Sequence[Single | Exception]
 ) -> list[Reward]:
     """(m,): the results in this order.
 
+    singles: (m,), an error for a response that could not be read: the failure of that response, not of the others.
+
     Raises errors of the request, ClientGone, and failures of judging if the trainer's `failure` is "error"."""
     caller = caller_of(request)
-    for form in filter(None, (single.unknown_form for single in singles)):
+    for form in filter(None, map(form_of, singles)):
         service.metrics.grouping.unknown_templates.labels(trainer.name).inc()
         _warn_once(form)
-    pending = [_pending(caller, service, trainer, options, single) async for single in in_turns(singles)]
+    pending = [_pending_or_error(caller, service, trainer, options, single) async for single in in_turns(singles)]
     if trainer.whole_groups and options.n is None:
-        sizes = Counter(one.key for one in pending)
-        pending = [replace(one, n=sizes[one.key]) for one in pending]
+        sizes = Counter(one.key for one in pending if isinstance(one, PendingResponse))
+        pending = [replace(one, n=sizes[one.key]) if isinstance(one, PendingResponse) else one for one in pending]
+    readable_ones = [one for one in pending if isinstance(one, PendingResponse)]
     with counted_errors(service.metrics):
-        check_size(service, caller, samples_of(pending))
-        if service.grouper.adds_samples(pending):
+        check_size(service, caller, samples_of(readable_ones))
+        if service.grouper.adds_samples(readable_ones):
             caller.check_samples()
     places: list[Place] = []
     try:
         # Without an await since the check, so the POSTs of a key cannot overdraw its quota together.
-        places.extend(map(service.grouper.enter, pending))
-        works = (_reward(service, trainer, options, place) for place in places)
+        places.extend(map(service.grouper.enter, readable_ones))
+        entered = iter(places)
+        results = [next(entered) if isinstance(one, PendingResponse) else one for one in pending]
+        works = (_reward(service, trainer, options, result) for result in results)
         return await unless_disconnected(request, gather_in_order(works))
     finally:
         for place in places:
             service.grouper.leave(place)
+
+
+def form_of(single: Single | Exception) -> str:
+    """Its `unknown_form`; "" for a response that could not be read."""
+    return "" if isinstance(single, Exception) else single.unknown_form
 
 
 @lru_cache(maxsize=64)
@@ -132,8 +144,37 @@ def as_reference(label: object, options: Options) -> str | None:
     """A dataset's label as a reference answer for the judge."""
     if label is None or options.label == "ignore":
         return None
+    label = _nan_as_null(readable(label))
+    if label is None:
+        return None
     text = label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)
     return text.strip() or None
+
+
+def _nan_as_null(value: object) -> object:
+    """Tables mark missing values as NaN, and Python's JSON encoder sends them."""
+    match value:
+        case float():
+            return None if isnan(value) else value
+        case list():
+            return [_nan_as_null(item) for item in value]
+        case dict():
+            return {name: _nan_as_null(item) for name, item in value.items()}
+    return value
+
+
+def _pending_or_error(
+    caller: Caller, service: Service, trainer: Trainer, options: Options, single: Single | Exception
+) -> PendingResponse | Exception:
+    """Raises GRMError: a limit or a wrong option concerns the whole request."""
+    if isinstance(single, Exception):
+        return single
+    try:
+        return _pending(caller, service, trainer, options, single)
+    except GRMError:
+        raise
+    except Exception as error:
+        return error
 
 
 def _pending(caller: Caller, service: Service, trainer: Trainer, options: Options, single: Single) -> PendingResponse:
@@ -180,9 +221,11 @@ def _pending(caller: Caller, service: Service, trainer: Trainer, options: Option
     )
 
 
-async def _reward(service: Service, trainer: Trainer, options: Options, place: Place) -> Reward:
+async def _reward(service: Service, trainer: Trainer, options: Options, place: Place | Exception) -> Reward:
     scale = options.scale(trainer.scale)
     try:
+        if isinstance(place, Exception):
+            raise place
         grouped = await service.grouper.reward(place)
         note_judgement(grouped.judgement_id, n=len(grouped.rewards), k_used=grouped.k_used)
     except (SlotConflict, Superseded):

@@ -6,33 +6,39 @@ number, or an object with `--reward-key reward`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from grm_server.api.openapi import ERRORS, SLOT_ERRORS, judgement_link
 from grm_server.api.protocols.chat_formats import unknown_form
+from grm_server.api.protocols.items import ItemLabel, ItemText, chars, or_error, read_alone, readable
 from grm_server.api.protocols.messages import Turn, conversation
 from grm_server.api.protocols.options import Options, OptionsDep
-from grm_server.api.protocols.single_responses import Single, Trainer, as_reference, judge_singles
+from grm_server.api.protocols.single_responses import Single, Trainer, as_reference, form_of, judge_singles
 from grm_server.api.protocols.threads import run_in_thread_if_large
 from grm_server.api.protocols.untemplate import trimmed_response, untemplate
-from grm_server.api.schemas import FirstError, Text, WellFormed
+from grm_server.api.schemas import FirstError, Text
 from grm_server.api.service import ServiceDep
 from grm_server.api.thoughts import opens_thought
+from grm_server.errors import InvalidBody
 from grm_server.grouping.types import Slot
 
 router = APIRouter()
+
+ItemPrompt = Annotated[
+    str | list[Turn] | InvalidBody, read_alone(Text | Annotated[list[Turn], Field(min_length=1), FirstError])
+]
 
 
 class SlimeSample(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    prompt: Text | Annotated[list[Turn], Field(min_length=1), FirstError]
+    prompt: ItemPrompt
     """Templated text, or messages."""
-    response: Text
-    label: Annotated[Any, WellFormed] = None
+    response: ItemText
+    label: ItemLabel = None
     group: str = Field("", max_length=256)
     """For your own clients: a name for the responses that belong together, if equal prompts are not enough."""
     slot: int | None = Field(None, ge=0, strict=True)
@@ -72,8 +78,7 @@ async def reward(
     """The reward of `--rm-url`: a bare number."""
     chosen = service.trainers.slime
     trainer = Trainer("slime", chosen.reward_scale, chosen.failure, chosen.timeout_s)
-    chars = len(body.response) + (len(body.prompt) if isinstance(body.prompt, str) else 0)
-    single = await run_in_thread_if_large(chars, lambda: _single(body, options))
+    single = await run_in_thread_if_large(chars((body.response, body.prompt)), lambda: or_error(_single, body, options))
     [judged] = await judge_singles(request, service, trainer, options, [single])
     if shape == "number":
         return judged.value
@@ -85,20 +90,22 @@ async def reward(
         group_size=0 if grouped is None else grouped.members,
         se=0.0 if grouped is None else grouped.se,
         k_used=0 if grouped is None else grouped.k_used,
-        unknown_template=bool(single.unknown_form),
+        unknown_template=bool(form_of(single)),
     )
 
 
 def _single(body: SlimeSample, options: Options) -> Single:
-    messages = untemplate(body.prompt) if isinstance(body.prompt, str) else conversation(body.prompt)
+    prompt: str | list[Turn] = readable(body.prompt)
+    response = readable(body.response)
+    messages = untemplate(prompt) if isinstance(prompt, str) else conversation(prompt)
     slot = Slot(body.group, body.attempt, body.slot) if body.group and body.slot is not None else None
-    prompt = body.prompt if isinstance(body.prompt, str) else ""
+    template = prompt if isinstance(prompt, str) else ""
     return Single(
         messages,
-        trimmed_response(body.response),
+        trimmed_response(response),
         as_reference(body.label, options),
         group=body.group,
         slot=slot,
-        opened_thought=opens_thought(prompt),
-        unknown_form=unknown_form(prompt),
+        opened_thought=opens_thought(template),
+        unknown_form=unknown_form(template),
     )
