@@ -87,9 +87,7 @@ def _progress_bar(total: int, show: bool) -> Iterator[Callable[[], None]]:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "progress=True needs rich, which is not installed: pip install 'grm-client[progress]'"
-        ) from error
+        raise ModuleNotFoundError("progress=True needs rich, which is not installed: pip install rich") from error
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("scoring", total=total)

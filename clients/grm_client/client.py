@@ -14,6 +14,7 @@ from typing import Any, Self, Unpack
 import httpx
 
 from grm_client.batch import Request, ScoreResult, score_with_tasks, score_with_threads
+from grm_client.connection import http_options
 from grm_client.events import MEDIA_TYPE, Event, EventReader, is_stream, stream_response
 from grm_client.transport import (
     READY_PATH,
@@ -24,7 +25,6 @@ from grm_client.transport import (
     Query,
     RewardOptions,
     as_rewards,
-    http_options,
     read_outcome,
     request_body,
     retry_delay,
@@ -50,8 +50,8 @@ class GRMClient:
     ) -> None:
         """Open no connection yet; `ready` tells whether the server is up.
 
-        base_url: the server's address, with or without a path prefix.
-        api_key: sent as a bearer token.
+        base_url: the server's address, with or without a path prefix; `http://` may be left out.
+        api_key: sent as a bearer token, without the white space around it.
         timeout_s: longest wait for the answer of one attempt, and longest silence in a stream. The default exceeds the
             server's own limit, so the server times out first.
         max_retries: attempts after the first one, when the server is busy (429, 503) or cannot be reached.
@@ -60,7 +60,9 @@ class GRMClient:
         self.base_url = base_url
         self._max_retries = max_retries
         self._rng = random.Random()
-        self._http = httpx.Client(**http_options(base_url, api_key, timeout_s), transport=transport)
+        self._http = httpx.Client(
+            **http_options(base_url, api_key, timeout_s, network=transport is None), transport=transport
+        )
 
     def rewards(self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> Rewards:
         """Score the responses to a query.
@@ -103,7 +105,7 @@ class GRMClient:
 
         requests: mappings with the arguments of `rewards`: `{"query": ..., "responses": [...]}`.
         concurrency: requests in flight at once.
-        progress: show a progress bar on standard error; needs rich (`pip install 'grm-client[progress]'`).
+        progress: show a progress bar on standard error; needs rich (`pip install rich`).
         options: defaults for all requests; a request's own options take precedence.
 
         A failed request does not stop the others: its GRMClientError takes the place of its Rewards.
@@ -181,7 +183,9 @@ class AsyncGRMClient:
         self.base_url = base_url
         self._max_retries = max_retries
         self._rng = random.Random()
-        self._http = httpx.AsyncClient(**http_options(base_url, api_key, timeout_s), transport=transport)
+        self._http = httpx.AsyncClient(
+            **http_options(base_url, api_key, timeout_s, network=transport is None), transport=transport
+        )
 
     async def rewards(self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> Rewards:
         """See `GRMClient.rewards`."""

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from grm_client.connection import transport_error
 from grm_client.errors import APIError, ConnectionFailed
-from grm_client.transport import Outcome, api_error, bad_answer, excerpt, json_object, server_error, transport_error
+from grm_client.transport import Outcome, api_error, bad_answer, excerpt, json_object, server_error
 
 MEDIA_TYPE = "text/event-stream"
 

@@ -83,7 +83,9 @@ def tracing_of(settings: Settings) -> Callable[[], Tracing] | None:
     try:
         from grm_server.telemetry.tracing import Tracing
     except ImportError as error:
-        raise SettingsError(f"tracing = true: {error}; pip install 'grm-server[tracing]'") from error
+        raise SettingsError(
+            f"tracing = true: {error}; in a clone of the repository: pip install ./clients '.[tracing]'"
+        ) from error
     return Tracing
 
 

@@ -26,4 +26,4 @@ def test_rich_is_needed_only_for_progress() -> None:
         "try: client.score_many([], progress=True)\n"
         "except ModuleNotFoundError as error: print(error)\n"
     )
-    assert "pip install 'grm-client[progress]'" in run(code)
+    assert "pip install rich" in run(code)

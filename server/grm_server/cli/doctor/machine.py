@@ -108,7 +108,11 @@ def check_tracing(settings: Settings, installed: bool, environment: Mapping[str,
     names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     endpoint = next((environment[name] for name in names if environment.get(name)), "http://localhost:4318")
     if not installed:
-        yield fail("tracing", "OpenTelemetry is not installed", "pip install 'grm-server[tracing]'")
+        yield fail(
+            "tracing",
+            "OpenTelemetry is not installed",
+            "in a clone: pip install ./clients '.[tracing]'",
+        )
     else:
         yield ok("tracing", f"spans go to {endpoint}")
 

