@@ -177,3 +177,66 @@ async def test_a_rolling_restart_fails_no_request(tmp_path: Path, grace_s: float
     assert {answer.status_code for answer in answers} == {200}
     assert len(answers) > 100
     assert balancer.passed_over > 0, "no request hit a draining server, so the test shows nothing"
+
+
+SIGNAL_AT_ONCE = """
+import os, signal, sys, threading
+import httpx
+from grm_server.app.run import run
+
+port = sys.argv[1].rpartition("=")[2]
+
+def end_when_ready():
+    # Its first answer: before the server has printed anything.
+    while True:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/health/ready", trust_env=False).status_code == 200:
+                break
+        except httpx.HTTPError:
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=end_when_ready, daemon=True).start()
+run(os.environ, sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_sigterm_right_after_readiness_drains(tmp_path: Path, attempt: int) -> None:
+    settings = (f"http.port={free_port()}", "engine.kind=fake", f"cache_dir={tmp_path}", "http.drain_grace_s=0")
+    done = subprocess.run([sys.executable, "-c", SIGNAL_AT_ONCE, *settings], capture_output=True, text=True, timeout=40)
+    assert done.returncode == 0, done.stderr
+    assert "drained; closing the engine" in done.stderr
+
+
+SLOW_START = """
+import os, sys, threading, time
+import grm_server.app as app
+from grm_server.app.run import run
+
+async def start(*_):
+    import asyncio
+    def retry_the_hub():
+        print("starting", flush=True)
+        time.sleep(60)
+    await asyncio.to_thread(retry_the_hub)
+
+app.start_engine = start
+run(os.environ, sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_engine_is_up_ends_the_server_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", SLOW_START, "http.port=0", f"cache_dir={tmp_path}", "engine.model=org/none"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            assert any(line == "starting\n" for line in server.stdout)
+            server.send_signal(number)
+            _, log = server.communicate(timeout=5)
+        finally:
+            server.kill()
+    assert server.returncode == 128 + number
+    assert f"grm: stopped by {number.name} before the server was ready" in log
+    assert "Traceback" not in log
