@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.balancer import Balancer
 from tests.integration.judging import PAIR
-from tests.integration.processes import process
+from tests.integration.processes import grm, process
 from tests.integration.trainers import slime
 
 STREAM = {"Accept": "text/event-stream"}
@@ -240,3 +240,45 @@ def test_a_signal_before_the_engine_is_up_ends_the_server_at_once(tmp_path: Path
     assert server.returncode == 128 + number
     assert f"grm: stopped by {number.name} before the server was ready" in log
     assert "Traceback" not in log
+
+
+REFUSED = """
+import os, pydantic
+import grm_server.app as app
+from grm_server.cli import main
+
+class ModelConfig(pydantic.BaseModel):
+    heads: int
+    @pydantic.field_validator("heads")
+    def divisible(cls, heads):
+        raise ValueError("Total number of attention heads (9) must be divisible by tensor parallel size (2).")
+
+async def start(*_):
+    ModelConfig(heads=9)
+
+app.start_engine = start
+app.prepare = lambda settings: None
+main()
+"""
+
+
+def test_settings_that_the_engine_refuses_are_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", REFUSED.replace("app.prepare", "import grm_server.app.run as run; run.prepare")]
+    serve = ["serve", "--port", "0", "--model", "org/none", "--set", f"cache_dir={tmp_path}"]
+    done = subprocess.run([*command, *serve], capture_output=True, text=True, timeout=40)
+    assert done.returncode == 2
+    sentence = "Total number of attention heads (9) must be divisible by tensor parallel size (2)."
+    assert done.stderr.splitlines()[-1] == f"grm: the engine did not start: {sentence}"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_out_of_reach_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.invalid")
+    done = grm("serve", "--port", "0", "--model", "org/none", "--set", f"cache_dir={tmp_path}")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("grm: the model org/none is not on this machine, and the model hub hub.invalid cannot")
+    assert "Traceback" not in done.stderr

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 import uvicorn
+from pydantic import ValidationError
 
 from grm_server.api.middleware.slow_headers import header_timeout_protocol
 from grm_server.api.service import Service
@@ -76,11 +77,25 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
         ws="none",
     )
     server = _Server(config, app.state.service, settings.http)
+
+    def is_news(record: logging.LogRecord) -> bool:
+        """False for uvicorn's copy of a traceback that shows nothing but vLLM refusing a setting or a model."""
+        refused = isinstance(getattr(app.state, "start_error", None), ValidationError)
+        return not (refused and record.getMessage().startswith("Traceback"))
+
+    logging.getLogger("uvicorn.error").addFilter(is_news)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(server, listener))
     if not server.started:
-        cause = app.state.start_error
-        raise StartupError(f"the engine did not start: {type(cause).__name__}: {cause}")
+        raise StartupError(f"the engine did not start: {_sentence(app.state.start_error)}")
+
+
+def _sentence(cause: Exception) -> str:
+    """Why the engine did not start. vLLM reports settings that it refuses as pydantic errors of many lines."""
+    if isinstance(cause, ValidationError):
+        reasons = (each["msg"].removeprefix("Value error, ") for each in cause.errors(include_url=False))
+        return " ".join("; ".join(reasons).split())
+    return f"{type(cause).__name__}: {cause}"
 
 
 def _check_exposure(settings: Settings) -> None:
