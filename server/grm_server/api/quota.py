@@ -1,7 +1,7 @@
 """Quotas of API keys: token buckets for requests and samples, and a limit on k.
 
-A request is charged when it arrives, for the most samples that it may draw. A group whose responses a trainer sends one
-by one is charged when it closes; until then its members are refused only if the bucket is empty.
+A POST is charged when it arrives, for the most samples that it may draw, and gets back those of judgements that turn
+out to be shared. Of single responses, the one that opens a group (or a new block of it) pays for all that join.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import math
 import time
 from collections.abc import Callable
 
-from grm_server.errors import RateLimited
+from grm_server.errors import LimitExceeded, RateLimited
 
 
 class Bucket:
     """Token bucket: fills at a constant rate and holds one minute's amount.
 
-    A bucket that holds at least one token may be overdrawn, so a request for more than a minute's amount is served too;
-    later requests wait until the debt is refilled.
+    A bucket that holds at least one token may be overdrawn; later requests wait until the debt is refilled.
     """
 
     def __init__(self, per_minute: int, now_s: float) -> None:
@@ -31,6 +30,7 @@ class Bucket:
         return max(0.0, (1 - self._level_at(now_s)) / self._per_s)
 
     def take(self, amount: int, now_s: float) -> None:
+        """Negative amounts give tokens back."""
         self._level = self._level_at(now_s) - amount
         self._updated_s = now_s
 
@@ -55,7 +55,7 @@ class Caller:
         self._clock = clock
         self._requests = None if requests_per_minute is None else Bucket(requests_per_minute, clock())
         self._samples = None if samples_per_minute is None else Bucket(samples_per_minute, clock())
-        self.has_sample_quota = samples_per_minute is not None
+        self.samples_per_minute = samples_per_minute
 
     def take_request(self) -> None:
         """Raises RateLimited."""
@@ -63,13 +63,23 @@ class Caller:
             self._check(self._requests, "requests_per_minute")
             self._requests.take(1, self._clock())
 
+    def check_size(self, samples: int) -> None:
+        """Raises LimitExceeded for more than a minute's amount, so the debt and `Retry-After` never exceed a minute."""
+        limit = self.samples_per_minute
+        if limit is not None and samples > limit:
+            raise LimitExceeded(
+                f"the request takes {samples} samples, over samples_per_minute of this API key = {limit}; send fewer "
+                "items at a time, or a smaller k",
+                details={"samples": samples, "limit": limit},
+            )
+
     def check_samples(self) -> None:
         """Raises RateLimited if no samples are left."""
         if self._samples is not None:
             self._check(self._samples, "samples_per_minute")
 
     def take_samples(self, count: int) -> None:
-        """Charge samples, even beyond what is left."""
+        """Charge samples, even beyond what is left. A negative count gives them back."""
         if self._samples is not None:
             self._samples.take(count, self._clock())
 

@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from grm_server.api import schemas
 from grm_server.api.from_wire import to_score_request
 from grm_server.api.openapi import ERRORS, EVENTS, judge_again_link, judgement_link
-from grm_server.api.service import Service, ServiceDep, caller_of, charge_quota, unless_disconnected
+from grm_server.api.service import Service, ServiceDep, caller_of, charge_quota, judge_charged, unless_disconnected
 from grm_server.api.sse import MEDIA_TYPE, EventStream, NamedEvent
 from grm_server.api.to_wire import to_body, to_response, to_sample, to_wave
 from grm_server.coalescing.coalescer import Shared
@@ -47,9 +47,9 @@ async def rewards(
         service.engine.raise_if_unavailable()
         caller = caller_of(request)
         score_request = to_score_request(body, service.policy, caller)
-        charge_quota(caller, [score_request])
+        charge_quota(service, caller, [score_request])
     if MEDIA_TYPE not in request.headers.get("accept", "").lower():
-        answered = await unless_disconnected(request, service.coalescer.judge(score_request, body.task))
+        answered = await unless_disconnected(request, judge_charged(service, caller, score_request, body.task))
         return _answer(service, answered.judged, answered.shared, return_samples=body.return_samples)
     arrived_s = time.monotonic()
     request_id = new_id()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -12,9 +12,9 @@ from fastapi import Depends, Request
 from grm_server.api.from_wire import RequestPolicy
 from grm_server.api.middleware.drain import Drain
 from grm_server.api.quota import ANONYMOUS, Caller
-from grm_server.coalescing.coalescer import Coalescer
+from grm_server.coalescing.coalescer import Answered, Coalescer
 from grm_server.engine.protocol import JudgeEngine
-from grm_server.errors import ClientGone
+from grm_server.errors import ClientGone, LimitExceeded, Overloaded, PromptTooLong
 from grm_server.grm.types import needs_meta_rm
 from grm_server.grouping.grouper import Grouper
 from grm_server.judging.service import JudgeService
@@ -72,13 +72,39 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def charge_quota(caller: Caller, requests: Iterable[ScoreRequest]) -> None:
-    """Charge the samples of all requests. Raises RateLimited, before any is charged, if none are left."""
-    if not caller.has_sample_quota:
-        return
-    caller.check_samples()
-    for request in requests:
-        caller.take_samples(request.samples)
+def check_size(service: Service, caller: Caller, samples: int) -> None:
+    """Check the samples of a whole POST. Raises LimitExceeded."""
+    limit = service.policy.limits.max_samples
+    if samples > limit:
+        raise LimitExceeded(
+            f"the items of this request take {samples} samples together, over the limit limits.max_samples = {limit}; "
+            "send fewer items at a time",
+            details={"samples": samples, "limit": limit},
+        )
+    if caller.samples_per_minute is not None:
+        caller.check_size(samples)
+
+
+def charge_quota(service: Service, caller: Caller, requests: Sequence[ScoreRequest]) -> None:
+    """Charge the samples of all requests of a POST. Raises LimitExceeded, and RateLimited if no samples are left."""
+    samples = sum(request.samples for request in requests)
+    check_size(service, caller, samples)
+    if caller.samples_per_minute is not None:
+        caller.check_samples()
+        caller.take_samples(samples)
+
+
+async def judge_charged(service: Service, caller: Caller, request: ScoreRequest, task: str) -> Answered:
+    """Judge a request that was charged, and give its samples back if it shares a judgement or was refused before any
+    sample. Raises what judging raises."""
+    try:
+        answered = await service.coalescer.judge(request, task)
+    except (Overloaded, PromptTooLong):
+        caller.take_samples(-request.samples)
+        raise
+    if answered.shared is not None:
+        caller.take_samples(-request.samples)
+    return answered
 
 
 T = TypeVar("T")

@@ -87,7 +87,7 @@ class Coalescer:
             self._metrics.shared_requests.labels("in_flight").inc()
             note_judged(judged)
         if self._cache is not None and _is_complete(request, judged):
-            self._cache.put(key, judged, judged.size)
+            self._cache.put(key, judged, judged.size, request.tenant)
         return Answered(judged, "in_flight" if joined else None)
 
 

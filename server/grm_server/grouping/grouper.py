@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 from grm_server.caching.hashing import fingerprint
 from grm_server.caching.ttl_cache import TTLCache
-from grm_server.errors import PromptTooLong, SlotConflict, Superseded
+from grm_server.errors import Overloaded, PromptTooLong, SlotConflict, Superseded
 from grm_server.grouping.closing_policy import Close, GroupState, closing, judged_order, max_wait_s, p95_s
 from grm_server.grouping.judging import Judge, judge_fitting, request_for
 from grm_server.grouping.open_groups import Group, OpenGroups
-from grm_server.grouping.types import GroupedReward, PendingResponse, Slot
+from grm_server.grouping.types import GroupedReward, PendingResponse, Place, Slot
 from grm_server.telemetry.metrics import Metrics
 
 
@@ -53,32 +54,58 @@ class Grouper:
     def open_groups(self) -> int:
         return len(self._open)
 
-    async def submit(self, pending: PendingResponse) -> GroupedReward:
-        """Wait for the reward of a response. A cancelled call leaves its open group, unless it has a slot.
+    def adds_samples(self, pending: Sequence[PendingResponse]) -> bool:
+        """Whether these responses need samples that no group has paid for."""
+        joining: dict[Group, list[str]] = {}
+        for one in pending:
+            digest = fingerprint(one.key, one.response)
+            if digest in self._judging or self._rewards.get(digest) is not None:
+                continue
+            group = self._open.get(one.key)
+            if group is None:
+                return True
+            joining.setdefault(group, []).append(one.response)
+        return any(not group.has_room(responses) for group, responses in joining.items())
+
+    def enter(self, pending: PendingResponse) -> Place:
+        """Find the place of a response, and charge the samples that it adds. The caller leaves it in the end.
 
         The same response to the same prompt is judged once: as a duplicate in its group, as a retry while it is being
-        judged, or later. Raises SlotConflict, Superseded, and what judging raises.
+        judged, or later. Raises SlotConflict.
         """
         digest = fingerprint(pending.key, pending.response)
         if pending.slot is not None:
             self._claim(pending.slot, digest)
         if (reward := self._rewards.get(digest)) is not None:
             self._metrics.shared.labels("recent").inc()
-            return reward
+            return Place(pending, None, reward=reward)
         member = pending.slot or object()
         if (group := self._judging.get(digest)) is not None:
             self._metrics.shared.labels("in_flight").inc()
         else:
             group = self._join(pending, member)
         group.waiters += 1
+        return Place(pending, member, group)
+
+    async def reward(self, place: Place) -> GroupedReward:
+        """Wait for the reward of a response. Raises Superseded, and what judging raises."""
+        if place.reward is not None:
+            return place.reward
+        assert place.group is not None
         try:
-            result = (await asyncio.shield(group.answer))[pending.response]
+            result = (await asyncio.shield(place.group.answer))[place.pending.response]
             if isinstance(result, PromptTooLong):
                 raise result
             return result
         finally:
+            self.leave(place)
+
+    def leave(self, place: Place) -> None:
+        """Stop waiting: a response leaves its open group, unless it has a slot. Leaving twice changes nothing."""
+        group, place.group = place.group, None
+        if group is not None:
             group.waiters -= 1
-            self._leave(group, member)
+            self._leave(group, place.member)
 
     def drain(self) -> None:
         """Close all open groups. From now on, each response is judged as soon as it arrives."""
@@ -104,10 +131,10 @@ class Grouper:
             raise SlotConflict(f"attempt {slot.attempt} of this group was superseded by attempt {latest}")
         if latest is not None and slot.attempt > latest:
             self._supersede(slot)
-        self._attempts.put(group, slot.attempt)
+        self._attempts.put(group, slot.attempt, owner=slot.tenant)
         if self._slots.get(slot) not in (None, digest):
             raise SlotConflict(f"slot {slot.index} of this group already holds a different response or prompt")
-        self._slots.put(slot, digest)
+        self._slots.put(slot, digest, owner=slot.tenant)
 
     def _supersede(self, newer: Slot) -> None:
         for group in self._open:
@@ -116,6 +143,7 @@ class Grouper:
                 continue
             if slot.attempt < newer.attempt:
                 self._drop(group)
+                group.settle(0)
                 _fail(group, Superseded("a newer attempt superseded this group"))
 
     def _join(self, pending: PendingResponse, member: object) -> Group:
@@ -133,6 +161,7 @@ class Grouper:
             if pending.response in group.responses:
                 self._metrics.shared.labels("duplicate").inc()
             self._open.add_member(group, member, pending.response, now_s)
+            group.settle(group.samples)
             group.n = pending.n if pending.n is not None else group.n
         if self._draining:
             self._close(group, Close.DRAIN)
@@ -170,6 +199,7 @@ class Grouper:
         if self._open.get(group.first.key) is not group or isinstance(member, Slot) or member not in group.members:
             return
         self._open.remove_member(group, member)
+        group.settle(group.samples)
         if not group.members:
             self._drop(group)
 
@@ -205,14 +235,17 @@ class Grouper:
         began_s = loop.time()
         try:
             request = request_for(group, responses)
-            first.charge(request.samples)
+            group.settle(request.samples)
             results = await judge_fitting(self._judge, group, request, reason)
             self._durations_s.append(loop.time() - began_s)
             for response, result in results.items():
                 if isinstance(result, GroupedReward):
-                    self._rewards.put(fingerprint(first.key, response), result)
+                    self._rewards.put(fingerprint(first.key, response), result, owner=first.tenant)
             group.answer.set_result(results)
         except Exception as error:
+            if isinstance(error, Overloaded | PromptTooLong):
+                # No samples were generated.
+                group.settle(0)
             _fail(group, error)
         finally:
             # Still pending only if the group was aborted by a shutdown or abandoned.

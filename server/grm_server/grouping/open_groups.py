@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from grm_server.errors import PromptTooLong
-from grm_server.grouping.types import GroupedReward, PendingResponse
+from grm_server.grouping.types import GroupedReward, PendingResponse, blocks
 
 
 @dataclass(eq=False, slots=True)
@@ -26,8 +26,30 @@ class Group:
     """A slot, or a unique object -> response, arrived_s."""
     responses: Counter[str] = field(default_factory=Counter)
     waiters: int = 0
-    """Calls of `Grouper.submit` that wait for the answer."""
+    """Calls of `Grouper.reward` that wait for the answer."""
+    charged: int = 0
+    """Samples charged to the tenant."""
     timer: asyncio.TimerHandle | None = None
+
+    @property
+    def samples(self) -> int:
+        """The most that judging the group draws, as it is."""
+        return self.first.k * blocks(len(self.responses), self.first.list_size)
+
+    def has_room(self, responses: Sequence[str]) -> bool:
+        """Whether these join without another block, and without a group after this one."""
+        distinct = len(self.responses.keys() | set(responses))
+        return (
+            self.first.k * blocks(distinct, self.first.list_size) <= self.charged
+            and distinct <= self.first.max_responses
+            and (self.n is None or len(self.members) + len(responses) <= self.n)
+        )
+
+    def settle(self, samples: int) -> None:
+        """Charge the tenant for so many samples in all: what is missing, or a negative number for what is too much."""
+        if samples != self.charged:
+            self.first.charge(samples - self.charged)
+            self.charged = samples
 
 
 class OpenGroups:

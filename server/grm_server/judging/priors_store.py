@@ -1,4 +1,7 @@
-"""Learned priors by model, task tag and aggregate, stored in a file across restarts."""
+"""Learned priors by API key, model, task tag and aggregate, stored in a file across restarts.
+
+Each key learns from its own traffic only, so a hostile key cannot move the risk that another key's requests stop at.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import logging
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,12 +30,15 @@ class PriorKey(NamedTuple):
     model: str
     task: str
     aggregate: Aggregate
+    tenant: str = ""
+    """The name of the API key. Empty only in files from before priors were learned per key."""
 
 
 class _Row(BaseModel):
     model: str
     task: str
     aggregate: Aggregate
+    tenant: str = ""
     pair_variance: float = Field(gt=0)
     gap_variance: float = Field(gt=0)
     score_variance: float = Field(gt=0)
@@ -49,10 +56,14 @@ class PriorStore:
         """A damaged file is renamed with a warning: priors can be learned again."""
         self._path = path
         self._learnt: dict[PriorKey, LearnedPrior] = {}
+        """Least recently used first."""
+        self._initial: dict[PriorKey, LearnedPrior] = {}
+        """From an older file, which did not tell keys apart. Every key starts from them; no traffic changes them."""
         self._saved_s = time.monotonic()
         for row in self._read():
             prior = Prior(row.pair_variance, row.gap_variance, row.score_variance)
-            self._learnt[PriorKey(row.model, row.task, row.aggregate)] = LearnedPrior(prior, row.weight)
+            table = self._learnt if row.tenant else self._initial
+            table[PriorKey(row.model, row.task, row.aggregate, row.tenant)] = LearnedPrior(prior, row.weight)
         self._check_writable()
 
     def _check_writable(self) -> None:
@@ -92,11 +103,13 @@ class PriorStore:
     def observe(self, key: PriorKey, first_wave: Floats) -> None:
         """Learn from a request's first wave. first_wave: (m, n) ballots."""
         learnt = observe(self._get(key), first_wave, key.aggregate)
-        # Evict the least recently used tag, so a client that floods us with tags cannot keep out those in use.
+        # Evict the least recently used tag of the key that has the most, so a client that floods us with tags removes
+        # neither those of another key nor its own that are in use.
         self._learnt.pop(key, None)
         self._learnt[key] = learnt
         if len(self._learnt) > MAX_TASKS:
-            del self._learnt[next(iter(self._learnt))]
+            (largest, _), *_ = Counter(one.tenant for one in self._learnt).most_common(1)
+            del self._learnt[next(one for one in self._learnt if one.tenant == largest)]
         if time.monotonic() - self._saved_s > SAVE_EVERY_S:
             self.save()
 
@@ -111,7 +124,7 @@ class PriorStore:
                 score_variance=learnt.prior.score_variance,
                 weight=learnt.weight,
             )
-            for key, learnt in self._learnt.items()
+            for key, learnt in (self._initial | self._learnt).items()
         ]
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,8 +134,11 @@ class PriorStore:
             logger.warning("could not write priors to %s: %s", self._path, error.strerror)
 
     def _get(self, key: PriorKey) -> LearnedPrior:
-        """A new tag starts from the prior of untagged requests, with the weight of a new prior."""
+        """A new tag starts from the prior of the key's untagged requests, and a new key from an older file's priors,
+        with the weight of a new prior."""
         if key in self._learnt:
             return self._learnt[key]
-        untagged = self._learnt.get(key._replace(task=""))
-        return LearnedPrior(untagged.prior if untagged else AGGREGATES[key.aggregate].prior)
+        known = self._learnt.get(key._replace(task=""))
+        for initial in (key._replace(tenant=""), key._replace(task="", tenant="")):
+            known = known or self._initial.get(initial)
+        return LearnedPrior(known.prior if known else AGGREGATES[key.aggregate].prior)

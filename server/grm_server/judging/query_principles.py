@@ -100,7 +100,7 @@ class QueryPrinciples:
             # The first request's deadline. Requests that joined fall back instead of failing with it.
             return DrawnPrinciples(None)
         if drawn.text is not None:
-            self._cache.put(key, drawn.text, len(drawn.text))
+            self._cache.put(key, drawn.text, len(drawn.text), request.tenant)
         return drawn
 
 

@@ -77,7 +77,7 @@ class JudgeService:
     ) -> AsyncGenerator[Progress]:
         """Judge a request, count it and store the judgement under the id. Closing the generator aborts the samples.
 
-        task: the client's tag for similar requests, which share a prior. anytime: see `score`.
+        task: the client's tag for similar requests of one API key, which share a prior. anytime: see `score`.
 
         Raises what `QueryPrinciples.apply`, `Admission.permit` and `score` raise.
         """
@@ -107,7 +107,7 @@ class JudgeService:
 
     async def _run(self, request: ScoreRequest, task: str, arrived_s: float, *, anytime: bool) -> AsyncGenerator[Event]:
         """The pipeline's events up to the first Judgement, once there is a permit."""
-        key = PriorKey(self.engine.model, task, request.aggregate)
+        key = PriorKey(self.engine.model, task, request.aggregate, request.tenant)
         audit = isinstance(request.stop, Decided) and self._audits.selects(request)
         async with self.admission.permit(request, arrived_s) as permit:
             events = score(

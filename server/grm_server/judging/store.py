@@ -1,4 +1,5 @@
-"""Finished judgements by id, kept while there is room: why a reward came out as it did."""
+"""Finished judgements by id, kept while there is room: why a reward came out as it did. An API key that fills the store
+evicts only its own."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ class JudgementStore:
         self._cache: TTLCache[str, Judged] = TTLCache(max_mib * 2**20, ttl_s)
 
     def put(self, judged: Judged) -> Judged:
-        self._cache.put(judged.id, judged, judged.size)
+        self._cache.put(judged.id, judged, judged.size, judged.request.tenant)
         return judged
 
     def get(self, judgement_id: str) -> Judged:

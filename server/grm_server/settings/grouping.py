@@ -23,4 +23,4 @@ class GroupingSettings(Section):
     ttl_s: float = Field(1800, gt=0)
     """TTL of stored rewards, which answer retries."""
     max_judged: int = Field(65536, ge=1)
-    """Stored rewards."""
+    """Stored rewards. Above the limit, the oldest of the API key with the most are evicted."""

@@ -52,7 +52,7 @@ class LimitSettings(Section):
     max_k: int = Field(64, ge=1)
     """Maximum `k` of a request: samples that score each response."""
     max_samples: int = Field(512, ge=1)
-    """Maximum number of samples of a request: k times its number of blocks."""
+    """Maximum number of samples of a request: k times its number of blocks, over all items of a POST together."""
     max_critique_tokens: int = Field(8192, ge=16)
     """Maximum token budget of a request."""
     max_deadline_s: float = Field(600, gt=0)

@@ -45,6 +45,7 @@ class StoppingSettings(Section):
     """Share of requests that are audited when `decided` stops them: drawn to full k in the background, to check the
     decision."""
     priors: Path | None = None
-    """File for the priors learned from traffic; one per server. None: priors.json in `cache_dir`."""
+    """File for the priors learned from the traffic of each API key; one per server. None: priors.json in
+    `cache_dir`."""
     calibration: Path | None = None
     """The file that `grm calibrate` wrote. With it, answers include `p_best_label`."""

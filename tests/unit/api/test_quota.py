@@ -3,7 +3,7 @@
 import pytest
 
 from grm_server.api.quota import Bucket, Caller
-from grm_server.errors import RateLimited
+from grm_server.errors import LimitExceeded, RateLimited
 from tests.unit.clock import Clock
 
 
@@ -54,3 +54,29 @@ def test_without_limits_nothing_is_refused() -> None:
         caller.take_request()
         caller.check_samples()
         caller.take_samples(10**9)
+
+
+def test_the_debt_never_exceeds_a_minute() -> None:
+    caller = Caller("a", Clock(), samples_per_minute=60)
+    with pytest.raises(
+        LimitExceeded, match="takes 40000 samples, over samples_per_minute of this API key = 60"
+    ) as over:
+        caller.check_size(40_000)
+    assert over.value.details == {"samples": 40_000, "limit": 60}
+    caller.take_samples(59)
+    caller.check_size(60)
+    caller.check_samples()
+    caller.take_samples(60)
+    with pytest.raises(RateLimited) as refused:
+        caller.check_samples()
+    assert refused.value.retry_after_s == 60
+
+
+def test_samples_that_were_not_drawn_are_given_back_but_never_beyond_a_minutes_amount() -> None:
+    caller = Caller("a", Clock(), samples_per_minute=60)
+    caller.take_samples(60)
+    caller.take_samples(-60)
+    caller.take_samples(-60)
+    caller.take_samples(60)
+    with pytest.raises(RateLimited):
+        caller.check_samples()

@@ -9,7 +9,7 @@ from grm_server.grouping.types import PendingResponse
 
 def group(tenant: str, key: str, chars: int = 10) -> Group:
     nothing: Any = None
-    first = PendingResponse(tenant, key, "", chars, nothing, nothing, "", None, 64, 1.0, 1.0, None)
+    first = PendingResponse(tenant, key, "", chars, nothing, nothing, 1, 8, "", None, 64, 1.0, 1.0, None)
     return Group(first, 0.0, 0.0, 1.0, asyncio.get_running_loop().create_future())
 
 

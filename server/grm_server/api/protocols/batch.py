@@ -10,7 +10,7 @@ from fastapi import Request
 
 from grm_server.api import schemas
 from grm_server.api.from_wire import to_score_request
-from grm_server.api.service import Service, caller_of, charge_quota, unless_disconnected
+from grm_server.api.service import Service, caller_of, charge_quota, judge_charged, unless_disconnected
 from grm_server.judging.service import counted_errors
 from grm_server.judging.store import Judged
 
@@ -25,8 +25,8 @@ async def judge_all(request: Request, service: Service, bodies: Sequence[schemas
         service.engine.raise_if_unavailable()
         caller = caller_of(request)
         score_requests = [to_score_request(body, service.policy, caller) for body in bodies]
-        charge_quota(caller, score_requests)
-    works = [service.coalescer.judge(one, body.task) for one, body in zip(score_requests, bodies, strict=True)]
+        charge_quota(service, caller, score_requests)
+    works = [judge_charged(service, caller, one, body.task) for one, body in zip(score_requests, bodies, strict=True)]
     return [answered.judged for answered in await unless_disconnected(request, gather_in_order(works))]
 
 

@@ -20,11 +20,11 @@ from grm_server.api.protocols.scale import neutral, scaled
 from grm_server.api.protocols.untemplate import split_last_turn
 from grm_server.api.quota import Caller
 from grm_server.api.schemas import ErrorDetail
-from grm_server.api.service import Service, caller_of, unless_disconnected
+from grm_server.api.service import Service, caller_of, check_size, unless_disconnected
 from grm_server.caching.hashing import fingerprint
 from grm_server.errors import GRMError, SlotConflict, Superseded
 from grm_server.grm.types import Message
-from grm_server.grouping.types import GroupedReward, PendingResponse, Slot
+from grm_server.grouping.types import GroupedReward, PendingResponse, Place, Slot, samples_of
 from grm_server.judging.service import counted_errors
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.settings import RewardScale
@@ -85,8 +85,19 @@ async def judge_singles(
     if trainer.whole_groups and options.n is None:
         sizes = Counter(one.key for one in pending)
         pending = [replace(one, n=sizes[one.key]) for one in pending]
-    works = gather_in_order([_reward(service, trainer, options, one) for one in pending])
-    return await unless_disconnected(request, works)
+    with counted_errors(service.metrics):
+        check_size(service, caller, samples_of(pending))
+        if service.grouper.adds_samples(pending):
+            caller.check_samples()
+    places: list[Place] = []
+    try:
+        # Without an await since the check, so the POSTs of a key cannot overdraw its quota together.
+        places.extend(map(service.grouper.enter, pending))
+        works = gather_in_order([_reward(service, trainer, options, place) for place in places])
+        return await unless_disconnected(request, works)
+    finally:
+        for place in places:
+            service.grouper.leave(place)
 
 
 def from_one_text(text: str, reference: str | None = None) -> Single:
@@ -121,7 +132,6 @@ def _pending(caller: Caller, service: Service, trainer: Trainer, options: Option
             if value is not None:
                 check_seconds(name, value, limits)
         alone = to_score_request(body, policy, caller)
-        caller.check_samples()
     attempt = "" if single.slot is None else str(single.slot.attempt)
 
     def request_for(responses: tuple[str, ...]) -> ScoreRequest:
@@ -137,6 +147,8 @@ def _pending(caller: Caller, service: Service, trainer: Trainer, options: Option
         prompt_chars=len(shared),
         ask=request_for,
         charge=caller.take_samples,
+        k=alone.k,
+        list_size=alone.list_size,
         task=options.task,
         n=grouping.n if options.n is None else options.n,
         max_responses=max(1, min(limits.max_responses, alone.list_size * (limits.max_samples // alone.k))),
@@ -147,10 +159,10 @@ def _pending(caller: Caller, service: Service, trainer: Trainer, options: Option
     )
 
 
-async def _reward(service: Service, trainer: Trainer, options: Options, pending: PendingResponse) -> Reward:
+async def _reward(service: Service, trainer: Trainer, options: Options, place: Place) -> Reward:
     scale = options.scale(trainer.scale)
     try:
-        grouped = await service.grouper.submit(pending)
+        grouped = await service.grouper.reward(place)
         note_judgement(grouped.judgement_id, n=len(grouped.rewards), k_used=grouped.k_used)
     except (SlotConflict, Superseded):
         raise
