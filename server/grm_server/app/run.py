@@ -95,7 +95,7 @@ def _sentence(cause: Exception) -> str:
     if isinstance(cause, ValidationError):
         reasons = (each["msg"].removeprefix("Value error, ") for each in cause.errors(include_url=False))
         return " ".join("; ".join(reasons).split())
-    return f"{type(cause).__name__}: {cause}"
+    return " ".join(f"{type(cause).__name__}: {cause}".split())
 
 
 def _check_exposure(settings: Settings) -> None:
