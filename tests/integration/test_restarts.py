@@ -228,7 +228,7 @@ run(os.environ, sys.argv[1:])
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_engine_is_up_ends_the_server_at_once(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-c", SLOW_START, "http.port=0", f"cache_dir={tmp_path}", "engine.model=org/none"]
+    command = [sys.executable, "-c", SLOW_START, "http.port=0", f"cache_dir={tmp_path}", f"engine.model={tmp_path}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
