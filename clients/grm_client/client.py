@@ -14,6 +14,7 @@ from typing import Any, Self, Unpack
 import httpx
 
 from grm_client.batch import Request, ScoreResult, score_with_tasks, score_with_threads
+from grm_client.connection import http_options
 from grm_client.events import MEDIA_TYPE, Event, EventReader, is_stream, stream_response
 from grm_client.options import RewardOptions, merged
 from grm_client.transport import (
@@ -26,7 +27,6 @@ from grm_client.transport import (
     Query,
     as_rewards,
     encoded,
-    http_options,
     judgement_path,
     read_outcome,
     request_body,
@@ -56,8 +56,8 @@ class GRMClient:
     ) -> None:
         """Open no connection yet; `ready` tells whether the server is up.
 
-        base_url: the server's address, with or without a path prefix.
-        api_key: sent as a bearer token.
+        base_url: the server's address, with or without a path prefix; `http://` may be left out.
+        api_key: sent as a bearer token, without the white space around it.
         timeout_s: longest wait for the answer of one attempt, and longest silence in a stream. The default exceeds the
             server's own limit, so the server times out first.
         max_retries: attempts after the first one, when the server is busy (429, 503) or cannot be reached
@@ -70,7 +70,9 @@ class GRMClient:
         self._max_retries = max_retries
         self._defaults = defaults or {}
         self._rng = random.Random()
-        self._http = httpx.Client(**http_options(base_url, api_key, timeout_s), transport=transport)
+        self._http = httpx.Client(
+            **http_options(base_url, api_key, timeout_s, network=transport is None), transport=transport
+        )
 
     def rewards(self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> Rewards:
         """Score the responses to a query.
@@ -211,7 +213,9 @@ class AsyncGRMClient:
         self._max_retries = max_retries
         self._defaults = defaults or {}
         self._rng = random.Random()
-        self._http = httpx.AsyncClient(**http_options(base_url, api_key, timeout_s), transport=transport)
+        self._http = httpx.AsyncClient(
+            **http_options(base_url, api_key, timeout_s, network=transport is None), transport=transport
+        )
 
     async def rewards(self, query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> Rewards:
         """See `GRMClient.rewards` and `RewardOptions`."""

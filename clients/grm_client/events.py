@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from grm_client.connection import transport_error
 from grm_client.errors import APIError, ConnectionFailed
 from grm_client.transport import (
     Outcome,
@@ -20,7 +21,6 @@ from grm_client.transport import (
     excerpt,
     json_object,
     server_error,
-    transport_error,
 )
 from grm_client.types import Rewards
 

@@ -15,7 +15,8 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
-from grm_client.errors import APIError, ConnectionFailed, GRMClientError, InvalidRequest, TimedOut
+from grm_client.connection import is_tls_failure, through_proxy, transport_error
+from grm_client.errors import APIError, InvalidRequest
 from grm_client.options import RewardOptions
 from grm_client.plain import plain, unwrapped
 from grm_client.types import Answer, Rewards
@@ -31,7 +32,6 @@ REWARDS_PATH = "/v1/rewards"
 READY_PATH = "/health/ready"
 MODELS_PATH = "/v1/models"
 READY_TIMEOUT_S = 5.0
-CONNECT_TIMEOUT_S = 10.0
 TIMEOUT_S = 660.0
 """Longer than the server's own limit (600 s, `limits.max_deadline_s`). A late request therefore ends on the server,
 with the votes so far or an error that says why. A timeout on the client would waste the samples."""
@@ -43,22 +43,6 @@ MAX_RETRY_AFTER_S = 60.0
 RETRIED_STATUS = frozenset({429, 503})
 PROXY_STATUS = frozenset({502, 504})
 RETRIED_ERRORS = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
-
-
-def http_options(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """Arguments for both `httpx.Client` and `httpx.AsyncClient`."""
-    if not base_url.startswith(("http://", "https://")):
-        raise ValueError(f"base_url must start with http:// or https://, got {base_url!r}")
-    return {
-        "base_url": base_url,
-        "headers": {"user-agent": "grm-client"} | ({"authorization": f"Bearer {api_key}"} if api_key else {}),
-        "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
-        # No limits: the caller chooses the concurrency and the server may refuse it. Waiting for a pooled connection
-        # would count against `timeout_s`.
-        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None),
-        # HTTP_PROXY applies to other hosts only: a proxy cannot reach the client's localhost.
-        "mounts": {"all://127.0.0.1": None, "all://localhost": None},
-    }
 
 
 def request_body(query: Query, responses: Sequence[str], **options: Unpack[RewardOptions]) -> dict[str, Any]:
@@ -120,7 +104,7 @@ def retry_delay(attempt: int, outcome: Outcome, rng: random.Random) -> float | N
         of_proxy = status in PROXY_STATUS and server_error(status, outcome.content) is None
         if status not in RETRIED_STATUS and not of_proxy:
             return None
-    elif not isinstance(outcome, RETRIED_ERRORS):
+    elif not isinstance(outcome, RETRIED_ERRORS) or is_tls_failure(outcome):
         return None
     # Jitter on top of Retry-After too: clients that were refused together must not return together.
     # The exponent is bounded because 2.0 ** 1024 overflows, and max_retries may be huge.
@@ -206,7 +190,7 @@ def api_error(response: httpx.Response) -> APIError:
     error = server_error(status, response.content)
     if error is None:
         retryable = status in RETRIED_STATUS | PROXY_STATUS
-        message = f"HTTP {status} from {response.url}: {response.text[:200]}"
+        message = f"HTTP {status} from {response.url}{through_proxy(response.url)}: {response.text[:200]}"
         error = APIError(status, "http_error", message, retryable=retryable)
     return error
 
@@ -218,12 +202,3 @@ def server_error(status: int, body: bytes) -> APIError | None:
     except ValidationError:
         return None
     return APIError(status, error.code, error.message, error.param, error.retryable, error.details)
-
-
-def transport_error(error: httpx.RequestError, base_url: str) -> GRMClientError:
-    """The client's error for a request without an answer. Its message says what to do."""
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return ConnectionFailed(f"no server at {base_url}; start one with `grm serve`")
-    if isinstance(error, httpx.TimeoutException):
-        return TimedOut(f"{base_url} did not answer within timeout_s; raise it, or request fewer samples or tokens")
-    return ConnectionFailed(f"lost the connection to {base_url}: {str(error) or type(error).__name__}")

@@ -1,6 +1,6 @@
 """`python -m grm_server` is `grm`."""
 
-from grm_server.cli import app
+from grm_server.cli import main
 
 if __name__ == "__main__":
-    app()
+    main()

@@ -93,7 +93,9 @@ def test_demo_with_a_question_of_your_own(url: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--set", "engine.modle=x"], r"engine\.modle"),
+        (["--set", "engine.modle=x"], r"engine\.modle: there is no such setting; did you mean engine\.model\?"),
+        (["--set", "engin.kind=x"], r"did you mean engine(\.kind)?\?"),
+        (["--set", "wholly.other=x"], "`grm settings` lists all settings"),
         (["--set", "nonsense"], "section.name=value"),
         (["--template", "/nowhere/mine.txt"], r"judge\.template.*nowhere"),
         (["--host", "999.1.1.1"], "cannot listen on"),

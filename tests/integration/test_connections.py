@@ -141,3 +141,54 @@ def test_malformed_http_is_refused(server: tuple[Process, str], connection: sock
     answer = closed(connection)
     assert not answer or answer.split(b" ")[1][:1] == b"4"
     assert httpx.get(f"{server[1]}/health/ready").status_code == 200
+
+
+def half_closed(address: str, request: bytes) -> bytes:
+    parts = urlsplit(address)
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return closed(connection)
+
+
+def in_flight(address: str) -> float:
+    lines = httpx.get(f"{address}/metrics").text.splitlines()
+    return float(next(line for line in lines if line.startswith("grm_requests_in_flight")).split()[1])
+
+
+BODY = json.dumps(PAIR | {"k": 2}).encode()
+POST = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+@pytest.mark.parametrize("accept", [b"application/json", b"text/event-stream"])
+def test_a_client_that_half_closes_after_its_request_is_answered(tmp_path: Path, accept: bytes) -> None:
+    request = POST.replace(b"Host", b"Accept: " + accept + b"\r\nHost")
+    with process(tmp_path, 0.6, "judge.k=2") as slow:
+        address = slow.ready()
+        for sent, count in ((request, 1), (request + request, 2)):
+            answer = half_closed(address, sent)
+            while answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\n"):
+                answer = answer.partition(b"\r\n\r\n")[2]
+            assert answer.count(b"HTTP/1.1 200 OK") == count
+            assert answer.count(b'"rewards"') >= count
+            first = answer.partition(b" 200 OK")[2].partition(b'"rewards"')[0]
+            assert b"100 Continue" not in first
+        assert b" 200 OK" in half_closed(address, request.replace(b"HTTP/1.1", b"HTTP/1.0"))
+
+
+def test_half_a_request_of_a_client_that_half_closes_ends_the_connection(server: tuple[Process, str]) -> None:
+    assert half_closed(server[1], POST[:-5]) == half_closed(server[1], POST[:60]) == b""
+
+
+def test_a_client_that_is_gone_is_noticed(tmp_path: Path) -> None:
+    with process(tmp_path, 60, "judge.k=2") as slow:
+        address = urlsplit(slow.ready())
+        with socket.create_connection((address.hostname, address.port)) as connection:
+            connection.sendall(POST)
+            until_s = time.monotonic() + 10
+            while in_flight(address.geturl()) < 1:
+                assert time.monotonic() < until_s
+        # Well below the 60 s of a sample.
+        while in_flight(address.geturl()) > 0:
+            assert time.monotonic() < until_s + 5
+            time.sleep(0.1)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.balancer import Balancer
 from tests.integration.judging import PAIR
-from tests.integration.processes import process
+from tests.integration.processes import grm, process
 from tests.integration.trainers import slime
 
 STREAM = {"Accept": "text/event-stream"}
@@ -177,3 +177,108 @@ async def test_a_rolling_restart_fails_no_request(tmp_path: Path, grace_s: float
     assert {answer.status_code for answer in answers} == {200}
     assert len(answers) > 100
     assert balancer.passed_over > 0, "no request hit a draining server, so the test shows nothing"
+
+
+SIGNAL_AT_ONCE = """
+import os, signal, sys, threading
+import httpx
+from grm_server.app.run import run
+
+port = sys.argv[1].rpartition("=")[2]
+
+def end_when_ready():
+    # Its first answer: before the server has printed anything.
+    while True:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/health/ready", trust_env=False).status_code == 200:
+                break
+        except httpx.HTTPError:
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=end_when_ready, daemon=True).start()
+run(os.environ, sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_sigterm_right_after_readiness_drains(tmp_path: Path, attempt: int) -> None:
+    settings = (f"http.port={free_port()}", "engine.kind=fake", f"cache_dir={tmp_path}", "http.drain_grace_s=0")
+    done = subprocess.run([sys.executable, "-c", SIGNAL_AT_ONCE, *settings], capture_output=True, text=True, timeout=40)
+    assert done.returncode == 0, done.stderr
+    assert "drained; closing the engine" in done.stderr
+
+
+SLOW_START = """
+import os, sys, threading, time
+import grm_server.app as app
+from grm_server.app.run import run
+
+async def start(*_):
+    import asyncio
+    def retry_the_hub():
+        print("starting", flush=True)
+        time.sleep(60)
+    await asyncio.to_thread(retry_the_hub)
+
+app.start_engine = start
+run(os.environ, sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_engine_is_up_ends_the_server_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", SLOW_START, "http.port=0", f"cache_dir={tmp_path}", f"engine.model={tmp_path}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            assert any(line == "starting\n" for line in server.stdout)
+            server.send_signal(number)
+            _, log = server.communicate(timeout=5)
+        finally:
+            server.kill()
+    assert server.returncode == 128 + number
+    assert f"grm: stopped by {number.name} before the server was ready" in log
+    assert "Traceback" not in log
+
+
+REFUSED = """
+import os, pydantic
+import grm_server.app as app
+from grm_server.cli import main
+
+class ModelConfig(pydantic.BaseModel):
+    heads: int
+    @pydantic.field_validator("heads")
+    def divisible(cls, heads):
+        raise ValueError("Total number of attention heads (9) must be divisible by tensor parallel size (2).")
+
+async def start(*_):
+    ModelConfig(heads=9)
+
+app.start_engine = start
+app.prepare = lambda settings: None
+main()
+"""
+
+
+def test_settings_that_the_engine_refuses_are_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", REFUSED.replace("app.prepare", "import grm_server.app.run as run; run.prepare")]
+    serve = ["serve", "--port", "0", "--model", "org/none", "--set", f"cache_dir={tmp_path}"]
+    done = subprocess.run([*command, *serve], capture_output=True, text=True, timeout=40)
+    assert done.returncode == 2
+    sentence = "Total number of attention heads (9) must be divisible by tensor parallel size (2)."
+    assert done.stderr.splitlines()[-1] == f"grm: the engine did not start: {sentence}"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_out_of_reach_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.invalid")
+    done = grm("serve", "--port", "0", "--model", "org/none", "--set", f"cache_dir={tmp_path}")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("grm: the model org/none is not on this machine, and the model hub hub.invalid cannot")
+    assert "Traceback" not in done.stderr

@@ -10,6 +10,7 @@ from grm_server.app.policy import is_bundled
 from grm_server.app.warm_up import warm_up
 from grm_server.engine import bundled
 from grm_server.engine.fake import FakeEngine
+from grm_server.engine.hub import raise_if_out_of_reach
 from grm_server.engine.protocol import JudgeEngine, MetaRM, RatingEngine
 from grm_server.engine.vllm.args import default_stall_s, max_concurrent_samples
 from grm_server.engine.vllm.judge import start_vllm
@@ -29,9 +30,15 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings) -> None:
-    """Put the bundled models into the cache, if the settings select them. Raises ArtifactNotCached and OSError."""
-    if settings.engine.kind == "vllm" and settings.engine.model == "bundled":
-        bundled.bundled_model(settings.cache_dir)
+    """Put the bundled models into the cache, if the settings select them.
+
+    Raises ArtifactNotCached, and OSError also for a model that is neither on this machine nor within reach.
+    """
+    if settings.engine.kind == "vllm":
+        if settings.engine.model == "bundled":
+            bundled.bundled_model(settings.cache_dir)
+        else:
+            raise_if_out_of_reach(settings.engine.model)
     if is_bundled(settings.meta_rm):
         bundled_meta.bundled_meta_rm(settings.cache_dir)
 

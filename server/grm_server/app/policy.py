@@ -84,7 +84,7 @@ def tracing_of(settings: Settings) -> Callable[[], Tracing] | None:
         from grm_server.telemetry.tracing import Tracing
     except ImportError as error:
         raise SettingsError(
-            f"tracing = true: {error}; pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+            f"tracing = true: {error}; in a clone of the repository: pip install ./clients '.[tracing]'"
         ) from error
     return Tracing
 

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import gc
 import logging
+import multiprocessing
+import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
-from fastapi import FastAPI
 from prometheus_client import disable_created_metrics
+from pydantic import ValidationError
 
 from grm_server.api.middleware.slow_headers import header_timeout_protocol
 from grm_server.api.service import Service
@@ -80,12 +83,26 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
         http=header_timeout_protocol(settings.http),
         ws="none",
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app.state.service, settings.http)
+
+    def is_news(record: logging.LogRecord) -> bool:
+        """False for uvicorn's copy of a traceback that shows nothing but vLLM refusing a setting or a model."""
+        refused = isinstance(getattr(app.state, "start_error", None), ValidationError)
+        return not (refused and record.getMessage().startswith("Traceback"))
+
+    logging.getLogger("uvicorn.error").addFilter(is_news)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(server, listener, app, settings))
+        runner.run(_serve(server, listener))
     if not server.started:
-        cause = app.state.start_error
-        raise StartupError(f"the engine did not start: {type(cause).__name__}: {cause}")
+        raise StartupError(f"the engine did not start: {_sentence(app.state.start_error)}")
+
+
+def _sentence(cause: Exception) -> str:
+    """Why the engine did not start. vLLM reports settings that it refuses as pydantic errors of many lines."""
+    if isinstance(cause, ValidationError):
+        reasons = (each["msg"].removeprefix("Value error, ") for each in cause.errors(include_url=False))
+        return " ".join("; ".join(reasons).split())
+    return " ".join(f"{type(cause).__name__}: {cause}".split())
 
 
 def raise_open_file_limit() -> None:
@@ -112,7 +129,7 @@ def _check_exposure(settings: Settings) -> None:
         )
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket, app: FastAPI, settings: Settings) -> None:
+async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
     async def serve() -> None:
         # uvicorn exits if the app does not start; `run` raises the cause instead.
         with contextlib.suppress(SystemExit):
@@ -127,34 +144,57 @@ async def _serve(server: uvicorn.Server, listener: socket.socket, app: FastAPI, 
         gc.freeze()
         host, port = listener.getsockname()[:2]
         host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        _drain_on_signals(server, app.state.service, settings)
         print(_READY_MESSAGE.format(url=f"http://{f'[{host}]' if ':' in host else host}:{port}"), flush=True)  # noqa: T201
     await serving
 
 
-def _drain_on_signals(server: uvicorn.Server, service: Service, settings: Settings) -> None:
-    """SIGTERM drains the server and then stops it. A second SIGTERM, or Ctrl-C, stops it at once.
+class _Server(uvicorn.Server):
+    """uvicorn with our signal handlers. SIGTERM drains the server and then stops it. A second SIGTERM, or Ctrl-C, stops
+    it at once; so does any signal before the engine is up, when there is nothing to drain.
 
-    uvicorn's own handler would close the listener first, before load balancers see failing readiness checks. We do not
-    use `loop.add_signal_handler`: a forked engine core shares the loop's wake-up pipe, so a SIGTERM to that core would
-    stop the server.
+    uvicorn's own handler would close the listener first, before load balancers see failing readiness checks. Ours are
+    in place from the start: a signal may follow readiness at once. We do not use `loop.add_signal_handler`: a forked
+    engine core shares the loop's wake-up pipe, so a SIGTERM to that core would stop the server.
     """
-    loop, stop_now = asyncio.get_running_loop(), asyncio.Event()
-    drains: list[asyncio.Task[None]] = []
 
-    def begin(number: int) -> None:
-        # Ctrl-C also reaches the engine core, which does not drain.
-        if drains or number == signal.SIGINT:
-            stop_now.set()
-        if not drains:
-            drains.append(loop.create_task(_drain_and_stop(server, service, stop_now, settings.http)))
+    def __init__(self, config: uvicorn.Config, service: Service, http: HTTPSettings) -> None:
+        super().__init__(config)
+        self._service, self._http = service, http
 
-    def on_signal(number: int, _: FrameType | None) -> None:
-        loop.call_soon_threadsafe(begin, number)
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        process, loop, stop_now = os.getpid(), asyncio.get_running_loop(), asyncio.Event()
+        drains: list[asyncio.Task[None]] = []
 
-    # uvicorn has already set its own handlers; when it stops, it restores the ones before those.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+        def begin(number: int) -> None:
+            # Ctrl-C also reaches the engine core, which does not drain.
+            if drains or number == signal.SIGINT:
+                stop_now.set()
+            if not drains:
+                drains.append(loop.create_task(_drain_and_stop(self, self._service, stop_now, self._http)))
+
+        def on_signal(number: int, _: FrameType | None) -> None:
+            # `_assemble` sets the grouper when the engines are up. A forked core keeps this handler at first.
+            if os.getpid() != process or not hasattr(self._service, "grouper"):
+                _exit_before_ready(number)
+            loop.call_soon_threadsafe(begin, number)
+
+        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _exit_before_ready(number: int) -> NoReturn:
+    """End this process and the engines that it has started. A start runs in a thread, which cannot be cancelled: while
+    it waits for a model hub, it would keep the process for a minute."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    # Not `print`: the signal may have interrupted one.
+    os.write(2, f"grm: stopped by {signal.Signals(number).name} before the server was ready\n".encode())
+    os._exit(128 + number)
 
 
 async def _drain_and_stop(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +36,28 @@ from grm_server.cli.train_meta_rm import train_meta_rm
 DEMO_START_S = 300
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def main() -> None:
+    """Entry point of the process. A terminal that cannot show a character, as with an ASCII locale, shows `?`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"grm-server {installed_version('grm-server')}, grm-client {installed_version('grm-client')}")
+        raise typer.Exit
+
+
+@app.callback()
+def grm(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None: ...
 
 
 @app.command()
@@ -154,7 +178,9 @@ def settings() -> None:
 @app.command()
 def openapi() -> None:
     """Print the OpenAPI document of the server."""
-    from grm_server.app import create_app
-    from grm_server.settings import Settings
-
+    try:
+        from grm_server.app import create_app
+        from grm_server.settings import Settings
+    except ImportError as error:
+        fail_without_extras(error)
     typer.echo(json.dumps(create_app(Settings()).openapi(), indent=2))

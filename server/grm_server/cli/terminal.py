@@ -8,13 +8,32 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from grm_client.connection import clean_api_key, server_url
+
 DEFAULT_URL = "http://127.0.0.1:8000"
-Url = Annotated[str, typer.Option(envvar="GRM_CLIENT_URL", help="The server to talk to.")]
+INSTALL = "in a clone of the repository: `make setup`, or pip install ./clients '.[cpu]' (a GPU: '.[cuda]')"
+"""The packages are on no index, so `pip install grm-server` finds nothing, or something else."""
+
+
+def check_url(url: str | None) -> str | None:
+    """Ends the command with one line if no server can have this URL."""
+    if url is not None:
+        try:
+            server_url(url)
+        except ValueError as error:
+            fail(str(error))
+    return url
+
+
+Url = Annotated[str, typer.Option(envvar="GRM_CLIENT_URL", help="The server to talk to.", callback=check_url)]
 
 
 def api_key() -> str | None:
     """From the environment only: other users of the machine can read a command line."""
-    return os.environ.get("GRM_CLIENT_API_KEY")
+    try:
+        return clean_api_key(os.environ.get("GRM_CLIENT_API_KEY"))
+    except ValueError as error:
+        fail(f"GRM_CLIENT_API_KEY: {error}")
 
 
 def say(message: str) -> None:
@@ -27,7 +46,7 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 
 def fail_without_extras(error: ImportError) -> NoReturn:
-    fail(f"{error}. The server needs its extra packages: run `make setup` in the repository")
+    fail(f"{error}. This command needs the server's packages; {INSTALL}")
 
 
 def reasons(skipped: Mapping[str, int]) -> str:

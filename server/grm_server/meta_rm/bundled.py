@@ -12,7 +12,6 @@ from pathlib import Path
 
 from grm_server.engine import bundled
 from grm_server.engine.artifacts import cached_artifact, run_subprocess
-from grm_server.meta_rm import checkpoint
 from grm_server.meta_rm.card import FILE, MetaCard, load_card
 
 logger = logging.getLogger(__name__)
@@ -35,6 +34,9 @@ def bundled_meta_rm(cache_dir: Path) -> Path:
 
     Also prepares the bundled model. Raises what `bundled_model` raises, and FileNotFoundError without a head.
     """
+    # Imported here: it needs numpy, which `grm doctor` must not.
+    from grm_server.meta_rm import checkpoint
+
     card()
     base = bundled.bundled_model(cache_dir)
     parts = (HEAD / checkpoint.HEAD_FILE, HEAD / FILE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,8 +41,26 @@ def load_settings(environment: Mapping[str, str], overrides: Iterable[str] = ())
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+        lines = (_complaint(each["type"], each["loc"], each["msg"]) for each in error.errors(include_url=False))
         raise SettingsError("; ".join(lines)) from None
+
+
+def _complaint(kind: str, path: tuple[str | int, ...], message: str) -> str:
+    """One error of pydantic; for an unknown name, with the nearest known one."""
+    name = ".".join(map(str, path))
+    if kind != "extra_forbidden":
+        return f"{name}: {message}"
+    nearest = difflib.get_close_matches(name, _names(Settings), 1)
+    hint = f"did you mean {nearest[0]}?" if nearest else "`grm settings` lists all settings"
+    return f"{name}: there is no such setting; {hint}"
+
+
+def _names(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        nested = type(field.default)
+        if issubclass(nested, Section):
+            yield from _names(nested, f"{prefix}{name}.")
+        yield prefix + name
 
 
 def as_markdown() -> str:

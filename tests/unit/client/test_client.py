@@ -180,16 +180,3 @@ async def test_ready_is_false_while_starting_and_without_a_server(call: AnyClien
     assert await call(absent, "ready") is False
     assert len(starting.requests) == len(absent.requests) == 1
     assert ready.requests[0].url.path == "/health/ready"
-
-
-def test_a_url_without_scheme_is_refused() -> None:
-    with pytest.raises(ValueError, match="http://"):
-        GRMClient("localhost:8000")
-
-
-def test_a_proxy_is_not_used_for_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
-    with GRMClient() as client:
-        http = client._http
-        assert http._transport_for_url(httpx.URL("http://127.0.0.1:8000/v1/rewards")) is http._transport
-        assert http._transport_for_url(httpx.URL("http://judge:8000/v1/rewards")) is not http._transport

@@ -1,5 +1,5 @@
 """Limits on a connection before its request is complete: uvicorn bounds neither the size of headers nor how long they
-take, and at that point no key has been checked."""
+take, and at that point no key has been checked. And an answer for clients that half-close after their request."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ from grm_server.settings import HTTPSettings
 
 MAX_HEAD_BYTES = 64 * 2**10
 """Of request line and headers; more than other servers accept. One read beyond it may get through."""
+PROBE_S = 0.25
+"""Interval of the probes to a client that has closed its side of the connection."""
 
 
 def header_timeout_protocol(limits: HTTPSettings) -> type[asyncio.Protocol]:
-    """uvicorn's protocol, closing connections that send headers too slowly (slowloris) or too large."""
+    """uvicorn's protocol, closing connections that send headers too slowly (slowloris) or too large.
+
+    A client may half-close the connection after its request (`shutdown(SHUT_WR)`, RFC 9112 9.6) and read the answer.
+    TCP tells that apart from a client that is gone only when we send something: one that is gone resets the connection.
+    So we send interim responses, which clients skip, until the answer begins.
+    """
 
     class HeaderTimeoutProtocol(HttpToolsProtocol):
         _idle_bytes = 0
         """Bytes received since the last complete head or part of a body."""
         _in_head = True
         _timer: asyncio.TimerHandle | None = None
+        _prober: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -28,7 +36,26 @@ def header_timeout_protocol(limits: HTTPSettings) -> type[asyncio.Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
+            if self._prober is not None:
+                self._prober.cancel()
             super().connection_lost(exc)
+
+        def eof_received(self) -> bool | None:  # type: ignore[override]
+            cycle = self.cycle
+            if cycle is None or cycle.response_complete or cycle.more_body:
+                return None  # closes the connection
+            cycle.keep_alive = False
+            self._probe()
+            return True
+
+        def _probe(self) -> None:
+            """Until the last answer begins. A failed write ends the connection. HTTP/1.0 has no interim answers."""
+            if self.transport.is_closing() or self.cycle.response_started:
+                return
+            # While requests wait in the pipeline, the answer to an earlier one may be half written.
+            if not self.pipeline and self.cycle.scope["http_version"] != "1.0":
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._prober = self.loop.call_later(PROBE_S, self._probe)
 
         def data_received(self, data: bytes) -> None:
             if self._in_head and self._timer is None:

@@ -11,13 +11,15 @@ import typer
 from grm_server.cli.doctor import machine, models, packages
 from grm_server.cli.doctor.finding import Finding, as_json, as_text, fail, healthy, ok
 from grm_server.cli.doctor.server import check_server
+from grm_server.cli.terminal import api_key, check_url
 from grm_server.engine.vllm.args import on_cpu
 from grm_server.settings import Settings, SettingsError, load_settings
 
 
 def doctor(
     url: Annotated[
-        str | None, typer.Option(help="Check the running server at this URL instead, with a small request.")
+        str | None,
+        typer.Option(help="Check the running server at this URL instead, with a small request.", callback=check_url),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     settings: Annotated[
@@ -25,8 +27,7 @@ def doctor(
     ] = None,
 ) -> None:
     """Check the installation and print what to fix. Exits with 1 if the server would not work."""
-    key = os.environ.get("GRM_CLIENT_API_KEY")
-    findings = list(_check_installation(os.environ, settings or ()) if url is None else check_server(url, key))
+    findings = list(_check_installation(os.environ, settings or ()) if url is None else check_server(url, api_key()))
     typer.echo(as_json(findings) if json else as_text(findings))
     raise typer.Exit(0 if healthy(findings) else 1)
 

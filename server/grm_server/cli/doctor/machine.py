@@ -111,7 +111,7 @@ def check_tracing(settings: Settings, installed: bool, environment: Mapping[str,
         yield fail(
             "tracing",
             "OpenTelemetry is not installed",
-            "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http",
+            "in a clone: pip install ./clients '.[tracing]'",
         )
     else:
         yield ok("tracing", f"spans go to {endpoint}")

