@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from grm_client.transport import RewardOptions
+from grm_client.options import RewardOptions
 
 REQUEST_FIELDS = frozenset({"query", "responses", *RewardOptions.__annotations__})
 """Columns that are sent. A request field that this client does not know is carried along as any other column."""
