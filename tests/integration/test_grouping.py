@@ -104,7 +104,7 @@ async def test_different_options_make_different_groups(serve: Serve) -> None:
     async with serve(FakeEngine(), *PATIENT) as client:
         bodies = [
             (slime("Q", "A"), ""),
-            (slime(" Q\n", "B"), ""),
+            (slime("\nQ \n", "B"), ""),
             (slime("Q", "C", label="42"), ""),
             (slime("Q", "D"), "&k=3"),
             (slime("Q", "E", group="g"), ""),

@@ -21,7 +21,7 @@ from tests.integration.judging import THREE, respond
         ({"query": []}, "query"),
         ({"query": 3}, "query"),
         ({"query": {"role": "user", "content": "x"}}, "query"),
-        ({"query": [{"role": "tool", "content": "x"}]}, "query.0.role"),
+        ({"query": [{"role": "teacher", "content": "x"}]}, "query.0.role"),
         ({"query": ["Why?", {"role": "user", "content": "x"}]}, "query.0"),
         ({"messages": [{"role": "user", "content": "x"}]}, "messages"),
         ({"temprature": 1}, "temprature"),

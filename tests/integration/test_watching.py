@@ -227,5 +227,5 @@ async def test_requests_that_share_a_judgement_name_it(serve: Serve, caplog: pyt
 
 def test_tracing_without_its_packages_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "grm_server.telemetry.tracing", None)
-    with pytest.raises(SettingsError, match=r"grm-server\[tracing\]"):
+    with pytest.raises(SettingsError, match=r"pip install \./clients '\.\[tracing\]'"):
         create_app(load_settings({}, ["tracing=true"]))
