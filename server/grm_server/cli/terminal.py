@@ -12,7 +12,7 @@ from grm_client.connection import clean_api_key, server_url
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 INSTALL = "in a clone of the repository: `make setup`, or pip install ./clients '.[cpu]' (a GPU: '.[cuda]')"
-"""The packages are on no index, so `pip install grm-server` finds nothing, or something else."""
+"""The packages are on no index: pip would find nothing, or something else."""
 
 
 def check_url(url: str | None) -> str | None:
