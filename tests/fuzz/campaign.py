@@ -79,8 +79,8 @@ def run(*, seed: int, examples: int, steps: int = 6) -> Report:
 
 
 ALWAYS_ANSWERED = {"POST /get_reward", "POST /reward", "POST /v1/score/evaluation", "POST /verify"}
-"""Trainers end with an error on anything but a reward, so an item of a wrong type costs only itself: it gets the neutral
-reward instead of a 422 (tests/integration/test_odd_items.py)."""
+"""Trainers end with an error on anything but a reward, so an item of a wrong type costs only itself: it gets the
+neutral reward instead of a 422 (tests/integration/test_odd_items.py)."""
 
 
 def _count(report: Report, event: events.EngineEvent) -> None:
