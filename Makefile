@@ -6,7 +6,7 @@ ENGINE ?= $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null 
 GRM := .venv/bin/grm
 
 .DEFAULT_GOAL := help
-FAST := tests/fuzz tests/integration tests/unit tests/golden
+FAST := tests/fuzz tests/integration tests/unit tests/golden --ignore=tests/integration/test_installation.py
 WORKERS ?= $(shell echo $$(($$(nproc) * 3 / 2)))
 TRAINERS := trl verl openrlhf ms-swift clients
 .PHONY: help setup serve demo check test lint types imports fast coverage e2e unit fuzz test-studies docs lint-docker openapi lock bench baseline clean \
@@ -81,7 +81,7 @@ coverage: .venv/.dev
 
 # With more cases of the OpenAPI document than `fast` has.
 e2e: .venv/.dev
-	GRM_FUZZ_EXAMPLES=20 .venv/bin/pytest --durations=10 tests/fuzz/test_document.py tests/e2e
+	GRM_FUZZ_EXAMPLES=20 .venv/bin/pytest --durations=10 tests/fuzz/test_document.py tests/integration/test_installation.py tests/e2e
 
 unit: .venv/.dev
 	.venv/bin/pytest $(or $(ARGS),tests/unit)

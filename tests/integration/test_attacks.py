@@ -196,6 +196,10 @@ async def test_attacks_in_the_other_texts_of_trainers(serve: Serve) -> None:
                 assert answer.status_code == 200 or answer.json()["error"]["code"] == "prompt_too_long"
 
 
+PROMISED = ("/get_reward", "/reward", "/v1/score/evaluation", "/verify")
+"""Routes that always answer with a reward: an odd item costs itself alone. See test_odd_items for what it gets."""
+
+
 @pytest.mark.parametrize("route", [*GROUPED, *SINGLE])
 async def test_half_a_surrogate_pair_is_refused_by_name(serve: Serve, route: str) -> None:
     url, body, _ = (GROUPED | SINGLE)[route]
@@ -203,6 +207,9 @@ async def test_half_a_surrogate_pair_is_refused_by_name(serve: Serve, route: str
     async with serve(engine, *FAST) as client:
         for attack in NO_TEXTS:
             answer = await post(client, url, body([attack.response]))
+            if url.startswith(PROMISED):
+                assert answer.status_code == 200, (attack.name, answer.text)
+                continue
             assert answer.status_code == 422, (attack.name, answer.text)
             error = answer.json()["error"]
             assert error["code"] == "invalid_body"
@@ -232,9 +239,14 @@ PART = [{"type": "output_text", "text": HALF}]
     ],
 )
 async def test_half_a_surrogate_pair_in_what_has_no_form(serve: Serve, url: str, body: Any) -> None:
-    async with serve(FakeEngine(), *FAST) as client:
+    async with serve(engine := FakeEngine(), *FAST) as client:
         answer = await post(client, url, body)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_body"), answer.text
+    if url.startswith(PROMISED):
+        # Fields that are only echoed, as those of /verify, keep nothing from being judged.
+        assert answer.status_code == 200, answer.text
+    else:
+        assert not engine.calls
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_body"), answer.text
 
 
 async def test_means_of_what_is_no_task_and_no_number(serve: Serve) -> None:

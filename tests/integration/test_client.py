@@ -11,6 +11,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import mypy.api
 import pytest
 
+import grm_client
 from grm_client import APIError, AsyncGRMClient, GRMClient, RewardOptions, Rewards, Sample, Stop, types
 from grm_server.api import schemas
 from grm_server.api.schemas import RewardsRequest
@@ -72,7 +73,9 @@ def test_the_options_have_the_servers_values() -> None:
     assert len(rules) == len(get_args(get_args(schemas.Stop)[0]))
 
 
-def test_a_type_checker_finds_typos(tmp_path: Path) -> None:
+def test_a_type_checker_finds_typos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # mypy does not follow the import hook of an editable install.
+    monkeypatch.setenv("MYPYPATH", str(Path(grm_client.__file__).parents[1]))
     wrong = [
         'client.rewards("q", ["a"], aggregate="median")',
         'client.rewards("q", ["a"], priority="urgent")',
