@@ -119,7 +119,7 @@ async def test_odd_values_in_other_fields_of_a_rollout_cost_nothing(serve: Serve
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(odd=VALUES, other=VALUES, label=VALUES)
 def test_every_route_with_a_promise_keeps_it(serve: Serve, odd: Any, other: Any, label: Any) -> None:
-    """60 cases, each of which posts to four routes."""
+    """25 cases, each of which posts to four routes."""
 
     async def all_routes() -> None:
         async with serve(FakeEngine(), *FAST) as client:
