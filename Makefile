@@ -6,7 +6,9 @@ ENGINE ?= $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null 
 GRM := .venv/bin/grm
 
 .DEFAULT_GOAL := help
-FAST := tests/fuzz tests/integration tests/unit tests/golden --ignore=tests/integration/test_installation.py
+# Tests that install, train or restart whole servers: make test runs them beside those with the real engine.
+SLOW := tests/integration/test_installation.py tests/integration/test_restarts.py tests/integration/test_train_meta_rm.py
+FAST := tests/fuzz tests/integration tests/unit tests/golden $(SLOW:%=--ignore=%)
 WORKERS ?= $(shell echo $$(($$(nproc) * 3 / 2)))
 TRAINERS := trl verl openrlhf ms-swift clients
 .PHONY: help setup serve demo check test lint types imports fast coverage e2e unit fuzz test-studies docs lint-docker openapi lock bench baseline clean \
@@ -79,9 +81,9 @@ coverage: .venv/.dev
 	  printf '%-22s %5s %% covered, at least %s %%\n' $$package $$total $$least; \
 	  [ $$failed = 0 ] || { echo "$$report"; break; }; done; exit $$failed
 
-# With more cases of the OpenAPI document than `fast` has.
+# With more cases of the OpenAPI document than `fast` has, and the slow ones.
 e2e: .venv/.dev
-	GRM_FUZZ_EXAMPLES=20 .venv/bin/pytest --durations=10 tests/fuzz/test_document.py tests/integration/test_installation.py tests/e2e
+	GRM_FUZZ_EXAMPLES=20 .venv/bin/pytest --durations=10 tests/fuzz/test_document.py $(SLOW) tests/e2e
 
 unit: .venv/.dev
 	.venv/bin/pytest $(or $(ARGS),tests/unit)
