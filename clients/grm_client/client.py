@@ -264,14 +264,11 @@ class AsyncGRMClient:
 
     async def judgement(self, judgement_id: str) -> Judgement:
         """See `GRMClient.judgement`."""
-        return typed(Judgement, await self._get(judgement_path(judgement_id)))
+        return typed(Judgement, await self.get(judgement_path(judgement_id)))
 
     async def models(self) -> tuple[Model, ...]:
         """See `GRMClient.models`."""
-        return typed(ModelList, await self._get(MODELS_PATH)).data
-
-    async def _get(self, path: str) -> dict[str, Any]:
-        return read_outcome(await self._send_with_retries(lambda: self._http.get(path)), self.base_url)
+        return typed(ModelList, await self.get(MODELS_PATH)).data
 
     async def _open(self, body: bytes) -> httpx.Response:
         """See `GRMClient._open`."""
