@@ -159,11 +159,10 @@ def transport_error(error: httpx.RequestError, base_url: str) -> GRMClientError:
         return TimedOut(
             f"{base_url} did not answer within timeout_s{through}; raise it, or request fewer samples or tokens"
         )
-    if isinstance(error, httpx.RemoteProtocolError) and url.scheme == "http":
-        return ConnectionFailed(
-            f"lost the connection to {base_url}{through}: {reason} (a server with TLS needs https://)"
-        )
-    return ConnectionFailed(f"lost the connection to {base_url}{through}: {reason}")
+    hint = ""
+    if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and url.scheme == "http":
+        hint = " (if the server speaks TLS, use https://)"  # such a server closes or resets the connection
+    return ConnectionFailed(f"lost the connection to {base_url}{through}: {reason}{hint}")
 
 
 def _not_connected(error: httpx.RequestError, url: httpx.URL, base_url: str, through: str, around: str) -> str:

@@ -1,5 +1,6 @@
 """Un-templating of hostile text never raises and never invents text."""
 
+import re
 import time
 from collections.abc import Iterable
 
@@ -63,6 +64,14 @@ def assert_found_in_order(pieces: Iterable[str], text: str) -> None:
         at = start + len(piece)
 
 
+def assert_text_of(text: str, response: str) -> None:
+    """Responses in harmony's channels are joined, with think tags around the thoughts; others are part of the text."""
+    if "<|message|>" in text:
+        assert_found_in_order(re.split(r"</?think>|\n", response), text)
+    else:
+        assert response in text
+
+
 @given(ANYTHING)
 @example("\ud800<|im_start|>user\n\udfff")
 def test_a_conversation_holds_only_text_of_the_prompt(text: str) -> None:
@@ -85,16 +94,18 @@ def test_separated_turns_hold_only_text_of_the_input(text: str) -> None:
 @given(ANYTHING, ANYTHING, st.integers(0, 60))
 def test_a_response_is_part_of_the_trainers_text(prompt: str, answer: str, cut: int) -> None:
     for query in (answer, prompt + answer, (prompt + answer)[cut:], " " + prompt + " " + answer):
-        assert response_after(prompt, query) in query
-        assert response_after(prompt[cut:], query) in query
+        assert_text_of(query, response_after(prompt, query))
+        assert_text_of(query, response_after(prompt[cut:], query))
 
 
 @given(ANYTHING, ANYTHING)
+@example("", "<|channel|>analysis<|im_start|>")
+@example("", "<|channel|>analysis<|message|>thought<|end|><|start|>assistant<|channel|>final<|message|>answer")
 def test_whatever_the_policy_writes_is_its_response(prompt: str, answer: str) -> None:
     """If the query repeats the prompt exactly, no text in the answer can shift the boundary."""
     response = response_after(prompt, prompt + answer)
     assert response == trimmed_response(answer)
-    assert response in answer
+    assert_text_of(answer, response)
 
 
 @pytest.mark.parametrize("write", FORMATS)

@@ -264,7 +264,7 @@ async def test_a_private_ca(certificate: Path, monkeypatch: pytest.MonkeyPatch) 
         for message in (failure(url), await asynchronous_failure(url)):
             assert f"the certificate of {url} is not trusted: self-signed certificate" in message
             assert "SSL_CERT_FILE" in message
-        assert "needs https://" in failure(f"http://127.0.0.1:{port}")
+        assert "use https://" in failure(f"http://127.0.0.1:{port}")
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
         with GRMClient(url, max_retries=0) as client:
             assert client.ready()

@@ -82,7 +82,10 @@ def _without_channels(text: str) -> str:
     """A response in harmony's channels as thoughts in think tags and an answer; any other text as it is."""
     if not text.startswith(("<|channel|>", "<|message|>")):
         return text
-    return _answer(turns_of("<|start|>assistant" + text)) or text
+    opening = "<|start|>assistant"
+    turns = turns_of(opening + text)
+    is_harmony = bool(turns) and turns[0].start > len(opening)
+    return (_answer(turns) if is_harmony else "") or text
 
 
 def _answer(turns: list[Turn]) -> str:
