@@ -10,8 +10,9 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.lib.data import Item, load_items
-from grm_server.app.templates import judge_template
-from grm_server.grm.prompts import JudgeTemplate, sanitized
+from grm_server.app.formats import judge_format
+from grm_server.grm.prompt_template import sanitized
+from grm_server.grm.script import plain
 from grm_server.grm.types import Message, Order, Task
 
 TEMPERATURE = 0.5
@@ -49,13 +50,12 @@ class Prompts:
     """Renders the prompt that the server shows its judge. The baseline sends the same text."""
 
     def __init__(self, count_tokens: Callable[[str], int]) -> None:
-        self._template: JudgeTemplate = judge_template(None)
+        self._form = judge_format()
         self._count_tokens = count_tokens
 
     def render(self, item: Item, order: Order) -> str:
-        return self._template.render(
-            sanitized(Task((Message("user", item.query),), item.responses), self._template), order
-        )
+        task = sanitized(Task((Message("user", item.query),), item.responses), self._form.structure)
+        return plain(self._form.turns(task, order)[0].content)
 
     def tokens(self, item: Item) -> int:
         return self._count_tokens(self.render(item, tuple(range(len(item.responses)))))

@@ -23,16 +23,18 @@ from typing import Any
 
 from benchmarks.lib.data import Item, load_items
 from benchmarks.lib.servers import KV_CACHE_GIB, running_server
-from benchmarks.lib.workloads import TEMPERATURE, TEMPLATE
+from benchmarks.lib.workloads import TEMPERATURE
 from grm_client import AsyncGRMClient, GRMClient, Stop
 from grm_server.admission.controller import Admission
+from grm_server.app.formats import judge_format
 from grm_server.engine.bundled import NAME, bundled_model
 from grm_server.engine.fake import FakeEngine
 from grm_server.engine.tokens import ChatEncoder
 from grm_server.engine.vllm.args import judge_args, set_environment
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.plan import plan
-from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
+from grm_server.grm.prompt_template import sanitized
+from grm_server.grm.prompts import Budgets, write_script
 from grm_server.grm.types import Message, Task
 from grm_server.pipeline.loop import score
 from grm_server.pipeline.types import ScoreRequest
@@ -105,19 +107,19 @@ def raw_engine(pipe: Connection, settings: EngineSettings, path: str) -> None:
     }
     llm = LLM(**changed)
     chat = ChatEncoder(llm.get_tokenizer())
-    template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
+    form = judge_format()
     pipe.send("ready")
     while True:
         batch, tokens, lengths = pipe.recv()
         prompts, params = [], []
         for request, sample_lengths in zip(batch, lengths, strict=True):
             draws = plan(range(len(request.responses)), len(sample_lengths), seed=0)
-            safe = sanitized(task(request), template)
-            scripts = {draw.order: write_script(template, safe, draw.order, tokens) for draw in draws}
+            safe = sanitized(task(request), form.structure)
+            scripts = {draw.order: write_script(form, safe, draw.order, Budgets(tokens)) for draw in draws}
             for draw, length in zip(draws, sample_lengths, strict=True):
                 script = scripts[draw.order]
-                lead = script.segments[0].lead
-                prompts.append({"prompt_token_ids": [*chat.prompt(script.prompt), *chat.text(lead)]})
+                lead = chat.content(script.segments[0].lead)
+                prompts.append({"prompt_token_ids": [*chat.turns(script.turns), *lead]})
                 params.append(
                     SamplingParams(temperature=TEMPERATURE, seed=draw.seed, max_tokens=length, ignore_eos=True)
                 )
@@ -152,7 +154,7 @@ def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, floa
     """Milliseconds per request spent outside the engine: in the pipeline alone, and with HTTP."""
     responses = tuple(f"Response {i}. " + "It says something of middling length. " * 20 for i in range(n))
     request = ScoreRequest(Task((Message("user", "Why is the sky blue?"),), responses), k, 0, TEMPERATURE, 256, 600)
-    template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
+    form = judge_format()
 
     async def pipeline(times: int) -> None:
         fake_engine, metrics = FakeEngine(), Metrics()
@@ -162,11 +164,11 @@ def measure_layer(n: int = 4, k: int = 32, repeats: int = 200) -> dict[str, floa
             capacity=1024,
             max_waiting_samples=1,
             max_waiting_prompt_tokens=1,
-            template_chars=len(template.source),
+            template_chars=form.chars,
         )
         for _ in range(times):
             async with admission.permit(request, time.monotonic()) as permit:
-                async for _ in score(request, template, permit, metrics, AGGREGATES["mean"].prior):
+                async for _ in score(request, form, permit, metrics, AGGREGATES["mean"].prior):
                     pass
 
     asyncio.run(pipeline(20))

@@ -21,13 +21,16 @@ from prometheus_client import REGISTRY
 
 from benchmarks.lib.data import Item, load_items
 from benchmarks.lib.servers import KV_CACHE_GIB
-from benchmarks.lib.workloads import TEMPERATURE, TEMPLATE
+from benchmarks.lib.workloads import TEMPERATURE
+from grm_server.app.formats import judge_format
 from grm_server.engine.bundled import NAME, bundled_model
 from grm_server.engine.protocol import JudgeEngine, Outcome, SchedulingClass
 from grm_server.engine.vllm.judge import start_vllm
 from grm_server.grm.plan import plan
-from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
-from grm_server.grm.types import Draw, Failure, FailureReason, Message, Sample, Script, Task
+from grm_server.grm.prompt_template import sanitized
+from grm_server.grm.prompts import Budgets, write_script
+from grm_server.grm.script import Sample, Sampling, Script
+from grm_server.grm.types import Draw, Failure, FailureReason, Message, Task
 from grm_server.pipeline.in_flight import InFlightSamples
 from grm_server.settings import EngineSettings, Settings
 
@@ -56,14 +59,14 @@ async def measure(items: list[Item], tokens: int) -> list[tuple[str, dict[str, i
     """Both kinds of orders in turn. A line before the query keeps one kind from hitting the other's cached prefix."""
     settings = EngineSettings(cpu_kv_cache_gib=KV_CACHE_GIB)
     engine = await start_vllm(settings, str(bundled_model(Settings().cache_dir)), NAME)
-    template = JudgeTemplate(TEMPLATE.read_text("utf-8"))
+    form = judge_format()
     rows = []
     try:
         for number, item in enumerate(items):
             for kind in KINDS:
                 task = Task((Message("user", f"({kind} {number})\n{item.query}"),), item.responses)
                 scripts = {
-                    draw: write_script(template, sanitized(task, template), draw.order, tokens)
+                    draw: write_script(form, sanitized(task, form.structure), draw.order, Budgets(tokens))
                     for draw in draws(kind, number)
                 }
                 rows.append((kind, await request(engine, scripts)))
@@ -92,7 +95,7 @@ async def request(engine: JudgeEngine, scripts: dict[Draw, Script]) -> dict[str,
         samples.append(outcome)
         return Failure(draw, FailureReason.NO_SCORES, outcome)
 
-    async with InFlightSamples(engine.sample, TEMPERATURE, 3600, on_sample) as in_flight:
+    async with InFlightSamples(engine.sample, Sampling(TEMPERATURE), 3600, on_sample) as in_flight:
         for order in prepared:
             in_flight.start([draw for draw in scripts if draw.order == order], prepared[order], SchedulingClass.NEW)
         for _ in scripts:

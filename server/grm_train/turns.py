@@ -6,21 +6,26 @@ from typing import Any
 
 from grm_client.data.sft import Turns
 from grm_client.data.trajectories import Item, LabelledSample
-from grm_server.grm.prompts import JudgeTemplate, judge_turn, sanitized
+from grm_server.grm.prompt_template import PromptTemplate, sanitized
+from grm_server.grm.prompts import JudgeFormat, judge_turn
+from grm_server.grm.script import plain
 from grm_server.grm.types import Message, Task
 
 
-def turns(template: JudgeTemplate, item: Item, sample: LabelledSample) -> Turns:
+def turns(form: JudgeFormat, item: Item, sample: LabelledSample, meta: PromptTemplate | None = None) -> Turns:
     """The user turn without the hint, and the judge's turn with its leads.
 
     Principles given in the request are such a lead, so they are part of the judge's turn, as in the original prompt.
-    With a meta RM's template, the result is the meta RM's input.
+    form: the judge's. meta: the meta RM's template; with it, the result is the meta RM's input.
     """
-    task = sanitized(Task(messages_of(item.query), tuple(item.responses), item.reference, item.principles), template)
+    structure = form.structure if meta is None else form.structure | meta.structure
+    task = sanitized(Task(messages_of(item.query), tuple(item.responses), item.reference, item.principles), structure)
     order, scores = sample.order or (), sample.scores or ()
     principles = sample.principles if task.principles is None else task.principles
-    completion = judge_turn(principles or "", sample.critique or "", [scores[i] or 0 for i in order])
-    return Turns(template.render(task, order), completion)
+    completion = judge_turn(form, principles or "", sample.critique or "", [scores[i] or 0 for i in order])
+    if meta is not None:
+        return Turns(plain(meta.render(task, order)), completion)
+    return Turns("\n\n".join(plain(turn.content) for turn in form.turns(task, order)), completion)
 
 
 def messages_of(query: Any) -> tuple[Message, ...]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from grm_server.app.templates import meta_template
 
 from grm_client.data.trajectories import ItemRow, read_rows
-from grm_server.app.templates import meta_template
 from grm_server.grm.types import Floats
 from grm_train.meta_rm.trajectories import read_data
 from studies.meta_rm import study as meta_rm

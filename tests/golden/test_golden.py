@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from grm_server.grm.parse import parse
-from grm_server.grm.types import Draw, Sample, Trajectory
+from grm_server.grm.script import Sample
+from grm_server.grm.types import Draw, Trajectory
 
 CASES = sorted(path for path in Path(__file__).parent.glob("*.json") if not path.name.endswith(".expected.json"))
 

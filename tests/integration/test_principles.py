@@ -10,7 +10,7 @@ import pytest
 from grm_server.engine.fake import FakeCall, FakeEngine
 from grm_server.engine.protocol import Outcome
 from grm_server.errors import EngineDead, GenerationFailed
-from grm_server.grm.types import Sample
+from grm_server.grm.script import Sample
 from grm_server.meta_rm.fake import FakeMetaRM
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters

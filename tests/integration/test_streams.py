@@ -16,7 +16,7 @@ from grm_server.api import sse as stream_module
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeCall, FakeEngine
 from grm_server.errors import EngineDead
-from grm_server.grm.types import Sample
+from grm_server.grm.script import Sample
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
 from tests.integration.judging import PAIR, post, stalls_after

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from grm_server.engine.fake import FakeCall, FakeEngine
-from grm_server.grm.types import Sample
+from grm_server.grm.script import Sample
 from tests.integration.conftest import Serve
 from tests.integration.judging import PAIR
 from tests.integration.keys import A, B, bearer, keys_file

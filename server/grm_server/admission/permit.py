@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from grm_server.admission.forecast import Forecast
 from grm_server.engine.protocol import JudgeEngine, Outcome, SchedulingClass, TokenizedScript
 from grm_server.grm.plan import plan_wave_unit, wave_end
-from grm_server.grm.types import Sample, Script
+from grm_server.grm.script import Sample, Sampling, Script
 from grm_server.pipeline.types import ScoreRequest
 
 ANSWER_S, ANSWER_SHARE = 0.1, 0.02
@@ -139,13 +139,13 @@ class AdmissionPermit:
         return self._engine.prepare(script)
 
     async def sample(
-        self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
+        self, prepared: TokenizedScript, seeds: Sequence[int], sampling: Sampling, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
         counted, left = scheduling is not SchedulingClass.AUDIT, len(seeds)
         if counted:
             self._begin(left)
         try:
-            async with aclosing(self._engine.sample(prepared, seeds, temperature, scheduling)) as finished:
+            async with aclosing(self._engine.sample(prepared, seeds, sampling, scheduling)) as finished:
                 async for index, outcome in finished:
                     left -= 1
                     if counted:

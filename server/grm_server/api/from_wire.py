@@ -11,10 +11,16 @@ from grm_server.api.quota import Caller
 from grm_server.api.turns import as_messages
 from grm_server.errors import InvalidRequest, LimitExceeded
 from grm_server.grm.aggregates import AGGREGATES
+from grm_server.grm.formats import FormatFile
+from grm_server.grm.prompts import JudgeFormat, Thinking, principles_text
 from grm_server.grm.stopping import Fixed, StopRule, Strict, rule_named
 from grm_server.grm.types import Aggregate, Message, Task, needs_meta_rm
+from grm_server.judging.formats import Formats
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.settings import JudgeSettings, LimitSettings, MetaRMSettings, StoppingSettings
+
+_TEMPERATURE = 0.5
+"""The default of formats that have none: the paper's voting results use it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,8 @@ class RequestPolicy:
     limits: LimitSettings
     meta_rm: MetaRMSettings
     max_critique_tokens: int
-    """`judge.max_critique_tokens`, or its default for the model."""
+    """The default in formats that have none of their own."""
+    formats: Formats
 
     @property
     def fallback_to_plain_vote(self) -> bool:
@@ -37,6 +44,8 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
     """Raises LimitExceeded, which names field and limit, and InvalidRequest for choices that do not go together."""
     n = len(body.responses)
     judge, limits = policy.judge, policy.limits
+    form = policy.formats.named(body.format)
+    file = form.file
     largest_k, k_limit = _k_limit(policy, caller)
     # A default that does not fit the request is replaced: the operator's settings must not make a request invalid.
     aggregate = _or(body.aggregate, _default_aggregate(body, policy))
@@ -54,8 +63,18 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
         ),
         k=k,
         seed=secrets.randbelow(2**53) if body.seed is None else body.seed,
-        temperature=_or(body.temperature, judge.temperature),
-        max_critique_tokens=_or(body.max_critique_tokens, policy.max_critique_tokens),
+        format=form.name,
+        thinking=_thinking(body, policy, file),
+        max_thought_tokens=_or(body.max_thought_tokens, judge.max_thought_tokens or file.thought.max_tokens)
+        if file.thought is not None
+        else 0,
+        temperature=_or(body.temperature, judge.temperature or file.sampling.temperature or _TEMPERATURE),
+        top_p=file.sampling.top_p,
+        top_k=file.sampling.top_k,
+        max_critique_tokens=_or(
+            body.max_critique_tokens,
+            judge.max_critique_tokens or file.sampling.max_critique_tokens or policy.max_critique_tokens,
+        ),
         deadline_s=_or(body.deadline_s, limits.max_deadline_s),
         min_votes=body.min_votes,
         stop=stop,
@@ -64,10 +83,10 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
         fallback_to_plain_vote=policy.fallback_to_plain_vote
         if body.meta_rm_failure is None
         else body.meta_rm_failure == "vote",
-        reading=_or(body.reading, "expected" if n == 1 and not whole_lists else "sampled"),
+        reading=_or(body.reading, "expected" if (n == 1 or form.compares) and not whole_lists else "sampled"),
         list_size=_or(body.list_size, max(judge.list_size, n) if whole_lists else judge.list_size),
         speculate_below=policy.stopping.speculate_below,
-        principles_from=_or(body.principles_from, judge.principles_from),
+        principles_from=_or(body.principles_from, judge.principles_from if principles_text(file) else "sample"),
         tenant=caller.name,
         seed_is_free=body.seed is None,
         priority=body.priority,
@@ -76,6 +95,9 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
     _check_limit("k", request.k, largest_k, k_limit)
     _check_limit(
         "max_critique_tokens", request.max_critique_tokens, limits.max_critique_tokens, "limits.max_critique_tokens"
+    )
+    _check_limit(
+        "max_thought_tokens", request.max_thought_tokens, limits.max_thought_tokens, "limits.max_thought_tokens"
     )
     check_seconds("deadline_s", request.deadline_s, limits)
     samples = request.samples
@@ -87,9 +109,39 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
             details={"samples": samples, "limit": limits.max_samples},
         )
     _check_limit("min_votes", request.min_votes, request.k, "k")
+    _check_format(request, form)
     _check_together(request)
     _check_meta(body, request, policy)
     return request
+
+
+def _thinking(body: schemas.RewardsRequest, policy: RequestPolicy, file: FormatFile) -> Thinking:
+    if file.thought is None:
+        if body.thinking == "on":
+            raise InvalidRequest(f"in format {file.name} the judge writes no thought", param="thinking")
+        return "off"
+    return body.thinking or policy.judge.thinking or file.thought.default
+
+
+def _check_format(request: ScoreRequest, form: JudgeFormat) -> None:
+    """Raises InvalidRequest for what this format cannot show or answer."""
+    n, file = len(request.task.responses), form.file
+    if n < file.shows.min:
+        raise InvalidRequest(
+            f"in format {file.name} the judge compares at least {file.shows.min} responses; the request has {n}",
+            param="responses",
+        )
+    for name, given, shown in (
+        ("reference", request.task.reference, form.shows_reference),
+        ("principles", request.task.principles, form.shows_principles),
+    ):
+        if given is not None and not shown:
+            raise InvalidRequest(f"format {file.name} does not show {name} to the judge; leave it out", param=name)
+    if request.principles_from == "query" and not (form.shows_principles and principles_text(file)):
+        raise InvalidRequest(
+            f"in format {file.name} the judge writes no principles to share; use principles_from = sample",
+            param="principles_from",
+        )
 
 
 T = TypeVar("T")

@@ -7,7 +7,6 @@ from typing import Literal
 
 from grm_server.api import schemas
 from grm_server.coalescing.coalescer import Shared
-from grm_server.grm.ballots import expected_scores
 from grm_server.grm.calibration import soften, temperature
 from grm_server.grm.types import Failure, Trajectory, Verdict, needs_meta_rm
 from grm_server.judging.store import Judged
@@ -28,6 +27,9 @@ def to_body(request: ScoreRequest, task: str) -> schemas.RewardsRequest:
         reading=request.reading,
         list_size=request.list_size,
         task=task,
+        format=request.format,
+        thinking=request.thinking if request.max_thought_tokens else None,
+        max_thought_tokens=request.max_thought_tokens or None,
         temperature=request.temperature,
         seed=request.seed,
         max_critique_tokens=request.max_critique_tokens,
@@ -54,6 +56,7 @@ def to_response(
         id=judged.id,
         shared=shared,
         model=model,
+        format=request.format,
         rewards=list(verdict.rewards),
         se=list(verdict.se),
         ranking=list(verdict.ranking),
@@ -75,6 +78,7 @@ def to_response(
         risk_full_k=judgement.risk,
         position_effect=None if verdict.position_effect is None else list(verdict.position_effect),
         list_size=judgement.list_size,
+        forced_verdicts=judgement.forced_verdicts,
         failures={reason.value: count for reason, count in judgement.failures.items()},
         seed=request.seed,
         samples=[
@@ -88,6 +92,7 @@ def to_response(
             prompt_tokens=judgement.prompt_tokens,
             cached_tokens=sum(sample.cached_tokens for sample in judgement.samples),
             completion_tokens=judgement.completion_tokens,
+            thought_tokens=judgement.thought_tokens,
             principle_tokens=judged.principle_tokens,
             meta_tokens=sum(rating.prompt_tokens for rating in judgement.ratings),
             meta_cached_tokens=sum(rating.cached_tokens for rating in judgement.ratings),
@@ -119,10 +124,11 @@ def to_sample(outcome: Trajectory | Failure, arrived_s: float, kept: bool | None
     return schemas.SampleOut(
         index=outcome.draw.index,
         order=list(outcome.draw.order),
+        thought=None if sample is None else sample.thought,
         principles=None if sample is None else sample.principles,
         critique=None if sample is None else sample.critique,
         scores=list(outcome.scores) if isinstance(outcome, Trajectory) else None,
-        expected_scores=list(expected_scores(outcome)) if isinstance(outcome, Trajectory) else None,
+        expected_scores=list(outcome.expected_scores) if isinstance(outcome, Trajectory) else None,
         meta_reward=outcome.meta_reward if isinstance(outcome, Trajectory) else None,
         kept=kept,
         finish_reason=None if sample is None else "length" if sample.cut else "stop",

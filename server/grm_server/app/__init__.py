@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,12 @@ from grm_server.api.protocols import protocols_router
 from grm_server.api.routes import add_head_routes, public, router
 from grm_server.api.service import Service
 from grm_server.app.engines import capacity, prepare, start_engine, start_meta_rm
+from grm_server.app.formats import LoadedFormats, load_formats, meta_template, principles_template
 from grm_server.app.policy import calibration_of, meta_card_of, policy_of, setting_errors, tracing_of
-from grm_server.app.templates import judge_template, meta_template, principles_template
 from grm_server.coalescing.coalescer import Coalescer
 from grm_server.engine.protocol import JudgeEngine, MetaRM
 from grm_server.engine.vllm.args import max_concurrent_samples
-from grm_server.grm.prompts import JudgeTemplate
+from grm_server.grm.prompt_template import PromptTemplate
 from grm_server.grouping.grouper import Grouper
 from grm_server.judging.calibration import Calibration
 from grm_server.judging.priors_store import PriorStore
@@ -54,7 +54,7 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
     """
     inputs = _read_inputs(settings)
     service = Service(
-        policy_of(settings),
+        policy_of(settings, inputs.formats.for_engine(None)),
         Metrics(),
         JudgementStore(settings.judgements.max_mib, settings.judgements.ttl_s),
         settings.trainers,
@@ -64,7 +64,7 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            judge = engine or await start_engine(settings, inputs.template, service.metrics)
+            judge = engine or await start_engine(settings, inputs.formats, service.metrics)
             rater = meta_rm or await start_meta_rm(settings, inputs.card, service.metrics)
         except Exception as error:
             # The log gets the whole traceback; `grm serve` prints this error as its last line.
@@ -88,8 +88,8 @@ def create_app(settings: Settings, engine: JudgeEngine | None = None, meta_rm: M
 class _Inputs:
     """The files that the settings name, read and checked before anything starts."""
 
-    template: JudgeTemplate
-    meta_template: JudgeTemplate
+    formats: LoadedFormats
+    meta_template: PromptTemplate
     callers: Callers | None
     calibration: Calibration | None
     card: MetaCard | None
@@ -97,8 +97,8 @@ class _Inputs:
 
 
 def _read_inputs(settings: Settings) -> _Inputs:
-    with setting_errors("judge.template"):
-        template = judge_template(settings.judge.template)
+    with setting_errors("judge.template" if settings.judge.template else "judge.format"):
+        formats = load_formats(settings.judge, settings.engine)
     with setting_errors("meta_rm.template"):
         rater_template = meta_template(settings.meta_rm.template)
     with setting_errors("auth.keys_file"):
@@ -106,18 +106,20 @@ def _read_inputs(settings: Settings) -> _Inputs:
     calibration, card, start_tracing = calibration_of(settings), meta_card_of(settings), tracing_of(settings)
     if card is not None and card.template_sha256 != template_digest(rater_template.source):
         logger.warning("the meta RM was trained with another template, so its probabilities are unreliable")
-    return _Inputs(template, rater_template, callers, calibration, card, start_tracing)
+    return _Inputs(formats, rater_template, callers, calibration, card, start_tracing)
 
 
 def _assemble(service: Service, settings: Settings, inputs: _Inputs, judge: JudgeEngine, rater: MetaRM | None) -> None:
     """Build all parts that need a running engine, and put them into `service`."""
+    formats = inputs.formats.for_engine(judge)
+    service.policy = replace(service.policy, formats=formats)
     admission = Admission(
         judge,
         service.metrics,
         capacity=capacity(settings),
         max_waiting_samples=settings.admission.max_waiting_samples,
         max_waiting_prompt_tokens=settings.admission.max_waiting_prompt_tokens,
-        template_chars=len(inputs.template.source),
+        template_chars=formats.named(None).chars,
     )
     service.metrics.build.info({"version": version("grm-server"), "model": judge.model})
     concurrency = max_concurrent_samples(settings.engine)
@@ -125,14 +127,15 @@ def _assemble(service: Service, settings: Settings, inputs: _Inputs, judge: Judg
     # Tracing starts a thread. A process with threads should not fork, so it starts after the engines.
     service.tracing = None if inputs.start_tracing is None else inputs.start_tracing()
     principles = QueryPrinciples(
-        principles_template(inputs.template),
+        formats,
+        principles_template(),
         admission,
         service.metrics,
         max_mib=settings.principles.max_mib,
         ttl_s=settings.principles.ttl_s,
     )
     service.judging = JudgeService(
-        inputs.template,
+        formats,
         judge,
         admission,
         service.metrics,

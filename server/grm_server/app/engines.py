@@ -6,7 +6,8 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 
-from grm_server.app.policy import is_bundled
+from grm_server.app.formats import LoadedFormats, budgets, check_fit
+from grm_server.app.policy import is_bundled, max_critique_tokens
 from grm_server.app.warm_up import warm_up
 from grm_server.engine import bundled
 from grm_server.engine.fake import FakeEngine
@@ -14,13 +15,13 @@ from grm_server.engine.hub import raise_if_out_of_reach
 from grm_server.engine.protocol import JudgeEngine, MetaRM, RatingEngine
 from grm_server.engine.vllm.args import default_stall_s, max_concurrent_samples
 from grm_server.engine.vllm.judge import start_vllm
-from grm_server.grm.prompts import JudgeTemplate
+from grm_server.judging.formats import Formats
 from grm_server.meta_rm import bundled as bundled_meta
 from grm_server.meta_rm.card import MetaCard
 from grm_server.meta_rm.fake import FakeMetaRM
 from grm_server.meta_rm.on_vllm import start_vllm_meta
 from grm_server.meta_rm.remote import connect
-from grm_server.settings import Settings, SupervisionSettings
+from grm_server.settings import Settings, SettingsError, SupervisionSettings
 from grm_server.supervision.restart_policy import RestartPolicy
 from grm_server.supervision.supervised_engines import SupervisedJudgeEngine, SupervisedMetaRM
 from grm_server.supervision.supervisor import E, Supervisor
@@ -43,7 +44,7 @@ def prepare(settings: Settings) -> None:
         bundled_meta.bundled_meta_rm(settings.cache_dir)
 
 
-async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Metrics) -> JudgeEngine:
+async def start_engine(settings: Settings, formats: LoadedFormats, metrics: Metrics) -> JudgeEngine:
     engine = settings.engine
     if engine.kind == "fake":
         return FakeEngine(delay_s=engine.fake_sample_s, max_running=max_concurrent_samples(engine), recording=False)
@@ -53,14 +54,34 @@ async def start_engine(settings: Settings, template: JudgeTemplate, metrics: Met
     async def start() -> JudgeEngine:
         logger.info("starting the engine with %s", name)
         judge = await start_vllm(engine, model_path, name)
-        if engine.warm_up:
-            await warm_up(judge, template)
+        try:
+            _check_formats(formats.for_engine(judge), judge, settings, formats.reason)
+            if engine.warm_up:
+                await warm_up(judge, formats.for_engine(judge).named(None))
+        except BaseException:
+            await judge.close()
+            raise
         return judge
 
     supervisor = await _supervise(
         "engine", start, lambda judge: (judge.running > 0, judge.stats.steps), settings.supervision, metrics
     )
     return SupervisedJudgeEngine(supervisor, metrics)
+
+
+def _check_formats(formats: Formats, judge: JudgeEngine, settings: Settings, reason: str) -> None:
+    """Log which format is used and why, and warn of what may not fit. Raises SettingsError if the model cannot be asked
+    in a format."""
+    logger.info("the judge is asked in the format %s: %s", formats.default, reason)
+    for name, form in formats.by_name.items():
+        thinking = settings.judge.thinking or (form.file.thought.default if form.file.thought else "off")
+        tokens = max_critique_tokens(settings)
+        try:
+            warnings = check_fit(form, judge, budgets(form.file, settings.judge, tokens), thinking)
+        except ValueError as error:
+            raise SettingsError(f"{judge.model} cannot be asked in the format {name}: {error}") from error
+        for warning in warnings:
+            logger.warning("format %s: %s", name, warning)
 
 
 async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metrics) -> MetaRM | None:

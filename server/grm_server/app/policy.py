@@ -12,6 +12,7 @@ from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.stopping import RULES
 from grm_server.grm.types import needs_meta_rm
 from grm_server.judging.calibration import Calibration, load_calibration
+from grm_server.judging.formats import Formats
 from grm_server.meta_rm import bundled as bundled_meta
 from grm_server.meta_rm.card import MetaCard, load_card
 from grm_server.settings import MetaRMSettings, Settings, SettingsError
@@ -25,7 +26,7 @@ _BUNDLED_CRITIQUE_TOKENS = 192
 _CRITIQUE_TOKENS = 1024
 
 
-def policy_of(settings: Settings) -> RequestPolicy:
+def policy_of(settings: Settings, formats: Formats) -> RequestPolicy:
     judge, limits = settings.judge, settings.limits
     for name, default, limit in (
         ("k", judge.k, limits.max_k),
@@ -37,9 +38,13 @@ def policy_of(settings: Settings) -> RequestPolicy:
         raise SettingsError(
             "stopping.rule = strict is proven for sums over samples, which judge.aggregate = winsorised is not"
         )
+    return RequestPolicy(judge, settings.stopping, limits, settings.meta_rm, max_critique_tokens(settings), formats)
+
+
+def max_critique_tokens(settings: Settings) -> int:
+    """The default budget of a critique in formats that have none of their own."""
     by_model = _BUNDLED_CRITIQUE_TOKENS if settings.engine.model == "bundled" else _CRITIQUE_TOKENS
-    max_critique_tokens = judge.max_critique_tokens or min(by_model, limits.max_critique_tokens)
-    return RequestPolicy(judge, settings.stopping, limits, settings.meta_rm, max_critique_tokens)
+    return min(by_model, settings.limits.max_critique_tokens)
 
 
 def meta_card_of(settings: Settings) -> MetaCard | None:

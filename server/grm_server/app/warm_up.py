@@ -8,8 +8,10 @@ from contextlib import aclosing
 
 from grm_server.engine.protocol import JudgeEngine, SchedulingClass
 from grm_server.errors import PromptTooLong
-from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
-from grm_server.grm.types import Message, Sample, Task
+from grm_server.grm.prompt_template import sanitized
+from grm_server.grm.prompts import Budgets, JudgeFormat, write_script
+from grm_server.grm.script import Sample, Sampling
+from grm_server.grm.types import Message, Task
 
 logger = logging.getLogger(__name__)
 
@@ -26,29 +28,21 @@ _TASK = Task(
 )
 
 
-async def warm_up(engine: JudgeEngine, template: JudgeTemplate) -> None:
+async def warm_up(engine: JudgeEngine, form: JudgeFormat) -> None:
     """Draw samples of a small built-in request and discard them.
 
-    Raises EngineDead. Closes the engine if the warm-up raises or is cancelled. Other failures of samples, and a prompt
-    that does not fit a small model, are only logged.
+    Raises EngineDead. Other failures of samples, and a prompt that does not fit a small model, are only logged.
     """
-    try:
-        await _draw_samples(engine, template)
-    except BaseException:
-        await engine.close()
-        raise
-
-
-async def _draw_samples(engine: JudgeEngine, template: JudgeTemplate) -> None:
     began_s = time.monotonic()
     try:
-        script = write_script(template, sanitized(_TASK, template), (0, 1), _TOKENS)
+        order = tuple(range(len(_TASK.responses)))[: form.file.shows.max]
+        script = write_script(form, sanitized(_TASK, form.structure), order, Budgets(_TOKENS, _TOKENS))
         prepared = engine.prepare(script)
     except PromptTooLong as error:
         logger.warning("skipped the engine's warm-up: %s", error)
         return
     failed = 0
-    async with aclosing(engine.sample(prepared, range(SAMPLES), 1.0, SchedulingClass.NEW)) as finished:
+    async with aclosing(engine.sample(prepared, range(SAMPLES), Sampling(1.0), SchedulingClass.NEW)) as finished:
         async for _, outcome in finished:
             failed += not isinstance(outcome, Sample)
     if failed:

@@ -65,6 +65,9 @@ def serve(
     model: Annotated[str | None, typer.Option(help="`bundled`, or any path or hub name that vLLM accepts.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 lets the system choose.")] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="The judge's format: a preset (`grm formats`) or a TOML file.")
+    ] = None,
     template: Annotated[Path | None, typer.Option(help="Your own prompt template (Jinja).")] = None,
     meta_rm: Annotated[
         str | None, typer.Option(help="A meta RM that guides votes: `bundled`, or any path or hub name for vLLM.")
@@ -83,6 +86,7 @@ def serve(
         "engine.model": model,
         "http.host": host,
         "http.port": port,
+        "judge.format": form,
         "judge.template": template,
         "meta_rm.model": meta_rm,
         "meta_rm.kind": None if meta_rm is None else "vllm",

@@ -90,12 +90,13 @@ def collect(
 
 def _render(template: Path | None) -> Render:
     try:
-        from grm_server.app.templates import judge_template
+        from grm_server.app.formats import judge_format, own_template
+        from grm_server.grm.prompts import JudgeFormat
         from grm_train.turns import turns
     except ImportError as error:
         fail_without_extras(error)
     try:
-        return partial(turns, judge_template(template))
+        return partial(turns, judge_format() if template is None else JudgeFormat(own_template(template)))
     except (OSError, ValueError) as error:
         fail(f"--template: {error}")
 

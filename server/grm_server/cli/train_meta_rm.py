@@ -45,7 +45,7 @@ def train_meta_rm(
     try:
         import sklearn  # noqa: F401
 
-        from grm_server.app.templates import meta_template
+        from grm_server.app.formats import judge_format, meta_template
         from grm_server.engine.bundled import bundled_model
         from grm_server.settings import load_settings
         from grm_train.meta_rm import train, write
@@ -59,7 +59,7 @@ def train_meta_rm(
         write.check_ours(out)
         prompt = meta_template(template)
         with file.open("rb") as rows:
-            data = read_data(read_rows(rows), prompt)
+            data = read_data(read_rows(rows), judge_format(), prompt)
         say(f"{len(data.trajectories)} trajectories on {data.prompts} prompts{reasons(data.left_out)}")
         job = train.Job(
             source=file,

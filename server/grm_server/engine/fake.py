@@ -15,10 +15,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, S
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
-from grm_server.engine.protocol import Outcome, SchedulingClass, TokenizedScript, as_finished
+from grm_server.engine.protocol import LeadTokens, Outcome, SchedulingClass, TokenizedScript, as_finished
 from grm_server.engine.stats import EngineStats
 from grm_server.errors import EngineDead, PromptTooLong
-from grm_server.grm.types import Sample, Script
+from grm_server.grm.formats import ThoughtFormat
+from grm_server.grm.script import Sample, Sampling, Script, Segment
 
 _RESPONSE_HEADING = "[The Begin of Response "
 _LONG_PROMPT = 2**17
@@ -48,6 +49,7 @@ class FakeEngine:
     """A judge engine whose tokens are words."""
 
     model = "fake"
+    can_think = False
 
     def __init__(
         self,
@@ -76,8 +78,8 @@ class FakeEngine:
         self._recording = recording
         self._slots = None if max_running is None else _Slots(max_running)
         self.dead: EngineDead | None = None
-        self.calls: list[tuple[Script, tuple[int, ...], float]] = []
-        """(script, seeds, temperature) of every call of `sample`."""
+        self.calls: list[tuple[Script, tuple[int, ...], Sampling]] = []
+        """(script, seeds, sampling) of every call of `sample`."""
         self.schedulings: list[SchedulingClass] = []
         """Scheduling class of every requested sample."""
         self.started = self.finished = self.aborted = 0
@@ -111,14 +113,19 @@ class FakeEngine:
                 f"the prompt has {words} tokens; with the sample's budget that is {needed}, over {self.max_model_len}",
                 details={"prompt_tokens": words, "needed_tokens": needed, "limit": self.max_model_len},
             )
-        return TokenizedScript(script, ((0,) * words, *((0,) for _ in script.segments[1:])))
+        lead = LeadTokens((0,), (0,), (0,))
+        return TokenizedScript(script, (0,) * (words - 1), (lead,) * len(script.segments))
+
+    def check_format(self, script: Script, thought: ThoughtFormat | None) -> list[str]:
+        """It speaks any format."""
+        return []
 
     def sample(
-        self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
+        self, prepared: TokenizedScript, seeds: Sequence[int], sampling: Sampling, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
         self.raise_if_unavailable()
         if self._recording:
-            self.calls.append((prepared.script, tuple(seeds), temperature))
+            self.calls.append((prepared.script, tuple(seeds), sampling))
             self.schedulings += [scheduling] * len(seeds)
         return as_finished([self._write(prepared, seed, scheduling) for seed in seeds])
 
@@ -142,13 +149,10 @@ class FakeEngine:
         prompt = f"{seed}\n{prepared.script.prompt}"
         # Hashing releases the GIL. All samples of a long prompt together would hold up the event loop.
         digest = _digest(prompt) if len(prompt) < _LONG_PROMPT else await asyncio.to_thread(_digest, prompt)
-        n = prepared.script.prompt.count(_RESPONSE_HEADING)
-        tail = ", ".join(str(1 + digest[p] % 10) for p in range(n)) + "}"
-        words: dict[str, str] = {"principles": " Correctness (weight 1).", "critique": f" Reading {digest.hex()[:8]}."}
-        texts: dict[str, str] = {s.name: words.get(s.name, scripted or tail) for s in prepared.script.segments}
+        texts = {segment.name: _text(segment, digest, scripted) for segment in prepared.script.segments}
         return Sample(
             texts=texts,
-            prompt_tokens=len(prepared.token_ids[0]),
+            prompt_tokens=prepared.prompt_tokens,
             completion_tokens=sum(len(text.split()) for text in texts.values()),
             started_s=started_s,
             finished_s=time.monotonic(),
@@ -162,6 +166,18 @@ class FakeEngine:
     async def close(self) -> None:
         self.dead = self.dead or EngineDead("the engine was closed")
         self._closed.set()
+
+
+def _text(segment: Segment, digest: bytes, scripted: str | None) -> str:
+    grammar = segment.grammar
+    if grammar is None:
+        words = {"principles": " Correctness (weight 1).", "thought": "Let me think."}
+        return words.get(segment.name, f" Reading {digest.hex()[:8]}.")
+    if scripted is not None:
+        return scripted
+    values = list(grammar.values)
+    picked = [values[digest[p] % len(values)] for p in range(1 + len(grammar.between))]
+    return "".join(value + gap for value, gap in zip(picked, (*grammar.between, grammar.end), strict=True))
 
 
 def _digest(prompt: str) -> bytes:

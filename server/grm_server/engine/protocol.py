@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from grm_server.engine.stats import EngineStats
 from grm_server.errors import GenerationFailed
-from grm_server.grm.types import Sample, Script
+from grm_server.grm.formats import ThoughtFormat
+from grm_server.grm.script import Sample, Sampling, Script
 
 Outcome = Sample | GenerationFailed
 """Result of one sample. The failure of one sample is data; a failure of all samples is raised."""
@@ -30,12 +31,35 @@ class SchedulingClass(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LeadTokens:
+    """The tokens before a segment's text."""
+
+    ids: tuple[int, ...]
+    if_unmarked: tuple[int, ...]
+    """If the segment before ended without a mark."""
+    if_skipped: tuple[int, ...]
+    """If the segment before was optional and not written."""
+
+    @property
+    def longest(self) -> int:
+        return max(len(self.ids), len(self.if_unmarked), len(self.if_skipped))
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizedScript:
     """A script in the model's tokens. Prompt and token budget are known to fit the context."""
 
     script: Script
-    token_ids: tuple[tuple[int, ...], ...]
-    """One entry per segment: the tokens before its generated text. The first starts with the whole prompt."""
+    prompt: tuple[int, ...]
+    leads: tuple[LeadTokens, ...]
+    """One for each segment."""
+    opened: bool = False
+    """The chat template has already opened the first segment, which is optional."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens before the judge writes anything."""
+        return len(self.prompt) + len(self.leads[0].ids)
 
 
 class JudgeEngine(Protocol):
@@ -48,6 +72,10 @@ class JudgeEngine(Protocol):
     @property
     def max_model_len(self) -> int:
         """Context length in tokens, prompt and completion together."""
+
+    @property
+    def can_think(self) -> bool:
+        """Whether the model's chat template knows thoughts."""
 
     @property
     def running(self) -> int:
@@ -64,10 +92,15 @@ class JudgeEngine(Protocol):
         """Raise EngineDead if the engine cannot generate right now, even if only during a restart."""
 
     def prepare(self, script: Script) -> TokenizedScript:
-        """Tokenise. Raises PromptTooLong, before anything is generated."""
+        """Tokenise. Raises PromptTooLong, before anything is generated, and InvalidRequest for turns that the model's
+        chat template refuses."""
+
+    def check_format(self, script: Script, thought: ThoughtFormat | None) -> list[str]:
+        """What a user should know about how this model fits the format of a script. Raises ValueError, which says what
+        to do, if the model cannot be asked in it."""
 
     def sample(
-        self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
+        self, prepared: TokenizedScript, seeds: Sequence[int], sampling: Sampling, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
         """Write one sample per seed, concurrently; yield (index into `seeds`, outcome) as each finishes.
 

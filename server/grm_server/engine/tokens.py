@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from jinja2 import TemplateError
+
 from grm_server.engine.round_trip import check_round_trip
 from grm_server.errors import InvalidRequest
+from grm_server.grm.script import Content, Piece, PromptTurn, TemplateArgs
 
 _CONTENT = "GRM-CONTENT-7b1f"
+THOUGHT_MARKS = ("<think>", "<thinking>", "<thought>", "<reasoning>", "<|channel|>analysis", "[THINK]", "<seed:think>")
+"""How public chat templates open a thought."""
 _ROUNDS = 8
+_MAX_FRAMES = 256
+"""Where a format shows a conversation in its own roles, each sequence of roles has a frame."""
 _CHARS_PER_TOKEN = 4
 """Rough average, for the first guess of how long a prefix to encode."""
 _CUT_MARGIN = 8
 """Cutting a text in the middle of a word may add a few tokens."""
 
 
-class ChatEncoder:
-    """Encodes one user turn, and continuations of the assistant's turn.
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the chat template writes around turns of given roles."""
 
-    We render the chat template once around a placeholder, and encode the parts before and after it. The text is encoded
+    around: tuple[tuple[int, ...], ...]
+    """(turns + 1,), tokens before, between and after the texts of the turns."""
+    order: tuple[int, ...]
+    """(turns,), the turn whose text comes at each place: some templates move a system turn."""
+    end: str
+    """The text after the last turn, up to where the model goes on."""
+
+
+class ChatEncoder:
+    """Encodes the turns of a prompt, and continuations of the assistant's turn.
+
+    We render the chat template once around placeholders, and encode the parts around them. The texts are encoded
     separately, so no token can span text and template. Control tokens are those that the tokenizer marks as special and
     those that the chat template uses. If the tokenizer maps a piece of the text to a control token, in any spelling, we
     break up the piece with a space.
@@ -36,14 +56,8 @@ class ChatEncoder:
         self._tokenizer = tokenizer
         check_round_trip(lambda text: self._decode(self._encode(text)))
         self._template = template = template or chat_template_of(tokenizer)
-        before, after = "", "\n"
-        if template:
-            turn = [{"role": "user", "content": _CONTENT}]
-            rendered = self._render(turn, add_generation_prompt=True)
-            if rendered.count(_CONTENT) != 1:
-                raise ValueError("the model's chat template does not show the user's message exactly once")
-            before, after = rendered.split(_CONTENT)
-        self._before, self._after = self._encode(before), self._encode(after)
+        self._frames: dict[tuple[tuple[str, ...], TemplateArgs], Frame] = {}
+        before, after = self._texts_around(("user",), ())[0]
         added = dict(tokenizer.added_tokens_decoder)
         named = set(tokenizer.all_special_ids)
         if str(tokenizer.unk_token) not in template and tokenizer.unk_token_id != tokenizer.eos_token_id:
@@ -60,15 +74,86 @@ class ChatEncoder:
             raise ValueError(
                 "the model's tokenizer has no fast version, which is required to keep control tokens out of user text"
             )
+        controls = sorted((added[t].content for t in self.control_ids if t in added), key=len, reverse=True)
+        self._controls = re.compile("|".join(map(re.escape, controls)) or r"(?!)")
         # Templates older than control tokens mark turns with plain text: [INST], ### Response:
-        steering = re.compile("|".join(re.escape(added[t].content) for t in self.control_ids if t in added) or r"(?!)")
-        last_before = steering.split(before)[-1].strip().rpartition("\n")[2]
-        first_after = steering.split(after)[0].strip().partition("\n")[0]
+        last_before = self._controls.split(before)[-1].strip().rpartition("\n")[2]
+        first_after = self._controls.split(after)[0].strip().partition("\n")[0]
         self._markers = tuple(marker for marker in (last_before, first_after) if _is_marker(marker))
 
+    @property
+    def can_think(self) -> bool:
+        """Whether the chat template knows thoughts."""
+        return any(mark in self._template for mark in THOUGHT_MARKS)
+
     def prompt(self, text: str, limit: int | None = None) -> list[int]:
-        """The whole prompt: template, text as the user turn, start of the assistant turn. `limit`: see `text`."""
-        return [*self._before, *self.text(text, limit), *self._after]
+        """The whole prompt of one user turn, up to the start of the assistant's. `limit`: see `text`."""
+        return self.turns((PromptTurn("user", (Piece(text, inserted=True),)),), limit=limit)
+
+    def turns(self, turns: Sequence[PromptTurn], args: TemplateArgs = (), limit: int | None = None) -> list[int]:
+        """The whole prompt: the turns in the chat template, up to the start of the assistant's turn.
+
+        args: arguments of the chat template. `limit`: see `text`. Raises ValueError as `frame` does.
+        """
+        frame = self.frame(tuple(turn.role for turn in turns), args)
+        ids = list(frame.around[0])
+        for turn, after in zip(frame.order, frame.around[1:], strict=True):
+            ids += self.content(turns[turn].content, limit)
+            ids += after
+        return ids
+
+    def frame(self, roles: tuple[str, ...], args: TemplateArgs = ()) -> Frame:
+        """What the chat template writes around turns of these roles.
+
+        Raises ValueError if it does not show each turn exactly once: it may not know a role.
+        """
+        if (roles, args) not in self._frames:
+            if len(self._frames) >= _MAX_FRAMES:
+                self._frames.clear()
+            texts, order = self._texts_around(roles, args)
+            around = tuple(tuple(self._encode(text)) for text in texts)
+            self._frames[roles, args] = Frame(around, order, texts[-1])
+        return self._frames[roles, args]
+
+    def _texts_around(self, roles: tuple[str, ...], args: TemplateArgs) -> tuple[list[str], tuple[int, ...]]:
+        """The texts of a Frame, and its order."""
+        if not self._template:
+            return ["", *["\n"] * len(roles)], tuple(range(len(roles)))
+        contents = [f"{_CONTENT}-{index}." for index in range(len(roles))]
+        turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        try:
+            rendered = self._render(turns, dict(args), add_generation_prompt=True)
+        except TemplateError as error:
+            raise ValueError(
+                f"the model's chat template refuses turns of the roles {', '.join(roles)}: {error}"
+            ) from error
+        for role, content in zip(roles, contents, strict=True):
+            if rendered.count(content) != 1:
+                raise ValueError(f"the model's chat template does not show the {role}'s message exactly once")
+        order = sorted(range(len(roles)), key=lambda turn: rendered.index(contents[turn]))
+        texts, rest = [], rendered
+        for turn in order:
+            before, _, rest = rest.partition(contents[turn])
+            texts.append(before)
+        return [*texts, rest], tuple(order)
+
+    def content(self, content: Content, limit: int | None = None) -> list[int]:
+        """The pieces as tokens. Only text of the format may hold control tokens. `limit`: see `text`."""
+        ids: list[int] = []
+        run = ""
+        for piece in content:
+            at = 0
+            for control in () if piece.inserted else self._controls.finditer(piece.text):
+                run += piece.text[at : control.start()]
+                ids += self.text(run, limit) if run else ()
+                ids += self._encode(control[0])
+                run, at = "", control.end()
+            run += piece.text[at:]
+        return ids + self.text(run, limit) if run else ids
+
+    def control_text(self, text: str) -> list[int]:
+        """Text of the format, control tokens included."""
+        return self.content((Piece(text),))
 
     def assistant_turn(self, answer: str) -> list[int]:
         """The tokens of an answer to `prompt`, including the end of the turn."""
@@ -116,10 +201,16 @@ class ChatEncoder:
         turns = [{"role": "user", "content": _CONTENT}, {"role": "assistant", "content": _CONTENT}]
         return self._encode(self._render(turns).rpartition(_CONTENT)[2])
 
-    def _render(self, turns: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
+    def _render(
+        self, turns: list[dict[str, str]], args: Mapping[str, Any] | None = None, *, add_generation_prompt: bool = False
+    ) -> str:
         return str(
             self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=add_generation_prompt, chat_template=self._template
+                turns,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                chat_template=self._template,
+                **(args or {}),
             )
         )
 

@@ -1,208 +1,228 @@
-"""Write the script of a planned sample from the task and the order of the responses; the engine runs it next.
-
-The markers and the three output lines are the interface of the released DeepSeek-GRM checkpoints. The wording around
-them is ours, and a custom template file may replace it.
-
-Every inserted text may be hostile: responses come from a policy that is trained against this judge. Texts are sanitized
-(`sanitize`) and substituted in one pass, so no response can close its fence, open a section, or plant a verdict for the
-judge to copy. The engine, which knows the tokenizer, neutralizes the special tokens of the chat template.
-"""
+"""Write the script of a planned sample in a judge's format, from the task and the order of the responses; the engine
+runs it next."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import product
-from typing import NewType
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from jinja2 import StrictUndefined, Template, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from grm_server.grm.formats import FormatFile, TextFormat, ThoughtFormat, TurnFormat
+from grm_server.grm.prompt_template import PromptTemplate, SanitizedTask, inserted, pieces
+from grm_server.grm.script import Grammar, Piece, PromptTurn, Script, Segment, plain
+from grm_server.grm.structure import Structure, structure_of_format
+from grm_server.grm.types import Message, Order, Reading, Task
+from grm_server.grm.verdicts import grammar_of, verdict_name
 
-from grm_server.grm.sanitize import neutralize, neutralizing, run
-from grm_server.grm.slices import SLICE_CHARS, Slices
-from grm_server.grm.structure import structure_of
-from grm_server.grm.types import Message, Order, Reading, Script, Segment, Task
-
-# The lead that the judge is given before it writes each part: the three output lines of the released checkpoints.
-_PRINCIPLES, _CRITIQUE, _SCORES = "Specific Criteria:", "\nAnalysis:", "\nScores: \\boxed{"
-
-_END_OF_CRITIQUE = ("\nScores:", "\n**Scores", "\n#### Scores")
-
-SanitizedTask = NewType("SanitizedTask", Task)
-"""A task whose texts are safe to show to a judge."""
+Thinking = Literal["on", "off", "auto"]
+"""Whether the judge writes a thought first; `auto`: the model decides."""
 
 
-class JudgeTemplate:
-    """The user turn of a judge's or a meta RM's prompt, a Jinja template.
+class JudgeFormat:
+    """A format with its templates compiled, its grammars and its structure."""
 
-    Variables: `conversation`, `responses` (fenced blocks), `reference`, `principles` (text or None), `n`.
-    """
+    def __init__(self, file: FormatFile) -> None:
+        """Raises ValueError for a template that is not valid Jinja or fails on a task."""
+        self.file = file
+        self.name = file.name
+        self._turns = [(turn, PromptTemplate(turn.content, file.fences, file.label)) for turn in file.turns]
+        self._grammars: dict[int, tuple[Grammar, ...]] = {}
+        self.structure: Structure = structure_of_format(file)
+        probe = self._probe()
+        self.shows_reference = "PROBE-REFERENCE" in probe
+        self.shows_principles = "PROBE-PRINCIPLES" in probe
+        if not {"PROBE-QUERY", "PROBE-RESPONSE-0"} <= probe:
+            raise ValueError(f"format {file.name}: its turns must show the conversation and every response")
 
-    def __init__(self, source: str, *, principles: bool = True) -> None:
-        """Raise ValueError unless the template shows each variable exactly once, and the responses last.
+    def grammars(self, n: int) -> tuple[Grammar, ...]:
+        """The grammar of each verdict on n responses."""
+        if n not in self._grammars:
+            labels = [self.file.label(p) for p in range(n)]
+            self._grammars[n] = tuple(grammar_of(verdict, labels) for verdict in self.file.verdicts)
+        return self._grammars[n]
 
-        principles: whether it shows the principles. A meta RM's template does not: they are in the judge's turn.
-        """
-        self.source = source
-        try:
-            self._template = _compiled(source)
-            self.structure = structure_of(source)
-            given = (None, "PROBE-PRINCIPLES") if principles else (None,)
-            for probe in product((1, 3), (None, "PROBE-REFERENCE"), given):
-                self._probe(*probe)
-        except (TemplateError, TypeError, ArithmeticError) as error:
-            raise ValueError(f"template: {error}") from error
+    @property
+    def compares(self) -> bool:
+        """Whether its verdict is about all responses shown together."""
+        return not self.grammars(self.file.shows.min)[0].is_list
 
-    def _probe(self, n: int, reference: str | None, principles: str | None) -> None:
-        responses = tuple(f"PROBE-RESPONSE-{i}." for i in range(n))
-        task = Task((Message("user", "PROBE-QUERY"),), responses, reference, principles)
-        prompt = self.render(SanitizedTask(task), tuple(range(n)))
-        given = [text for text in ("PROBE-QUERY", reference, principles) if text is not None]
-        for text in (*given, *responses):
-            if prompt.count(text) != 1:
-                raise ValueError(f"template: {text.split('-')[1].lower()} must be shown exactly once (n = {n})")
-        if "None" in prompt:
-            raise ValueError(
-                "template: an absent reference or absent principles are shown as None; wrap them in {% if ... %}"
-            )
-        if max(map(prompt.index, given)) > prompt.index("PROBE-RESPONSE"):
-            raise ValueError("template: the responses must come last, so all orders share one prefix")
+    @property
+    def chars(self) -> int:
+        """Characters of its own in a prompt, about."""
+        return sum(len(turn.content) for turn in self.file.turns)
 
-    def render(self, task: SanitizedTask, order: tuple[int, ...]) -> str:
-        """The prompt that shows `task.responses[order[p]]` at position p."""
-        return self._template.render(
-            conversation=_conversation(task.query),
-            responses="\n".join(_fenced(f"Response {p + 1}", task.responses[i]) for p, i in enumerate(order)),
-            reference=task.reference,
-            principles=task.principles,
-            n=len(order),
-        )
+    def turns(self, task: SanitizedTask, order: Order) -> tuple[PromptTurn, ...]:
+        """The turns that show `task.responses[order[p]]` at position p."""
+        written: list[PromptTurn] = []
+        for turn, template in self._turns:
+            if turn.role == "conversation":
+                written += [PromptTurn(one.role, (Piece(one.content, inserted=True),)) for one in task.query]
+            elif content := template.render(task, order):
+                written.append(PromptTurn(turn.role, content))
+        if task.hint is not None:
+            last = written[-1]
+            written[-1] = PromptTurn(last.role, (*last.content, Piece(self._hint(task, order))))
+        return tuple(written)
 
+    def _hint(self, task: SanitizedTask, order: Order) -> str:
+        """Hinted sampling, for an item that the judge never gets right (Liu et al. 2025, section 3.1)."""
+        if len(task.responses) == 1:
+            return f"\n\nHint: the response is known to be {'good' if task.hint else 'bad'}."
+        best = self.file.label(order.index(task.hint)) if task.hint in order else "none of these responses"
+        return f"\n\nHint: {best} is known to be the best."
 
-class PrinciplesTemplate:
-    """The user turn that asks for principles from the query alone, a Jinja template.
-
-    Variables: `conversation`, `reference` (text or None).
-    """
-
-    def __init__(self, source: str, judge: JudgeTemplate) -> None:
-        """judge: the template that shows the principles later, so inserted text may not imitate its structure either.
-
-        Raise TemplateError if the source is not valid Jinja.
-        """
-        self._template = _compiled(source)
-        self.structure = structure_of(source) | judge.structure
-
-    def render(self, task: SanitizedTask) -> str:
-        return self._template.render(conversation=_conversation(task.query), reference=task.reference)
+    def _probe(self) -> set[str]:
+        """Which texts the turns show."""
+        n = self.file.shows.min
+        responses = tuple(f"PROBE-RESPONSE-{i}" for i in range(n))
+        task = Task((Message("user", "PROBE-QUERY"),), responses, "PROBE-REFERENCE", "PROBE-PRINCIPLES")
+        prompt = "\n".join(plain(turn.content) for turn in self.turns(SanitizedTask(task), tuple(range(n))))
+        texts = ("PROBE-QUERY", "PROBE-REFERENCE", "PROBE-PRINCIPLES", *responses)
+        return {text for text in texts if text in prompt}
 
 
-def sanitized(task: Task, template: JudgeTemplate | PrinciplesTemplate) -> SanitizedTask:
-    """The task with its texts rewritten so they cannot imitate the structure of the template that will show them."""
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Tokens that a judge may write in one sample, besides its verdict."""
 
-    return run(sanitizing(task, template))
-
-
-def sanitizing(task: Task, template: JudgeTemplate | PrinciplesTemplate) -> Slices[SanitizedTask]:
-    """`sanitized` in slices."""
-    texts = (*(message.content for message in task.query), *task.responses, task.reference, task.principles)
-    safe: list[str | None] = []
-    visited = 0
-    for text in texts:
-        if text is None or len(text) <= SLICE_CHARS:
-            safe.append(None if text is None else neutralize(text, template.structure))
-            visited += len(text or "")
-        else:
-            safe.append((yield from neutralizing(text, template.structure)))
-        if visited >= SLICE_CHARS:
-            yield visited
-            visited = 0
-    *shown, reference, principles = safe
-    query, responses = shown[: len(task.query)], shown[len(task.query) :]
-    return SanitizedTask(
-        Task(
-            query=tuple(Message(message.role, text or "") for message, text in zip(task.query, query, strict=True)),
-            responses=tuple(text or "" for text in responses),
-            reference=reference,
-            principles=principles,
-            hint=task.hint,
-        )
-    )
-
-
-def _compiled(source: str) -> Template:
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(source)
-
-
-def _fenced(label: str, text: str) -> str:
-    return f"[The Begin of {label}]\n{text}\n[The End of {label}]"
-
-
-def _conversation(query: tuple[Message, ...]) -> str:
-    """A single user turn as is, as the released checkpoints were trained; otherwise each turn fenced by its role."""
-    if len(query) == 1 and query[0].role == "user":
-        return query[0].content
-    return "\n".join(_fenced(f"{message.role.capitalize()} Turn", message.content) for message in query)
+    critique: int
+    """For all free texts together."""
+    thought: int = 0
 
 
 def write_script(
-    template: JudgeTemplate, task: SanitizedTask, order: Order, max_critique_tokens: int, reading: Reading = "sampled"
+    form: JudgeFormat,
+    task: SanitizedTask,
+    order: Order,
+    budgets: Budgets,
+    reading: Reading = "sampled",
+    thinking: Thinking = "auto",
 ) -> Script:
-    """The script of one sample on the responses in `order`: principles (unless the task gives them), critique, scores.
+    """The script of one sample on the responses in `order`: thought, free texts, verdict.
 
-    The scores are generated under a constraint once the critique has ended, by itself or at its budget, so they always
-    parse. Only the text after our own lead counts as the verdict, so a verdict that the judge quotes is never mistaken
-    for its own.
+    The verdict is written under a grammar once the text before it has ended, by its mark, by itself or at its budget,
+    so it always parses. Only what follows our own lead counts as the verdict, so a verdict that the judge quotes is
+    never mistaken for its own.
     """
-    prompt = template.render(task, order) + _hint(task, order)
-    return Script(prompt, _segments(task, len(order), max_critique_tokens, reading))
+    file, thought = form.file, form.file.thought
+    args = dict(file.template_args)
+    segments: list[Segment] = []
+    opening, before, before_if_unmarked = "", "", ""
+    if thought is not None:
+        args |= thought.off if thinking == "off" else thought.on
+        if thinking == "off":
+            opening = thought.when_off
+        else:
+            segments.append(_thought_segment(thought, thinking, budgets.thought))
+            before, before_if_unmarked = thought.closes + thought.after, thought.when_cut + thought.after
+    written = [text for text in file.texts if text.name != "principles" or task.principles is None]
+    given = _given_principles(file.texts, task)
+    for index, text in enumerate(written):
+        segments.append(
+            Segment(
+                text.name,
+                lead=pieces(before + given + text.lead),
+                lead_if_unmarked=pieces(before_if_unmarked + given + text.lead),
+                lead_if_skipped=pieces(given + text.lead),
+                opening=opening,
+                max_tokens=_share(budgets.critique, index, len(written)),
+                stops=(*text.stops, *file.verdicts[0].marks),
+            )
+        )
+        opening, before, before_if_unmarked, given = "", "", "", ""
+    for index, (verdict, grammar) in enumerate(zip(file.verdicts, form.grammars(len(order)), strict=True)):
+        segments.append(
+            Segment(
+                verdict_name(index),
+                lead=pieces(before + given + grammar.lead),
+                lead_if_unmarked=pieces(before_if_unmarked + given + grammar.lead_if_unmarked),
+                lead_if_skipped=pieces(given + grammar.lead),
+                opening=opening,
+                max_tokens=grammar.max_tokens,
+                grammar=grammar,
+                may_be_ten=reading == "expected" and grammar.has_ten,
+            )
+        )
+        # Between two verdicts the judge writes nothing of its own.
+        opening, before, given = "", verdict.after.removeprefix(grammar.end), ""
+        before_if_unmarked = before
+    return Script(form.turns(task, order), tuple(segments), tuple(sorted(args.items())))
 
 
-def write_principles_script(template: PrinciplesTemplate, task: SanitizedTask, max_tokens: int) -> Script:
+def _thought_segment(thought: ThoughtFormat, thinking: Thinking, max_tokens: int) -> Segment:
+    if thinking == "on":
+        return Segment("thought", (), max_tokens, (thought.closes,), opening=thought.opens)
+    return Segment("thought", (), max_tokens, (thought.closes,), optional=thought.opens)
+
+
+def _given_principles(texts: Sequence[TextFormat], task: SanitizedTask) -> str:
+    """The principles of the request as the judge would have written them."""
+    lead = next((text.lead for text in texts if text.name == "principles"), None)
+    return "" if lead is None or task.principles is None else f"{lead} {inserted(task.principles)}"
+
+
+def _share(tokens: int, index: int, count: int) -> int:
+    """The budget of free text number `index`; the first ones are rounded down."""
+    share = tokens // count
+    return share if index < count - 1 else tokens - share * (count - 1)
+
+
+def write_principles_script(
+    form: JudgeFormat, template: PromptTemplate, task: SanitizedTask, max_tokens: int
+) -> Script:
     """The script for principles from the query alone, as the judge would otherwise write first in every sample.
 
-    The prompt shows only the task's query and reference.
+    The prompt shows only the task's query and reference. The judge does not think. Raises ValueError for a format
+    without principles.
     """
-    return Script(template.render(task), (_principles_segment(max_tokens),))
-
-
-def judge_turn(principles: str, critique: str, shown: Iterable[int]) -> str:
-    """The judge's whole turn of one sample, including the leads, in the format of the released checkpoints.
-
-    shown: scores in the order shown.
-    """
-    scores = ", ".join(map(str, shown))
-    return f"{_PRINCIPLES} {principles}{_CRITIQUE} {critique}{_SCORES}{scores}}}"
-
-
-def _hint(task: SanitizedTask, order: Order) -> str:
-    """Hinted sampling, for an item that the judge never gets right (Liu et al. 2025, section 3.1)."""
-    if task.hint is None:
-        return ""
-    if len(task.responses) == 1:
-        return f"\n\nHint: the response is known to be {'good' if task.hint else 'bad'}."
-    best = f"Response {order.index(task.hint) + 1}" if task.hint in order else "none of these responses"
-    return f"\n\nHint: {best} is known to be the best."
-
-
-def _segments(task: Task, n: int, max_critique_tokens: int, reading: Reading) -> tuple[Segment, ...]:
-    """n: responses shown."""
-    scores = Segment(
-        "scores",
-        lead=_SCORES,
-        # "10", a comma, a space and a brace are at most six tokens in any vocabulary that has the digits.
-        max_tokens=6 * n + 2,
-        pattern=r"(10|[1-9])" + r", (10|[1-9])" * (n - 1) + r"\}",
-        expected=reading == "expected",
+    text = principles_text(form.file)
+    if text is None:
+        raise ValueError(f"in format {form.name} the judge writes no principles")
+    thought = form.file.thought
+    segment = Segment(
+        "principles",
+        pieces(text.lead),
+        max_tokens,
+        (*text.stops, *form.file.verdicts[0].marks),
+        opening="" if thought is None else thought.when_off,
     )
-    if task.principles is not None:
-        lead = f"{_PRINCIPLES} {task.principles}{_CRITIQUE}"
-        return Segment("critique", lead, max_critique_tokens, _END_OF_CRITIQUE), scores
-    half = max_critique_tokens // 2
-    critique = Segment("critique", _CRITIQUE, max_critique_tokens - half, _END_OF_CRITIQUE)
-    return _principles_segment(half), critique, scores
+    args = form.file.template_args | ({} if thought is None else thought.off)
+    return Script((PromptTurn("user", template.render(task, ())),), (segment,), tuple(sorted(args.items())))
 
 
-def _principles_segment(max_tokens: int) -> Segment:
-    stops = ("\nAnalysis:", "\n**Analysis", "\n#### Analysis", *_END_OF_CRITIQUE)
-    return Segment("principles", _PRINCIPLES, max_tokens, stops)
+def principles_text(file: FormatFile) -> TextFormat | None:
+    """The free text of the format in which the judge writes its principles, if there is one."""
+    return next((text for text in file.texts if text.name == "principles"), None)
+
+
+def judge_turn(form: JudgeFormat, principles: str, critique: str, shown: Sequence[float]) -> str:
+    """The judge's whole turn of one sample, including the leads, without a thought.
+
+    shown: its scores in the order shown, of its first verdict.
+    """
+    texts = {"principles": principles, "critique": critique}
+    turn = ""
+    for text in form.file.texts:
+        gap = " " if text.lead and not text.lead[-1].isspace() else ""
+        turn += f"{text.lead}{gap}{texts[text.name]}"
+    grammar, verdict = form.grammars(len(shown))[0], form.file.verdicts[0]
+    return turn + grammar.lead + written_values(grammar, shown) + verdict.after
+
+
+def written_values(grammar: Grammar, shown: Sequence[float]) -> str:
+    """The values of a verdict as the judge writes them. Raises ValueError for values that the grammar has not."""
+    spelling: dict[tuple[float, ...], str] = {}
+    for value, shares in grammar.values.items():
+        spelling.setdefault(shares, value)
+    try:
+        if not grammar.is_list:
+            return spelling[tuple(shown)]
+        values = [spelling[(score,)] for score in shown]
+    except KeyError:
+        raise ValueError(f"the scores {list(shown)} are not on the scale of this format") from None
+    return "".join(value + gap for value, gap in zip(values, (*grammar.between, ""), strict=True))
+
+
+def with_turns(file: FormatFile, source: str) -> FormatFile:
+    """The format with another single user turn: a template of one's own."""
+    return file.model_copy(update={"turns": (TurnFormat(role="user", content=source),), "name": "custom"})

@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 from jinja2 import Environment
 
+from grm_server.grm.formats import FormatFile
 from grm_server.grm.lookalikes import fold
 
 _INSERTED = "\0"
 """Placeholder for a Jinja expression in the static text."""
 _MAX_WORDS = 10
 """A longer line is a sentence, not a heading."""
+_FENCED = 16
+"""Labels whose fences are guarded, where a prompt may show any number of responses."""
 
 # "#### Principles ####", "=== Rubric ===", "**Rubric**", "--- Rubric", "[User Question]", "## Rubric:".
 _HEADING = re.compile(r"\s*(#+|=={1,}|\*\*+|--+|__+|~~+|\|\|+|\[+|<<+)\s*(\w.*?)\s*([#=*\-_~|\]>]*)\s*:?\s*")
@@ -52,9 +55,30 @@ class Structure:
     headings: frozenset[Heading] = frozenset()
     labels: frozenset[tuple[str, ...]] = frozenset()
     """The words of each label, without its colon."""
+    literals: frozenset[str] = frozenset()
+    """Exact texts that steer the judge or its reader: "</think>", "[RESULT]", "[[A]]"."""
 
     def __or__(self, other: Structure) -> Structure:
-        return Structure(self.headings | other.headings, self.labels | other.labels)
+        return Structure(self.headings | other.headings, self.labels | other.labels, self.literals | other.literals)
+
+
+def structure_of_format(file: FormatFile) -> Structure:
+    """The structure of a judge's prompt and of its turn."""
+    fences = file.fences
+    labels = [file.label(position) for position in range(file.shows.max or _FENCED)]
+    fenced = [text.replace("{label}", label) for text in (fences.before, fences.after) for label in labels]
+    thought = () if file.thought is None else (file.thought.opens, file.thought.closes, file.thought.after)
+    marks = [mark for verdict in file.verdicts for mark in (*verdict.marks, verdict.lead)]
+    spoken = [*(text.lead for text in file.texts), *(stop for text in file.texts for stop in text.stops), *marks]
+    structure = Structure(literals=frozenset(filter(None, (text.strip() for text in (*thought, *marks)))))
+    for source in (*(turn.content for turn in file.turns), *map(_escaped, (*fenced, *spoken))):
+        structure |= structure_of(source)
+    return structure
+
+
+def _escaped(text: str) -> str:
+    """Text that is no template, as a template."""
+    return "{% raw %}" + text + "{% endraw %}"
 
 
 def structure_of(source: str) -> Structure:

@@ -10,7 +10,6 @@ fits, else in one sample for each block.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeGuard, get_args
@@ -18,9 +17,13 @@ from typing import Literal, TypeGuard, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from grm_server.grm.script import Sample
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Bools = NDArray[np.bool_]
+LOW, HIGH = 1.0, 10.0
+"""The reward scale: formats map their judge's values onto it."""
 Role = Literal["system", "user", "assistant", "tool"]
 Order = tuple[int, ...]
 """(list size,), order[p] = i. Shorter than n if the sample shows a block of the responses."""
@@ -74,79 +77,15 @@ class Draw:
     """0..2**53-1, which JSON clients read exactly; derived from (request seed, j)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreToken:
-    """One generated token of the score tail, with the distribution it was drawn from."""
-
-    text: str
-    logprobs: Mapping[str, float]
-    """Token text -> log-probability after temperature and constraint, for the likeliest tokens and the drawn one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One part of a sample: a lead that the judge is given, then text that it writes."""
-
-    name: Literal["principles", "critique", "scores"]
-    lead: str
-    """Forced text, put before what the model writes."""
-    max_tokens: int
-    stops: tuple[str, ...] = ()
-    """Generation ends before the first of these, or at the end of the model's turn."""
-    pattern: str | None = None
-    """A regular expression that constrains the text; its log-probabilities are returned. None: unconstrained."""
-    expected: bool = False
-    """The expectation of the last number is needed: see `Sample.ten_share`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """All that an engine needs to generate one sample: the judge's prompt and the segments of its turn."""
-
-    prompt: str
-    """One user turn; the engine puts the model's own chat template around it."""
-    segments: tuple[Segment, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One raw generation."""
-
-    texts: Mapping[str, str]
-    """Segment name -> the text that the model wrote, without the lead."""
-    cut: tuple[str, ...] = ()
-    """Names of unconstrained segments that reached their token budget."""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    """Prompt tokens found in the engine's prefix cache."""
-    completion_tokens: int = 0
-    score_tokens: tuple[ScoreToken, ...] = ()
-    ten_share: float | None = None
-    """If "10" is two tokens: the probability that a last score which begins with "1" is 10. None if "1" is too unlikely
-    to matter, "10" is one token, or no expectation is needed."""
-    started_s: float = 0.0
-    """When the engine began this sample, on `time.monotonic`."""
-    finished_s: float = 0.0
-
-    @property
-    def principles(self) -> str | None:
-        """The principles that the judge wrote; None if the task gave them."""
-        return self.texts["principles"].strip() if "principles" in self.texts else None
-
-    @property
-    def critique(self) -> str:
-        return self.texts.get("critique", "").strip()
-
-
 class FailureReason(StrEnum):
     """Why a sample has no scores."""
 
     NO_SCORES = "no_scores"
-    """The score tail holds no complete list of integers."""
+    """The verdict cannot be read."""
     WRONG_COUNT = "wrong_count"
-    """The number of scores differs from the number of responses shown."""
+    """The number of values differs from the number of responses shown."""
     OUT_OF_RANGE = "out_of_range"
-    """A score is outside 1..10. We do not clamp it: a judge that leaves the scale was not judging on it."""
+    """A value is not on the judge's scale. We do not clamp it: a judge that leaves the scale was not judging on it."""
     ENGINE_ERROR = "engine_error"
     """The engine failed to generate this sample."""
 
@@ -167,8 +106,16 @@ class Trajectory:
 
     draw: Draw
     sample: Sample
-    scores: tuple[int | None, ...]
-    """(n,), request order, each 1..10; None where not shown."""
+    scores: tuple[float | None, ...]
+    """(n,), request order, on the judge's own scale; None where not shown. Of a comparison: 1 for the winner and 0 for
+    the loser, or the shares of a preference."""
+    expected_scores: tuple[float | None, ...]
+    """(n,), each score's expectation given the critique and the values before it; None where the response was not shown
+    or the tokens do not determine it."""
+    points: tuple[float | None, ...]
+    """(n,), the scores on the reward scale, `LOW..HIGH`."""
+    expected_points: tuple[float | None, ...]
+    """(n,), `points`, in expectation where that is sound: the last value of a list, all of a comparison."""
     meta_reward: float | None = None
     """The meta RM's probability that these scores are right, 0..1; None if it did not rate them."""
     rated_s: float | None = None
@@ -265,8 +212,8 @@ class Verdict:
     """(n,), sums to 1."""
     p_greater: tuple[tuple[float, ...], ...]
     """(n, n), row beats column; 0.5 on the diagonal."""
-    vote_sums: tuple[int, ...]
-    """(n,)"""
+    vote_sums: tuple[float, ...]
+    """(n,), on the judge's own scale."""
     shown: tuple[int, ...]
     """(n,), samples that scored each response."""
     ranking: tuple[int, ...]

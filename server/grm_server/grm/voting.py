@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -56,7 +56,7 @@ def vote(
         se=tuple(map(float, np.sqrt(reward_variance))),
         p_best=tuple(map(float, p_best)),
         p_greater=tuple(tuple(map(float, row)) for row in p_greater),
-        vote_sums=tuple(sum(t.scores[i] or 0 for t in trajectories) for i in range(n)),
+        vote_sums=tuple(_sum_of(trajectory.scores[i] for trajectory in trajectories) for i in range(n)),
         shown=tuple(map(int, evidence.shown)),
         ranking=ranking,
         ties=tuple(group for group in equal_rewards if len(group) > 1),
@@ -96,3 +96,7 @@ def _p_best(p_greater: Floats, gap: Floats, variance: Floats, freedom: float) ->
     first = np.argmax(gap.mean(axis=1) + spread * noise, axis=1)
     shares: Floats = np.bincount(first, minlength=n) / _DRAWS
     return shares
+
+
+def _sum_of(scores: Iterable[float | None]) -> float:
+    return sum((score for score in scores if score is not None), start=0)

@@ -15,9 +15,10 @@ from grm_server.caching.hashing import fingerprint
 from grm_server.caching.single_flight import SingleFlight
 from grm_server.caching.ttl_cache import TTLCache
 from grm_server.errors import DeadlineExceeded
-from grm_server.grm.prompts import PrinciplesTemplate
+from grm_server.grm.prompt_template import PromptTemplate
 from grm_server.grm.stopping import Fixed
 from grm_server.grm.types import Task
+from grm_server.judging.formats import Formats
 from grm_server.pipeline.query_principles import DrawnPrinciples, draw_principles
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
@@ -47,8 +48,16 @@ class QueryPrinciples:
     """Principles of recent queries. The cache is limited by text size and TTL."""
 
     def __init__(
-        self, template: PrinciplesTemplate, admission: Admission, metrics: Metrics, *, max_mib: int, ttl_s: float
+        self,
+        formats: Formats,
+        template: PromptTemplate,
+        admission: Admission,
+        metrics: Metrics,
+        *,
+        max_mib: int,
+        ttl_s: float,
     ) -> None:
+        self._formats = formats
         self._template = template
         self._admission = admission
         self._metrics = metrics
@@ -95,7 +104,8 @@ class QueryPrinciples:
         seed = int.from_bytes(key[:8]) >> 11
         try:
             async with self._admission.permit(alone, arrived_s) as permit:
-                drawn = await draw_principles(alone, seed, self._template, permit, self._metrics)
+                form = self._formats.named(request.format)
+                drawn = await draw_principles(alone, seed, form, self._template, permit, self._metrics)
         except DeadlineExceeded:
             # The first request's deadline. Requests that joined fall back instead of failing with it.
             return DrawnPrinciples(None)
@@ -106,7 +116,7 @@ class QueryPrinciples:
 
 def same_principles(request: ScoreRequest) -> bytes:
     """(16,), equal where the same principles serve both requests: everything they are drawn from, and the tenant."""
-    sources = (request.task.query, request.task.reference, _budget(request), request.temperature)
+    sources = (request.task.query, request.task.reference, _budget(request), request.format, request.sampling)
     return fingerprint(request.tenant, repr(sources))
 
 

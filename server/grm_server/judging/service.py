@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from grm_server.admission.controller import Admission
 from grm_server.engine.protocol import JudgeEngine
 from grm_server.errors import GRMError, PromptTooLong
-from grm_server.grm.prompts import JudgeTemplate
 from grm_server.grm.stopping import Decided
 from grm_server.grm.types import StopReason
 from grm_server.judging.audits import Audits
 from grm_server.judging.calibration import Calibration
+from grm_server.judging.formats import Formats
 from grm_server.judging.priors_store import PriorKey, PriorStore
 from grm_server.judging.query_principles import Origin, QueryPrinciples
 from grm_server.judging.spans import traced
@@ -37,7 +37,7 @@ class JudgeService:
 
     def __init__(
         self,
-        template: JudgeTemplate,
+        formats: Formats,
         engine: JudgeEngine,
         admission: Admission,
         metrics: Metrics,
@@ -57,7 +57,7 @@ class JudgeService:
         self.meta_rm = None if guidance is None else guidance.meta_rm
         self.tau = calibration.tau if calibration is not None and calibration.model == engine.model else None
         """Parameter of the label temperature; None without a calibration for this model."""
-        self._template = template
+        self.formats = formats
         self._metrics = metrics
         self._priors = priors
         self._store = store
@@ -111,12 +111,12 @@ class JudgeService:
 
     async def _run(self, request: ScoreRequest, task: str, arrived_s: float, *, anytime: bool) -> AsyncGenerator[Event]:
         """The pipeline's events up to the first Judgement, once there is a permit."""
-        key = PriorKey(self.engine.model, task, request.aggregate, request.tenant)
+        key = PriorKey(_model_in(self.engine.model, request.format), task, request.aggregate, request.tenant)
         audit = isinstance(request.stop, Decided) and self._audits.selects(request)
         async with self.admission.permit(request, arrived_s) as permit:
             events = score(
                 request,
-                self._template,
+                self.formats.named(request.format),
                 permit,
                 self._metrics,
                 self._priors.prior(key),
@@ -139,6 +139,11 @@ class JudgeService:
             finally:
                 if not handed_over:
                     await events.aclose()
+
+
+def _model_in(model: str, form: str) -> str:
+    """The model's name in priors: in another format it is another judge."""
+    return model if form == "deepseek-grm" else f"{model} in {form}"
 
 
 @contextmanager

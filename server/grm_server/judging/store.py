@@ -41,7 +41,9 @@ class Judged:
         task, n = self.request.task, len(self.request.task.responses)
         request_size = task.shared_chars + sum(map(len, task.responses)) + MATRIX_BYTES * n * n
         return request_size + sum(
-            SAMPLE_BYTES + SCORE_TOKEN_BYTES * len(sample.score_tokens) + sum(map(len, sample.texts.values()))
+            SAMPLE_BYTES
+            + SCORE_TOKEN_BYTES * sum(map(len, sample.verdict_tokens))
+            + sum(map(len, sample.texts.values()))
             for sample in self.judgement.samples
         )
 

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from grm_server.engine.protocol import Outcome, SchedulingClass, TokenizedScript
+from grm_server.grm.script import Sampling
 from grm_server.grm.types import Draw, Failure, Trajectory
 
-Generate = Callable[[TokenizedScript, Sequence[int], float, SchedulingClass], AsyncGenerator[tuple[int, Outcome]]]
+Generate = Callable[[TokenizedScript, Sequence[int], Sampling, SchedulingClass], AsyncGenerator[tuple[int, Outcome]]]
 Parse = Callable[[Draw, Outcome], Trajectory | Failure]
 Rate = Callable[[Trajectory], Coroutine[Any, Any, Trajectory]]
 
@@ -21,14 +22,14 @@ class InFlightSamples:
     """Use it in an `async with` block: on exit, unfinished samples are aborted and the aborts awaited."""
 
     def __init__(
-        self, generate: Generate, temperature: float, deadline_s: float, parse: Parse, rate: Rate | None = None
+        self, generate: Generate, sampling: Sampling, deadline_s: float, parse: Parse, rate: Rate | None = None
     ) -> None:
         """`generate`: as `JudgeEngine.sample`.
         `deadline_s`: seconds from now until `next` raises TimeoutError, once.
         `parse`: turns a finished sample into scores. `rate`: adds the meta RM's rating; ratings run concurrently.
         """
         self._generate = generate
-        self._temperature = temperature
+        self._sampling = sampling
         self._parse = parse
         self._rate = rate
         self._results: asyncio.Queue[tuple[Draw, Trajectory | Failure] | Exception] = asyncio.Queue()
@@ -50,7 +51,7 @@ class InFlightSamples:
     async def _call(self, prepared: TokenizedScript, draws: Sequence[Draw], scheduling: SchedulingClass) -> None:
         seeds = [draw.seed for draw in draws]
         try:
-            async with aclosing(self._generate(prepared, seeds, self._temperature, scheduling)) as finished:
+            async with aclosing(self._generate(prepared, seeds, self._sampling, scheduling)) as finished:
                 async for index, outcome in finished:
                     parsed = self._parse(draws[index], outcome)
                     if self._rate is None or isinstance(parsed, Failure):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 
 from grm_server.errors import DeadlineExceeded, GRMError, TooFewVotes
-from grm_server.grm.prompts import JudgeTemplate
+from grm_server.grm.prompts import JudgeFormat
 from grm_server.grm.types import (
     Aggregate,
     Contenders,
@@ -30,7 +30,7 @@ from grm_server.telemetry.metrics import Metrics
 
 async def score(
     request: ScoreRequest,
-    template: JudgeTemplate,
+    form: JudgeFormat,
     permit: Permit,
     metrics: Metrics,
     prior: Prior,
@@ -51,10 +51,10 @@ async def score(
     anything is generated. Closing the generator aborts its samples.
     """
     undecided = Decision(None, 1.0, Contenders(tuple(range(len(request.task.responses)))))
-    draws = SampleDraws(request, template, permit, metrics)
+    draws = SampleDraws(request, form, permit, metrics)
     rater: Rater | None = None
     if guidance is not None and needs_meta_rm(request.aggregate):
-        rater = Rater(guidance, request, metrics)
+        rater = Rater(guidance, form, request, metrics)
     decider = Decider(request, prior) if rater is None else Decider(request, prior, rater.p0)
     decision = undecided
     verdict: Verdict | None = None

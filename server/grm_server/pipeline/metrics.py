@@ -10,7 +10,8 @@ import numpy as np
 
 from grm_server.engine.protocol import Rating
 from grm_server.grm.evidence import position_effect
-from grm_server.grm.types import Failure, Floats, Sample, Trajectory
+from grm_server.grm.script import Sample
+from grm_server.grm.types import Failure, Floats, Trajectory
 from grm_server.pipeline.types import Judgement, ScoreRequest
 from grm_server.telemetry.metrics import Metrics, QualityMetrics
 

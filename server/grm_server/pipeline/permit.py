@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from grm_server.engine.protocol import Outcome, SchedulingClass, TokenizedScript
-from grm_server.grm.types import Script
+from grm_server.grm.script import Sampling, Script
 
 
 class Permit(Protocol):
@@ -34,7 +34,7 @@ class Permit(Protocol):
         """As `JudgeEngine.prepare`."""
 
     def sample(
-        self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
+        self, prepared: TokenizedScript, seeds: Sequence[int], sampling: Sampling, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
         """As `JudgeEngine.sample`. Audit samples block no other request and go on after the answer."""
 

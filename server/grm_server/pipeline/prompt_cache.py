@@ -8,7 +8,8 @@ from dataclasses import replace
 from grm_server.engine.protocol import TokenizedScript
 from grm_server.errors import PromptTooLong
 from grm_server.grm.plan import SamplePlan, make_plan, request_seed
-from grm_server.grm.prompts import JudgeTemplate, SanitizedTask, sanitizing, write_script
+from grm_server.grm.prompt_template import SanitizedTask, sanitizing
+from grm_server.grm.prompts import JudgeFormat, write_script
 from grm_server.grm.slices import SLICE_CHARS, Slices, T
 from grm_server.grm.types import Order
 from grm_server.pipeline.permit import Permit
@@ -21,9 +22,9 @@ class PromptCache:
     Tokenizing a prompt takes milliseconds, and a request may have hundreds of prompts, so we yield to the event loop
     before each."""
 
-    def __init__(self, request: ScoreRequest, template: JudgeTemplate, permit: Permit) -> None:
+    def __init__(self, request: ScoreRequest, form: JudgeFormat, permit: Permit) -> None:
         self._request = request
-        self._template = template
+        self._form = form
         self._permit = permit
         self._task: SanitizedTask
         """Set by `fitting_plan`."""
@@ -53,7 +54,7 @@ class PromptCache:
         PromptTooLong, and TimeoutError at the deadline, before anything is generated.
         """
         request, n = self._request, len(self._request.task.responses)
-        self._task = await in_slices(sanitizing(request.task, self._template))
+        self._task = await in_slices(sanitizing(request.task, self._form.structure))
         whole_lists = request.stop.exchangeable_orders
         size = min(n, request.list_size)
         while True:
@@ -97,7 +98,7 @@ class PromptCache:
         query_fits = False
         for i in range(len(self._request.task.responses)):
             try:
-                tokens.append(len((await self.prepare((i,))).token_ids[0]))
+                tokens.append((await self.prepare((i,))).prompt_tokens)
             except PromptTooLong as error:
                 if not query_fits:
                     await self._check_query()
@@ -117,7 +118,7 @@ class PromptCache:
     async def _tokenized(self, task: SanitizedTask, order: Order) -> TokenizedScript | PromptTooLong:
         """PromptTooLong is returned, not raised, to be cached too: finding it again would take as long."""
         request = self._request
-        script = write_script(self._template, task, order, request.max_critique_tokens, request.reading)
+        script = write_script(self._form, task, order, request.budgets, request.reading, request.thinking)
         await asyncio.sleep(0)
         try:
             return self._permit.prepare(script)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from grm_server.engine.protocol import SchedulingClass
 from grm_server.grm.parse import whole_principles
-from grm_server.grm.prompts import PrinciplesTemplate, sanitizing, write_principles_script
-from grm_server.grm.types import Sample, Task
+from grm_server.grm.prompt_template import PromptTemplate, sanitizing
+from grm_server.grm.prompts import JudgeFormat, write_principles_script
+from grm_server.grm.script import Sample
+from grm_server.grm.types import Task
 from grm_server.pipeline.metrics import count_tokens
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.prompt_cache import in_slices
@@ -26,7 +28,7 @@ class DrawnPrinciples:
 
 
 async def draw_principles(
-    request: ScoreRequest, seed: int, template: PrinciplesTemplate, permit: Permit, metrics: Metrics
+    request: ScoreRequest, seed: int, form: JudgeFormat, template: PromptTemplate, permit: Permit, metrics: Metrics
 ) -> DrawnPrinciples:
     """Draw one sample of principles only. Its prompt shows the query and the reference of the request's task.
 
@@ -34,9 +36,9 @@ async def draw_principles(
     EngineDead. Cancellation aborts the sample.
     """
     query_only = Task(request.task.query, (), request.task.reference)
-    task = await in_slices(sanitizing(query_only, template))
-    prepared = permit.prepare(write_principles_script(template, task, request.max_critique_tokens))
-    async with aclosing(permit.sample(prepared, (seed,), request.temperature, SchedulingClass.NEW)) as finished:
+    task = await in_slices(sanitizing(query_only, form.structure | template.structure))
+    prepared = permit.prepare(write_principles_script(form, template, task, request.max_critique_tokens))
+    async with aclosing(permit.sample(prepared, (seed,), request.sampling, SchedulingClass.NEW)) as finished:
         _, outcome = await anext(finished)
     if not isinstance(outcome, Sample):
         return DrawnPrinciples(None)

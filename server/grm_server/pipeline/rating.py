@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from grm_server.engine.protocol import MetaRM, Rating
 from grm_server.errors import GRMError
-from grm_server.grm.prompts import JudgeTemplate, SanitizedTask, judge_turn, sanitizing
+from grm_server.grm.prompt_template import PromptTemplate, SanitizedTask, sanitizing
+from grm_server.grm.prompts import JudgeFormat, judge_turn
+from grm_server.grm.script import plain
 from grm_server.grm.types import Order, Trajectory
 from grm_server.pipeline.metrics import count_rating
 from grm_server.pipeline.prompt_cache import in_slices
@@ -23,7 +25,7 @@ class Guidance:
     """A server's meta RM and its parameters."""
 
     meta_rm: MetaRM
-    template: JudgeTemplate
+    template: PromptTemplate
     p0: float
     """`meta_hinge`: the probability at which a sample's vote is worth nothing."""
 
@@ -33,10 +35,11 @@ class Rater:
 
     Call `prepare` first."""
 
-    def __init__(self, guidance: Guidance, request: ScoreRequest, metrics: Metrics) -> None:
+    def __init__(self, guidance: Guidance, form: JudgeFormat, request: ScoreRequest, metrics: Metrics) -> None:
         self.p0 = guidance.p0
         self._meta_rm = guidance.meta_rm
         self._template = guidance.template
+        self._form = form
         self._request = request
         self._task: SanitizedTask
         self._metrics = metrics
@@ -50,7 +53,7 @@ class Rater:
     async def prepare(self) -> None:
         """Sanitize the task, and detect a dead meta RM before anything is generated. Raises MetaRMFailed unless the
         request allows a fallback to the plain vote."""
-        self._task = await in_slices(sanitizing(self._request.task, self._template))
+        self._task = await in_slices(sanitizing(self._request.task, self._form.structure | self._template.structure))
         try:
             self._meta_rm.raise_if_unavailable()
         except GRMError as error:
@@ -73,14 +76,14 @@ class Rater:
 
     def _prompt(self, order: Order) -> tuple[int, ...]:
         if order not in self._prompts:
-            self._prompts[order] = self._meta_rm.prepare(self._template.render(self._task, order))
+            self._prompts[order] = self._meta_rm.prepare(plain(self._template.render(self._task, order)))
         return self._prompts[order]
 
     def _answer(self, trajectory: Trajectory) -> str:
         sample = trajectory.sample
         principles = self._task.principles if sample.principles is None else sample.principles
         shown = [score for i in trajectory.draw.order if (score := trajectory.scores[i]) is not None]
-        return judge_turn(principles or "", sample.critique, shown)
+        return judge_turn(self._form, principles or "", sample.critique, shown)
 
     def _fail(self, error: GRMError) -> None:
         self._metrics.ratings.labels("failed").inc()

@@ -10,8 +10,9 @@ from grm_server.engine.protocol import Outcome, SchedulingClass
 from grm_server.errors import DeadlineExceeded
 from grm_server.grm.parse import parse
 from grm_server.grm.plan import SamplePlan, make_plan
-from grm_server.grm.prompts import JudgeTemplate
-from grm_server.grm.types import Draw, Failure, FailureReason, Order, Sample, Trajectory
+from grm_server.grm.prompts import JudgeFormat
+from grm_server.grm.script import Sample
+from grm_server.grm.types import Draw, Failure, FailureReason, Order, Trajectory
 from grm_server.pipeline.in_flight import InFlightSamples, Rate
 from grm_server.pipeline.metrics import count_sample
 from grm_server.pipeline.permit import Permit
@@ -23,11 +24,12 @@ from grm_server.telemetry.metrics import Metrics
 class SampleDraws:
     """The samples of one request. Call `plan` first."""
 
-    def __init__(self, request: ScoreRequest, template: JudgeTemplate, permit: Permit, metrics: Metrics) -> None:
+    def __init__(self, request: ScoreRequest, form: JudgeFormat, permit: Permit, metrics: Metrics) -> None:
         self._request = request
+        self._form = form
         self._permit = permit
         self._metrics = metrics
-        self._prompts = PromptCache(request, template, permit)
+        self._prompts = PromptCache(request, form, permit)
         self._n = len(request.task.responses)
         self._active = tuple(range(self._n))
         self._plan: SamplePlan
@@ -89,9 +91,7 @@ class SampleDraws:
     def in_flight(self, rate: Rate | None) -> InFlightSamples:
         """The in-flight samples of this request, until its deadline. rate: rates a sample with the meta RM, if any."""
         counted = None if rate is None else self._counted(rate)
-        return InFlightSamples(
-            self._permit.sample, self._request.temperature, self._permit.left_s, self._parse, counted
-        )
+        return InFlightSamples(self._permit.sample, self._request.sampling, self._permit.left_s, self._parse, counted)
 
     async def wave(
         self, in_flight: InFlightSamples, *, same_responses_next: bool
@@ -177,7 +177,7 @@ class SampleDraws:
 
     def _parse(self, draw: Draw, outcome: Outcome) -> Trajectory | Failure:
         if isinstance(outcome, Sample):
-            return parse(draw, outcome, self._n)
+            return parse(self._form.grammars(len(draw.order)), draw, outcome, self._n)
         return Failure(draw, FailureReason.ENGINE_ERROR)
 
     async def _start(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from grm_server.engine.protocol import Rating
+from grm_server.grm.prompts import Budgets, Thinking
+from grm_server.grm.script import Sample, Sampling
 from grm_server.grm.stopping import Fixed, StopRule
 from grm_server.grm.types import (
     Aggregate,
@@ -15,7 +17,6 @@ from grm_server.grm.types import (
     FailureReason,
     Floats,
     Reading,
-    Sample,
     StopReason,
     Task,
     Trajectory,
@@ -35,8 +36,17 @@ class ScoreRequest:
     seed: int
     temperature: float
     max_critique_tokens: int
+    """Token budget of each sample's principles and critique."""
     deadline_s: float
     """Seconds from arrival."""
+    format: str = "deepseek-grm"
+    """Name of the judge's format."""
+    thinking: Thinking = "auto"
+    max_thought_tokens: int = 0
+    """Token budget of each sample's thought."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0: all tokens."""
     min_votes: int = 1
     stop: StopRule = Fixed()
     aggregate: Aggregate = "mean"
@@ -59,6 +69,14 @@ class ScoreRequest:
     """Priority among the requests of the same tenant."""
     wait_until_deadline: bool = False
     """Wait in the queue until the deadline, even if the forecast says that it is too late."""
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.top_k)
+
+    @property
+    def budgets(self) -> Budgets:
+        return Budgets(self.max_critique_tokens, self.max_thought_tokens)
 
     @property
     def samples(self) -> int:
@@ -136,6 +154,15 @@ class Judgement:
     @property
     def completion_tokens(self) -> int:
         return sum(sample.completion_tokens for sample in self.samples)
+
+    @property
+    def thought_tokens(self) -> int:
+        return sum(sample.thought_tokens for sample in self.samples)
+
+    @property
+    def forced_verdicts(self) -> int:
+        """Samples whose verdict had to be forced: the text before it ended without the judge's mark."""
+        return sum(bool(sample.unmarked) for sample in self.samples)
 
     @property
     def failures(self) -> dict[FailureReason, int]:

@@ -59,6 +59,8 @@ class LimitSettings(Section):
     """Texts with more than this many characters per token of the model's context are refused before anything looks at
     them. Prose has 1 to 5 characters per token; the longest token of Qwen 2.5 is 128 spaces. No bound holds for all
     tokenizers, since some turn a run of any length into one token: raise it for such a model."""
+    max_thought_tokens: int = Field(32768, ge=16)
+    """Largest `max_thought_tokens` of a request."""
     max_critique_tokens: int = Field(8192, ge=16)
     """Maximum token budget of a request."""
     max_deadline_s: float = Field(600, gt=0)

@@ -14,10 +14,10 @@ from grm_server.settings.section import Section
 class JudgeSettings(Section):
     k: int = Field(16, ge=1)
     """Default `k` of a request: the maximum number of samples that score each response."""
-    temperature: float = Field(0.5, gt=0, le=2)
-    """Default sampling temperature. The paper's voting results use 0.5."""
+    temperature: float | None = Field(None, gt=0, le=2)
+    """Default sampling temperature. None: the format's, or 0.5, which the paper's voting results use."""
     max_critique_tokens: int | None = Field(None, ge=16)
-    """Default token budget of principles and critique. None: 1024, or 192 for the bundled model."""
+    """Default token budget of principles and critique. None: the format's, or 1024, or 192 for the bundled model."""
     aggregate: AggregateName = "mean"
     """Default aggregate: how samples are combined into rewards. `meta_hinge` and `meta_top` need a meta RM."""
     principles_from: Literal["sample", "query"] = "sample"
@@ -25,8 +25,18 @@ class JudgeSettings(Section):
     used for all its judgements."""
     list_size: int = Field(8, ge=2)
     """Maximum number of responses in one sample; longer lists are judged in balanced blocks."""
+    format: str | None = None
+    """The judge's format: a preset (`grm formats` lists them) or a TOML file. None: the preset that names the model,
+    else `thinking` or `plain`, by what the model's chat template can do."""
+    formats: list[str] = []
+    """Further formats, presets or files, that a request may choose with `format`."""
     template: Path | None = None
-    """A file with your own prompt template (Jinja). None: the default template."""
+    """A file with your own prompt (Jinja), in place of the one of the format `deepseek-grm`."""
+    thinking: Literal["on", "off", "auto"] | None = None
+    """Whether the judge writes a thought first, where its format has one; `auto`: as the model likes. None: the
+    format's default."""
+    max_thought_tokens: int | None = Field(None, ge=16)
+    """Default token budget of a thought. None: the format's."""
 
 
 class StoppingSettings(Section):

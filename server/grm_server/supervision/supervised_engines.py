@@ -8,7 +8,8 @@ from contextlib import aclosing
 from grm_server.engine.protocol import JudgeEngine, Outcome, Rating, RatingEngine, SchedulingClass, TokenizedScript
 from grm_server.engine.stats import EngineStats
 from grm_server.errors import EngineDead, MetaRMFailed
-from grm_server.grm.types import Script
+from grm_server.grm.formats import ThoughtFormat
+from grm_server.grm.script import Sampling, Script
 from grm_server.supervision.supervisor import Supervisor
 from grm_server.telemetry.metrics import Metrics
 
@@ -34,6 +35,10 @@ class SupervisedJudgeEngine:
         return self._supervisor.engine.max_model_len
 
     @property
+    def can_think(self) -> bool:
+        return self._supervisor.engine.can_think
+
+    @property
     def running(self) -> int:
         return self._supervisor.engine.running + self._waiting
 
@@ -55,8 +60,11 @@ class SupervisedJudgeEngine:
         # Tokenising needs no live engine.
         return self._supervisor.engine.prepare(script)
 
+    def check_format(self, script: Script, thought: ThoughtFormat | None) -> list[str]:
+        return self._supervisor.engine.check_format(script, thought)
+
     async def sample(
-        self, prepared: TokenizedScript, seeds: Sequence[int], temperature: float, scheduling: SchedulingClass
+        self, prepared: TokenizedScript, seeds: Sequence[int], sampling: Sampling, scheduling: SchedulingClass
     ) -> AsyncGenerator[tuple[int, Outcome]]:
         missing = dict(enumerate(seeds))
         deaths = 0
@@ -64,7 +72,7 @@ class SupervisedJudgeEngine:
             engine = await self._engine(len(missing))
             indices = list(missing)
             try:
-                finished = engine.sample(prepared, list(missing.values()), temperature, scheduling)
+                finished = engine.sample(prepared, list(missing.values()), sampling, scheduling)
                 async with aclosing(finished):
                     async for index, outcome in finished:
                         del missing[indices[index]]

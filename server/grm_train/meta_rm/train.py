@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from grm_server.grm.prompts import JudgeTemplate
+from grm_server.grm.prompt_template import PromptTemplate
 from grm_server.grm.types import Floats
 from grm_server.meta_rm.card import MetaCard, template_digest
 from grm_server.meta_rm.checkpoint import assemble, save_checkpoint, save_head
@@ -39,7 +39,7 @@ class Job:
     source: Path
     """File of trajectories."""
     data_name: str
-    template: JudgeTemplate
+    template: PromptTemplate
     """The meta RM's template."""
     base: str
     layers: tuple[int, ...] | None

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from grm_client.data.trajectories import ErrorRow, Item, ItemRow, LabelledSample
-from grm_server.grm.prompts import JudgeTemplate
+from grm_server.grm.prompt_template import PromptTemplate
+from grm_server.grm.prompts import JudgeFormat
 from grm_server.grm.types import Order
 from grm_train.turns import messages_of, turns
 
@@ -60,10 +61,10 @@ class Data:
         return len({trajectory.query for trajectory in self.trajectories})
 
 
-def read_data(rows: Iterable[ItemRow | ErrorRow], template: JudgeTemplate) -> Data:
+def read_data(rows: Iterable[ItemRow | ErrorRow], form: JudgeFormat, template: PromptTemplate) -> Data:
     """Convert rows to trajectories. Leaves out samples that saw the label as a hint: they differ from normal ones.
 
-    template: the meta RM's.
+    form: the judge's. template: the meta RM's.
     """
     trajectories: list[Trajectory] = []
     left_out: Counter[str] = Counter()
@@ -75,7 +76,7 @@ def read_data(rows: Iterable[ItemRow | ErrorRow], template: JudgeTemplate) -> Da
         reasons = [_reason_to_skip(sample) for sample in row.samples]
         left_out.update(reason for reason in reasons if reason is not None)
         used = [sample for sample, reason in zip(row.samples, reasons, strict=True) if reason is None]
-        trajectories += _of_item(row.line, row, used, template)
+        trajectories += _of_item(row.line, row, used, form, template)
         if used and row.model is not None:
             judges.add(row.model)
     trajectories.sort(key=lambda trajectory: (trajectory.line, trajectory.order))
@@ -88,12 +89,14 @@ def _reason_to_skip(sample: LabelledSample) -> str | None:
     return "neither right nor wrong" if sample.right is None else None
 
 
-def _of_item(line: int, item: Item, samples: Iterable[LabelledSample], template: JudgeTemplate) -> Iterator[Trajectory]:
+def _of_item(
+    line: int, item: Item, samples: Iterable[LabelledSample], form: JudgeFormat, template: PromptTemplate
+) -> Iterator[Trajectory]:
     query = _digest(item.query)
     # One text object per order, shared by its samples.
     users: dict[Order, str] = {}
     for sample in samples:
-        user, answer = turns(template, item, sample)
+        user, answer = turns(form, item, sample, template)
         order, scores = sample.order or (), sample.scores or ()
         texts = (sample.principles or item.principles or "", sample.critique or "", *(item.responses[i] for i in order))
         yield Trajectory(

@@ -7,7 +7,7 @@ import pytest
 
 from grm_server.engine.protocol import Outcome, as_finished
 from grm_server.errors import EngineDead
-from grm_server.grm.types import Sample
+from grm_server.grm.script import Sample
 
 
 class Work:

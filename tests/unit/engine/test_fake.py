@@ -8,7 +8,7 @@ import pytest
 from grm_server.engine.fake import FakeCall, FakeEngine
 from grm_server.engine.protocol import Outcome, Rating, SchedulingClass, TokenizedScript
 from grm_server.errors import GenerationFailed
-from grm_server.grm.types import Sample, Script, Segment
+from grm_server.grm.script import Sample, Script, Segment
 from grm_server.meta_rm.fake import FakeMetaRM
 
 PREPARED = TokenizedScript(Script("[The Begin of Response 1]", (Segment("scores", "", 8),)), ((0,),))

@@ -9,7 +9,8 @@ import pytest
 from grm_server.grm.parse import parse
 from grm_server.grm.prompts import JudgeTemplate, judge_turn, sanitized, write_script
 from grm_server.grm.sanitize import neutralize
-from grm_server.grm.types import Draw, Failure, Message, Sample, Task, Trajectory
+from grm_server.grm.script import Sample
+from grm_server.grm.types import Draw, Failure, Message, Task, Trajectory
 from tests.attacks import Attack, corpus, is_text
 
 TEMPLATES = files("grm_server.grm") / "templates"

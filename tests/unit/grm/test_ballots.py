@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm_server.grm.ballots import ballots, expected_scores
-from grm_server.grm.types import Aggregate, Draw, Failure, FailureReason, Sample, ScoreToken, Trajectory
+from grm_server.grm.script import Sample
+from grm_server.grm.types import Aggregate, Draw, Failure, FailureReason, ScoreToken, Trajectory
 
 Distribution = dict[str, float]
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm_server.grm.parse import parse
-from grm_server.grm.types import Draw, Failure, FailureReason, Sample, Trajectory
+from grm_server.grm.script import Sample
+from grm_server.grm.types import Draw, Failure, FailureReason, Trajectory
 
 
 def read(tail: str, order: tuple[int, ...] = (0, 1), **texts: str) -> Trajectory | Failure:

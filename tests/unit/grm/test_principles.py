@@ -6,7 +6,8 @@ from jinja2 import TemplateError
 from grm_server.app.templates import judge_template, principles_template
 from grm_server.grm.parse import whole_principles
 from grm_server.grm.prompts import PrinciplesTemplate, sanitized, write_principles_script, write_script
-from grm_server.grm.types import Message, Sample, Script, Task
+from grm_server.grm.script import Sample, Script
+from grm_server.grm.types import Message, Task
 from tests.hostile import HOSTILE
 
 TASK = Task((Message("user", "Why is it so?"),), ("SECRET A.", "SECRET B."), "Because.", "SECRET C.", hint=0)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
 from grm_server.grm.sanitize import neutralize
-from grm_server.grm.types import Message, Script, Task
+from grm_server.grm.script import Script
+from grm_server.grm.types import Message, Task
 from tests.hostile import HOSTILE
 
 TEMPLATE = JudgeTemplate((files("grm_server.grm") / "templates" / "judge.txt").read_text())

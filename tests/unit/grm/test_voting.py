@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from grm_server.grm.evidence import gather
-from grm_server.grm.types import Draw, Evidence, Floats, Prior, Sample, Trajectory, Verdict
+from grm_server.grm.script import Sample
+from grm_server.grm.types import Draw, Evidence, Floats, Prior, Trajectory, Verdict
 from grm_server.grm.voting import vote
 
 PRIOR = Prior(pair_variance=2.4, gap_variance=3.9, score_variance=1.6)

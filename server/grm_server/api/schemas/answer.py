@@ -19,11 +19,14 @@ class SampleOut(Wire):
     """Launch order, from 0."""
     order: list[int]
     """order[p] = index of the response shown at position p."""
+    thought: str | None
+    """What the judge wrote before its answer; null if it did not think. It is never read as a verdict."""
     principles: str | None
     """Null if all samples had the same (see `principles` of the answer), or the engine failed."""
     critique: str | None
-    scores: list[int | None] | None
-    """One score per response, in request order, each 1..10; null for a response that this sample did not show."""
+    scores: list[int | float | None] | None
+    """One score per response, in request order, on the judge's own scale: 1..10 in `deepseek-grm`; of a comparison, 1
+    for the winner and 0 for the loser. Null for a response that this sample did not show."""
     expected_scores: list[float | None] | None
     """The expectation of each score given the critique and the scores sampled before it, at the sampling temperature;
     null if the response was not shown or the token probabilities do not give one. See `reading`."""
@@ -32,7 +35,7 @@ class SampleOut(Wire):
     kept: bool | None
     """Whether this sample voted. A weight of 0 is not a vote. Null in a stream, before the last sample has finished."""
     finish_reason: Literal["stop", "length"] | None
-    """"length": the principles or the critique were cut at the token budget."""
+    """"length": the thought, the principles or the critique were cut at the token budget."""
     completion_tokens: int
     seed: int
     """The seed of this sample, derived from the request's."""
@@ -54,7 +57,9 @@ class Usage(Wire):
     cached_tokens: int
     """The part of `prompt_tokens` that came from the engine's prefix cache."""
     completion_tokens: int
-    """Generated tokens of all samples: principles, critiques and scores."""
+    """Generated tokens of all samples: thoughts, principles, critiques and verdicts."""
+    thought_tokens: int
+    """The part of `completion_tokens` that the judge spent on thoughts."""
     principle_tokens: int
     """Generated tokens of principles drawn for the query; 0 if they were cached."""
     meta_tokens: int
@@ -87,10 +92,13 @@ class RewardsResponse(Wire):
     of that judgement. Requests are identical if the API key and all fields are equal, with defaults filled in; a
     request without `seed` accepts any seed."""
     model: str
+    format: str
+    """The judge's format; see `grm formats`."""
     rewards: list[float]
-    """One per response: its mean score, 1..10 (`vote`, `borda`: 0..1). For responses judged in blocks it is an estimate
-    on that scale, which can lie slightly outside of it. If `decided` or `strict` stopped early, it is the posterior
-    mean, because the margin at an early stop is biased upwards; the posterior mean corrects for that."""
+    """One per response: its mean score, mapped from the judge's scale to 1..10 (`vote`, `borda`: 0..1). For responses
+    judged in blocks it is an estimate on that scale, which can lie slightly outside of it. If `decided` or `strict`
+    stopped early, it is the posterior mean, because the margin at an early stop is biased upwards; the posterior mean
+    corrects for that."""
     se: list[float]
     """Standard error of each reward, as an estimate of the mean over infinitely many samples of this judge."""
     ranking: list[int]
@@ -106,7 +114,7 @@ class RewardsResponse(Wire):
     on labelled requests. It is valid for similar requests. Null without a calibration for this model."""
     p_greater: list[list[float]]
     """p_greater[a][b]: probability that a's mean over infinitely many samples is higher than b's; 0.5 for a = b."""
-    vote_sums: list[int]
+    vote_sums: list[int | float]
     """One per response: the sum of its scores over the samples that voted (Liu et al. 2025, eq. 14). Comparable only
     within this answer, and only between responses with equal `votes`."""
     aggregate: Aggregate
@@ -138,6 +146,9 @@ class RewardsResponse(Wire):
     cancel it in the rewards. Null with one response or fewer samples than positions."""
     list_size: int
     """Largest number of responses that a sample showed."""
+    forced_verdicts: int
+    """Samples whose verdict was forced: the text before it was cut, or ended without the mark with which this judge
+    begins its verdict."""
     failures: dict[str, int]
     """Samples without scores, counted by reason."""
     seed: int

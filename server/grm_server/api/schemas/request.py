@@ -156,8 +156,9 @@ class RewardsRequest(Wire, strict=True):
     Server default: `meta_rm.failure`, `error`."""
     reading: Literal["sampled", "expected"] | None = None
     """`sampled`: scores as written. `expected`: the last score of each sample is replaced by its expectation, if the
-    token probabilities give one. The others stay: in a list their expectations can add noise to differences. Default:
-    `expected` for one response, else `sampled`."""
+    token probabilities give one. The others stay: in a list their expectations can add noise to differences. A
+    comparison is one value, so all of it is replaced. Default: `expected` for one response and for comparisons, else
+    `sampled`."""
     list_size: int | None = Field(None, ge=2, le=HUGE)
     """Largest number of responses that one sample shows. A longer list, or one that does not fit the model's context,
     is judged in balanced blocks: each response equally often, each pair as equally often as possible. Rewards are then
@@ -165,7 +166,7 @@ class RewardsRequest(Wire, strict=True):
     task: str = Field("", max_length=64, pattern=r"^[A-Za-z0-9_.:/-]*$")
     """A tag for similar requests, such as `safety` or `math`: they share the priors that `decided` learns."""
     temperature: float | None = Field(None, gt=0, le=2, allow_inf_nan=False)
-    """Sampling temperature of principles, critique and scores. Default 0.5, as in the paper."""
+    """Sampling temperature. Default: `judge.temperature`, the format's, or 0.5, as in the paper."""
     seed: int | None = Field(None, ge=0, lt=2**53)
     """Fixes the orders and the seed of every sample of this request. Requests with other content get other sample
     seeds, so the same seed can serve all requests. Default: drawn by the server and returned. Identical requests share
@@ -174,6 +175,14 @@ class RewardsRequest(Wire, strict=True):
     """Token budget of one sample's principles and critique together; principles get at most half. Text over the budget
     is cut, up to one block of the engine's prefix cache (16 or 32 tokens) early; the sample is scored all the same,
     with `finish_reason: "length"`. Server limit: `limits.max_critique_tokens`."""
+    format: str | None = Field(None, max_length=64)
+    """The judge's format, one that the server has loaded (`judge.formats`). Default: `judge.format`."""
+    thinking: Literal["on", "off", "auto"] | None = None
+    """Whether the judge writes a thought first, where its format has one; `auto`: as the model likes. Server default:
+    `judge.thinking`, or the format's."""
+    max_thought_tokens: int | None = Field(None, ge=16, le=HUGE)
+    """Token budget of one sample's thought; a longer one is closed, and the judge goes on. Server default:
+    `judge.max_thought_tokens`, or the format's. Server limit: `limits.max_thought_tokens`."""
     reference: Text | None = Field(None, min_length=1)
     """A known good answer, shown to the judge."""
     principles: Text | None = Field(None, min_length=1)

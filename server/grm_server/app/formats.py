@@ -1,0 +1,140 @@
+"""Load judge formats: the package's presets, or the user's files; and choose the one for a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from grm_server.engine.protocol import JudgeEngine
+from grm_server.grm.formats import FormatFile, read_format
+from grm_server.grm.prompt_template import PromptTemplate, check_shows_everything, sanitized
+from grm_server.grm.prompts import Budgets, JudgeFormat, Thinking, with_turns, write_script
+from grm_server.grm.types import Message, Task
+from grm_server.judging.formats import Formats
+from grm_server.settings import EngineSettings, JudgeSettings
+
+BUILT_IN = "deepseek-grm"
+"""The format of `judge.template`."""
+PLAIN, THINKING = "plain", "thinking"
+"""For checkpoints that no preset names: the second if the chat template can open a thought."""
+
+
+def presets() -> Iterator[FormatFile]:
+    """All formats of this package."""
+    for path in sorted((files("grm_server.grm") / "presets").iterdir(), key=lambda path: path.name):
+        if path.name.endswith(".toml"):
+            yield read_format(path.read_text("utf-8"))
+
+
+def format_file(name: str) -> FormatFile:
+    """A preset by its name, or the file at a path. Raises OSError and ValueError, which says what is wrong."""
+    preset = files("grm_server.grm") / "presets" / f"{name}.toml"
+    if "/" not in name and preset.is_file():
+        return read_format(preset.read_text("utf-8"))
+    path = Path(name)
+    if not path.exists():
+        known = ", ".join(form.name for form in presets())
+        raise ValueError(f"{name} is neither a file nor a preset; presets: {known}")
+    try:
+        return read_format(path.read_text("utf-8"))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}" for fault in error.errors())
+        raise ValueError(f"{name}: {faults}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def judge_format(name: str = BUILT_IN) -> JudgeFormat:
+    """Raises what `format_file` raises."""
+    return JudgeFormat(format_file(name))
+
+
+def own_template(path: Path) -> FormatFile:
+    """The built-in format with the user's own turn. Raises OSError, and ValueError for a template that omits a required
+    part."""
+    file = with_turns(format_file(BUILT_IN), path.read_text("utf-8"))
+    check_shows_everything(PromptTemplate(file.turns[0].content, file.fences, file.label))
+    return file
+
+
+def load(names: list[str], template: Path | None = None) -> dict[str, JudgeFormat]:
+    """The formats by name, that of the template first. Raises OSError, and ValueError also for two files of one
+    name."""
+    forms = [] if template is None else [JudgeFormat(own_template(template))]
+    forms += [JudgeFormat(format_file(name)) for name in names]
+    loaded = {form.name: form for form in forms}
+    if len(loaded) < len({*names, *(["--template"] if template else [])}):
+        raise ValueError(f"two of the files have the same format name: {', '.join(form.name for form in forms)}")
+    return loaded
+
+
+def preset_for(model: str) -> FormatFile | None:
+    """The preset that names this checkpoint, by the last part of its name or path."""
+    last = model.rstrip("/").rpartition("/")[2].lower()
+    return next((form for form in presets() if any(fnmatchcase(last, name.lower()) for name in form.models)), None)
+
+
+def meta_template(path: Path | None) -> PromptTemplate:
+    """The meta RM's prompt. Raises OSError, and ValueError for a template that omits a required part."""
+    template = PromptTemplate(_source("meta.txt", path))
+    check_shows_everything(template, principles=False)
+    return template
+
+
+def principles_template() -> PromptTemplate:
+    """The prompt that asks the judge for principles before it sees any response."""
+    return PromptTemplate(_source("principles.txt", None))
+
+
+def _source(default: str, path: Path | None) -> str:
+    return (files("grm_server.grm") / "templates" / default if path is None else path).read_text("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFormats:
+    """The formats that the settings name, before the model is known."""
+
+    by_name: Mapping[str, JudgeFormat]
+    default: str | None
+    """None: `plain` or `thinking`, by the model's chat template."""
+    reason: str
+    """Why this is the default, for the log."""
+
+    def for_engine(self, engine: JudgeEngine | None) -> Formats:
+        """The formats with a default. None: before there is an engine."""
+        by_model = THINKING if engine is not None and engine.can_think else PLAIN
+        return Formats(self.by_name, self.default or by_model)
+
+
+def load_formats(judge: JudgeSettings, engine: EngineSettings) -> LoadedFormats:
+    """Raises OSError and ValueError, which says what is wrong."""
+    if judge.template is not None:
+        return LoadedFormats(load(judge.formats, judge.template), "custom", "judge.template is set")
+    if judge.format is not None:
+        forms = load([judge.format, *judge.formats])
+        return LoadedFormats(forms, next(iter(forms)), "judge.format is set")
+    preset = format_file(BUILT_IN) if engine.kind == "fake" else preset_for(engine.model)
+    if preset is not None:
+        return LoadedFormats(load([preset.name, *judge.formats]), preset.name, f"it is the one for {engine.model}")
+    reason = f"no preset names {engine.model}, so it was chosen by the model's chat template"
+    return LoadedFormats(load([PLAIN, THINKING, *judge.formats]), None, reason)
+
+
+def budgets(form: FormatFile, judge: JudgeSettings, max_critique_tokens: int) -> Budgets:
+    """The default budgets of a sample in a format."""
+    critique = judge.max_critique_tokens or form.sampling.max_critique_tokens or max_critique_tokens
+    thought = 0 if form.thought is None else judge.max_thought_tokens or form.thought.max_tokens
+    return Budgets(critique, thought)
+
+
+def check_fit(form: JudgeFormat, engine: JudgeEngine, default: Budgets, thinking: Thinking) -> list[str]:
+    """What the operator should know about a model in this format. Raises ValueError if it cannot be asked in it."""
+    n = form.file.shows.min
+    task = Task((Message("user", "q"),), ("a",) * n)
+    script = write_script(form, sanitized(task, form.structure), tuple(range(n)), default, thinking=thinking)
+    return engine.check_format(script, form.file.thought)

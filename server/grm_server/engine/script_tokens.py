@@ -1,0 +1,89 @@
+"""A script in the tokens of a model, and whether the model's chat template fits a judge's format."""
+
+from __future__ import annotations
+
+from grm_server.engine.protocol import LeadTokens, TokenizedScript
+from grm_server.engine.tokens import THOUGHT_MARKS, ChatEncoder
+from grm_server.errors import InvalidRequest
+from grm_server.grm.formats import ThoughtFormat
+from grm_server.grm.script import Content, Script, Segment
+
+
+def tokenized(chat: ChatEncoder, script: Script, limit: int) -> TokenizedScript:
+    """limit: the model's context; longer texts are encoded only in part. Raises InvalidRequest for turns that the chat
+    template refuses."""
+    roles = tuple(turn.role for turn in script.turns)
+    try:
+        end = chat.frame(roles, script.template_args).end
+        prompt = chat.turns(script.turns, script.template_args, limit)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+    first = script.segments[0]
+    opened = first.optional is not None and end.rstrip().endswith(first.optional.strip())
+    leads = [_lead_tokens(chat, segment, limit) for segment in script.segments]
+    if first.opening:
+        rest = chat.control_text(_unwritten(end, first.opening))
+        leads[0] = LeadTokens((*rest, *leads[0].ids), (), ())
+    return TokenizedScript(script, tuple(prompt), tuple(leads), opened)
+
+
+def tokens_needed(prepared: TokenizedScript) -> int:
+    """The most tokens that a sample may take, prompt included."""
+    leads = sum(lead.longest for lead in prepared.leads)
+    return len(prepared.prompt) + leads + sum(segment.max_tokens for segment in prepared.script.segments)
+
+
+def _lead_tokens(chat: ChatEncoder, segment: Segment, limit: int) -> LeadTokens:
+    def encoded(lead: Content | None) -> tuple[int, ...]:
+        return tuple(chat.content(segment.lead if lead is None else lead, limit))
+
+    lead = encoded(segment.lead)
+    unmarked, skipped = segment.lead_if_unmarked, segment.lead_if_skipped
+    return LeadTokens(
+        lead,
+        lead if unmarked in (None, segment.lead) else encoded(unmarked),
+        lead if skipped in (None, segment.lead) else encoded(skipped),
+    )
+
+
+def _unwritten(end: str, opening: str) -> str:
+    """The part of `opening` that a prompt with this end has not written yet."""
+    for length in range(len(opening), 0, -1):
+        if end.endswith(opening[:length]):
+            return opening[length:]
+    return opening
+
+
+def check_format(chat: ChatEncoder, script: Script, thought: ThoughtFormat | None, max_model_len: int) -> list[str]:
+    """See `JudgeEngine.check_format`. script: one of the format, with short texts."""
+    frame = chat.frame(tuple(turn.role for turn in script.turns), script.template_args)
+    end = frame.end.rstrip()
+    opens = next((mark for mark in THOUGHT_MARKS if end.endswith(mark)), None)
+    if opens is not None and (thought is None or not end.endswith(thought.opens.strip())):
+        raise ValueError(
+            f"the model's chat template opens a thought ({opens}) before the judge's turn, and the format does not "
+            "close it, so the verdict would be written inside of the thought: choose a format with a thought, such as "
+            "judge.format=thinking, or turn it off in the format's template_args if the chat template can"
+        )
+    prepared = tokenized(chat, script, max_model_len)
+    needed = tokens_needed(prepared)
+    if needed > max_model_len:
+        raise ValueError(
+            f"the model's context of {max_model_len} tokens is smaller than what a sample may take: {needed} tokens "
+            "for the shortest prompt, the thought, the critique and the verdict: lower judge.max_thought_tokens or "
+            "judge.max_critique_tokens, or raise engine.max_model_len"
+        )
+    return _warnings(chat, script, thought, end)
+
+
+def _warnings(chat: ChatEncoder, script: Script, thought: ThoughtFormat | None, end: str) -> list[str]:
+    warnings = []
+    if thought is not None and len(chat.control_text(thought.closes)) > 1:
+        warnings.append(
+            f"{thought.closes} is not one token of this model, so it may close its thought in another spelling; its "
+            "thoughts then run to their budget"
+        )
+    closed = thought is not None and thought.closes in end
+    if closed and script.segments[0].name == "thought":
+        warnings.append("the model's chat template has already closed the thought, so this model may not think")
+    return warnings

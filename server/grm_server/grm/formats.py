@@ -1,0 +1,206 @@
+"""What a judge is asked and how it answers: the declarative format, as a file describes it. Pure.
+
+`prompts` writes scripts in a format, `verdicts` reads what the judge wrote, `structure` guards the prompt.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+TemplateArgs = dict[str, str | int | bool]
+VerdictKind = Literal["scores", "grade", "winner", "preference", "ranking"]
+MAX_RANKED = 5
+"""Responses in a ranking: the grammar lists all orders."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TurnFormat(_Part):
+    """One turn of the prompt."""
+
+    role: str
+    """`system`, `user`, `assistant`, or any role that the judge's chat template knows. `conversation` stands for the
+    turns of the conversation itself, in their own roles; it has no content."""
+    content: str = ""
+    """A Jinja template. Variables: `conversation` (text; a single user turn as it is, else each turn in its fence),
+    `responses` (all responses, each in its fence), `response` (a list of their texts), `label` (a list of their
+    labels), `reference`, `principles` (text or none), `n`. A turn that comes out empty is left out."""
+
+
+class Fences(_Part):
+    """How the responses and the turns of a conversation are set off from the rest of the prompt."""
+
+    labels: str | tuple[str, ...] = "Response {number}"
+    """What each response is called, by its position: with `{number}` from 1, or `{letter}` from A; or a list."""
+    before: str = "[The Begin of {label}]\n"
+    """Text before a response, or before a turn (`label`: "User Turn")."""
+    after: str = "\n[The End of {label}]"
+    between: str = "\n"
+    """Text between two responses or turns."""
+    json_text: bool = False
+    """The prompt is JSON: texts are escaped as JSON strings, without quotation marks."""
+
+
+class ThoughtFormat(_Part):
+    """A thought before the answer, which is never read as the verdict."""
+
+    opens: str = "<think>\n"
+    """What begins a thought. Left out where the chat template has already written it."""
+    closes: str = "</think>"
+    """What ends it."""
+    when_cut: str = "\n</think>\n\n"
+    """What we write if the thought reaches its budget, or the model's turn ends inside of it."""
+    when_off: str = "<think>\n\n</think>\n\n"
+    """What we write to skip the thought. Left out where the chat template has already written it."""
+    after: str = ""
+    """Control tokens that the model writes between thought and answer, where they open another channel."""
+    max_tokens: int = Field(4096, ge=1)
+    """Default budget."""
+    on: TemplateArgs = {}
+    """Arguments of the chat template that turn thinking on, such as `enable_thinking = true`."""
+    off: TemplateArgs = {}
+    """Arguments that turn it off."""
+    default: Literal["on", "off", "auto"] = "auto"
+    """`auto`: the model decides whether to think."""
+
+
+class TextFormat(_Part):
+    """A free text that the judge writes before its verdict."""
+
+    name: Literal["principles", "critique"]
+    """`principles` is left out if the request brings its own."""
+    lead: str = ""
+    """Text that is always put before it. Empty: the judge begins by itself."""
+    stops: tuple[str, ...] = ()
+    """Marks at which this text ends, besides those of all that follows."""
+
+
+class VerdictFormat(_Part):
+    """A verdict. The text before it ends where the judge writes one of `marks`; then `lead` is put, and the values are
+    written under a grammar. If the judge wrote no mark before its turn or its budget ended, `lead_if_unmarked` is put
+    instead."""
+
+    kind: VerdictKind
+    """`scores`: a value for each response shown, in the order shown. `grade`: the same, with named grades. `winner`:
+    the label of the best, or a tie. `preference`: how much better the first of two is. `ranking`: all labels, best
+    first, of at most five."""
+    marks: tuple[str, ...] = ()
+    """What the judge writes when it begins its verdict."""
+    lead: str
+    lead_if_unmarked: str | None = None
+    """None: `lead`."""
+    item: str = "{value}"
+    """`scores`, `grade`, `ranking`: how each value is written; with `{label}` for the label of the response."""
+    between: str = ", "
+    after: str = ""
+    """What the judge writes after its last value."""
+    low: float = 1
+    """`scores`: the lowest value."""
+    high: float = 10
+    decimals: Literal[0, 1] = 0
+    """`scores`: digits after the point."""
+    values: dict[str, float] = {}
+    """`grade`: what each grade is worth. `preference`: from -1 (the second is much better) to 1 (the first is).
+    `winner`: other spellings than the labels: the position of the winner, from 0; 0.5 for a tie."""
+    tie: str | None = None
+    """`winner`: how a tie is written. None: not allowed."""
+    weight: float = Field(1.0, ge=0)
+    """Weight in the reward, where a format has several verdicts. 0: read and returned, but without a vote."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind in ("grade", "preference") and not self.values:
+            raise ValueError(f"a verdict of kind {self.kind} needs `values`")
+        if self.kind == "preference" and not all(-1 <= value <= 1 for value in self.values.values()):
+            raise ValueError("the values of a preference lie in -1..1")
+        if self.kind == "scores" and not self.low < self.high:
+            raise ValueError("`low` must be less than `high`")
+        if self.kind in ("scores", "grade", "ranking") and self.item.count("{value}") != 1:
+            raise ValueError("`item` must contain {value} once")
+        return self
+
+
+class ShowsFormat(_Part):
+    """How many responses one prompt shows."""
+
+    min: int = Field(1, ge=1)
+    max: int | None = Field(None, ge=1)
+    """None: as many as `judge.list_size`. 1: each response is judged alone. 2: pairs; larger groups are judged in
+    pairs."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max is not None and self.max < self.min:
+            raise ValueError("`max` is less than `min`")
+        return self
+
+
+class SamplingFormat(_Part):
+    """Sampling defaults; a request and the settings may choose others."""
+
+    temperature: float | None = Field(None, gt=0, le=2)
+    """None: `judge.temperature`."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    """0: all tokens."""
+    max_critique_tokens: int | None = Field(None, ge=1)
+    """Budget of all free texts together, without the thought. None: `judge.max_critique_tokens`."""
+
+
+class FormatFile(_Part):
+    """A judge's format."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    about: str = ""
+    """For `grm formats`: which judges it is for, and where their authors' own wording is."""
+    models: tuple[str, ...] = ()
+    """Names of checkpoints that it is for, with * as wildcard; case does not matter."""
+    turns: tuple[TurnFormat, ...] = Field(min_length=1)
+    template_args: TemplateArgs = {}
+    """Arguments of the model's chat template."""
+    fences: Fences = Fences()
+    shows: ShowsFormat = ShowsFormat()
+    thought: ThoughtFormat | None = None
+    texts: tuple[TextFormat, ...] = ()
+    """The free texts before the verdict, in this order."""
+    verdicts: Annotated[tuple[VerdictFormat, ...], Field(min_length=1)]
+    """Read one after the other. Their values, weighted, give the reward."""
+    sampling: SamplingFormat = SamplingFormat()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not any(verdict.weight for verdict in self.verdicts):
+            raise ValueError("one of the verdicts needs a weight above 0")
+        largest = self.shows.max
+        for verdict in self.verdicts:
+            if verdict.kind == "preference" and (self.shows.min, largest) != (2, 2):
+                raise ValueError("a preference compares two responses: set shows.min and shows.max to 2")
+            if verdict.kind == "winner" and self.shows.min < 2:
+                raise ValueError("a winner needs two responses: set shows.min to 2")
+            if verdict.kind == "ranking" and (self.shows.min < 2 or largest is None or largest > MAX_RANKED):
+                raise ValueError(f"a ranking needs shows.min = 2 and shows.max of at most {MAX_RANKED}")
+        if not isinstance(self.fences.labels, str) and len(self.fences.labels) < (
+            largest or len(self.fences.labels) + 1
+        ):
+            raise ValueError("there are fewer labels than responses that a prompt may show")
+        return self
+
+    @property
+    def is_pairwise(self) -> bool:
+        return self.shows.max == 2
+
+    def label(self, position: int) -> str:
+        """What the response shown at this position is called."""
+        if not isinstance(self.fences.labels, str):
+            return self.fences.labels[position]
+        return self.fences.labels.format(number=position + 1, letter=chr(ord("A") + position))
+
+
+def read_format(text: str) -> FormatFile:
+    """The format of a TOML text. Raises ValueError: tomllib's, or pydantic's with the fields at fault."""
+    return FormatFile.model_validate(tomllib.loads(text))

@@ -1,0 +1,154 @@
+"""Render one turn of a prompt: a Jinja template with the texts of a task, safe to show to a judge.
+
+Every inserted text may be hostile: responses come from a policy that is trained against this judge. Texts are sanitized
+(`sanitize`) and substituted in one pass, so no response can close its fence, open a section, or plant a verdict for the
+judge to copy. The engine, which knows the tokenizer, neutralizes the special tokens of the chat template.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import NewType
+
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from grm_server.grm.formats import Fences
+from grm_server.grm.sanitize import neutralize, neutralizing, run
+from grm_server.grm.script import Content, Piece
+from grm_server.grm.slices import SLICE_CHARS, Slices
+from grm_server.grm.structure import Structure, structure_of
+from grm_server.grm.types import Message, Order, Task
+
+SanitizedTask = NewType("SanitizedTask", Task)
+"""A task whose texts are safe to show to a judge."""
+
+# They stand around inserted texts until a turn is rendered. Sanitized texts hold no control characters.
+_OPEN, _CLOSE = "\x01", "\x02"
+_INSERTED = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
+
+
+class PromptTemplate:
+    """A turn as a Jinja template; see `formats.TurnFormat.content` for the variables."""
+
+    def __init__(self, source: str, fences: Fences | None = None, label: Callable[[int], str] | None = None) -> None:
+        """label: what the response at a position is called. None: "Response 1", ...
+
+        Raises ValueError if the source is not valid Jinja.
+        """
+        self.source = source
+        self._fences = fences or Fences()
+        self._label = label or (lambda position: f"Response {position + 1}")
+        try:
+            self._template = compiled(source)
+            self.structure = structure_of(source)
+        except TemplateError as error:
+            raise ValueError(f"template: {error}") from error
+
+    def render(self, task: SanitizedTask, order: Order) -> Content:
+        """The turn that shows `task.responses[order[p]]` at position p. Raises ValueError if the template fails."""
+        labels = [self._label(p) for p in range(len(order))]
+        texts = [self._inserted(task.responses[i]) for i in order]
+        try:
+            rendered = self._template.render(
+                conversation=self._conversation(task.query),
+                responses=self._fences.between.join(
+                    self._fenced(label, text) for label, text in zip(labels, texts, strict=True)
+                ),
+                response=texts,
+                label=labels,
+                reference=None if task.reference is None else self._inserted(task.reference),
+                principles=None if task.principles is None else self._inserted(task.principles),
+                n=len(order),
+            )
+        except (TemplateError, TypeError, ArithmeticError) as error:
+            raise ValueError(f"template: {error}") from error
+        return pieces(rendered)
+
+    def _inserted(self, text: str) -> str:
+        return inserted(json.dumps(text, ensure_ascii=False)[1:-1] if self._fences.json_text else text)
+
+    def _fenced(self, label: str, text: str) -> str:
+        fences = self._fences
+        return fences.before.replace("{label}", label) + text + fences.after.replace("{label}", label)
+
+    def _conversation(self, query: Sequence[Message]) -> str:
+        """A single user turn as is, as the released checkpoints were trained; otherwise each turn fenced by its
+        role."""
+        if len(query) == 1 and query[0].role == "user":
+            return self._inserted(query[0].content)
+        turns = (self._fenced(f"{turn.role.capitalize()} Turn", self._inserted(turn.content)) for turn in query)
+        return self._fences.between.join(turns)
+
+
+def inserted(text: str) -> str:
+    """The text, marked as one that is inserted, until `pieces`."""
+    return f"{_OPEN}{text}{_CLOSE}"
+
+
+def pieces(rendered: str) -> Content:
+    """The parts of a rendered turn, those of the format and those that were inserted."""
+    parts = _INSERTED.split(rendered)
+    return tuple(Piece(text, inserted=index % 2 == 1) for index, text in enumerate(parts) if text)
+
+
+def compiled(source: str) -> Template:
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(source)
+
+
+def check_shows_everything(template: PromptTemplate, *, principles: bool = True) -> None:
+    """Raise ValueError unless a template of one's own shows each variable exactly once, and the responses last.
+
+    principles: whether it shows the principles. A meta RM's template does not: they are in the judge's turn.
+    """
+    given = (None, "PROBE-PRINCIPLES") if principles else (None,)
+    for n, reference, shown_principles in product((1, 3), (None, "PROBE-REFERENCE"), given):
+        responses = tuple(f"PROBE-RESPONSE-{i}." for i in range(n))
+        task = Task((Message("user", "PROBE-QUERY"),), responses, reference, shown_principles)
+        prompt = "".join(piece.text for piece in template.render(SanitizedTask(task), tuple(range(n))))
+        before = [text for text in ("PROBE-QUERY", reference, shown_principles) if text is not None]
+        for text in (*before, *responses):
+            if prompt.count(text) != 1:
+                raise ValueError(f"template: {text.split('-')[1].lower()} must be shown exactly once (n = {n})")
+        if "None" in prompt:
+            raise ValueError(
+                "template: an absent reference or absent principles are shown as None; wrap them in {% if ... %}"
+            )
+        if max(map(prompt.index, before)) > prompt.index("PROBE-RESPONSE"):
+            raise ValueError("template: the responses must come last, so all orders share one prefix")
+
+
+def sanitized(task: Task, structure: Structure) -> SanitizedTask:
+    """The task with its texts rewritten so they cannot imitate the structure of the templates that will show them."""
+    return run(sanitizing(task, structure))
+
+
+def sanitizing(task: Task, structure: Structure) -> Slices[SanitizedTask]:
+    """`sanitized` in slices."""
+    texts = (*(message.content for message in task.query), *task.responses, task.reference, task.principles)
+    safe: list[str | None] = []
+    visited = 0
+    for text in texts:
+        if text is None or len(text) <= SLICE_CHARS:
+            safe.append(None if text is None else neutralize(text, structure))
+            visited += len(text or "")
+        else:
+            safe.append((yield from neutralizing(text, structure)))
+        if visited >= SLICE_CHARS:
+            yield visited
+            visited = 0
+    *shown, reference, principles = safe
+    query, responses = shown[: len(task.query)], shown[len(task.query) :]
+    return SanitizedTask(
+        Task(
+            query=tuple(Message(message.role, text or "") for message, text in zip(task.query, query, strict=True)),
+            responses=tuple(text or "" for text in responses),
+            reference=reference,
+            principles=principles,
+            hint=task.hint,
+        )
+    )

@@ -1,0 +1,213 @@
+"""Verdicts: the grammar under which a judge writes one, and what it says. `parse` reads whole samples with it.
+
+Two families. A *list* has one value for each response shown, in the order shown (scores, grades). A *comparison* has
+one value for all of them together (winner, preference, ranking), which says what share each response gets.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+from grm_server.grm.formats import VerdictFormat
+from grm_server.grm.script import Grammar, VerdictToken
+from grm_server.grm.types import FailureReason
+
+MIN_MASS = 0.98
+"""Probability that must lie on values; below it, the expectation would cover only part of the distribution."""
+MAX_AMBIGUOUS = 0.02
+"""Where "10" is two tokens, "1" may be the score 1 or the start of 10. Up to this share, "1" counts as whichever is
+nearer to the mode, an error of at most 2 % of the scale. Above it, the engine must provide `Sample.ten_share`."""
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a verdict says."""
+
+    scores: tuple[float, ...]
+    """(n,), on the judge's scale, in the order shown."""
+    expected: tuple[float | None, ...]
+    """(n,), each score's expectation given the values before; None where the tokens do not determine it."""
+
+
+def verdict_name(index: int) -> str:
+    """The segment of a format's verdict number `index`."""
+    return "verdict" if index == 0 else f"verdict {index + 1}"
+
+
+def grammar_of(verdict: VerdictFormat, labels: Sequence[str]) -> Grammar:
+    """labels: (n,), of the responses in the order shown."""
+    is_list = verdict.kind in ("scores", "grade")
+    values = _values(verdict, labels)
+    alternatives = "|".join(_escaped(value) for value in sorted(values, key=lambda value: (-len(value), value)))
+    between: tuple[str, ...] = ()
+    first = last = ""
+    if is_list:
+        wrapped = [verdict.item.replace("{label}", label).split("{value}") for label in labels]
+        first, last = wrapped[0][0], wrapped[-1][1]
+        between = tuple(
+            before[1] + verdict.between + after[0] for before, after in zip(wrapped, wrapped[1:], strict=False)
+        )
+    # A value that is the start of another one needs what follows it, to say where it ends.
+    open_ended = any(a != b and b.startswith(a) for a in values for b in values)
+    end = (last + verdict.after)[:1] if open_ended else ""
+    pattern = f"({alternatives})" + "".join(_escaped(gap) + f"({alternatives})" for gap in between) + _escaped(end)
+    longest = max(len(value.encode()) for value in values)
+    scores = verdict.kind in ("scores", "grade")
+    worth = [share for shares in values.values() for share in shares]
+    unmarked = verdict.lead if verdict.lead_if_unmarked is None else verdict.lead_if_unmarked
+    return Grammar(
+        lead=verdict.lead + first,
+        lead_if_unmarked=unmarked + first,
+        pattern=pattern,
+        lenient=_lenient(alternatives, between, end),
+        values=values,
+        is_list=is_list,
+        weight=verdict.weight,
+        low=min(worth) if scores else 0.0,
+        high=max(worth) if scores else 1.0,
+        max_tokens=2 + len(end) + (1 + len(between)) * longest + sum(len(gap.encode()) for gap in between),
+        between=between,
+        end=end,
+    )
+
+
+def _lenient(alternatives: str, between: Sequence[str], end: str) -> re.Pattern[str]:
+    gaps = [r"\s*" + r"\s+".join(_escaped(word) for word in gap.split()) + r"\s*" for gap in between]
+    tail = rf"\s*{_escaped(end)}" if end else ""
+    return re.compile(rf"\s*({alternatives})" + "".join(f"{gap}({alternatives})" for gap in gaps) + tail)
+
+
+def _escaped(text: str) -> str:
+    """As `re.escape`, without escaping white space and signs, which other grammars than Python's may not know."""
+    return re.sub(r"([\\.^$*+?{}\[\]|()])", r"\\\1", text)
+
+
+def _values(verdict: VerdictFormat, labels: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    n = len(labels)
+    match verdict.kind:
+        case "scores":
+            steps = round((verdict.high - verdict.low) * 10**verdict.decimals)
+            numbers = [verdict.low + step / 10**verdict.decimals for step in range(steps + 1)]
+            return {
+                f"{number:.{verdict.decimals}f}": (round(number, 1) if verdict.decimals else round(number),)
+                for number in numbers
+            }
+        case "grade":
+            return {spelling: (worth,) for spelling, worth in verdict.values.items()}
+        case "winner":
+            places = dict(verdict.values) or {label: float(p) for p, label in enumerate(labels)}
+            wins = {
+                spelling: _one_hot(int(place), n) if place.is_integer() else (1 / n,) * n
+                for spelling, place in places.items()
+                if place < n
+            }
+            return wins if verdict.tie is None else {**wins, verdict.tie: (1 / n,) * n}
+        case "preference":
+            return {spelling: (0.5 + v / 2, 0.5 - v / 2) for spelling, v in verdict.values.items()}
+        case "ranking":
+            return {
+                verdict.between.join(verdict.item.replace("{value}", labels[p]) for p in order): tuple(
+                    1 - order.index(p) / (n - 1) for p in range(n)
+                )
+                for order in permutations(range(n))
+            }
+
+
+def _one_hot(place: int, n: int) -> tuple[float, ...]:
+    return tuple(float(p == place) for p in range(n))
+
+
+def read(
+    grammar: Grammar, n: int, text: str, tokens: Sequence[VerdictToken] = (), ten_share: float | None = None
+) -> Reading | FailureReason:
+    """What the judge wrote after the lead, on n responses. Never raises on any text.
+
+    We match first and validate afterwards: a pattern that admits only valid values would skip a bad verdict and find
+    another.
+    """
+    match = grammar.lenient.match(text)
+    if match is None:
+        return _fault(grammar, text)
+    spans = [match.span(group) for group in range(1, 2 + len(grammar.between))]
+    written = [text[start:stop] for start, stop in spans]
+    starts = _token_starts([token.text for token in tokens], [start for start, _ in spans])
+    expected = [
+        None if start is None else _expectation(grammar, tokens[start].logprobs, ten_share if is_last else None)
+        for start, is_last in zip(starts, [False] * (len(starts) - 1) + [True], strict=True)
+    ]
+    if grammar.is_list:
+        scores = tuple(grammar.values[value][0] for value in written)
+        return Reading(scores, tuple(None if e is None else e[0] for e in expected))
+    shares = expected[0]
+    return Reading(grammar.values[written[0]], (None,) * n if shares is None else shares)
+
+
+def _fault(grammar: Grammar, text: str) -> FailureReason:
+    """Why the text is no verdict under this grammar."""
+    if not grammar.is_list or not grammar.end or grammar.end not in text:
+        return FailureReason.NO_SCORES
+    separator = grammar.between[0].strip() if grammar.between else ","
+    words = [word.strip() for word in text.partition(grammar.end)[0].split(separator or None)]
+    if not words or not all(_NUMBER.fullmatch(word) for word in words):
+        return FailureReason.NO_SCORES
+    if len(words) != 1 + len(grammar.between):
+        return FailureReason.WRONG_COUNT
+    return FailureReason.OUT_OF_RANGE
+
+
+def last_value_start(grammar: Grammar, texts: Sequence[str]) -> int | None:
+    """Index of the token that begins the last value; None if the tokens are no verdict."""
+    match = grammar.lenient.match("".join(texts))
+    return None if match is None else _token_starts(texts, [match.start(match.re.groups)])[0]
+
+
+def _token_starts(texts: Sequence[str], offsets: Iterable[int]) -> list[int | None]:
+    """For each character offset, the index of the token whose text, without leading space, begins there."""
+    found: dict[int, int] = {}
+    offset = 0
+    for index, text in enumerate(texts):
+        if text.strip():
+            found.setdefault(offset + len(text) - len(text.lstrip()), index)
+        offset += len(text)
+    return [found.get(at) for at in offsets]
+
+
+def _expectation(grammar: Grammar, logprobs: Mapping[str, float], ten_share: float | None) -> tuple[float, ...] | None:
+    """The mean of the value that a token with this distribution begins; None if the token does not determine it.
+
+    Whether it does depends on the distribution alone, never on the sampled value: a choice based on the outcome would
+    bias the mean. All spellings of a value count: " 8" and "8", "Yes" and "Y".
+    """
+    mass = dict.fromkeys(grammar.values, 0.0)
+    ones = 0.0
+    for text, logprob in logprobs.items():
+        begins = text.strip()
+        if not begins:
+            continue
+        share = math.exp(logprob)
+        candidates = [value for value in mass if value.startswith(begins) or begins == value + grammar.end]
+        if len(candidates) == 1:
+            mass[candidates[0]] += share
+        elif begins in mass and {begins, begins + "0"} == set(candidates) == {"1", "10"}:
+            ones += share
+    total = sum(mass.values()) + ones
+    if total < MIN_MASS:
+        return None
+    if ones and mass["10"] > 0:
+        mass["1"] += ones
+    elif ones:
+        if ten_share is None and ones > MAX_AMBIGUOUS * total:
+            return None
+        if ten_share is None:
+            mass["1"] = ones
+            mode = max(mass, key=mass.__getitem__)
+            ten_share = float(abs(10 - grammar.values[mode][0]) < abs(grammar.values[mode][0] - 1))
+        mass["10"], mass["1"] = ones * ten_share, ones * (1 - ten_share)
+    size = len(next(iter(grammar.values.values())))
+    return tuple(sum(share * grammar.values[value][at] for value, share in mass.items()) / total for at in range(size))
