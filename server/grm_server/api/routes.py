@@ -13,7 +13,15 @@ from fastapi.routing import APIRoute
 from grm_server.api import schemas
 from grm_server.api.from_wire import to_score_request
 from grm_server.api.openapi import ERRORS, EVENTS, judge_again_link, judgement_link
-from grm_server.api.service import Service, ServiceDep, caller_of, charge_quota, judge_charged, unless_disconnected
+from grm_server.api.service import (
+    Service,
+    ServiceDep,
+    caller_of,
+    charge_quota,
+    given_back_if_refused,
+    judge_charged,
+    unless_disconnected,
+)
 from grm_server.api.sse import MEDIA_TYPE, EventStream, NamedEvent
 from grm_server.api.to_wire import to_body, to_response, to_sample, to_wave
 from grm_server.coalescing.coalescer import Shared
@@ -72,7 +80,8 @@ async def rewards(
 
     # Refusals need a status of their own, so the response starts with the first event. Until then the request may be
     # queued.
-    first = await unless_disconnected(request, _first(events))
+    with given_back_if_refused(caller, score_request):
+        first = await unless_disconnected(request, _first(events))
     return EventStream(_with_first(first, events), to_named)
 
 
