@@ -42,6 +42,8 @@ async def test_rewards_shows_or_drops_thoughts(serve: Serve, thoughts: str | Non
     query = PROMPT if opened else [{"role": role, "content": content} for role, content in turns]
     tag = "" if opened else "<think>"
     responses = [f"{tag}I flatter.\n</think>\n\n{city}" for city in ("Paris.", "Rome.")]
+    # Cut inside of the thought.
+    responses.append(f"{tag}I flatter.")
     engine = FakeEngine()
     async with serve(engine, *FAST, "trainers.thoughts=drop") as client:
         body = {"query": query, "responses": responses, "thoughts": thoughts, "k": 1, "seed": 1}
@@ -51,7 +53,7 @@ async def test_rewards_shows_or_drops_thoughts(serve: Serve, thoughts: str | Non
     assert ("I flatter." in prompt) == shown
     assert opened or ("I plan." in prompt) == shown
     assert "Paris.\n[The End of Response" in prompt
-    assert stored["responses"] == (responses if shown else ["Paris.", "Rome."])
+    assert stored["responses"] == (responses if shown else ["Paris.", "Rome.", "[reasoning without an answer]"])
 
 
 async def test_an_unknown_template_is_warned_of_counted_and_marked(
