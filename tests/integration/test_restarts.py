@@ -290,11 +290,10 @@ def test_ctrl_c_while_a_hub_keeps_silent_is_one_line(tmp_path: Path, monkeypatch
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
         monkeypatch.setenv("HF_HOME", str(tmp_path))
         command = [*GRM, "serve", "--port", "0", "--model", "org/none", "--set", f"cache_dir={tmp_path}"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            with hub.accept()[0]:
-                began_s = time.monotonic()
-                process.send_signal(signal.SIGINT)
-                _, log = process.communicate(timeout=30)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, hub.accept()[0]:
+            began_s = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, log = process.communicate(timeout=30)
     assert process.returncode == 130
     assert time.monotonic() - began_s < 3
     assert log.splitlines()[-1] == "grm: stopped by SIGINT before the server was ready"
