@@ -19,14 +19,11 @@ def check_tokenizer(settings: Settings, environment: Mapping[str, str]) -> Itera
     if engine.kind != "vllm" or folder is None or engine.vllm_args.keys() & {"tokenizer_mode", "trust_remote_code"}:
         return
     try:
-        from transformers import AutoTokenizer
+        from grm_server.engine.vllm.judge import load_judge_encoder
 
-        from grm_server.engine.vllm.judge import judge_encoder
+        load_judge_encoder(engine.vllm_args.get("tokenizer") or folder, engine)
     except ImportError:
         return
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(engine.vllm_args.get("tokenizer") or folder)
-        judge_encoder(tokenizer, engine)
     except (ValueError, OSError) as error:
         yield fail("tokenizer", " ".join(str(error).split()), "the server does not start with this tokenizer")
     else:
