@@ -244,8 +244,7 @@ def judge_encoder(tokenizer: Any, settings: EngineSettings) -> ChatEncoder:
 
 
 def load_judge_encoder(source: str | Path, settings: EngineSettings) -> ChatEncoder:
-    """The encoder of a model on this machine, without vLLM. Raises ImportError without transformers, and what
-    `judge_encoder` raises."""
+    """`judge_encoder` of a model on this machine, without vLLM. Also raises ImportError, without transformers."""
     from transformers import AutoTokenizer
 
     return judge_encoder(AutoTokenizer.from_pretrained(source), settings)
