@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 
@@ -166,13 +166,13 @@ async def metrics(service: ServiceDep) -> Response:
     return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def add_head_routes(app: FastAPI) -> None:
+def add_head_routes(router: APIRouter) -> None:
     """Let every GET route answer HEAD too, as HTTP requires (RFC 9110, 9.1): load balancers and `curl -I` send it.
 
     The web server leaves the body out. The routes are not in the OpenAPI document, where they would only repeat GET.
     """
-    for route in [route for route in app.routes if isinstance(route, APIRoute) and "GET" in route.methods]:
-        app.add_api_route(
+    for route in [route for route in router.routes if isinstance(route, APIRoute) and "GET" in route.methods]:
+        router.add_api_route(
             route.path,
             route.endpoint,
             methods=["HEAD"],
