@@ -166,8 +166,8 @@ class Judgement:
         return sum(sample.thought_tokens for sample in self.samples)
 
     @property
-    def forced_verdicts(self) -> int:
-        """Samples whose verdict had to be forced: the text before it ended without the judge's mark."""
+    def forced_leads(self) -> int:
+        """Samples in which we wrote a lead that the judge should have written: a text before ended without its mark."""
         return sum(bool(sample.unmarked) for sample in self.samples)
 
     @property
