@@ -1,9 +1,13 @@
 """No body holds up the event loop. We count turns of the loop, not seconds."""
 
 import asyncio
+import json
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -119,6 +123,32 @@ def count_folded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr("grm_server.grm.sanitize.fold", counting)
     return pieces
+
+
+HOSTILE: dict[str, tuple[str, Any]] = {
+    "ligatures": ("/v1/rewards", {"query": "Q", "responses": ["\ufdfa" * 900_000]}),
+    "distinct characters": ("/v1/rewards", {"query": "Q", "responses": ["".join(map(chr, range(0xE000, 0x5E000)))]}),
+    "singles": ("/get_reward?n=1&k=1", {"query": [CHATML.format(i) + "\u0416" * 4000 for i in range(200)]}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_probes_are_answered_while_a_hostile_body_is_handled(url: str, name: str) -> None:
+    path, body = HOSTILE[name]
+    content = json.dumps(body, ensure_ascii=False).encode()
+    headers = {"Content-Type": "application/json"}
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=url, timeout=60) as client:
+        client.get("/health/live")
+        hostile = pool.submit(httpx.post, url + path, content=content, headers=headers, timeout=60)
+        answered_s = [time.monotonic()]
+        while not hostile.done():
+            assert client.get("/health/live").status_code == 200
+            answered_s.append(time.monotonic())
+    assert hostile.result().status_code == 200, hostile.result().text
+    # A body that is handled in one go holds up one probe for nearly all of its time. No absolute times: others may use
+    # this machine.
+    longest_s = max(after - before for before, after in pairwise(answered_s))
+    assert longest_s < (answered_s[-1] - answered_s[0]) / 3
 
 
 LONG, SHORT = "word " * 4000, "word " * 40
