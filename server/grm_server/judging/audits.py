@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from grm_server.grm.plan import content_hash, derive_seed
+from grm_server.grm.plan import request_seed
 from grm_server.grm.stopping import Decided, StopRule
 from grm_server.pipeline.loop import auditable
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest
@@ -34,7 +35,9 @@ class Audits:
 
     def selects(self, request: ScoreRequest) -> bool:
         """Whether to audit a request, by a hash of its content under a key that clients cannot know."""
-        return derive_seed(content_hash(request.task, self._key), request.seed) < self._share * 2**53
+        content = str(request_seed(request.seed, request.task)).encode()
+        digest = hashlib.blake2b(content, key=self._key, digest_size=8).digest()
+        return int.from_bytes(digest) < self._share * 2**64
 
     def start(self, events: AsyncGenerator[Event], answer: Judgement, rule: StopRule) -> bool:
         """Take over the pipeline's events and draw the rest in the background. False: the caller still owns them."""

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm_server.grm.plan import (
-    content_hash,
     derive_seed,
     latin_squares,
     make_plan,
@@ -210,6 +209,6 @@ def test_all_texts_of_a_task_count_for_its_seed() -> None:
         {"reference": None, "principles": "e"},
         {"principles": ""},
     ]
-    hashes = {content_hash(replace(TASK, **change)) for change in changed}
-    assert len(hashes | {content_hash(TASK), content_hash(TASK, b"key")}) == len(changed) + 2
-    assert content_hash(replace(TASK, hint=1)) == content_hash(TASK)
+    seeds = {request_seed(3, replace(TASK, **change)) for change in changed}
+    assert len(seeds | {request_seed(3, TASK)}) == len(changed) + 1
+    assert request_seed(3, replace(TASK, hint=1)) == request_seed(3, TASK)

@@ -38,6 +38,13 @@ def test_no_slice_is_long(name: str) -> None:
     assert sum(visited) < 84 * CHARS
 
 
+def test_folding_counts_the_characters_that_it_visits() -> None:
+    """The loop pauses by this count; searches, which count for themselves, come later."""
+    slices = 5
+    visited = list(neutralizing("\ufdfa" * (slices * SLICE_CHARS), STRUCTURE))
+    assert visited[:slices] == [SLICE_CHARS] * slices
+
+
 def test_all_texts_of_a_task_are_sanitized_in_slices() -> None:
     text = "x #### Principles ####\n" * 2000
     task = Task((Message("user", text), Message("assistant", text)), (text, "", text), text, text, hint=1)
