@@ -55,6 +55,15 @@ def test_all_texts_of_a_task_are_sanitized_in_slices() -> None:
     assert sanitized(task, template) == Task(turns, (safe, "", safe), safe, safe, hint=1)
 
 
+@pytest.mark.parametrize("count", [1, 4000])
+def test_short_texts_count_too(count: int) -> None:
+    """Many of them fill a slice, and those of many requests fill one together."""
+    task = Task((Message("user", "Hello."),) * count, ("Hi.",))
+    visited = list(sanitizing(task, judge_template(None)))
+    assert sum(visited) > 30 * count
+    assert max(visited) < 2 * SLICE_CHARS
+
+
 @pytest.mark.parametrize("slice_chars", [1, 2, 3, 7, 64])
 def test_the_result_does_not_depend_on_the_slices(slice_chars: int) -> None:
     texts = [*HOSTILE, *(attack.response[:2000] for attack in corpus())]
