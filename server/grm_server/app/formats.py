@@ -20,8 +20,8 @@ from grm_server.settings import EngineSettings, JudgeSettings
 
 BUILT_IN = "deepseek-grm"
 """The format of `judge.template`."""
-PLAIN, THINKING = "plain", "thinking"
-"""For checkpoints that no preset names: the second if the chat template can open a thought."""
+PLAIN, *THINKING = "plain", "thinking", "thinking-harmony"
+"""For checkpoints that no preset names: one of the latter, if it opens thoughts as the chat template does."""
 
 
 def presets() -> Iterator[FormatFile]:
@@ -101,14 +101,18 @@ class LoadedFormats:
 
     by_name: Mapping[str, JudgeFormat]
     default: str | None
-    """None: `plain` or `thinking`, by the model's chat template."""
+    """None: `plain`, or one that thinks, by the model's chat template."""
     reason: str
     """Why this is the default, for the log."""
 
     def for_engine(self, engine: JudgeEngine | None) -> Formats:
         """The formats with a default. None: before there is an engine."""
-        by_model = THINKING if engine is not None and engine.can_think else PLAIN
-        return Formats(self.by_name, self.default or by_model)
+        mark = None if engine is None else engine.thought_mark
+        return Formats(self.by_name, self.default or self._by_mark(mark))
+
+    def _by_mark(self, mark: str | None) -> str:
+        thoughts = {name: form.file.thought for name, form in self.by_name.items() if name in THINKING}
+        return next((name for name, own in thoughts.items() if mark and own and own.opens.startswith(mark)), PLAIN)
 
 
 def load_formats(judge: JudgeSettings, engine: EngineSettings) -> LoadedFormats:
@@ -122,7 +126,7 @@ def load_formats(judge: JudgeSettings, engine: EngineSettings) -> LoadedFormats:
     if preset is not None:
         return LoadedFormats(load([preset.name, *judge.formats]), preset.name, f"it is the one for {engine.model}")
     reason = f"no preset names {engine.model}, so it was chosen by the model's chat template"
-    return LoadedFormats(load([PLAIN, THINKING, *judge.formats]), None, reason)
+    return LoadedFormats(load([PLAIN, *THINKING, *judge.formats]), None, reason)
 
 
 def budgets(form: FormatFile, judge: JudgeSettings, max_critique_tokens: int) -> Budgets:

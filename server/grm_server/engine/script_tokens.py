@@ -47,7 +47,10 @@ def _lead_tokens(chat: ChatEncoder, segment: Segment, limit: int) -> LeadTokens:
 
 
 def _unwritten(end: str, opening: str) -> str:
-    """The part of `opening` that a prompt with this end has not written yet."""
+    """The part of `opening` that a prompt with this end has not written yet. White space does not count: some templates
+    write `<think></think>` where others write blank lines between."""
+    if end.rstrip().endswith(opening.split()[-1]):
+        return ""
     for length in range(len(opening), 0, -1):
         if end.endswith(opening[:length]):
             return opening[length:]
