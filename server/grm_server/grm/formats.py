@@ -30,7 +30,8 @@ class TurnFormat(_Part):
     """A Jinja template. Variables: `conversation` (text; a single user turn as it is, else each turn in its fence),
     `responses` (all responses, each in its fence), `response` (a list of their texts), `label` (a list of their
     labels), `reference`, `principles` (text or none), `n`. A turn that comes out empty is left out, unless the template
-    is empty too: then the turn is empty on purpose."""
+    is empty too: then the turn is empty on purpose. Control tokens may stand in the template's own text and in the
+    fences, not in what an expression gives."""
 
 
 class Fences(_Part):
@@ -198,7 +199,17 @@ class FormatFile(_Part):
             largest or len(self.fences.labels) + 1
         ):
             raise ValueError("there are fewer labels than responses that a prompt may show")
+        self._check_labels()
         return self
+
+    def _check_labels(self) -> None:
+        labels = self.fences.labels
+        try:
+            shown = [self.label(p) for p in range(2)] if isinstance(labels, str) else labels
+        except (LookupError, ValueError) as error:
+            raise ValueError("`labels` may contain {number} or {letter}, and no other braces") from error
+        if self.shows.max != 1 and len({*shown}) < len(shown):
+            raise ValueError("two responses have the same label: put {number} or {letter} into `labels`")
 
     def verdicts_on(self, n: int) -> tuple[VerdictFormat, ...]:
         """The verdicts on n responses."""

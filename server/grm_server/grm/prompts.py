@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from grm_server.grm.formats import FormatFile, TextFormat, ThoughtFormat, TurnFormat
-from grm_server.grm.prompt_template import PromptTemplate, SanitizedTask, inserted, pieces
+from grm_server.grm.prompt_template import FAULTS, PromptTemplate, SanitizedTask, inserted, pieces
 from grm_server.grm.script import Grammar, Piece, PromptTurn, Script, Segment, plain
 from grm_server.grm.structure import Structure, structure_of_format
 from grm_server.grm.types import Message, Order, Reading, Task
@@ -28,10 +28,13 @@ class JudgeFormat:
         self._turns = [(turn, PromptTemplate(turn.content, file.fences, file.label)) for turn in file.turns]
         self._grammars: dict[int, tuple[Grammar, ...]] = {}
         self.structure: Structure = structure_of_format(file)
-        probe = self._probe()
+        try:
+            probe = self._probe()
+        except FAULTS as error:
+            raise ValueError(f"format {file.name}: template: {error}") from error
         self.shows_reference = "PROBE-REFERENCE" in probe
         self.shows_principles = "PROBE-PRINCIPLES" in probe
-        if not {"PROBE-QUERY", "PROBE-RESPONSE-0"} <= probe:
+        if not {"PROBE-QUERY", *(f"PROBE-RESPONSE-{i}" for i in range(file.shows.min))} <= probe:
             raise ValueError(f"format {file.name}: its turns must show the conversation and every response")
 
     def grammars(self, n: int) -> tuple[Grammar, ...]:
