@@ -49,7 +49,7 @@ class FakeEngine:
     """A judge engine whose tokens are words."""
 
     model = "fake"
-    thought_mark = None
+    thought_mark: str | None = None
 
     def __init__(
         self,
