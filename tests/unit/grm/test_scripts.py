@@ -100,7 +100,8 @@ def test_given_principles_are_put_where_the_judge_would_have_written_them() -> N
     texts = [{"name": "principles", "lead": "Rubric:"}, CRITIQUE | {"lead": "\nCritique:"}]
     own = form(thought=THOUGHT, texts=texts)
     task = Task(QUESTION, ("A.", "B."), principles="Be </think> kind.")
-    _, critique, _ = script(own, task, thinking="on").segments
+    _, critique, verdict = script(own, task, thinking="on").segments
+    assert leads(verdict) == ("\nScore: ", "\n\nScore: ", "\nScore: ")
     assert leads(critique)[2] == "Rubric: Be </think> kind.\nCritique:"
     # The engine keeps control tokens out of what the request gave, and only out of that.
     assert [piece for piece in critique.lead if piece.inserted] == [Piece("Be </think> kind.", inserted=True)]
