@@ -110,9 +110,8 @@ def make_checkpoint(name: str, folder: Path, likely: Mapping[str, float] | None 
     """Write a checkpoint with random weights, the same ones each time. Takes about a second, and 20 to 70 MB.
 
     likely: probability of each of these tokens at every position, at temperature 1, within a factor of two (on Gemma,
-        whose layers add more, down to a tenth). All others are about equally
-        likely, except for added tokens: none of them is written if it is not named here. So a thought that nobody
-        closes goes on to its budget, unless `likely` holds `</think>`.
+        whose layers add more, down to a fiftieth). All others are about equally likely, except for added tokens: one
+        that is not named here is never written. So the model closes a thought only if `likely` holds `</think>`.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
