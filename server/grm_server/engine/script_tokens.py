@@ -90,7 +90,8 @@ def _warnings(chat: ChatEncoder, script: Script, thought: ThoughtFormat | None, 
         warnings.append("the model's chat template has already closed the thought, so this model may not think")
     if thought is None and chat.thought_mark is not None and chat.thought_mark not in end:
         warnings.append(
-            f"the model's chat template knows thoughts ({chat.thought_mark}), and the format has none; a model that was "
-            "trained to think first judges worse without: choose a format with a thought, such as judge.format=thinking"
+            f"the model's chat template knows thoughts ({chat.thought_mark}), and the format has none; a model that "
+            "was trained to think first judges worse without: choose a format with a thought, such as "
+            "judge.format=thinking"
         )
     return warnings
