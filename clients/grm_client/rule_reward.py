@@ -25,8 +25,8 @@ RIGHT, WRONG = 1.0, -1.0
 NEUTRAL = 0.0
 """Between them, for an item that cannot be read, where a trainer needs a number."""
 
-GOOD_FROM = 6
-"""Lowest score that rates a single response as good: the middle of 1..10 is 5.5."""
+GOOD_FROM = 5.5
+"""A single response with so many points or more is rated as good: the middle of 1..10."""
 
 _BOX = re.compile(r"\s*\{([^{}]*)\}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
@@ -35,11 +35,11 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 def is_right(scores: Sequence[float | None], label: int) -> bool | None:
     """Whether the scores of one sample pick the label (eq. 10).
 
-    scores: (n,), 1..10; None for a response that the sample did not show.
+    scores: (n,), points on 1..10; None for a response that the sample did not show.
     label: index of the best response in the order of the scores; for one response 1 (good) or 0 (bad).
 
     n >= 2: the best response's score must be strictly the highest, so a tie is wrong. n = 1: eq. 10 requires the score
-    to equal the label, but the label has two values and the score has ten. We map the score to the label's scale:
+    to equal the label, but the label has two values and the score has more. We map the score to the label's scale:
     `GOOD_FROM` and above is 1, below is 0.
 
     Returns None if any response has no score, because its rank is then unknown.

@@ -39,6 +39,11 @@ class Sample(Answer):
     scores: tuple[int | float | None, ...] | None
     """(n,), request order, on the judge's own scale: 1..10 in the format "deepseek-grm"; of a comparison, 1 for the
     winner and 0 for the loser. None for a response that this sample did not show."""
+    points: tuple[float | None, ...] | None = None
+    """(n,), the scores mapped to 1..10, the scale of the rewards; of several verdicts, their weighted mean. None from
+    servers whose scores are always 1..10."""
+    verdict: str | None = None
+    """What the judge wrote as its verdict, without the lead; several verdicts are on lines of their own."""
     expected_scores: tuple[float | None, ...] | None
     """(n,), expectation of each score given the critique and the scores before it; None if the token probabilities do
     not determine it."""

@@ -32,6 +32,8 @@ def sample(critique: str, principles: str | None) -> schemas.SampleOut:
         critique=critique,
         thought=critique,
         scores=[3, None],
+        points=[3.0, None],
+        verdict="3}",
         expected_scores=None,
         meta_reward=None,
         kept=None,

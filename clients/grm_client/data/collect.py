@@ -18,7 +18,14 @@ from grm_client.data.columns import LABEL
 from grm_client.data.jsonl import BadLine, Row, parse_request, request_key
 from grm_client.data.progress import Progress
 from grm_client.data.resume import Earlier
-from grm_client.data.trajectories import Item, LabelledSample, difficulty, failed_samples, label_samples
+from grm_client.data.trajectories import (
+    BUILT_IN,
+    Item,
+    LabelledSample,
+    difficulty,
+    failed_samples,
+    label_samples,
+)
 from grm_client.data.work_file import LineResult, work_file
 from grm_client.errors import APIError
 from grm_client.rule_reward import label_count
@@ -112,6 +119,7 @@ class _LabelledAnswer(NamedTuple):
     """Labelled samples of one request."""
 
     model: str | None
+    format: str
     samples: list[LabelledSample]
     usage: dict[str, int] | None
 
@@ -121,7 +129,7 @@ async def _collect(client: AsyncGRMClient, row: Row, n: int, hint: bool) -> Item
     request = _request(body, n)
     unhinted = await _sample(client, request, label, hinted=False)
     level = difficulty(unhinted.samples)
-    hinted = _LabelledAnswer(None, [], None)
+    hinted = _LabelledAnswer(None, BUILT_IN, [], None)
     if hint and level == "unsolved":
         hinted = await _sample(client, request | {"hint": label}, label, hinted=True)
     return Item(
@@ -129,6 +137,7 @@ async def _collect(client: AsyncGRMClient, row: Row, n: int, hint: bool) -> Item
         label=label,
         task=body.get("task") or "",
         model=unhinted.model,
+        format=unhinted.format,
         difficulty=level,
         samples=[*unhinted.samples, *hinted.samples],
         usage=_sum(unhinted.usage, hinted.usage),
@@ -156,9 +165,10 @@ async def _sample(client: AsyncGRMClient, request: Mapping[str, Any], label: int
         if error.code != "too_few_votes":
             raise
         # No sample parsed. The counts must include such samples.
-        return _LabelledAnswer(None, failed_samples(error.details, hinted=hinted), None)
+        failed = failed_samples(error.details, hinted=hinted)
+        return _LabelledAnswer(None, request.get("format") or BUILT_IN, failed, None)
     samples = label_samples(answer.samples or (), label, hinted=hinted)
-    return _LabelledAnswer(answer.model, samples, answer.usage.model_dump())
+    return _LabelledAnswer(answer.model, answer.format or BUILT_IN, samples, answer.usage.model_dump())
 
 
 def _sum(one: dict[str, int] | None, other: dict[str, int] | None) -> dict[str, int] | None:

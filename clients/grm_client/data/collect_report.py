@@ -63,7 +63,7 @@ def _count(item: Item) -> Counter[str]:
         judged=len(judged),
         right=sum(sample.right is True for sample in judged),
         compared=len(judged) if several else 0,
-        tied=sum(several and is_tied(sample.scores or ()) for sample in judged),
+        tied=sum(several and is_tied(sample.rated or ()) for sample in judged),
         hinted=bool(hinted),
         solved=any(sample.right for sample in hinted),
         completion_tokens=sum(sample.completion_tokens for sample in item.samples),

@@ -1,11 +1,11 @@
 """Labelled trajectories: the rows of `grm collect`. Pure.
 
-    {"line": 3, "id": ..., "key": ..., "options": {...}, "meta": {"label": 1}, "model": ..., "query": ...,
+    {"line": 3, "id": ..., "key": ..., "options": {...}, "meta": {"label": 1}, "model": ..., "format": ..., "query": ...,
      "responses": [...], "label": 1, "reference": null, "principles": null, "task": "", "difficulty": "mixed",
      "samples": [...], "usage": {...}}
     {"line": 4, "id": ..., "key": ..., "options": {...}, "error": {"code": ..., "message": ..., ...}}
 
-`jsonl` explains `key`, `options` and `meta`; rows of earlier versions do not have them.
+`jsonl` explains `key`, `options` and `meta`; rows of earlier versions do not have them, nor `format`.
 
 A row holds everything needed to train a judge or a meta RM; the file of labelled requests is not needed again.
 """
@@ -20,7 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from grm_client.rule_reward import is_right
 from grm_client.types import Sample
 
+BUILT_IN = "deepseek-grm"
+"""The only format of earlier servers, whose rows do not name it."""
+
 Difficulty = Literal["too_easy", "mixed", "unsolved"]
+
+
+def _if_any() -> Any:
+    """A field that rows have only with a value."""
+    return Field(None, exclude_if=lambda value: value is None)
 
 
 class _Part(BaseModel):
@@ -38,8 +46,14 @@ class LabelledSample(_Part):
     principles: str | None
     """None if the request gave them."""
     critique: str | None
+    thought: str | None = _if_any()
+    """What the judge wrote before its answer."""
     scores: tuple[int | float | None, ...] | None
     """(n,), request order, on the judge's own scale; None for a response that the sample did not show."""
+    points: tuple[float | None, ...] | None = _if_any()
+    """(n,), the scores mapped to 1..10. Rows of earlier versions have none: their scores are on that scale."""
+    verdict: str | None = _if_any()
+    """What the judge wrote as its verdict, without the lead; several verdicts are on lines of their own."""
     expected_scores: tuple[float | None, ...] | None = None
     """(n,), expectation of each score given the text before it; None if the token probabilities do not determine it."""
     right: bool | None
@@ -53,12 +67,19 @@ class LabelledSample(_Part):
     completion_tokens: int
     seed: int | None
 
+    @property
+    def rated(self) -> tuple[float | None, ...] | None:
+        """(n,), what the label is compared with: the points."""
+        return self.scores if self.points is None else self.points
+
 
 class Item(_Part):
     """A labelled item and the judge's samples."""
 
     model: str | None
     """Name of the judge; None if no sample had scores."""
+    format: str = BUILT_IN
+    """The judge's format, in which it was asked and answered."""
     query: Any
     """As in the request: a string, or chat messages."""
     responses: list[str]
@@ -100,7 +121,7 @@ def label_samples(samples: Iterable[Sample], label: int, *, hinted: bool) -> lis
     return [
         LabelledSample(
             **sample.model_dump(include=set(LabelledSample.model_fields)),
-            right=None if sample.scores is None else is_right(sample.scores, label),
+            right=None if sample.scores is None else is_right(sample.points or sample.scores, label),
             hinted=hinted,
         )
         for sample in samples

@@ -128,6 +128,10 @@ def to_sample(outcome: Trajectory | Failure, arrived_s: float, kept: bool | None
         principles=None if sample is None else sample.principles,
         critique=None if sample is None else sample.critique,
         scores=list(outcome.scores) if isinstance(outcome, Trajectory) else None,
+        points=[None if point is None else round(point, 6) for point in outcome.points]
+        if isinstance(outcome, Trajectory)
+        else None,
+        verdict=None if sample is None else sample.verdict,
         expected_scores=list(outcome.expected_scores) if isinstance(outcome, Trajectory) else None,
         meta_reward=outcome.meta_reward if isinstance(outcome, Trajectory) else None,
         kept=kept,

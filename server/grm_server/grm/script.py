@@ -170,6 +170,13 @@ class Sample:
         return self.texts.get("critique", "").strip()
 
     @property
+    def verdict(self) -> str | None:
+        """What the judge wrote as its verdict, without leads; several are on lines of their own. None if it wrote
+        none."""
+        written = [text for name, text in self.texts.items() if name.startswith("verdict")]
+        return "\n".join(written) if written else None
+
+    @property
     def free_texts(self) -> tuple[str, ...]:
         """Names of the texts that were written without a grammar."""
         return tuple(name for name in self.texts if not name.startswith("verdict"))

@@ -99,6 +99,7 @@ async def test_a_row_has_the_request_and_all_samples(judge: Callable[..., Handle
             "order": [0, 1],
             "principles": f"principles of {index}",
             "critique": f"critique of {index}",
+            "thought": f"thought of {index}",
             "scores": scores,
             "expected_scores": [3.1, 8.75, None],
             "right": right,

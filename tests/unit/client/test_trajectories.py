@@ -41,6 +41,7 @@ def test_samples_are_labelled_by_the_rule(sample: SampleFields) -> None:
         "order": (2, 0, 1),
         "principles": "principles of 0",
         "critique": "critique of 0",
+        "thought": "thought of 0",
         "scores": (3, 9, 4),
         "expected_scores": (3.1, 8.75, None),
         "right": True,

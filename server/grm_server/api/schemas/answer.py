@@ -27,6 +27,12 @@ class SampleOut(Wire):
     scores: list[int | float | None] | None
     """One score per response, in request order, on the judge's own scale: 1..10 in `deepseek-grm`; of a comparison, 1
     for the winner and 0 for the loser. Null for a response that this sample did not show."""
+    points: list[float | None] | None
+    """The scores mapped to the scale of the rewards, 1..10, before any weighting; of several verdicts, their weighted
+    mean. Null for a response that this sample did not show."""
+    verdict: str | None
+    """What the judge wrote as its verdict, without the lead; several verdicts are on lines of their own. Null if it
+    wrote none."""
     expected_scores: list[float | None] | None
     """The expectation of each score given the critique and the scores sampled before it, at the sampling temperature;
     null if the response was not shown or the token probabilities do not give one. See `reading`."""
