@@ -68,7 +68,7 @@ def test_standard_errors_of_means_in_blocks_match_the_simulated_errors(leniency:
         values = np.full((len(draws), n), NAN)
         for j, draw in enumerate(draws):
             values[j, list(draw.order)] = rng.normal(0, sigma, 6) + rng.normal(0, leniency)
-        evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, leniency**2 + sigma**2), blocks=True)
+        evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, leniency**2 + sigma**2), layout="blocks")
         squared_errors.append(evidence.means**2)
         reported.append(evidence.mean_variance)
     assert np.mean(squared_errors) == pytest.approx(np.mean(reported), rel=0.15)
@@ -93,7 +93,7 @@ def test_a_lenient_sample_does_not_favour_its_block() -> None:
     for j, draw in enumerate(draws):
         block = list(draw.order)
         values[j, block] = truth[block] + rng.normal(0, 3)
-    evidence = gather(values, [draw.order for draw in draws], PRIOR, blocks=True)
+    evidence = gather(values, [draw.order for draw in draws], PRIOR, layout="blocks")
     # Leniency is the only noise: differences are exact, and plain means are not.
     assert np.diff(evidence.means) == pytest.approx(np.diff(truth), abs=1e-5)
     plain = np.nanmean(values, axis=0)
@@ -111,7 +111,7 @@ def test_standard_errors_of_differences_in_blocks_match_the_simulated_errors() -
         values = np.full((len(draws), n), NAN)
         for j, draw in enumerate(draws):
             values[j, list(draw.order)] = rng.normal(0, sigma, 4) + rng.normal(0, 2)
-        evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, 1.0), blocks=True)
+        evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, 1.0), layout="blocks")
         errors.append(evidence.means[0] - evidence.means[7])
         reported.append(evidence.pair_variance[0, 7] / evidence.pairs[0, 7])
         noise.append(evidence.pair_variance[0, 7])
@@ -132,7 +132,7 @@ def test_dropped_responses_keep_their_mean_and_gain_little_precision() -> None:
 
 
 def test_a_response_without_a_score_has_no_mean() -> None:
-    evidence = gather(np.array([[5.0, 6.0, NAN]]), [(0, 1)], PRIOR, blocks=True)
+    evidence = gather(np.array([[5.0, 6.0, NAN]]), [(0, 1)], PRIOR, layout="blocks")
     assert np.isnan(evidence.means[2])
     assert evidence.means[:2] == pytest.approx([5, 6])
 
@@ -145,7 +145,7 @@ def test_without_scores_there_are_no_means() -> None:
 
 def test_means_of_blocks_that_share_no_response_cannot_be_compared() -> None:
     values = np.array([[5.0, 6.0, NAN, NAN], [NAN, NAN, 7.0, 9.0]] * 3)
-    evidence = gather(values, [(0, 1), (2, 3)] * 3, PRIOR, blocks=True)
+    evidence = gather(values, [(0, 1), (2, 3)] * 3, PRIOR, layout="blocks")
     assert evidence.means == pytest.approx([5, 6, 7, 9], abs=1e-4)
     assert evidence.pairs[0, 1] == pytest.approx(3, rel=1e-4)
     assert evidence.pairs[0, 2] < 1e-4
