@@ -51,7 +51,7 @@ def winner_evidence(
         prior.pair_variance / (2 * span) ** 2,
         np.array(planned, dtype=np.intp).reshape(-1, 2),
     )
-    _, rate_variance = win_rates(fit.abilities, fit.variance)
+    rate_variance = win_rate_variance(fit.mode, fit.variance)
     pair_variance = np.full((n, n), 4 * fit.dispersion)
     np.fill_diagonal(pair_variance, 0.0)
     shown = seen.sum(axis=0).astype(float)
@@ -76,6 +76,8 @@ class PairFit:
 
     abilities: Floats
     """(n,), the centre of the likelihood, without the prior: combining it with the prior gives the mode."""
+    mode: Floats
+    """(n,), shrunk abilities."""
     variance: Floats
     """(n, n), of each difference of `abilities`."""
     variance_at_k: Floats
@@ -111,23 +113,29 @@ def bradley_terry(
     covariance = np.linalg.inv(information).astype(np.float64)
     abilities = (mode + covariance @ np.append(prior.diagonal()[:n] * mode[:n], 0.0))[:n]
     at_k = np.linalg.inv(information + _information(_design(planned, n), mode) / dispersion).astype(np.float64)
-    return PairFit(abilities, _of_differences(covariance[:n, :n]), _of_differences(at_k[:n, :n]), dispersion, freedom)
+    return PairFit(
+        abilities, mode[:n], _of_differences(covariance[:n, :n]), _of_differences(at_k[:n, :n]), dispersion, freedom
+    )
 
 
-def win_rates(abilities: Floats, variance: Floats) -> tuple[Floats, Floats]:
-    """(n,) each response's mean probability to win against the others, and its variance by the delta method, at most
-    that of an unknown share.
-
-    variance: (n, n), of the differences of abilities.
-    """
-    n = len(abilities)
+def win_rates(abilities: Floats) -> Floats:
+    """(n,) each response's mean probability to win against the others."""
     wins = expit(abilities[:, None] - abilities[None, :])
-    slopes = wins * (1 - wins) / (n - 1)
-    np.fill_diagonal(slopes, 0.0)
-    # A rate does not change if all abilities move together, so the variances of differences suffice.
+    rates: Floats = (wins.sum(axis=1) - 0.5) / (len(abilities) - 1)
+    return rates
+
+
+def win_rate_variance(abilities: Floats, variance: Floats) -> Floats:
+    """(n,) the variance of `win_rates` by the delta method, at most that of an unknown share.
+
+    abilities: shrunk ones. Near 0 and 1 the slope is smallest, so at the plain ones the errors would be too small.
+    variance: (n, n), of the differences of abilities. A rate does not change if all abilities move together, so these
+    suffice.
+    """
+    wins = expit(abilities[:, None] - abilities[None, :])
+    slopes = wins * (1 - wins) * (1 - np.eye(len(abilities))) / (len(abilities) - 1)
     gradient = np.diag(slopes.sum(axis=1)) - slopes
-    rate_variance = -0.5 * np.einsum("ij,jk,ik->i", gradient, variance, gradient)
-    return (wins.sum(axis=1) - 0.5) / (n - 1), np.clip(rate_variance, 0.0, 0.25)
+    return np.clip(-0.5 * np.einsum("ij,jk,ik->i", gradient, variance, gradient), 0.0, 0.25)
 
 
 def log_odds_variance(share_variance: float) -> float:

@@ -195,7 +195,8 @@ def _overtaking_risks(
         return np.zeros(len(gap))
     # Expected share of valid samples, with a prior of 10 samples of which one fails, relative to the share so far.
     valid_share = (evidence.valid + 9) / (evidence.launched + 10) * evidence.launched / max(evidence.valid, 1)
-    r = (t * left if evidence.pairs_at_k is None else evidence.pairs_at_k[ahead, behind] - t) * valid_share
+    at_k = evidence.pairs_at_k
+    r = (t * left if at_k is None else np.maximum(at_k[ahead, behind] - t, 1e-9)) * valid_share
     v = 1 / (t / s2 + 1 / evidence.prior.gap_variance)
     z = (t * gap + r * v * t * gap / s2) / np.sqrt(r * s2 + r**2 * v)
     risks: Floats = np.nan_to_num(stdtr(evidence.freedom[ahead, behind], -z), nan=1.0)

@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 from scipy.special import stdtr
 
-from grm_server.grm.pairs import win_rates
+from grm_server.grm.pairs import win_rate_variance, win_rates
 from grm_server.grm.types import Evidence, Floats, Trajectory, Verdict
 
 _DRAWS = 4096
@@ -80,12 +80,12 @@ def _win_rewards(
     evidence: Evidence, win_range: tuple[float, float], gap: Floats, variance: Floats, *, shrink: bool
 ) -> tuple[Floats, Floats]:
     """(n,) rewards and their variances. gap, variance: see `_posterior_gaps`."""
-    lowest, highest = win_range
-    if shrink:
-        rates, rate_variance = win_rates(gap.mean(axis=1), variance * (1 - np.eye(len(gap))))
-    else:
-        rates, rate_variance = win_rates(evidence.means, evidence.pair_variance / evidence.pairs)
-    return lowest + (highest - lowest) * rates, (highest - lowest) ** 2 * rate_variance
+    lowest, span = win_range[0], win_range[1] - win_range[0]
+    if not shrink:
+        return lowest + span * win_rates(evidence.means), evidence.mean_variance
+    abilities = gap.mean(axis=1)
+    rate_variance = win_rate_variance(abilities, variance * (1 - np.eye(len(gap))))
+    return lowest + span * win_rates(abilities), span**2 * rate_variance
 
 
 def _posterior_gaps(evidence: Evidence) -> tuple[Floats, Floats]:
