@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import ScalarFormatter
 
 from benchmarks.lib.plot_style import GREY, styled
 
@@ -38,6 +39,7 @@ def plot(cases: Sequence[Case], path: Path) -> None:
 
 def _frontiers(axes: Axes, cases: Sequence[Case]) -> None:
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_ylim(0, 1)
     axes.set_xlabel("samples of a group (mean)")
     for case in cases:
@@ -60,6 +62,9 @@ def _reliability(axes: Axes, cases: Sequence[Case]) -> None:
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
     axes.set_xlabel("predicted disagreement with all 32 rounds")
     axes.set_ylabel("observed")
+    axes.annotate(
+        "circles: winners; squares: singles; colours as left", (0.03, 0.93), xycoords="axes fraction", color=GREY
+    )
     for case in cases:
         if case.kind not in ("winners", "singles"):
             continue

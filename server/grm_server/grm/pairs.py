@@ -135,7 +135,8 @@ def win_rate_variance(abilities: Floats, variance: Floats) -> Floats:
     wins = expit(abilities[:, None] - abilities[None, :])
     slopes = wins * (1 - wins) * (1 - np.eye(len(abilities))) / (len(abilities) - 1)
     gradient = np.diag(slopes.sum(axis=1)) - slopes
-    return np.clip(-0.5 * np.einsum("ij,jk,ik->i", gradient, variance, gradient), 0.0, 0.25)
+    rate_variance: Floats = np.clip(-0.5 * np.einsum("ij,jk,ik->i", gradient, variance, gradient), 0.0, 0.25)
+    return rate_variance
 
 
 def log_odds_variance(share_variance: float) -> float:

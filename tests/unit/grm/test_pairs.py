@@ -12,7 +12,7 @@ from grm_server.grm.pair_plan import pair_design
 from grm_server.grm.pairs import FIRST_VARIANCE, bradley_terry, log_odds_variance, win_rate_variance, win_rates
 from grm_server.grm.plan import plan
 from grm_server.grm.stopping import Decided, Precision, decide, may_drop, ranking_risks, rival_risks
-from grm_server.grm.types import Contenders, Evidence, Floats, Order, Prior, StopReason, Verdict
+from grm_server.grm.types import Contenders, Evidence, Floats, Layout, Order, Prior, StopReason, Verdict
 from grm_server.grm.voting import vote
 
 PRIOR = Prior(pair_variance=39.0, gap_variance=30.0, score_variance=9.7)
@@ -241,11 +241,10 @@ def test_losers_are_dropped_from_three_responses_on_one_at_a_time() -> None:
     orders, values = drawn(np.array([1.0, 0.9, 0.8, 0.7, 0.9, -6.0]), 16, rng)
     evidence = winners(values, orders, orders)
     everyone = Contenders(tuple(range(6)))
-    for layout, active in (("pairs", 5), ("lists", 6)):
-        decision = decide(
-            rule, evidence, values, 16, 32, everyone, ballot_range=9.0, droppable=True, layout=layout
-        )  # type: ignore[arg-type]  # fmt: skip
-        assert len(decision.contenders.active) == active
+    active: dict[Layout, int] = {"pairs": 5, "lists": 6}
+    for layout, expected in active.items():
+        decision = decide(rule, evidence, values, 16, 32, everyone, ballot_range=9.0, droppable=True, layout=layout)
+        assert len(decision.contenders.active) == expected
 
 
 def test_precision_is_in_points_of_the_reward() -> None:

@@ -1,5 +1,7 @@
 """Learned priors: they recover the simulated judge's variances and ignore unusable waves."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -77,7 +79,7 @@ def test_single_responses_and_blocks_change_only_the_variance_of_a_score() -> No
         assert learnt.prior.gap_variance == START.prior.gap_variance
 
 
-def observed(layout: Layout, orders: list[Order], position: list[float]) -> LearnedPrior:
+def observed(layout: Layout, orders: Sequence[Order], position: list[float]) -> LearnedPrior:
     """After 2000 requests of four responses. position: what each position is worth."""
     rng, learnt = np.random.default_rng(1), START
     for _ in range(2000):
