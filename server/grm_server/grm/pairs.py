@@ -21,8 +21,9 @@ FIRST_VARIANCE = 4.0
 """Prior variance of what the first position is worth, in squared log-odds. It is weak."""
 PRIOR_FREEDOM = 3.0
 """The prior's outcome variance weighs as much as this many degrees of freedom."""
-MAX_STEP = 3.0
-"""Largest change of one log-odds in a Newton step, which keeps the iteration stable."""
+MAX_STEP = 1.0
+"""Largest change of one ability in a Newton step, which keeps the iteration stable."""
+MAX_STEPS, TOLERANCE = 100, 1e-9
 # Responses that no chain of pairs connects have no common scale. This ridge gives their difference a finite, very large
 # variance.
 _RIDGE = 1e-6
@@ -41,7 +42,8 @@ def winner_evidence(
     n, span = values.shape[1], win_range[1] - win_range[0]
     valid = np.flatnonzero(seen.any(axis=1)).tolist()
     pairs = np.array([orders[j] for j in valid], dtype=np.intp).reshape(-1, 2)
-    outcomes = 0.5 + (values[valid, pairs[:, 0]] - values[valid, pairs[:, 1]]) / (2 * span)
+    # A meta RM's weight above the mean would make more than a win of one; no probability explains that.
+    outcomes = np.clip(0.5 + (values[valid, pairs[:, 0]] - values[valid, pairs[:, 1]]) / (2 * span), 0.0, 1.0)
     in_log_odds = replace(prior, gap_variance=log_odds_variance(prior.gap_variance / span**2))
     fit = bradley_terry(
         pairs,
@@ -165,13 +167,12 @@ def _design(pairs: Ints, n: int) -> Floats:
 
 def _mode(design: Floats, outcomes: Floats, prior: Floats, dispersion: float, start: Floats) -> Floats:
     """Newton's method on the log posterior, which is concave."""
-    mode = start
-    for _ in range(50):
+    mode, largest, steps = start, np.inf, 0
+    while largest > TOLERANCE and steps < MAX_STEPS:
         gradient = design.T @ (outcomes - expit(design @ mode)) / dispersion - prior @ mode
         step = np.linalg.solve(_information(design, mode) / dispersion + prior, gradient)
-        mode = mode + step * min(1.0, MAX_STEP / max(float(np.abs(step).max()), 1e-12))
-        if np.abs(step).max() < 1e-9:
-            break
+        largest, steps = float(np.abs(step).max()), steps + 1
+        mode = mode + step * min(1.0, MAX_STEP / max(largest, TOLERANCE))
     return mode
 
 

@@ -330,3 +330,11 @@ def test_scored_pairs_of_exact_scores() -> None:
         shrink=True,
     )
     assert early.rewards[3] - early.rewards[0] < lists.rewards[3] - lists.rewards[0] < 7
+
+
+def test_more_than_a_win_counts_as_a_win() -> None:
+    """The weights of `meta_hinge` stretch ballots beyond those of a winner and a loser."""
+    orders = list(pair_design(3, 8))
+    outcomes = np.array([1.0 if a < b else 0.0 for a, b in orders])
+    stretched = won(orders, 0.5 + 1.8 * (outcomes - 0.5), 3)
+    assert verdict(stretched, orders).rewards == verdict(won(orders, outcomes, 3), orders).rewards
