@@ -4,7 +4,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import files
 from typing import Any
@@ -18,6 +18,8 @@ from grm_server.errors import PromptTooLong
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.plan import make_plan
 from grm_server.grm.prompts import JudgeTemplate
+from grm_server.grm.sanitize import run
+from grm_server.grm.slices import Slices, T
 from grm_server.grm.stopping import Decided, Precision
 from grm_server.grm.types import Draw, Message, Script, StopReason, Task
 from grm_server.pipeline.loop import score
@@ -46,7 +48,13 @@ class OpenPermit:
     def running(self) -> int:
         return self._engine.running
 
-    def prepare(self, script: Script) -> TokenizedScript:
+    async def in_slices(self, slices: Slices[T]) -> T:
+        return run(slices)
+
+    async def tokenize(self, prompt: str, tokenizer: Callable[[str], T]) -> T:
+        return tokenizer(prompt)
+
+    async def prepare(self, script: Script) -> TokenizedScript:
         return self._engine.prepare(script)
 
     def sample(

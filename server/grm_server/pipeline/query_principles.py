@@ -11,7 +11,6 @@ from grm_server.grm.prompts import PrinciplesTemplate, sanitizing, write_princip
 from grm_server.grm.types import Sample, Task
 from grm_server.pipeline.metrics import count_tokens
 from grm_server.pipeline.permit import Permit
-from grm_server.pipeline.prompt_cache import in_slices
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
@@ -34,8 +33,8 @@ async def draw_principles(
     EngineDead. Cancellation aborts the sample.
     """
     query_only = Task(request.task.query, (), request.task.reference)
-    task = await in_slices(sanitizing(query_only, template))
-    prepared = permit.prepare(write_principles_script(template, task, request.max_critique_tokens))
+    task = await permit.in_slices(sanitizing(query_only, template))
+    prepared = await permit.prepare(write_principles_script(template, task, request.max_critique_tokens))
     async with aclosing(permit.sample(prepared, (seed,), request.temperature, SchedulingClass.NEW)) as finished:
         _, outcome = await anext(finished)
     if not isinstance(outcome, Sample):

@@ -72,6 +72,11 @@ class ScoreRequest:
         return samples_after(self.k, len(self.task.responses), self.list_size, self.max_shown)
 
     @property
+    def charged_samples(self) -> int:
+        """What a quota counts: also the sample that may write the query's principles."""
+        return self.samples + (self.principles_from == "query" and self.task.principles is None)
+
+    @property
     def in_waves(self) -> bool:
         """Whether the stop rule looks before full k. For a single response, only `precision` does."""
         return self.stop.looks_early and (len(self.task.responses) > 1 or self.stop.judges_singles)
