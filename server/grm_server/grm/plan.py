@@ -126,7 +126,11 @@ class SamplePlan:
 
     def wave(self, drawn: int, k: int) -> tuple[Draw, ...]:
         """The draws of the next wave, after `drawn` rounds. Empty at k."""
-        return self.draws[self._draws(drawn) : self._draws(self.wave_end(drawn, k))]
+        return self.between(drawn, self.wave_end(drawn, k))
+
+    def between(self, drawn: int, end: int) -> tuple[Draw, ...]:
+        """The draws of these rounds."""
+        return self.draws[self._draws(drawn) : self._draws(end)]
 
     def wave_end(self, drawn: int, k: int) -> int:
         """The number of rounds after the next wave, see `wave_end`."""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.priors import LearnedPrior, observe
-from grm_server.grm.types import Aggregate, Floats, Layout, Order, Prior
+from grm_server.grm.types import Aggregate, Failure, Floats, Layout, Prior, Trajectory
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +107,14 @@ class PriorStore:
         return self._get(key).prior
 
     def observe(
-        self, key: PriorKey, first_wave: Floats, layout: Layout = "lists", orders: Sequence[Order] = ()
+        self,
+        key: PriorKey,
+        first_wave: Floats,
+        layout: Layout = "lists",
+        outcomes: Sequence[Trajectory | Failure] = (),
     ) -> None:
-        """Learn from a request's first wave. first_wave: (m, n) ballots. orders: (m,), see `observe`."""
+        """Learn from a request's first wave. first_wave: (m, n) ballots. outcomes: at least m, launch order."""
+        orders = [outcome.draw.order for outcome in outcomes[: len(first_wave)]]
         learnt = observe(self._get(key), first_wave, key.aggregate, layout=layout, orders=orders, winners=key.winners)
         # Evict the least recently used tag of the key that has the most, so a client that floods us with tags removes
         # neither those of another key nor its own that are in use.

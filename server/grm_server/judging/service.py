@@ -131,8 +131,7 @@ class JudgeService:
                         permit.answered(in_time=event.stop_reason is not StopReason.DEADLINE)
                         # None if a deadline cut it: the samples that finish first are a biased selection.
                         if event.first_wave is not None:
-                            orders = [outcome.draw.order for outcome in event.outcomes[: len(event.first_wave)]]
-                            self._priors.observe(key, event.first_wave, event.layout, orders)
+                            self._priors.observe(key, event.first_wave, event.layout, event.outcomes)
                         handed_over = audit and self._audits.start(events, event, request.stop)
                     yield event
                     if isinstance(event, Judgement):

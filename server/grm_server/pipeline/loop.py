@@ -110,7 +110,7 @@ def _assess(decider: Decider, draws: SampleDraws, before: Decision, rater: Rater
         before,
         _aggregate(decider.request, rater),
         layout=draws.layout,
-        planned=draws.planned(),
+        planned=draws.planned() if draws.layout == "pairs" else (),
         late=draws.late,
     )
 

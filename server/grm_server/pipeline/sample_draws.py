@@ -60,9 +60,7 @@ class SampleDraws:
             ) from None
 
     def planned(self) -> list[Order]:
-        """Orders of the samples still to come, in pairs; other layouts do not need them."""
-        if self.layout != "pairs":
-            return []
+        """Orders of the samples still to come."""
         launched = set(self._launched)
         return [draw.order for draw in self._plan.draws if draw.index not in launched]
 
@@ -107,11 +105,12 @@ class SampleDraws:
         """
         request = self._request
         rounds = self._rounds_launched
-        wave = self._plan.wave(rounds, request.k) if request.in_waves else self._plan.draws
+        end = self._plan.wave_end(rounds, request.k) if request.in_waves else request.k
+        wave = self._plan.between(rounds, end)
         scheduling = SchedulingClass.CONTINUATION if self._launched else SchedulingClass.NEW
         indices = [draw.index for draw in wave]
         self._launched += indices
-        self._rounds_launched = self._plan.wave_end(rounds, request.k) if request.in_waves else request.k
+        self._rounds_launched = end
         await self._start(in_flight, wave, scheduling)
         for outcome in [self._outcomes[index] for index in indices if index in self._outcomes]:
             yield outcome

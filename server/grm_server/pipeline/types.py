@@ -69,7 +69,10 @@ class ScoreRequest:
     @property
     def samples(self) -> int:
         """Samples at most, if lists of `list_size` fit the model's context."""
-        return samples_after(self.k, len(self.task.responses), self.list_size, self.max_shown)
+        n = len(self.task.responses)
+        if self.max_shown is None:
+            return self.k * -(-n // self.list_size)
+        return samples_after(self.k, n, self.list_size, self.max_shown)
 
     @property
     def charged_samples(self) -> int:
