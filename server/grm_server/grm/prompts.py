@@ -50,6 +50,11 @@ class JudgeFormat:
         return self.file.verdicts[0].compares
 
     @property
+    def winners(self) -> bool:
+        """Whether it only says which of two responses wins, so the distance between them is unknown."""
+        return self.file.shows.max == 2 and self.file.verdicts[0].kind == "winner"
+
+    @property
     def chars(self) -> int:
         """Characters of its own in a prompt, about."""
         return sum(len(turn.content) for turn in self.file.turns)
