@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from jinja2 import Environment
 
-from grm_server.grm.formats import FormatFile
+from grm_server.grm.formats import Fences, FormatFile
 from grm_server.grm.lookalikes import fold
 
 _INSERTED = "\0"
@@ -63,16 +63,24 @@ class Structure:
 
 
 def structure_of_format(file: FormatFile) -> Structure:
-    """The structure of a judge's prompt and of its turn."""
+    """The structure of a judge's prompt and of its turn.
+
+    Left out are the fences that `sanitize` guards in every prompt, and what honest texts often hold: the lead of the
+    critique ("Analysis:"), and marks without a colon ("**Scores"), which steer only our reading of the judge's turn.
+    """
     fences = file.fences
     labels = [file.label(position) for position in range(file.shows.max or _FENCED)]
-    fenced = [text.replace("{label}", label) for text in (fences.before, fences.after) for label in labels]
+    own_fences = [text for text in (fences.before, fences.after) if text not in (Fences().before, Fences().after)]
+    fenced = [text.replace("{label}", label) for text in own_fences for label in labels]
     thought = () if file.thought is None else (file.thought.opens, file.thought.closes, file.thought.after)
     marks = [mark for verdict in file.verdicts for mark in (*verdict.marks, verdict.lead)]
-    spoken = [*(text.lead for text in file.texts), *(stop for text in file.texts for stop in text.stops), *marks]
+    leads = [text.lead for text in file.texts if text.name == "principles"]
+    leads += [verdict.lead for verdict in file.verdicts]
     structure = Structure(literals=frozenset(filter(None, (text.strip() for text in (*thought, *marks)))))
-    for source in (*(turn.content for turn in file.turns), *map(_escaped, (*fenced, *spoken))):
+    for source in (*(turn.content for turn in file.turns), *map(_escaped, (*fenced, *leads))):
         structure |= structure_of(source)
+    for mark in marks:
+        structure |= Structure(labels=structure_of(_escaped(mark)).labels)
     return structure
 
 
