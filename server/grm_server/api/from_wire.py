@@ -71,6 +71,7 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
         temperature=_or(body.temperature, judge.temperature or file.sampling.temperature or _TEMPERATURE),
         top_p=file.sampling.top_p,
         top_k=file.sampling.top_k,
+        repetition_penalty=file.sampling.repetition_penalty,
         max_critique_tokens=_or(
             body.max_critique_tokens,
             judge.max_critique_tokens or file.sampling.max_critique_tokens or policy.max_critique_tokens,
@@ -137,6 +138,8 @@ def _check_format(request: ScoreRequest, form: JudgeFormat) -> None:
     ):
         if given is not None and not shown:
             raise InvalidRequest(f"format {file.name} does not show {name} to the judge; leave it out", param=name)
+        if given is None and name in file.requires:
+            raise InvalidRequest(f"format {file.name} needs {name} in every request", param=name)
     if request.principles_from == "query" and not (form.shows_principles and principles_text(file)):
         raise InvalidRequest(
             f"in format {file.name} the judge writes no principles to share; use principles_from = sample",

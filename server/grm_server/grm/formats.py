@@ -29,7 +29,8 @@ class TurnFormat(_Part):
     content: str = ""
     """A Jinja template. Variables: `conversation` (text; a single user turn as it is, else each turn in its fence),
     `responses` (all responses, each in its fence), `response` (a list of their texts), `label` (a list of their
-    labels), `reference`, `principles` (text or none), `n`. A turn that comes out empty is left out."""
+    labels), `reference`, `principles` (text or none), `n`. A turn that comes out empty is left out, unless the template
+    is empty too: then the turn is empty on purpose."""
 
 
 class Fences(_Part):
@@ -102,7 +103,7 @@ class VerdictFormat(_Part):
     low: float = 1
     """`scores`: the lowest value."""
     high: float = 10
-    decimals: Literal[0, 1] = 0
+    decimals: Literal[0, 1, 2] = 0
     """`scores`: digits after the point."""
     values: dict[str, float] = {}
     """`grade`: what each grade is worth. `preference`: from -1 (the second is much better) to 1 (the first is).
@@ -111,6 +112,11 @@ class VerdictFormat(_Part):
     """`winner`: how a tie is written. None: not allowed."""
     weight: float = Field(1.0, ge=0)
     """Weight in the reward, where a format has several verdicts. 0: read and returned, but without a vote."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether it is one verdict about all responses shown."""
+        return self.kind in ("winner", "preference", "ranking")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -148,6 +154,7 @@ class SamplingFormat(_Part):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
     """0: all tokens."""
+    repetition_penalty: float = Field(1.0, gt=0)
     max_critique_tokens: int | None = Field(None, ge=1)
     """Budget of all free texts together, without the thought. None: `judge.max_critique_tokens`."""
 
@@ -165,11 +172,14 @@ class FormatFile(_Part):
     """Arguments of the model's chat template."""
     fences: Fences = Fences()
     shows: ShowsFormat = ShowsFormat()
+    requires: tuple[Literal["reference", "principles"], ...] = ()
+    """What a request must bring."""
     thought: ThoughtFormat | None = None
     texts: tuple[TextFormat, ...] = ()
     """The free texts before the verdict, in this order."""
     verdicts: Annotated[tuple[VerdictFormat, ...], Field(min_length=1)]
-    """Read one after the other. Their values, weighted, give the reward."""
+    """Read one after the other. Their values, weighted, give the reward. Those that compare responses (`winner`,
+    `preference`, `ranking`) are left out where one response is shown."""
     sampling: SamplingFormat = SamplingFormat()
 
     @model_validator(mode="after")
@@ -178,21 +188,21 @@ class FormatFile(_Part):
             raise ValueError("one of the verdicts needs a weight above 0")
         largest = self.shows.max
         for verdict in self.verdicts:
-            if verdict.kind == "preference" and (self.shows.min, largest) != (2, 2):
-                raise ValueError("a preference compares two responses: set shows.min and shows.max to 2")
-            if verdict.kind == "winner" and self.shows.min < 2:
-                raise ValueError("a winner needs two responses: set shows.min to 2")
-            if verdict.kind == "ranking" and (self.shows.min < 2 or largest is None or largest > MAX_RANKED):
-                raise ValueError(f"a ranking needs shows.min = 2 and shows.max of at most {MAX_RANKED}")
+            if verdict.kind == "preference" and largest != 2:
+                raise ValueError("a preference compares two responses: set shows.max to 2")
+            if verdict.kind == "ranking" and (largest is None or largest > MAX_RANKED):
+                raise ValueError(f"a ranking shows at most {MAX_RANKED} responses: set shows.max")
+        if self.shows.min == 1 and not any(verdict.weight and not verdict.compares for verdict in self.verdicts):
+            raise ValueError("verdicts that compare responses need two of them: set shows.min to 2")
         if not isinstance(self.fences.labels, str) and len(self.fences.labels) < (
             largest or len(self.fences.labels) + 1
         ):
             raise ValueError("there are fewer labels than responses that a prompt may show")
         return self
 
-    @property
-    def is_pairwise(self) -> bool:
-        return self.shows.max == 2
+    def verdicts_on(self, n: int) -> tuple[VerdictFormat, ...]:
+        """The verdicts on n responses."""
+        return self.verdicts if n > 1 else tuple(verdict for verdict in self.verdicts if not verdict.compares)
 
     def label(self, position: int) -> str:
         """What the response shown at this position is called."""

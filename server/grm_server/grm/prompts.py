@@ -38,13 +38,13 @@ class JudgeFormat:
         """The grammar of each verdict on n responses."""
         if n not in self._grammars:
             labels = [self.file.label(p) for p in range(n)]
-            self._grammars[n] = tuple(grammar_of(verdict, labels) for verdict in self.file.verdicts)
+            self._grammars[n] = tuple(grammar_of(verdict, labels) for verdict in self.file.verdicts_on(n))
         return self._grammars[n]
 
     @property
     def compares(self) -> bool:
         """Whether its verdict is about all responses shown together."""
-        return not self.grammars(self.file.shows.min)[0].is_list
+        return self.file.verdicts[0].compares
 
     @property
     def chars(self) -> int:
@@ -57,8 +57,10 @@ class JudgeFormat:
         for turn, template in self._turns:
             if turn.role == "conversation":
                 written += [PromptTurn(one.role, (Piece(one.content, inserted=True),)) for one in task.query]
-            elif content := template.render(task, order):
-                written.append(PromptTurn(turn.role, content))
+            else:
+                content = template.render(task, order)
+                if content or not turn.content:
+                    written.append(PromptTurn(turn.role, content))
         if task.hint is not None:
             last = written[-1]
             written[-1] = PromptTurn(last.role, (*last.content, Piece(self._hint(task, order))))
@@ -115,6 +117,7 @@ def write_script(
         else:
             segments.append(_thought_segment(thought, thinking, budgets.thought))
             before, before_if_unmarked = thought.closes + thought.after, thought.when_cut + thought.after
+    verdicts = file.verdicts_on(len(order))
     written = [text for text in file.texts if text.name != "principles" or task.principles is None]
     given = _given_principles(file.texts, task)
     for index, text in enumerate(written):
@@ -126,11 +129,11 @@ def write_script(
                 lead_if_skipped=pieces(given + text.lead),
                 opening=opening,
                 max_tokens=_share(budgets.critique, index, len(written)),
-                stops=(*text.stops, *file.verdicts[0].marks),
+                stops=(*text.stops, *verdicts[0].marks),
             )
         )
         opening, before, before_if_unmarked, given = "", "", "", ""
-    for index, (verdict, grammar) in enumerate(zip(file.verdicts, form.grammars(len(order)), strict=True)):
+    for index, (verdict, grammar) in enumerate(zip(verdicts, form.grammars(len(order)), strict=True)):
         segments.append(
             Segment(
                 verdict_name(index),
@@ -205,7 +208,7 @@ def judge_turn(form: JudgeFormat, principles: str, critique: str, shown: Sequenc
     for text in form.file.texts:
         gap = " " if text.lead and not text.lead[-1].isspace() else ""
         turn += f"{text.lead}{gap}{texts[text.name]}"
-    grammar, verdict = form.grammars(len(shown))[0], form.file.verdicts[0]
+    grammar, verdict = form.grammars(len(shown))[0], form.file.verdicts_on(len(shown))[0]
     return turn + grammar.lead + written_values(grammar, shown) + verdict.after
 
 

@@ -18,6 +18,7 @@ class Sampling(NamedTuple):
     top_p: float = 1.0
     top_k: int = 0
     """0: all tokens."""
+    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def verdict_name(index: int) -> str:
 
 def grammar_of(verdict: VerdictFormat, labels: Sequence[str]) -> Grammar:
     """labels: (n,), of the responses in the order shown."""
-    is_list = verdict.kind in ("scores", "grade")
+    is_list = not verdict.compares
     values = _values(verdict, labels)
     alternatives = "|".join(_escaped(value) for value in sorted(values, key=lambda value: (-len(value), value)))
     between: tuple[str, ...] = ()
@@ -58,7 +58,6 @@ def grammar_of(verdict: VerdictFormat, labels: Sequence[str]) -> Grammar:
     end = (last + verdict.after)[:1] if open_ended else ""
     pattern = f"({alternatives})" + "".join(_escaped(gap) + f"({alternatives})" for gap in between) + _escaped(end)
     longest = max(len(value.encode()) for value in values)
-    scores = verdict.kind in ("scores", "grade")
     worth = [share for shares in values.values() for share in shares]
     unmarked = verdict.lead if verdict.lead_if_unmarked is None else verdict.lead_if_unmarked
     return Grammar(
@@ -69,8 +68,8 @@ def grammar_of(verdict: VerdictFormat, labels: Sequence[str]) -> Grammar:
         values=values,
         is_list=is_list,
         weight=verdict.weight,
-        low=min(worth) if scores else 0.0,
-        high=max(worth) if scores else 1.0,
+        low=min(worth) if is_list else 0.0,
+        high=max(worth) if is_list else 1.0,
         max_tokens=2 + len(end) + (1 + len(between)) * longest + sum(len(gap.encode()) for gap in between),
         between=between,
         end=end,
@@ -94,10 +93,7 @@ def _values(verdict: VerdictFormat, labels: Sequence[str]) -> dict[str, tuple[fl
         case "scores":
             steps = round((verdict.high - verdict.low) * 10**verdict.decimals)
             numbers = [verdict.low + step / 10**verdict.decimals for step in range(steps + 1)]
-            return {
-                f"{number:.{verdict.decimals}f}": (round(number, 1) if verdict.decimals else round(number),)
-                for number in numbers
-            }
+            return {f"{number:.{verdict.decimals}f}": (round(number, verdict.decimals or None),) for number in numbers}
         case "grade":
             return {spelling: (worth,) for spelling, worth in verdict.values.items()}
         case "winner":
@@ -191,7 +187,9 @@ def _expectation(grammar: Grammar, logprobs: Mapping[str, float], ten_share: flo
         if not begins:
             continue
         share = math.exp(logprob)
-        candidates = [value for value in mass if value.startswith(begins) or begins == value + grammar.end]
+        candidates = [
+            value for value in mass if value.strip().startswith(begins) or begins == value.strip() + grammar.end
+        ]
         if len(candidates) == 1:
             mass[candidates[0]] += share
         elif begins in mass and {begins, begins + "0"} == set(candidates) == {"1", "10"}:

@@ -47,6 +47,7 @@ class ScoreRequest:
     top_p: float = 1.0
     top_k: int = 0
     """0: all tokens."""
+    repetition_penalty: float = 1.0
     min_votes: int = 1
     stop: StopRule = Fixed()
     aggregate: Aggregate = "mean"
@@ -72,7 +73,7 @@ class ScoreRequest:
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.top_k)
+        return Sampling(self.temperature, self.top_p, self.top_k, self.repetition_penalty)
 
     @property
     def budgets(self) -> Budgets:

@@ -198,6 +198,7 @@ class SampleWriter:
             "temperature": self._sampling.temperature,
             "top_p": self._sampling.top_p,
             "top_k": self._sampling.top_k,
+            "repetition_penalty": self._sampling.repetition_penalty,
             # One seed per request: vLLM creates a generator per request, and equal noise would favour the same tokens
             # at the start of principles, critique and verdict.
             "seed": derive_seed(self._seed, self._requests),
