@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from grm_server.grm.format_structure import structure_of_format
 from grm_server.grm.formats import FormatFile, TextFormat, ThoughtFormat, TurnFormat
 from grm_server.grm.prompt_template import PromptTemplate, SanitizedTask, inserted, pieces
 from grm_server.grm.script import Grammar, Piece, PromptTurn, Script, Segment, plain
-from grm_server.grm.structure import Structure, structure_of_format
+from grm_server.grm.structure import Structure
 from grm_server.grm.types import Message, Order, Reading, Task
 from grm_server.grm.verdicts import grammar_of, verdict_name
 
