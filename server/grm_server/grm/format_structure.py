@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import product
+from typing import get_args
 
 from grm_server.grm.formats import Fences, FormatFile, VerdictFormat
 from grm_server.grm.lookalikes import fold
@@ -18,10 +20,11 @@ from grm_server.grm.structure import (
     structure_of_text,
     words_of,
 )
+from grm_server.grm.types import Role
 
-_ROLES = ("User", "Assistant", "System", "Developer", "Tool")
 _TAGS = re.compile(r"<[^<>\n]*>")
 _BRACKETED = re.compile(r"\[/?[\w ]{2,40}\]")
+_JSON_KEYS = re.compile(r'"\w[\w -]{0,40}"\s*:\s*["{\[]')
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _PLACEHOLDERS = str.maketrans("", "", ANY_NUMBER + ANY_LETTER + ANY_SCORE)
 _CLOSERS = re.compile(r"[\])\"']*")
@@ -37,13 +40,19 @@ def structure_of_format(file: FormatFile) -> Structure:
     """
     names = _names(file)
     structure = Structure(names=frozenset(_without_numbers(name) for name in names) - {()})
+    fences, default = file.fences, Fences()
     for turn in file.turns:
         for name in names:
             structure |= structure_of(turn.content, name)
-    for fence in (file.fences.before, file.fences.after):
-        if fence not in (Fences().before, Fences().after):
-            for name in (*names, *(f"{role} Turn" for role in _ROLES)):
-                structure |= _structure_of_fence(fence.replace("{label}", name))
+        if fences.json_text:
+            keys = {_joined(key) for key in _JSON_KEYS.findall(turn.content)}
+            structure |= Structure(literals=frozenset(map(Literal, keys)))
+    if (fences.before, fences.after) != (default.before, default.after):
+        for fence, name in product((fences.before, fences.after), names):
+            structure |= _structure_of_fence(fence.replace("{label}", name))
+    if fences.turns != default.turns:
+        for fence, role in product((fences.turns.before, fences.turns.after), get_args(Role)):
+            structure |= _structure_of_fence(fences.turns.named(fence, role))
     for text in file.texts:
         structure |= _tags(text.lead, *text.stops)
         if text.name == "principles":
@@ -93,11 +102,11 @@ def _structure_of_verdict(verdict: VerdictFormat, names: tuple[str, ...]) -> Str
         if ":" in last:
             structure |= Structure(labels=frozenset(label_of(last.rpartition(":")[0])))
     for name in names:
-        first, rest, closing = (text.replace("{label}", name) for text in (before, after, verdict.after))
-        for value in _values(verdict, names):
-            for opening in (verdict.lead, verdict.between, *verdict.marks):
-                for text in _spelled(fold(opening + first), fold(value), fold(rest + closing)):
-                    structure |= _literal(text)
+        first, closing = before.replace("{label}", name), (after or verdict.after).replace("{label}", name)
+        openings = (verdict.lead, verdict.between, *(() if first else verdict.marks))
+        for value, opening in product(_values(verdict, names), openings):
+            for text in _spelled(fold(opening + first), fold(value), fold(closing)):
+                structure |= _literal(text)
     return structure
 
 
@@ -133,12 +142,14 @@ def _spelled(opening: str, value: str, closing: str) -> Iterator[str]:
     core = core.removeprefix("{") if core.startswith('{"') else core
     if not core or core[0].isalnum() or core[0] == ":":
         return
-    if core.endswith(_BOX):
-        if value != ANY_SCORE and not _NUMBER.fullmatch(value):
+    if _BOX in core:
+        if not core.endswith(_BOX) or not (value == ANY_SCORE or _NUMBER.fullmatch(value)):
             yield from (_joined(core, value), _joined(core, value, "}"))
         return
     closed = _CLOSERS.match(closing)
     yield _joined(core, value, closed[0] if closed else "")
+    if core.endswith('"'):
+        yield _joined(core[:-1], value)
 
 
 def _joined(*texts: str) -> str:

@@ -17,6 +17,8 @@ _PIPED = re.compile(r"<(?=\s{0,4}\|)")
 # The start of a line before a label, including any markup.
 _LINE_START = r"(?:\A|(?<=\n))(?:[^\w\n]|_)*+"
 _COLON = r"(?:[^\w:]|_){0,16}(:)"
+_ASSIGNED = r"(?:[^\w:]|_){0,16}:="
+"""An assignment in code, "result := 1", is no label."""
 # A boxed list of numbers with any markup, even if the box is never closed. A single number, also with thousands
 # separators, stays: it is the answer to a question in mathematics.
 _BOX = re.compile(
@@ -52,12 +54,12 @@ _REWRITTEN = "[]{}<>\\:#"
 @lru_cache(maxsize=16)
 def searches_of(structure: Structure) -> tuple[tuple[Search, ...], int]:
     """The searches, and the largest number of letters and digits in a match of any that has no reach."""
-    labels = {*_LEAD_LABELS, *structure.labels}
-    phrases = {("the", "begin", "of"), *labels, *(heading.words for heading in structure.headings)}
+    phrases = {("the", "begin", "of"), *_LEAD_LABELS, *structure.labels, *(heading.words for heading in structure.headings)}
     names = max((_letters(words) for words in structure.names), default=0)
     # A pattern may look at one more.
     letters = max(_NEAR_LETTERS + names, 1 + max(map(_letters, phrases)))
-    label = re.compile(rf"{_LINE_START}(?:{any_of(labels)}){_COLON}", re.IGNORECASE)
+    own = any_of(structure.labels.difference(_LEAD_LABELS)) if structure.labels.difference(_LEAD_LABELS) else r"(?!)"
+    label = re.compile(rf"{_LINE_START}(?:{any_of(_LEAD_LABELS)}|{own}(?!{_ASSIGNED})){_COLON}", re.IGNORECASE)
     return (
         Search(_FENCE, _fence_spans),
         Search(_near_fence(structure), _fence_spans),
