@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from jinja2 import Environment
 
 from grm_server.grm.formats import FormatFile
 from grm_server.grm.lookalikes import fold
+from grm_server.grm.types import Role
 
 _INSERTED = "\0"
 """Placeholder for a Jinja expression in the static text."""
@@ -67,6 +68,9 @@ def structure_of_format(file: FormatFile) -> Structure:
     fences = file.fences
     labels = [file.label(position) for position in range(file.shows.max or _FENCED)]
     fenced = [text.replace("{label}", label) for text in (fences.before, fences.after) for label in labels]
+    fenced += [
+        fences.turns.named(text, role) for text in (fences.turns.before, fences.turns.after) for role in get_args(Role)
+    ]
     thought = () if file.thought is None else (file.thought.opens, file.thought.closes, file.thought.after)
     marks = [mark for verdict in file.verdicts for mark in (*verdict.marks, verdict.lead)]
     spoken = [*(text.lead for text in file.texts), *(stop for text in file.texts for stop in text.stops), *marks]
