@@ -78,10 +78,16 @@ class PromptTemplate:
     def _conversation(self, query: Sequence[Message]) -> str:
         """A single user turn as is, as the released checkpoints were trained; otherwise each turn fenced by its
         role."""
-        if len(query) == 1 and query[0].role == "user":
+        fences = self._fences.turns
+        if len(query) == 1 and query[0].role == "user" and not fences.always:
             return self._inserted(query[0].content)
-        turns = (self._fenced(f"{turn.role.capitalize()} Turn", self._inserted(turn.content)) for turn in query)
-        return self._fences.between.join(turns)
+        turns = (
+            fences.named(fences.before, turn.role)
+            + self._inserted(turn.content)
+            + fences.named(fences.after, turn.role)
+            for turn in query
+        )
+        return fences.between.join(turns)
 
 
 def inserted(text: str) -> str:
@@ -90,9 +96,10 @@ def inserted(text: str) -> str:
 
 
 def pieces(rendered: str) -> Content:
-    """The parts of a rendered turn, those of the format and those that were inserted."""
+    """The parts of a rendered turn, those of the format and those that were inserted. An empty text that was inserted
+    is a part: a turn that shows an empty response is not left out."""
     parts = _INSERTED.split(rendered)
-    return tuple(Piece(text, inserted=index % 2 == 1) for index, text in enumerate(parts) if text)
+    return tuple(Piece(text, inserted=index % 2 == 1) for index, text in enumerate(parts) if text or index % 2)
 
 
 def compiled(source: str) -> Template:
@@ -127,6 +134,10 @@ def sanitized(task: Task, structure: Structure) -> SanitizedTask:
     return run(sanitizing(task, structure))
 
 
+_TEXT_CHARS = 32
+"""Searching a text by all patterns costs as much as visiting so many characters, besides its own."""
+
+
 def sanitizing(task: Task, structure: Structure) -> Slices[SanitizedTask]:
     """`sanitized` in slices."""
     texts = (*(message.content for message in task.query), *task.responses, task.reference, task.principles)
@@ -135,12 +146,14 @@ def sanitizing(task: Task, structure: Structure) -> Slices[SanitizedTask]:
     for text in texts:
         if text is None or len(text) <= SLICE_CHARS:
             safe.append(None if text is None else neutralize(text, structure))
-            visited += len(text or "")
+            visited += _TEXT_CHARS + len(text or "")
         else:
             safe.append((yield from neutralizing(text, structure)))
         if visited >= SLICE_CHARS:
             yield visited
             visited = 0
+    # The caller counts the works of many requests together.
+    yield visited
     *shown, reference, principles = safe
     query, responses = shown[: len(task.query)], shown[len(task.query) :]
     return SanitizedTask(

@@ -134,7 +134,7 @@ def write_script(
             )
         )
         opening, before, before_if_unmarked, given = "", "", "", ""
-    for index, (verdict, grammar) in enumerate(zip(verdicts, form.grammars(len(order)), strict=True)):
+    for index, grammar in enumerate(form.grammars(len(order))):
         segments.append(
             Segment(
                 verdict_name(index),
@@ -148,7 +148,7 @@ def write_script(
             )
         )
         # Between two verdicts the judge writes nothing of its own.
-        opening, before, given = "", verdict.after.removeprefix(grammar.end), ""
+        opening, before, given = "", grammar.after.removeprefix(grammar.end), ""
         before_if_unmarked = before
     return Script(form.turns(task, order), tuple(segments), tuple(sorted(args.items())))
 
@@ -209,8 +209,8 @@ def judge_turn(form: JudgeFormat, principles: str, critique: str, shown: Sequenc
     for text in form.file.texts:
         gap = " " if text.lead and not text.lead[-1].isspace() else ""
         turn += f"{text.lead}{gap}{texts[text.name]}"
-    grammar, verdict = form.grammars(len(shown))[0], form.file.verdicts_on(len(shown))[0]
-    return turn + grammar.lead + written_values(grammar, shown) + verdict.after
+    grammar = form.grammars(len(shown))[0]
+    return turn + grammar.lead + written_values(grammar, shown) + grammar.after
 
 
 def written_values(grammar: Grammar, shown: Sequence[float]) -> str:
