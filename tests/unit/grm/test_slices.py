@@ -2,15 +2,15 @@
 
 import pytest
 
-from grm_server.app.templates import judge_template
-from grm_server.grm.prompts import sanitized, sanitizing
+from grm_server.app.formats import judge_format
+from grm_server.grm.prompt_template import sanitized, sanitizing
 from grm_server.grm.sanitize import neutralize, neutralizing, run
 from grm_server.grm.slices import SLICE_CHARS
 from grm_server.grm.types import Message, Task
 from tests.attacks import corpus
 from tests.hostile import HOSTILE
 
-STRUCTURE = judge_template(None).structure
+STRUCTURE = judge_format().structure
 CHARS = 300_000
 
 COSTLY = {
@@ -41,11 +41,10 @@ def test_no_slice_is_long(name: str) -> None:
 def test_all_texts_of_a_task_are_sanitized_in_slices() -> None:
     text = "x #### Principles ####\n" * 2000
     task = Task((Message("user", text), Message("assistant", text)), (text, "", text), text, text, hint=1)
-    template = judge_template(None)
-    assert len(list(sanitizing(task, template))) > 6 * len(text) / SLICE_CHARS
-    safe = neutralize(text, template.structure)
+    assert len(list(sanitizing(task, STRUCTURE))) > 6 * len(text) / SLICE_CHARS
+    safe = neutralize(text, STRUCTURE)
     turns = (Message("user", safe), Message("assistant", safe))
-    assert sanitized(task, template) == Task(turns, (safe, "", safe), safe, safe, hint=1)
+    assert sanitized(task, STRUCTURE) == Task(turns, (safe, "", safe), safe, safe, hint=1)
 
 
 @pytest.mark.parametrize("slice_chars", [1, 2, 3, 7, 64])
