@@ -78,7 +78,8 @@ def grammar_of(verdict: VerdictFormat, labels: Sequence[str]) -> Grammar:
 
 def _lenient(alternatives: str, between: Sequence[str], end: str) -> re.Pattern[str]:
     gaps = [r"\s*" + r"\s+".join(_escaped(word) for word in gap.split()) + r"\s*" for gap in between]
-    tail = rf"\s*{_escaped(end)}" if end else ""
+    # Without an end, a value is not the beginning of another word: "Best" is not B.
+    tail = rf"\s*{_escaped(end)}" if end else r"(?:(?!\w)|(?<!\w))"
     return re.compile(rf"\s*({alternatives})" + "".join(f"{gap}({alternatives})" for gap in gaps) + tail)
 
 
