@@ -81,9 +81,9 @@ coverage: .venv/.dev
 	  printf '%-22s %5s %% covered, at least %s %%\n' $$package $$total $$least; \
 	  [ $$failed = 0 ] || { echo "$$report"; break; }; done; exit $$failed
 
-# With more cases of the OpenAPI document than `fast` has, and the slow ones.
+# With more cases of the OpenAPI document than `fast` has, all attacks on all routes, and the slow ones.
 e2e: .venv/.dev
-	GRM_FUZZ_EXAMPLES=20 .venv/bin/pytest --durations=10 tests/fuzz/test_document.py $(SLOW) tests/e2e
+	GRM_FUZZ_EXAMPLES=20 .venv/bin/pytest --durations=10 tests/fuzz/test_document.py tests/integration/test_attacks.py $(SLOW) tests/e2e
 
 unit: .venv/.dev
 	.venv/bin/pytest $(or $(ARGS),tests/unit)

@@ -8,7 +8,8 @@ answer.rewards  # (n,), 1..10, in the order of the responses
 answer.p_best  # (n,), probability that each response is the judge's favourite
 """
 
-from grm_client.client import AsyncGRMClient, GRMClient
+from grm_client.async_client import AsyncGRMClient
+from grm_client.client import GRMClient
 from grm_client.errors import APIError, ConnectionFailed, GRMClientError, InvalidRequest, TimedOut
 from grm_client.events import Event
 from grm_client.options import RewardOptions, Stop

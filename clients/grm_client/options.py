@@ -62,6 +62,7 @@ class RewardOptions(TypedDict, total=False):
       reference: a known good answer
       principles: criteria to judge by
       principles_from: "sample" or "query"
+      thoughts: "keep" or "drop", of a policy that thinks before it answers
       hint: the label, for collecting training data only
       format: name of one of the server's formats
       thinking: "on", "off" or "auto"
@@ -109,6 +110,8 @@ class RewardOptions(TypedDict, total=False):
     principles_from: Literal["sample", "query"] | None
     """Without `principles`: "sample", the judge writes its own in every sample; or "query", it writes them once for
     all requests with this query."""
+    thoughts: Literal["keep", "drop"] | None
+    """"drop": the judge is not shown what a policy thought before it answered, between tags such as `<think>`."""
     hint: int | None
     """The label, shown to the judge. For collecting training data, never for judging."""
     min_votes: int | None

@@ -11,6 +11,7 @@ Standard library only: a trainer's worker processes import this module.
 
 from __future__ import annotations
 
+import logging
 import operator
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,11 @@ from typing import Any, SupportsIndex
 
 from grm_client.turns import as_response
 
+logger = logging.getLogger(__name__)
+
 RIGHT, WRONG = 1.0, -1.0
+NEUTRAL = 0.0
+"""Between them, for an item that cannot be read, where a trainer needs a number."""
 
 GOOD_FROM = 6
 """Lowest score that rates a single response as good: the middle of 1..10 is 5.5."""
@@ -79,7 +84,7 @@ def grm_rule_reward(
     label: Sequence[SupportsIndex],
     num_responses: Sequence[SupportsIndex] | None = None,
     **_: object,
-) -> list[float]:
+) -> list[float | None]:
     """+1.0 for each completion whose scores pick the label, else -1.0 (eq. 11). A reward function for TRL's GRPO.
 
     completions: the judge's outputs, as text or as chat messages; of messages, the last one counts.
@@ -87,11 +92,12 @@ def grm_rule_reward(
     num_responses: dataset column, number of responses shown. Without it the judge chooses the number of scores: a judge
         that learns to write one score for two responses is right half of the time.
 
-    Raises ValueError for an invalid label: that is an error in the data, and the judge must not be punished for it.
+    A completion with an invalid label, or that is no text, gets None, which TRL leaves out, and a warning: that is an
+    error in the data, and the judge must not be punished for it. Raises ValueError for columns of different lengths.
     """
     counts: Sequence[SupportsIndex | None] = [None] * len(completions) if num_responses is None else num_responses
     rows = zip(completions, label, counts, strict=True)
-    return [_reward(_text(completion), _index(best), _index(n)) for completion, best, n in rows]
+    return [_reward_or_none(*row) for row in rows]
 
 
 def compute_score(
@@ -103,10 +109,27 @@ def compute_score(
 ) -> float:
     """`grm_rule_reward` of one completion. A custom reward function for verl.
 
-    ground_truth: the label, as an integer or a string of digits.
+    ground_truth: the label, as an integer or a string of digits. An invalid one gives `NEUTRAL`: verl needs a number.
     extra_info: may hold `num_responses`, the number of responses shown.
     """
-    return _reward(solution_str, _index(ground_truth), _index((extra_info or {}).get("num_responses")))
+    shown = extra_info.get("num_responses") if isinstance(extra_info, Mapping) else None
+    reward = _reward_or_none(solution_str, ground_truth, shown)
+    return NEUTRAL if reward is None else reward
+
+
+def _reward_or_none(completion: Any, label: Any, n: Any) -> float | None:
+    """None for an item that cannot be read: it costs its own reward, not those of the batch."""
+    try:
+        return _reward(_text(completion), _index(label), _index(n))
+    except Exception as error:
+        # Columns hold any objects. The values are left out, since they may be the policy's text.
+        logger.warning(
+            "a completion gets no rule reward, because its label, its number of responses or its text cannot be read "
+            "(%s; the label is of type %s): check the data set",
+            type(error).__name__,
+            type(label).__name__,
+        )
+        return None
 
 
 def _reward(text: str, label: int | None, n: int | None) -> float:

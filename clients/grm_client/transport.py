@@ -27,7 +27,8 @@ Query = str | Sequence[Mapping[str, str]]
 Outcome = httpx.Response | httpx.RequestError
 """Result of one attempt: a response, or why there is none."""
 
-
+DEFAULT_URL = "http://127.0.0.1:8000"
+JSON = {"content-type": "application/json"}
 REWARDS_PATH = "/v1/rewards"
 READY_PATH = "/health/ready"
 MODELS_PATH = "/v1/models"

@@ -152,9 +152,9 @@ class Rewards(Answer):
     of the rewards. None if there is too little data."""
     list_size: int
     """Maximum number of responses that a sample showed."""
-    forced_verdicts: int = 0
-    """Samples whose verdict was forced: the text before it was cut, or ended without the mark with which this judge
-    begins its verdict."""
+    forced_leads: int = 0
+    """Samples in which the server wrote a mark that the judge should have written, such as the one that begins its
+    verdict: the text before was cut at its budget, or ended the judge's turn."""
     failures: Mapping[str, int]
     """Samples without scores, by reason."""
     seed: int

@@ -54,8 +54,9 @@ class Report:
         return {operation for operation, _ in self.answers}
 
 
-def run(*, seed: int, examples: int, steps: int = 6) -> Report:
-    """One campaign. examples: random cases for each operation and kind of data, and as many chains of up to `steps`."""
+def run(*, seed: int, examples: int, steps: int = 6, boundaries: bool = True) -> Report:
+    """One campaign. examples: random cases for each operation and kind of data, and as many chains of up to `steps`.
+    boundaries: also the fixed 4,600 cases at the limits of all values (15 s)."""
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings({}, (f"cache_dir={folder}", "stopping.audit_share=0", "meta_rm.kind=fake", *QUICK))
         app = create_app(settings, FakeEngine(), FakeMetaRM())
@@ -64,7 +65,7 @@ def run(*, seed: int, examples: int, steps: int = 6) -> Report:
             "continue-on-failure": True,
             "max-stream-events": 1000,
             "generation": {"max-examples": examples, "deterministic": True, "database": "none", "no-shrink": True},
-            "phases": {"stateful": {"max-steps": steps}},
+            "phases": {"stateful": {"max-steps": steps}, "coverage": {"enabled": boundaries}},
             "checks": {
                 "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "504"]},
                 # Valid data may still exceed a limit of the operator: see `valid_bodies_are_understood`.

@@ -12,6 +12,8 @@ from tests.fuzz import campaign
 
 EXAMPLES = int(os.environ.get("GRM_FUZZ_EXAMPLES", "8"))
 """Random cases for each operation and kind of data. `make e2e` sets 20; `make fuzz` takes any number and a new seed."""
+BOUNDARIES = "GRM_FUZZ_EXAMPLES" in os.environ
+"""Whether to try the limits of all values too: 4,600 fixed cases, which `make check` leaves out."""
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +26,7 @@ def _silent() -> Iterator[None]:
 @pytest.mark.no_cover
 @pytest.mark.filterwarnings("default")
 def test_no_case_is_a_server_error_or_contradicts_the_document() -> None:
-    report = campaign.run(seed=1, examples=EXAMPLES)
+    report = campaign.run(seed=1, examples=EXAMPLES, boundaries=BOUNDARIES)
     assert not report.failures, "\n\n".join(
         f"{operation}: {kind}\n{said}" for (operation, kind), said in report.failures.items()
     )
@@ -32,7 +34,8 @@ def test_no_case_is_a_server_error_or_contradicts_the_document() -> None:
     operations = {f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item}
     # Every operation succeeds at least once.
     assert {operation for operation, status in report.answers if status == 200} == operations
-    assert report.cases.total() > 150 * EXAMPLES
+    assert report.cases["fuzzing"] > 15 * EXAMPLES
+    assert report.cases["coverage"] > 4000 * BOUNDARIES - 1
     # Chains read judgements that their earlier steps made.
     assert report.cases["stateful"] > 2.5 * EXAMPLES
     assert report.answers["GET /v1/judgements/{judgement_id}", 200] > EXAMPLES // 4

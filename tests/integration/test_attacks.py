@@ -4,6 +4,7 @@ own reward in its own place."""
 import asyncio
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,15 @@ MANY = ("openrlhf", "openrlhf, no prompts", "llama_factory")
 
 
 ONE_BY_ONE = tuple(route for route in SINGLE if route not in MANY)
-"""Routes that take one response. Each gets its share of the corpus, all of it together: a request for every attack on
-every route would take most of these tests' time."""
+"""Routes that take one response."""
+THOROUGH = "GRM_FUZZ_EXAMPLES" in os.environ
+"""As `make test` sets it: the whole corpus through every route that takes many responses."""
+
+
+def share(route: str, routes: Sequence[str]) -> Sequence[Attack]:
+    """The part of the corpus that `route` gets. `routes` get all of it together: they differ in the shape of their
+    bodies, while every attack on every one of them would take most of these tests' time."""
+    return TEXTS[routes.index(route) :: len(routes)]
 
 
 def chunks(size: int, attacks: Sequence[Attack] = TEXTS, *, long: bool = True) -> Iterator[Sequence[Attack]]:
@@ -119,9 +127,10 @@ def chunks(size: int, attacks: Sequence[Attack] = TEXTS, *, long: bool = True) -
 @pytest.mark.parametrize("route", GROUPED)
 async def test_other_responses_get_their_own_rewards_in_their_own_places(serve: Serve, route: str) -> None:
     url, body, read = GROUPED[route]
+    whole = route == "rewards" or THOROUGH
     refused = []
     async with serve(FakeEngine(score=favours(GOOD)), "judge.k=2") as client:
-        for number, attacks in enumerate(chunks(7)):
+        for number, attacks in enumerate(chunks(7, TEXTS if whole else share(route, [*GROUPED][1:]))):
             responses = [attack.response for attack in attacks]
             responses.insert(number % 8, GOOD)
             answer = await post(client, url, body(responses))
@@ -133,14 +142,17 @@ async def test_other_responses_get_their_own_rewards_in_their_own_places(serve: 
             assert answer.status_code == 200, (names, answer.text)
             assert list(read(answer.json())) == [9.0 if text == GOOD else 3.0 for text in responses], names
     # Only what has more words than the fake engine's context.
-    assert 0 < len(refused) < 12
+    assert whole <= len(refused) < 12
     assert all(name.startswith("long run") for name in refused)
 
 
 @pytest.mark.parametrize("route", SINGLE)
 async def test_an_attack_alone_gets_a_reward_or_what_the_policy_of_failure_says(serve: Serve, route: str) -> None:
     url, body, read = SINGLE[route]
-    every = chunks(16) if route in MANY else chunks(1, TEXTS[ONE_BY_ONE.index(route) :: len(ONE_BY_ONE)])
+    if route in MANY:
+        every = chunks(16, TEXTS if THOROUGH else share(route, MANY))
+    else:
+        every = chunks(1, share(route, ONE_BY_ONE))
     async with serve(FakeEngine(), *FAST) as client:
         for attacks in every:
             answer = await post(client, url, body([attack.response for attack in attacks]))

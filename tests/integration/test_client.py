@@ -50,6 +50,7 @@ def test_the_server_accepts_every_option(url: str) -> None:
         "meta_rm_failure": "vote",
         "principles_from": "query",
         "priority": "low",
+        "thoughts": "keep",
     }
     assert options.keys() == RewardOptions.__annotations__.keys()
     with GRMClient(url) as client:

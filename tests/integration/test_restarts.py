@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.balancer import Balancer
 from tests.integration.judging import PAIR
-from tests.integration.processes import grm, process
+from tests.integration.processes import GRM, grm, process
 from tests.integration.trainers import slime
 
 STREAM = {"Accept": "text/event-stream"}
@@ -282,3 +282,19 @@ def test_a_model_out_of_reach_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     last = done.stderr.splitlines()[-1]
     assert last.startswith("grm: the model org/none is not on this machine, and the model hub hub.invalid cannot")
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_while_a_hub_keeps_silent_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.settimeout(30)
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        command = [*GRM, "serve", "--port", "0", "--model", "org/none", "--set", f"cache_dir={tmp_path}"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, hub.accept()[0]:
+            began_s = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, log = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert time.monotonic() - began_s < 3
+    assert log.splitlines()[-1] == "grm: stopped by SIGINT before the server was ready"
+    assert "Traceback" not in log

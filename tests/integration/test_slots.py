@@ -5,7 +5,6 @@ from typing import Any
 
 from grm_server.app import create_app
 from grm_server.engine.fake import FakeEngine
-from grm_server.grouping.closing_policy import Close
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters
@@ -44,7 +43,7 @@ async def test_a_slot_is_kept_after_a_disconnect(tmp_path: Any) -> None:
     app = create_app(settings, FakeEngine())
     async with app.router.lifespan_context(app):
         gone = Caller(app, slot(0, "A0"), query=b"shape=object&n=2")
-        while not app.state.service.grouper._open:
+        while not app.state.service.grouper.open_groups:
             await asyncio.sleep(0.001)
         await gone.hang_up()
         other = await Caller(app, slot(1, "A1"), query=b"shape=object&n=2").answer()
@@ -66,18 +65,20 @@ async def test_a_later_attempt_retires_an_earlier_one(serve: Serve) -> None:
 
 
 async def test_a_judgement_abandoned_before_it_began_leaves_nothing(tmp_path: Any) -> None:
-    app = create_app(load_settings({}, [f"cache_dir={tmp_path}", "grouping.idle_s=60"]), FakeEngine())
+    engine = FakeEngine()
+    settings = [f"cache_dir={tmp_path}", "grouping.idle_s=60", "grouping.max_waiting=1", "judge.k=2"]
+    app = create_app(load_settings({}, settings), engine)
     async with app.router.lifespan_context(app):
         gone = Caller(app, slot(0, "A0"), query=b"n=2")
-        grouping = app.state.service.grouper
-        while not grouping._open:
+        while not app.state.service.grouper.open_groups:
             await asyncio.sleep(0.001)
-        [group] = grouping._open
         await gone.hang_up()
-        grouping._close(group, Close.PRESSURE)
-        grouping._abandon(group)
-        await asyncio.sleep(0.05)
-        assert not grouping._running
-        assert not grouping._judging
-        assert not grouping._tasks
-        assert group.answer.cancelled()
+        # Two more groups arrive in one call. Only one response may wait: the first closes A0's group, and the second
+        # abandons it, which has no client and whose task has not run yet.
+        body = {"query": ["p a", "q b"], "prompts": ["p ", "q "], "labels": ["", ""]}
+        answer = await Caller(app, body, "/get_reward", b"n=2&idle_s=0.02").answer()
+        assert answer["extra_logs"]["grm_failed"] == [0.0, 0.0]
+        assert not any("A0" in script.prompt for script, *_ in engine.calls)
+        retry = await Caller(app, slot(0, "A0"), query=b"shape=object&n=1").answer()
+    assert (retry["group_size"], retry["judgement"] is None) == (1, False)
+    assert any("A0" in script.prompt for script, *_ in engine.calls)

@@ -1,6 +1,7 @@
 """What one API key fills, uses up or teaches does not touch another key, over HTTP with a fake engine."""
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from grm_server.engine.fake import FakeCall, FakeEngine
+from grm_server.grm.priors import DEFAULT_WEIGHT
 from grm_server.grm.script import Sample
 from tests.integration.conftest import Serve
 from tests.integration.judging import PAIR
@@ -66,6 +68,16 @@ async def test_a_key_that_fills_the_principles_evicts_only_its_own(serve: Serve,
         assert await origin(A, "Why 0?") == "query"
 
 
+async def test_each_key_teaches_its_own_priors(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "priors.json"
+    async with serve(FakeEngine(), keys_file(tmp_path), f"stopping.priors={path}") as client:
+        for key, count in ((A, 3), (B, 1)):
+            for seed in range(count):
+                await posted(client, key, "/v1/rewards", PAIR | {"k": 4, "seed": seed})
+    weights = {row["tenant"]: row["weight"] for row in json.loads(path.read_text())["priors"]}
+    assert weights == {"trainer-a": DEFAULT_WEIGHT + 3, "trainer-b": DEFAULT_WEIGHT + 1}
+
+
 LIMITED = "requests_per_minute = 60\nsamples_per_minute = 60"
 
 
@@ -118,6 +130,35 @@ async def test_a_shared_judgement_is_given_back(serve: Serve, tmp_path: Path) ->
         batch = {"principle": "", "prompt": "Q", "responses": {"a": "A", "b": "B"}}
         await posted(client, A, "/api/rewardanything_batch?k=4", [batch, batch])
         assert engine.started == 8 + 2 + 4
+
+
+async def test_principles_of_a_query_count_as_a_sample(serve: Serve, tmp_path: Path) -> None:
+    """Requests with one sample each would otherwise draw twice what the key may."""
+    limits = keys_file(tmp_path, a="samples_per_minute = 10")
+    engine = FakeEngine()
+    async with serve(engine, limits, *FAST, "judge.k=1", "cache.max_mib=1") as client:
+
+        async def sent(path: str, body: Any) -> int:
+            return (await client.post(path, json=body, headers=bearer(A))).status_code
+
+        single = PAIR | {"k": 1}
+        shared = single | {"principles_from": "query"}
+        own = shared | {"principles": "Be right."}
+        assert [await sent("/v1/rewards", body) for body in (shared, shared, own)] == [200] * 3
+        assert [await sent("/reward?n=1&principles_from=query", slime(f"P{at}", "x")) for at in range(3)] == [200] * 3
+        # 2 + 1 + 2 + 2 + 2 of 10; the second request shared the judgement of the first.
+        assert [await sent("/v1/rewards", single | {"seed": seed}) for seed in (1, 2)] == [200, 429]
+    assert engine.started == 10
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+async def test_a_request_that_is_refused_is_given_back(serve: Serve, tmp_path: Path, accept: str) -> None:
+    limits = keys_file(tmp_path, a="samples_per_minute = 8")
+    async with serve(FakeEngine(max_model_len=200), limits, "judge.max_critique_tokens=16") as client:
+        headers = bearer(A) | {"Accept": accept}
+        for body in (PAIR | {"k": 8, "reference": "x" * 30_000}, PAIR | {"k": 8, "reference": "x " * 300}) * 2:
+            refused = await client.post("/v1/rewards", json=body, headers=headers)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "prompt_too_long")
 
 
 async def test_a_response_that_leaves_its_group_is_given_back(serve: Serve, tmp_path: Path) -> None:

@@ -23,6 +23,39 @@ async def test_thoughts_are_shown_or_dropped(serve: Serve, url: str, setting: st
     assert "Paris.\n[The End of Response 1]" in prompt
 
 
+async def test_a_response_that_is_cut_inside_the_thought_of_its_prompt_shows_none_of_it(serve: Serve) -> None:
+    """Only the prompt says that it begins inside a thought."""
+    body = {"query": [PROMPT + "I flatter."], "prompts": [PROMPT], "labels": [""]}
+    engine = FakeEngine()
+    async with serve(engine, *FAST) as client:
+        await post(client, body, "/get_reward?n=1&thoughts=drop")
+        await post(client, {"prompt": PROMPT, "response": "I flatter."}, "/reward?n=1&thoughts=drop")
+    for script, *_ in engine.calls:
+        assert "[The Begin of Response 1]\n[reasoning without an answer]\n" in script.prompt
+
+
+@pytest.mark.parametrize(("thoughts", "shown"), [("keep", True), (None, True), ("drop", False)])
+@pytest.mark.parametrize("opened", [False, True])
+async def test_rewards_shows_or_drops_thoughts(serve: Serve, thoughts: str | None, opened: bool, shown: bool) -> None:
+    """Of the responses and of earlier turns. The trainers' setting does not apply."""
+    turns = [("user", "Hi"), ("assistant", "<think>I plan.</think>Hello."), ("user", "Capital of France?")]
+    query = PROMPT if opened else [{"role": role, "content": content} for role, content in turns]
+    tag = "" if opened else "<think>"
+    responses = [f"{tag}I flatter.\n</think>\n\n{city}" for city in ("Paris.", "Rome.")]
+    # Cut inside of the thought.
+    responses.append(f"{tag}I flatter.")
+    engine = FakeEngine()
+    async with serve(engine, *FAST, "trainers.thoughts=drop") as client:
+        body = {"query": query, "responses": responses, "thoughts": thoughts, "k": 1, "seed": 1}
+        sent = await post(client, body, "/v1/rewards")
+        stored = (await client.get(f"/v1/judgements/{sent['id']}")).json()["request"]
+    prompt = engine.calls[0][0].prompt
+    assert ("I flatter." in prompt) == shown
+    assert opened or ("I plan." in prompt) == shown
+    assert "Paris.\n[The End of Response" in prompt
+    assert stored["responses"] == (responses if shown else ["Paris.", "Rome.", "[reasoning without an answer]"])
+
+
 async def test_an_unknown_template_is_warned_of_counted_and_marked(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:

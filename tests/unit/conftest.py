@@ -40,7 +40,7 @@ def answer() -> Answer:
             "risk_full_k": 0.031,
             "position_effect": [0.5, -0.25, -0.25],
             "list_size": 3,
-            "forced_verdicts": 2,
+            "forced_leads": 2,
             "failures": {"no_scores": 1},
             "seed": 7,
             "samples": None,

@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-from grm_client.client import AsyncGRMClient
+from grm_client.async_client import AsyncGRMClient
 from grm_client.data.columns import LABEL
 from grm_client.data.jsonl import BadLine, Row, parse_request, request_key
+from grm_client.data.progress import Progress
 from grm_client.data.resume import Earlier
 from grm_client.data.trajectories import Item, LabelledSample, difficulty, failed_samples, label_samples
-from grm_client.data.work_file import LineResult, Progress, work_file
+from grm_client.data.work_file import LineResult, work_file
 from grm_client.errors import APIError
 from grm_client.rule_reward import label_count
 from grm_client.transport import as_rewards

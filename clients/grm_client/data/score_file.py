@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import BinaryIO
 
-from grm_client.client import AsyncGRMClient
+from grm_client.async_client import AsyncGRMClient
 from grm_client.data.jsonl import Row, answer_fields
+from grm_client.data.progress import Progress
 from grm_client.data.resume import Earlier
-from grm_client.data.work_file import LineResult, Progress, work_file
+from grm_client.data.work_file import LineResult, work_file
 from grm_client.transport import as_rewards
 
 

@@ -11,68 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, NamedTuple
 
-from grm_client.client import AsyncGRMClient
+from grm_client.async_client import AsyncGRMClient
 from grm_client.data.columns import LABEL
 from grm_client.data.jsonl import BadLine, Labels, Row, error_row, parse_request, request_key, result_row
+from grm_client.data.line_order import Line, Output, Reader, Writer
+from grm_client.data.progress import Failure, Progress
 from grm_client.data.resume import Earlier, Mixture
 from grm_client.errors import APIError, GRMClientError, Stopped, TimedOut
 
 WINDOW = 4
 """Lines in flight or waiting to be written, per worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Lines that failed for the same reason."""
-
-    count: int
-    line: int
-    """The first of them."""
-    message: str
-    """Its error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Progress of a run. Counts rows that are final."""
-
-    lines: int = 0
-    """Input lines processed, including blank ones. Equals the number of the last one."""
-    bytes_read: int = 0
-    """Size of these lines."""
-    done: int = 0
-    """Rows without an error in this run."""
-    failed: int = 0
-    """Rows with an error in this run."""
-    kept: int = 0
-    """Rows of earlier runs."""
-    samples: int = 0
-    """Samples drawn by the server."""
-    completion_tokens: int = 0
-    failures: Mapping[str, Failure] = field(default_factory=dict)
-    """`failed` by reason: the error's code and the request field at fault, or what is wrong with the line."""
-    columns: frozenset[str] = frozenset()
-    """Columns that are no fields of a request and were copied to `meta`."""
-
-    def __add__(self, step: Progress) -> Progress:
-        failures = self.failures
-        for reason, new in step.failures.items():
-            first = self.failures.get(reason)
-            failures = {**failures, reason: replace(first, count=first.count + new.count) if first else new}
-        return Progress(
-            self.lines + step.lines,
-            self.bytes_read + step.bytes_read,
-            self.done + step.done,
-            self.failed + step.failed,
-            self.kept + step.kept,
-            self.samples + step.samples,
-            self.completion_tokens + step.completion_tokens,
-            failures,
-            self.columns | step.columns,
-        )
 
 
 class LineResult(NamedTuple):
@@ -93,83 +43,6 @@ ProcessLine = Callable[[Row], Awaitable[LineResult]]
 def scored_key(row: Row) -> str | None:
     """What a scored row is matched by: the request."""
     return request_key(row.body)
-
-
-class _Line(NamedTuple):
-    number: int
-    """From 1."""
-    text: bytes
-
-
-class _Reader:
-    """Hands out lines one at a time, and blocks while the window is full."""
-
-    def __init__(self, source: Iterable[bytes], window: asyncio.Semaphore) -> None:
-        self._lines = iter(source)
-        self._window = window
-        self._lock = asyncio.Lock()
-        self._ended = False
-        self._number = 0
-
-    async def next(self) -> _Line | None:
-        """The next line; None at the end."""
-        async with self._lock:
-            if self._ended:
-                return None
-            await self._window.acquire()
-            # In a thread, because the source may be a pipe: rows must be written while the pipe is silent.
-            # The cost: a run that stops while its pipe is silent only ends with the pipe's next line.
-            line = await asyncio.to_thread(next, self._lines, None)
-            if line is None:
-                self._ended = True
-                self._window.release()
-                return None
-            self._number += 1
-            return _Line(self._number, line)
-
-
-class _Output(NamedTuple):
-    """What one line adds to the output."""
-
-    row: bytes
-    """Empty if the line has none."""
-    step: Progress
-
-    @property
-    def is_new(self) -> bool:
-        return not self.step.kept
-
-
-class _Writer:
-    """Writes rows in line order, each as soon as all rows before it are written."""
-
-    def __init__(
-        self,
-        out: BinaryIO,
-        earlier: Earlier | None,
-        window: asyncio.Semaphore,
-        on_progress: Callable[[Progress], None],
-    ) -> None:
-        self._out = out
-        self._earlier = earlier
-        self._window = window
-        self._on_progress = on_progress
-        self._waiting: dict[int, _Output] = {}
-        self.progress = Progress()
-
-    def put(self, number: int, output: _Output) -> None:
-        """Add the output of a line, and write all rows that are next in order."""
-        self._waiting[number] = output
-        while (following := self._waiting.pop(self.progress.lines + 1, None)) is not None:
-            if following.row and following.is_new:
-                # One write without an await, so cancellation cannot cut a row.
-                self._out.write(following.row)
-                self._out.flush()
-            if self._earlier is not None:
-                self._earlier.copy(following.row)
-            self.progress += following.step
-            self._window.release()
-            self._on_progress(self.progress)
 
 
 class _OneJudge:
@@ -230,24 +103,24 @@ async def work_file(
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, got {concurrency}")
     window = asyncio.Semaphore(WINDOW * concurrency)
-    reader = _Reader(source, window)
-    writer = _Writer(out, earlier, window, on_progress)
+    reader = Reader(source, window)
+    writer = Writer(out, earlier, window, on_progress)
     judge = _OneJudge(client, earlier)
 
-    async def process_line(line: _Line) -> _Output:
+    async def process_line(line: Line) -> Output:
         number, text = line
         step = Progress(lines=1, bytes_read=len(text))
         if not text.strip():
-            return _Output(b"", step)
+            return Output(b"", step)
         labels = Labels(number, options=options if recorded is None else recorded)
         try:
             row = parse_request(number, text, options)
             step += Progress(columns=frozenset(row.meta) - {LABEL})
             labels = labels._replace(id=row.id, key=key_of(row), meta=row.meta)
             if labels.key is None:
-                return _Output(b"", step)
+                return Output(b"", step)
             if earlier is not None and (kept := earlier.take(labels)):
-                return _Output(kept, step + Progress(kept=1))
+                return Output(kept, step + Progress(kept=1))
             await judge.confirm()
             result = await process(row)
             judge.check(result.model)
@@ -255,9 +128,9 @@ async def work_file(
             if isinstance(error, APIError) and error.status in (401, 403, 503):
                 raise
             failure = Failure(1, number, str(error))
-            return _Output(error_row(labels, error), step + Progress(failed=1, failures={_reason(error): failure}))
+            return Output(error_row(labels, error), step + Progress(failed=1, failures={_reason(error): failure}))
         step += Progress(done=1, samples=result.samples, completion_tokens=result.completion_tokens)
-        return _Output(result_row(labels, result.fields), step)
+        return Output(result_row(labels, result.fields), step)
 
     async def process_lines() -> None:
         while (line := await reader.next()) is not None:

@@ -43,6 +43,8 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]
         )
         start, end = output["action_ranges"][-1]
         response = hf_tokenizer.decode(output["observation_tokens"][start:end], skip_special_tokens=True)
-        result = await judge_one(self._client, self._config, prompt, response, label=label or None)
+        # Not `label or None`: an array has no truth value.
+        reference = None if isinstance(label, str) and not label else label
+        result = await judge_one(self._client, self._config, prompt, response, label=reference)
         logs = {"grm_failed": float(result.failed)}
         return output | {"reward": result.reward, "scores": result.reward, "extra_logs": logs}

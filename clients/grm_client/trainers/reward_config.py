@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from grm_client.client import DEFAULT_URL, AsyncGRMClient
+from grm_client.async_client import AsyncGRMClient
 from grm_client.errors import APIError, GRMClientError
-from grm_client.transport import TIMEOUT_S
+from grm_client.transport import DEFAULT_URL, TIMEOUT_S
 
 NEUTRAL = 5.5
 """Middle of the judge's scale. Given to all members of a group it is neutral: their advantages are 0."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from grm_client.client import AsyncGRMClient
+from grm_client.async_client import AsyncGRMClient
 from grm_client.errors import APIError, GRMClientError, InvalidRequest
 from grm_client.plain import label_text
 from grm_client.trainers.groups import Chat, read_completion, read_prompt

@@ -54,7 +54,7 @@ class GRMRewardManager:
             self._config,
             fields.get("raw_prompt"),
             response,
-            label=(fields.get("reward_model") or {}).get("ground_truth"),
+            label=ground_truth(fields.get("reward_model")),
             group=str(fields.get("uid", "")),
             size=self._size,
         )
@@ -69,6 +69,11 @@ class GRMRewardManager:
         from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
         return RewardManagerBase.assemble_rm_scores(data, list(scores))
+
+
+def ground_truth(reward_model: object) -> object:
+    """The label in verl's column `reward_model`; None if a row has none, or something else there."""
+    return reward_model.get("ground_truth") if isinstance(reward_model, Mapping) else None
 
 
 async def compute_score(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
@@ -12,6 +14,7 @@ from grm_server.admission.forecast import Forecast
 from grm_server.engine.protocol import JudgeEngine, Outcome, SchedulingClass, TokenizedScript
 from grm_server.grm.plan import plan_wave_unit, wave_end
 from grm_server.grm.script import Sample, Sampling, Script
+from grm_server.grm.slices import SLICE_CHARS, Slices, T
 from grm_server.pipeline.types import ScoreRequest
 
 ANSWER_S, ANSWER_SHARE = 0.1, 0.02
@@ -51,6 +54,62 @@ def cost_of(request: ScoreRequest, template_chars: int) -> Cost:
     )
 
 
+class LongWork:
+    """Work on the texts of all requests of one engine, so that no text holds up the event loop."""
+
+    def __init__(self) -> None:
+        self._visited = 0
+        """Characters in this turn of the loop."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        """Works that wait for a turn with room."""
+        self._is_scheduled = False
+        """Whether the next turn is going to be counted."""
+        # One thread, as vLLM has by default. Tokenizers release the GIL.
+        self._tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
+
+    async def in_slices(self, slices: Slices[T]) -> T:
+        """The result of the work. All works together visit about `SLICE_CHARS` characters in one turn of the loop.
+
+        A thread would not do: a search with a regular expression holds the GIL to its end.
+        """
+        while True:
+            if self._visited >= SLICE_CHARS:
+                await self._turn_with_room()
+            try:
+                visited = next(slices)
+            except StopIteration as finished:
+                result: T = finished.value
+                return result
+            self._visited += visited
+            self._schedule_next_turn()
+
+    async def tokenize(self, chars: int, work: Callable[[], T]) -> T:
+        """The result of the work on a prompt of so many characters, in the tokenizers' thread if they are many."""
+        if chars < SLICE_CHARS:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizer_thread, work)
+
+    async def _turn_with_room(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _schedule_next_turn(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        """Let the work run that has waited longest; the others wait for the turn after its slice."""
+        self._is_scheduled, self._visited = False, 0
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._schedule_next_turn()
+                return
+
+
 class EngineLoad:
     """What one engine has to do. Permits change the counts; the queue is served when there is room again."""
 
@@ -65,6 +124,7 @@ class EngineLoad:
         self.unanswered: set[AdmissionPermit] = set()
         """Granted permits whose requests have no answer yet."""
         self.capacity = capacity
+        self.long_work = LongWork()
         self._on_room = on_room
 
     @property
@@ -135,8 +195,14 @@ class AdmissionPermit:
     def contended(self) -> bool:
         return self._load.waiting > 0
 
-    def prepare(self, script: Script) -> TokenizedScript:
-        return self._engine.prepare(script)
+    async def in_slices(self, slices: Slices[T]) -> T:
+        return await self._load.long_work.in_slices(slices)
+
+    async def tokenize(self, prompt: str, tokenizer: Callable[[str], T]) -> T:
+        return await self._load.long_work.tokenize(len(prompt), lambda: tokenizer(prompt))
+
+    async def prepare(self, script: Script) -> TokenizedScript:
+        return await self._load.long_work.tokenize(len(script.prompt), lambda: self._engine.prepare(script))
 
     async def sample(
         self, prepared: TokenizedScript, seeds: Sequence[int], sampling: Sampling, scheduling: SchedulingClass

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from grm_server.api import schemas
 from grm_server.api.quota import Caller
+from grm_server.api.thoughts import opens_thought, without_thoughts
 from grm_server.api.turns import as_messages
 from grm_server.errors import InvalidRequest, LimitExceeded
 from grm_server.grm.aggregates import AGGREGATES
@@ -52,15 +54,7 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
     stop = Fixed() if body.stop is None and AGGREGATES[aggregate].needs_all_k else _stop_rule(body, policy)
     whole_lists, k = stop.exchangeable_orders, _or(body.k, min(judge.k, largest_k))
     request = ScoreRequest(
-        task=Task(
-            query=(Message("user", body.query),)
-            if isinstance(body.query, str)
-            else as_messages(turn.model_dump() for turn in body.query),
-            responses=tuple(body.responses),
-            reference=body.reference,
-            principles=body.principles,
-            hint=body.hint,
-        ),
+        task=_task(body),
         k=k,
         seed=secrets.randbelow(2**53) if body.seed is None else body.seed,
         format=form.name,
@@ -145,6 +139,23 @@ def _check_format(request: ScoreRequest, form: JudgeFormat) -> None:
             f"in format {file.name} the judge writes no principles to share; use principles_from = sample",
             param="principles_from",
         )
+
+
+def _task(body: schemas.RewardsRequest) -> Task:
+    query, responses = body.query, tuple(body.responses)
+    messages = (Message("user", query),) if isinstance(query, str) else as_messages(turn.model_dump() for turn in query)
+    if body.thoughts == "drop":
+        messages = turns_without_thoughts(messages)
+        opened = isinstance(query, str) and opens_thought(query)
+        responses = tuple(without_thoughts(response, opened=opened) for response in responses)
+    return Task(messages, responses, body.reference, body.principles, body.hint)
+
+
+def turns_without_thoughts(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """The conversation without what the assistant thought in earlier turns."""
+    return tuple(
+        replace(one, content=without_thoughts(one.content)) if one.role == "assistant" else one for one in messages
+    )
 
 
 T = TypeVar("T")

@@ -6,14 +6,22 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 
 from grm_server.api import schemas
 from grm_server.api.from_wire import to_score_request
 from grm_server.api.openapi import ERRORS, EVENTS, judge_again_link, judgement_link
-from grm_server.api.service import Service, ServiceDep, caller_of, charge_quota, judge_charged, unless_disconnected
+from grm_server.api.service import (
+    Service,
+    ServiceDep,
+    caller_of,
+    charge_quota,
+    given_back_if_refused,
+    judge_charged,
+    unless_disconnected,
+)
 from grm_server.api.sse import MEDIA_TYPE, EventStream, NamedEvent
 from grm_server.api.to_wire import to_body, to_response, to_sample, to_wave
 from grm_server.coalescing.coalescer import Shared
@@ -72,7 +80,8 @@ async def rewards(
 
     # Refusals need a status of their own, so the response starts with the first event. Until then the request may be
     # queued.
-    first = await unless_disconnected(request, _first(events))
+    with given_back_if_refused(caller, score_request):
+        first = await unless_disconnected(request, _first(events))
     return EventStream(_with_first(first, events), to_named)
 
 
@@ -157,13 +166,13 @@ async def metrics(service: ServiceDep) -> Response:
     return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def add_head_routes(app: FastAPI) -> None:
+def add_head_routes(router: APIRouter) -> None:
     """Let every GET route answer HEAD too, as HTTP requires (RFC 9110, 9.1): load balancers and `curl -I` send it.
 
     The web server leaves the body out. The routes are not in the OpenAPI document, where they would only repeat GET.
     """
-    for route in [route for route in app.routes if isinstance(route, APIRoute) and "GET" in route.methods]:
-        app.add_api_route(
+    for route in [route for route in router.routes if isinstance(route, APIRoute) and "GET" in route.methods]:
+        router.add_api_route(
             route.path,
             route.endpoint,
             methods=["HEAD"],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -72,8 +73,8 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def check_size(service: Service, caller: Caller, samples: int) -> None:
-    """Check the samples of a whole POST. Raises LimitExceeded."""
+def check_size(service: Service, caller: Caller, samples: int, charged: int) -> None:
+    """Check the samples of a whole POST. charged: what the quota counts. Raises LimitExceeded."""
     limit = service.policy.limits.max_samples
     if samples > limit:
         raise LimitExceeded(
@@ -82,29 +83,37 @@ def check_size(service: Service, caller: Caller, samples: int) -> None:
             details={"samples": samples, "limit": limit},
         )
     if caller.samples_per_minute is not None:
-        caller.check_size(samples)
+        caller.check_size(charged)
 
 
 def charge_quota(service: Service, caller: Caller, requests: Sequence[ScoreRequest]) -> None:
     """Charge the samples of all requests of a POST. Raises LimitExceeded, and RateLimited if no samples are left."""
     samples = sum(request.samples for request in requests)
-    check_size(service, caller, samples)
+    charged = sum(request.charged_samples for request in requests)
+    check_size(service, caller, samples, charged)
     if caller.samples_per_minute is not None:
         caller.check_samples()
-        caller.take_samples(samples)
+        caller.take_samples(charged)
 
 
 async def judge_charged(service: Service, caller: Caller, request: ScoreRequest, task: str) -> Answered:
     """Judge a request that was charged, and give its samples back if it shares a judgement or was refused before any
     sample. Raises what judging raises."""
-    try:
+    with given_back_if_refused(caller, request):
         answered = await service.coalescer.judge(request, task)
-    except (Overloaded, PromptTooLong):
-        caller.take_samples(-request.samples)
-        raise
     if answered.shared is not None:
-        caller.take_samples(-request.samples)
+        caller.take_samples(-request.charged_samples)
     return answered
+
+
+@contextmanager
+def given_back_if_refused(caller: Caller, request: ScoreRequest) -> Iterator[None]:
+    """Give the samples of a request back if it is refused before any sample."""
+    try:
+        yield
+    except (Overloaded, PromptTooLong):
+        caller.take_samples(-request.charged_samples)
+        raise
 
 
 T = TypeVar("T")

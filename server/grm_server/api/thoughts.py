@@ -6,19 +6,23 @@ cut before it closes. The client (`grm_client.thoughts`) passes the same cases, 
 
 from __future__ import annotations
 
-import re
-
 from grm_server.api.turns import REASONING_ONLY
 
-_OPEN = re.compile(r"<(?:seed:)?think(?:ing)?>|\[THINK\]|<\|START_THINKING\|>|<\|channel>thought")
-_CLOSE = re.compile(r"</(?:seed:)?think(?:ing)?>|\[/THINK\]|<\|END_THINKING\|>|<channel\|>")
+_OPENING = (
+    *("<think>", "<thinking>", "<seed:think>", "<seed:thinking>", "[THINK]", "<|START_THINKING|>"),
+    "<|channel>thought",
+)
+_CLOSING = (
+    *("</think>", "</thinking>", "</seed:think>", "</seed:thinking>", "[/THINK]", "<|END_THINKING|>"),
+    "<channel|>",
+)
+MAX_THOUGHTS = 256
+"""Of one response. What follows is kept: four megabytes of text can hold half a million tags."""
 
 
 def opens_thought(prompt: str) -> bool:
     """Whether a templated prompt ends inside a thought."""
-    tail = prompt[-64:].rstrip()
-    opened = max((match.end() for match in _OPEN.finditer(tail)), default=0)
-    return opened > 0 and opened == len(tail)
+    return prompt[-64:].rstrip().endswith(_OPENING)
 
 
 def without_thoughts(text: str, *, opened: bool = False) -> str:
@@ -26,17 +30,36 @@ def without_thoughts(text: str, *, opened: bool = False) -> str:
 
     opened: whether the prompt opened a thought. If a closing tag comes before any opening one, it did too.
     """
-    first, closing = _OPEN.search(text), _CLOSE.search(text)
+    openings, closings = _Tags(text, _OPENING), _Tags(text, _CLOSING)
+    first, closing = openings.after(0), closings.after(0)
     if first is None and closing is None and not opened:
         return text
     parts, at = list[str](), 0
-    inside = opened or (closing is not None and (first is None or closing.start() < first.start()))
-    while True:
-        match = (_CLOSE if inside else _OPEN).search(text, at)
+    inside = opened or (closing is not None and (first is None or closing[0] < first[0]))
+    for _ in range(2 * MAX_THOUGHTS):
+        tag = (closings if inside else openings).after(at)
         if not inside:
-            parts.append(text[at : len(text) if match is None else match.start()])
-        if match is None:
+            parts.append(text[at : len(text) if tag is None else tag[0]])
+        if tag is None:
             break
-        inside, at = not inside, match.end()
+        inside, at = not inside, tag[1]
+    else:
+        parts.append(text[at:])
     answer = "".join(parts).lstrip("\r\n")
     return answer if answer.strip() or not text.strip() else REASONING_ONLY
+
+
+class _Tags:
+    """Where tags are in a text. A pattern would be slow: it tries all tags at each character of a long run of `<`."""
+
+    def __init__(self, text: str, tags: tuple[str, ...]) -> None:
+        self._text = text
+        self._next = {tag: text.find(tag) for tag in tags if tag in text}
+
+    def after(self, at: int) -> tuple[int, int] | None:
+        """(start, end) of the first tag from `at` on. `at` must not decrease from call to call."""
+        for tag in [tag for tag, start in self._next.items() if start < at]:
+            self._next[tag] = self._text.find(tag, at)
+            if self._next[tag] < 0:
+                del self._next[tag]
+        return min(((start, start + len(tag)) for tag, start in self._next.items()), default=None)

@@ -78,7 +78,7 @@ def to_response(
         risk_full_k=judgement.risk,
         position_effect=None if verdict.position_effect is None else list(verdict.position_effect),
         list_size=judgement.list_size,
-        forced_verdicts=judgement.forced_verdicts,
+        forced_leads=judgement.forced_leads,
         failures={reason.value: count for reason, count in judgement.failures.items()},
         seed=request.seed,
         samples=[

@@ -7,10 +7,12 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 
 from grm_server.admission.controller import Admission
 from grm_server.api.docs_page import router as docs_page
@@ -182,12 +184,19 @@ def _http_app(
         redoc_url=None,
     )
     app.state.service = service
-    key = [] if callers is None else KEY
-    app.include_router(router, dependencies=key)
-    app.include_router(protocols_router(), dependencies=key)
-    app.include_router(public)
-    app.include_router(docs_page)
-    add_head_routes(app)
+    app.router.routes.extend(_routes(with_key=callers is not None))
     add_middleware_stack(app, settings.http, callers, service, log_requests=settings.log_requests)
     add_error_handlers(app)
     return app
+
+
+@cache
+def _routes(*, with_key: bool) -> tuple[BaseRoute, ...]:
+    """All routes. Cached and shared by all apps of the process, because FastAPI needs 0.1 s to analyse them."""
+    routes, key = APIRouter(), KEY if with_key else []
+    routes.include_router(router, dependencies=key)
+    routes.include_router(protocols_router(), dependencies=key)
+    routes.include_router(public)
+    routes.include_router(docs_page)
+    add_head_routes(routes)
+    return tuple(routes.routes)

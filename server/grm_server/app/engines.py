@@ -33,15 +33,18 @@ logger = logging.getLogger(__name__)
 def prepare(settings: Settings) -> None:
     """Put the bundled models into the cache, if the settings select them.
 
-    Raises ArtifactNotCached, and OSError also for a model that is neither on this machine nor within reach.
+    Raises ArtifactNotCached, and OSError also for a model that is neither on this machine nor on a hub within reach.
     """
     if settings.engine.kind == "vllm":
         if settings.engine.model == "bundled":
             bundled.bundled_model(settings.cache_dir)
         else:
             raise_if_out_of_reach(settings.engine.model)
-    if is_bundled(settings.meta_rm):
+    meta = settings.meta_rm
+    if is_bundled(meta):
         bundled_meta.bundled_meta_rm(settings.cache_dir)
+    elif meta.kind == "vllm" and meta.model is not None:
+        raise_if_out_of_reach(meta.model)
 
 
 async def start_engine(settings: Settings, formats: LoadedFormats, metrics: Metrics) -> JudgeEngine:

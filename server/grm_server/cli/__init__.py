@@ -96,6 +96,9 @@ def serve(
         server.run(os.environ, [*overrides, *(settings or [])])
     except server.STARTUP_ERRORS as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        # Before the server handles signals itself.
+        fail("stopped by SIGINT before the server was ready", 130)
 
 
 for command in (score, calibrate, collect, train_meta_rm, doctor):

@@ -14,10 +14,11 @@ from grm_client import AsyncGRMClient
 from grm_client.data.collect import collect_file, item_key, recorded_options, survey
 from grm_client.data.collect_report import Summary, as_lines, summarise
 from grm_client.data.jsonl import read_lines
+from grm_client.data.progress import Progress
 from grm_client.data.resume import Earlier, NotOurFile, read_earlier, refuse_other_requests
 from grm_client.data.sft import Format, Render, Written, dataset_info, is_sft, write_sft
 from grm_client.data.trajectories import read_rows
-from grm_client.data.work_file import Progress, keys
+from grm_client.data.work_file import keys
 from grm_server.cli.files import Concurrency, failures, kept, say_failures, with_progress_bar
 from grm_server.cli.run_options import CritiqueTokens, Seed, Task, Temperature, request_fields
 from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, reasons, say

@@ -18,9 +18,10 @@ from rich.progress import Progress as Bar
 from grm_client import AsyncGRMClient, GRMClientError
 from grm_client.data.columns import carried_along
 from grm_client.data.jsonl import read_lines
+from grm_client.data.progress import Progress
 from grm_client.data.resume import Earlier, read_earlier, refuse_other_requests
 from grm_client.data.score_file import score_file
-from grm_client.data.work_file import Progress, keys, scored_key
+from grm_client.data.work_file import keys, scored_key
 from grm_server.cli.run_options import (
     Aggregate,
     CritiqueTokens,

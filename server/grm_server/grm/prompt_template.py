@@ -127,6 +127,10 @@ def sanitized(task: Task, structure: Structure) -> SanitizedTask:
     return run(sanitizing(task, structure))
 
 
+_TEXT_CHARS = 32
+"""Searching a text by all patterns costs as much as visiting so many characters, besides its own."""
+
+
 def sanitizing(task: Task, structure: Structure) -> Slices[SanitizedTask]:
     """`sanitized` in slices."""
     texts = (*(message.content for message in task.query), *task.responses, task.reference, task.principles)
@@ -135,12 +139,14 @@ def sanitizing(task: Task, structure: Structure) -> Slices[SanitizedTask]:
     for text in texts:
         if text is None or len(text) <= SLICE_CHARS:
             safe.append(None if text is None else neutralize(text, structure))
-            visited += len(text or "")
+            visited += _TEXT_CHARS + len(text or "")
         else:
             safe.append((yield from neutralizing(text, structure)))
         if visited >= SLICE_CHARS:
             yield visited
             visited = 0
+    # The caller counts the works of many requests together.
+    yield visited
     *shown, reference, principles = safe
     query, responses = shown[: len(task.query)], shown[len(task.query) :]
     return SanitizedTask(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 TemplateArgs = tuple[tuple[str, str | int | bool], ...]
 """Arguments of a model's chat template, such as enable_thinking."""
@@ -168,3 +168,13 @@ class Sample:
     @property
     def critique(self) -> str:
         return self.texts.get("critique", "").strip()
+
+    @property
+    def free_texts(self) -> tuple[str, ...]:
+        """Names of the texts that were written without a grammar."""
+        return tuple(name for name in self.texts if not name.startswith("verdict"))
+
+    def end_of(self, name: str) -> Literal["mark", "turn", "budget"]:
+        """Where a free text ended: at a mark that the judge wrote, with its turn, or at the budget. After the last two,
+        we write the lead of what follows."""
+        return "budget" if name in self.cut else "turn" if name in self.unmarked else "mark"

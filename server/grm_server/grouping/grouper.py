@@ -235,7 +235,7 @@ class Grouper:
         began_s = loop.time()
         try:
             request = request_for(group, responses)
-            group.settle(request.samples)
+            group.settle(request.charged_samples)
             results = await judge_fitting(self._judge, group, request, reason)
             self._durations_s.append(loop.time() - began_s)
             for response, result in results.items():

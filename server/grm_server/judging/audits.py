@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from grm_server.grm.plan import request_seed
 from grm_server.grm.stopping import Decided, StopRule
 from grm_server.pipeline.loop import auditable
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest
@@ -34,7 +35,7 @@ class Audits:
 
     def selects(self, request: ScoreRequest) -> bool:
         """Whether to audit a request, by a hash of its content under a key that clients cannot know."""
-        content = repr((request.task.query, request.task.responses, request.seed)).encode("utf-8", "replace")
+        content = str(request_seed(request.seed, request.task)).encode()
         digest = hashlib.blake2b(content, key=self._key, digest_size=8).digest()
         return int.from_bytes(digest) < self._share * 2**64
 

@@ -116,8 +116,10 @@ class QueryPrinciples:
 
 def same_principles(request: ScoreRequest) -> bytes:
     """(16,), equal where the same principles serve both requests: everything they are drawn from, and the tenant."""
-    sources = (request.task.query, request.task.reference, _budget(request), request.format, request.sampling)
-    return fingerprint(request.tenant, repr(sources))
+    reference = request.task.reference
+    sampling = (_budget(request), request.format, request.sampling, reference is None)
+    turns = (text for message in request.task.query for text in (message.role, message.content))
+    return fingerprint(request.tenant, repr(sampling), reference or "", *turns)
 
 
 def _budget(request: ScoreRequest) -> int:

@@ -54,7 +54,7 @@ async def score(
     draws = SampleDraws(request, form, permit, metrics)
     rater: Rater | None = None
     if guidance is not None and needs_meta_rm(request.aggregate):
-        rater = Rater(guidance, form, request, metrics)
+        rater = Rater(guidance, form, request, permit, metrics)
     decider = Decider(request, prior) if rater is None else Decider(request, prior, rater.p0)
     decision = undecided
     verdict: Verdict | None = None

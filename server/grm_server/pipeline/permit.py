@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from grm_server.engine.protocol import Outcome, SchedulingClass, TokenizedScript
 from grm_server.grm.script import Sampling, Script
+from grm_server.grm.slices import Slices, T
 
 
 class Permit(Protocol):
@@ -30,8 +31,14 @@ class Permit(Protocol):
     def contended(self) -> bool:
         """Whether other requests wait for a permit. Speculative samples are then not started."""
 
-    def prepare(self, script: Script) -> TokenizedScript:
-        """As `JudgeEngine.prepare`."""
+    async def in_slices(self, slices: Slices[T]) -> T:
+        """The result of the work. All such works together take one slice in a turn of the event loop."""
+
+    async def tokenize(self, prompt: str, tokenizer: Callable[[str], T]) -> T:
+        """The result of `tokenizer`. A long prompt is tokenized in a thread: megabytes take seconds."""
+
+    async def prepare(self, script: Script) -> TokenizedScript:
+        """As `JudgeEngine.prepare`, and as `tokenize`."""
 
     def sample(
         self, prepared: TokenizedScript, seeds: Sequence[int], sampling: Sampling, scheduling: SchedulingClass

@@ -10,7 +10,6 @@ from grm_server.errors import PromptTooLong
 from grm_server.grm.plan import SamplePlan, make_plan, request_seed
 from grm_server.grm.prompt_template import SanitizedTask, sanitizing
 from grm_server.grm.prompts import JudgeFormat, write_script
-from grm_server.grm.slices import SLICE_CHARS, Slices, T
 from grm_server.grm.types import Order
 from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.types import ScoreRequest
@@ -54,7 +53,7 @@ class PromptCache:
         PromptTooLong, and TimeoutError at the deadline, before anything is generated.
         """
         request, n = self._request, len(self._request.task.responses)
-        self._task = await in_slices(sanitizing(request.task, self._form.structure))
+        self._task = await self._permit.in_slices(sanitizing(request.task, self._form.structure))
         whole_lists = request.stop.exchangeable_orders
         size = min(n, request.list_size)
         while True:
@@ -121,24 +120,7 @@ class PromptCache:
         script = write_script(self._form, task, order, request.budgets, request.reading, request.thinking)
         await asyncio.sleep(0)
         try:
-            return self._permit.prepare(script)
+            return await self._permit.prepare(script)
         except PromptTooLong as error:
             # The traceback's frames would keep the tokens alive.
             return error.with_traceback(None)
-
-
-async def in_slices(slices: Slices[T]) -> T:
-    """The result of the work. We yield to the event loop whenever it has visited `SLICE_CHARS` characters.
-
-    A thread would not do: a search with a regular expression holds the GIL to its end.
-    """
-    visited = 0
-    while True:
-        try:
-            visited += next(slices)
-        except StopIteration as finished:
-            result: T = finished.value
-            return result
-        if visited >= SLICE_CHARS:
-            visited = 0
-            await asyncio.sleep(0)

@@ -13,7 +13,6 @@ from grm_server.grm.script import Sample
 from grm_server.grm.types import Task
 from grm_server.pipeline.metrics import count_tokens
 from grm_server.pipeline.permit import Permit
-from grm_server.pipeline.prompt_cache import in_slices
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
@@ -36,8 +35,8 @@ async def draw_principles(
     EngineDead. Cancellation aborts the sample.
     """
     query_only = Task(request.task.query, (), request.task.reference)
-    task = await in_slices(sanitizing(query_only, form.structure | template.structure))
-    prepared = permit.prepare(write_principles_script(form, template, task, request.max_critique_tokens))
+    task = await permit.in_slices(sanitizing(query_only, form.structure | template.structure))
+    prepared = await permit.prepare(write_principles_script(form, template, task, request.max_critique_tokens))
     async with aclosing(permit.sample(prepared, (seed,), request.sampling, SchedulingClass.NEW)) as finished:
         _, outcome = await anext(finished)
     if not isinstance(outcome, Sample):

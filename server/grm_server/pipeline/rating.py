@@ -13,7 +13,7 @@ from grm_server.grm.prompts import JudgeFormat, judge_turn
 from grm_server.grm.script import plain
 from grm_server.grm.types import Order, Trajectory
 from grm_server.pipeline.metrics import count_rating
-from grm_server.pipeline.prompt_cache import in_slices
+from grm_server.pipeline.permit import Permit
 from grm_server.pipeline.types import ScoreRequest
 from grm_server.telemetry.metrics import Metrics
 
@@ -35,12 +35,15 @@ class Rater:
 
     Call `prepare` first."""
 
-    def __init__(self, guidance: Guidance, form: JudgeFormat, request: ScoreRequest, metrics: Metrics) -> None:
+    def __init__(
+        self, guidance: Guidance, form: JudgeFormat, request: ScoreRequest, permit: Permit, metrics: Metrics
+    ) -> None:
         self.p0 = guidance.p0
         self._meta_rm = guidance.meta_rm
         self._template = guidance.template
         self._form = form
         self._request = request
+        self._permit = permit
         self._task: SanitizedTask
         self._metrics = metrics
         self._fallback_to_plain_vote = request.fallback_to_plain_vote
@@ -53,7 +56,8 @@ class Rater:
     async def prepare(self) -> None:
         """Sanitize the task, and detect a dead meta RM before anything is generated. Raises MetaRMFailed unless the
         request allows a fallback to the plain vote."""
-        self._task = await in_slices(sanitizing(self._request.task, self._form.structure | self._template.structure))
+        structure = self._form.structure | self._template.structure
+        self._task = await self._permit.in_slices(sanitizing(self._request.task, structure))
         try:
             self._meta_rm.raise_if_unavailable()
         except GRMError as error:
@@ -65,7 +69,7 @@ class Rater:
             return trajectory
         started_s = time.monotonic()
         try:
-            rating = await self._meta_rm.rate(self._prompt(trajectory.draw.order), self._answer(trajectory))
+            rating = await self._meta_rm.rate(await self._prompt(trajectory.draw.order), self._answer(trajectory))
         except GRMError as error:
             self._fail(error)
             return trajectory
@@ -74,9 +78,10 @@ class Rater:
         self.ratings.append(rating)
         return replace(trajectory, meta_reward=rating.meta_reward, rated_s=rated_s)
 
-    def _prompt(self, order: Order) -> tuple[int, ...]:
+    async def _prompt(self, order: Order) -> tuple[int, ...]:
         if order not in self._prompts:
-            self._prompts[order] = self._meta_rm.prepare(plain(self._template.render(self._task, order)))
+            prompt = plain(self._template.render(self._task, order))
+            self._prompts[order] = await self._permit.tokenize(prompt, self._meta_rm.prepare)
         return self._prompts[order]
 
     def _answer(self, trajectory: Trajectory) -> str:

@@ -85,6 +85,11 @@ class ScoreRequest:
         return self.k * -(-len(self.task.responses) // self.list_size)
 
     @property
+    def charged_samples(self) -> int:
+        """What a quota counts: also the sample that may write the query's principles."""
+        return self.samples + (self.principles_from == "query" and self.task.principles is None)
+
+    @property
     def in_waves(self) -> bool:
         """Whether the stop rule looks before full k. For a single response, only `precision` does."""
         return self.stop.looks_early and (len(self.task.responses) > 1 or self.stop.judges_singles)
@@ -161,8 +166,8 @@ class Judgement:
         return sum(sample.thought_tokens for sample in self.samples)
 
     @property
-    def forced_verdicts(self) -> int:
-        """Samples whose verdict had to be forced: the text before it ended without the judge's mark."""
+    def forced_leads(self) -> int:
+        """Samples in which we wrote a lead that the judge should have written: a text before ended without its mark."""
         return sum(bool(sample.unmarked) for sample in self.samples)
 
     @property

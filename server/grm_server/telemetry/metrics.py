@@ -36,13 +36,22 @@ class Metrics:
             registry=registry,
         )
         self.cut = Counter(
-            "grm_samples_cut", "Samples whose principles or critique reached the token budget.", registry=registry
+            "grm_samples_cut",
+            "Samples whose thought, principles or critique reached the token budget.",
+            registry=registry,
         )
         self.tokens = Counter(
             "grm_tokens",
             "Tokens of finished samples and of principles drawn for a query: prompt, cached (part of prompt), "
-            "completion; tokens read by the meta RM: meta, meta_cached (part of meta).",
+            "completion, thought (part of completion); tokens read by the meta RM: meta, meta_cached (part of meta).",
             ["kind"],
+            registry=registry,
+        )
+        self.text_ends = Counter(
+            "grm_text_ends",
+            "Texts that the judge wrote before its verdict, by where they ended: at its `mark`, with its `turn`, or at "
+            "the `budget`. After the last two, the server writes the mark.",
+            ["text", "end"],
             registry=registry,
         )
         self.ratings = Counter(

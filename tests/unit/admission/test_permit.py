@@ -1,5 +1,6 @@
 """Time left and cost of a permit."""
 
+import asyncio
 import time
 
 import pytest
@@ -7,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm_server.admission.forecast import Forecast
-from grm_server.admission.permit import AdmissionPermit, Cost, EngineLoad, cost_of
+from grm_server.admission.permit import AdmissionPermit, Cost, EngineLoad, LongWork, cost_of
 from grm_server.engine.fake import FakeEngine
 from grm_server.grm.plan import make_plan
+from grm_server.grm.slices import SLICE_CHARS, Slices
 from grm_server.grm.stopping import Decided, Fixed, Precision, StopRule, Strict
 from grm_server.grm.types import Message, Task
 from grm_server.pipeline.types import ScoreRequest
@@ -39,6 +41,42 @@ def test_waiting_requests_are_served_when_there_is_room() -> None:
     assert (load.full, served) == (True, [])
     load.remove(1)
     assert (load.full, served) == (False, [1])
+
+
+class TestLongWork:
+    async def test_all_works_together_take_a_slice_in_a_turn_of_the_loop(self) -> None:
+        work, visited = LongWork(), 0
+
+        def slices() -> Slices[int]:
+            nonlocal visited
+            for _ in range(40):
+                visited += 1024
+                yield 1024
+            return 7
+
+        tasks = [asyncio.ensure_future(work.in_slices(slices())) for _ in range(20)]
+        largest = 0
+        while not all(task.done() for task in tasks):
+            before = visited
+            await asyncio.sleep(0)
+            largest = max(largest, visited - before)
+        assert [task.result() for task in tasks] == [7] * 20
+        assert largest <= 2 * SLICE_CHARS
+
+    async def test_works_take_turns_and_a_cancelled_one_holds_up_no_other(self) -> None:
+        work, finished = LongWork(), list[int]()
+
+        def slices(steps: int) -> Slices[None]:
+            for _ in range(steps):
+                yield SLICE_CHARS
+            finished.append(steps)
+
+        tasks = [asyncio.ensure_future(work.in_slices(slices(steps))) for steps in (50, 40, 3, 2)]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        await asyncio.wait(tasks)
+        assert finished == [2, 3, 50]
+        assert tasks[1].cancelled()
 
 
 class TestCost:

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from grm_client import thoughts as client
+from grm_server.api import thoughts as server
 from grm_server.api.protocols.chat_formats import unknown_form
 from grm_server.api.protocols.untemplate import response_after, split_last_turn, untemplate
 from grm_server.api.thoughts import opens_thought, without_thoughts
@@ -66,6 +68,14 @@ def test_harmony_channels() -> None:
 @pytest.mark.parametrize(("text", "opened", "shown"), json.loads((DATA / "thoughts.json").read_text()))
 def test_thoughts_are_dropped_by_the_same_table_on_both_sides(text: str, opened: bool, shown: str) -> None:
     assert without_thoughts(text, opened=opened) == client.without_thoughts(text, opened=opened) == shown
+
+
+@pytest.mark.parametrize("side", [server, client])
+def test_only_so_many_thoughts_are_dropped(side: ModuleType) -> None:
+    """Each costs a search, and four megabytes can hold half a million tags."""
+    text = "<think>a</think>" * 256
+    assert side.without_thoughts(text + "Paris.") == "Paris."
+    assert side.without_thoughts(text + "<think>b</think>Paris.") == "<think>b</think>Paris."
 
 
 @pytest.mark.parametrize(

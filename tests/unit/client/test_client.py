@@ -61,6 +61,7 @@ async def test_every_option_arrives_under_its_own_name(call: AnyClient, answer: 
         "hint": 0,
         "k_meta": 2,
         "meta_rm_failure": "vote",
+        "thoughts": "drop",
     }
     assert options.keys() == RewardOptions.__annotations__.keys()
     await call(server, "rewards", "q", ["a"], **options)

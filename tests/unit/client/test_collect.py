@@ -14,8 +14,8 @@ import pytest
 from grm_client import AsyncGRMClient
 from grm_client.data.collect import collect_file, item_key, skip_reason, survey
 from grm_client.data.jsonl import parse_line
+from grm_client.data.progress import Progress
 from grm_client.data.trajectories import read_rows
-from grm_client.data.work_file import Progress
 
 Answer = Callable[..., dict[str, Any]]
 Sample = Callable[..., dict[str, Any]]

@@ -117,8 +117,15 @@ def test_an_invalid_url_is_refused_in_one_line(url: str) -> None:
 
 @pytest.mark.parametrize("key", ["grm-secret\n", "  grm-secret", "grm-secret\r\n\t "])
 def test_white_space_around_a_key_is_removed(key: str) -> None:
-    with GRMClient(api_key=key) as client:
-        assert client._http.headers["authorization"] == "Bearer grm-secret"
+    sent: list[str] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers["authorization"])
+        return httpx.Response(200)
+
+    with GRMClient(api_key=key, transport=httpx.MockTransport(serve)) as client:
+        assert client.ready()
+    assert sent == ["Bearer grm-secret"]
 
 
 @pytest.mark.parametrize("key", ["", " \n", None])

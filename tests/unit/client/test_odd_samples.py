@@ -7,7 +7,11 @@ import datetime
 import json
 import math
 import random
+import runpy
+import sys
 from decimal import Decimal
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,17 +20,21 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+import grm_client
 from grm_client import AsyncGRMClient, InvalidRequest
 from grm_client.plain import label_text
+from grm_client.rule_reward import compute_score as rule_score
+from grm_client.rule_reward import grm_rule_reward
 from grm_client.slime import grm_group_rm
 from grm_client.swift import GRMReward
 from grm_client.trainers.reward_config import NEUTRAL, RewardConfig
 from grm_client.transport import encoded, retry_delay
 from grm_client.trl import grm_reward, grm_reward_sync
-from grm_client.verl import compute_score
+from grm_client.verl import GRMRewardManager, compute_score
 from tests.unit.conftest import Answer
 
 HALF = "a\udc97"
+AGENT = Path(grm_client.__file__).parent / "plugins" / "grm_openrlhf.py"
 
 
 @pytest.mark.parametrize(
@@ -109,12 +117,61 @@ ODD = st.sampled_from(
 )
 
 
+class Rollout:
+    """verl's DataProto of one sequence, as far as the manager reads it."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.non_tensor_batch = fields
+        self.batch = {"responses": np.array([7, 7, 0]), "attention_mask": np.array([1, 1, 1, 0])}
+
+    def __getitem__(self, _: slice) -> list[Rollout]:
+        return [self]
+
+
+class Tokenizer:
+    def decode(self, ids: Any, *, skip_special_tokens: bool) -> str:
+        return "A."
+
+
+VERL = SimpleNamespace(reward={"reward_kwargs": None}, actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(n=1)))
+
+
+async def verl_reward(prompt: Any, model: Any, uid: Any) -> float:
+    result = await GRMRewardManager(VERL, Tokenizer()).run_single(
+        Rollout(raw_prompt=prompt, reward_model=model, uid=uid)
+    )
+    assert result["reward_extra_info"].keys() == {"grm_reward", "grm_failed"}
+    assert math.isfinite(result["reward_score"])
+    return float(result["reward_score"])
+
+
+class SingleTurn:
+    """OpenRLHF's executor: it has generated "A."."""
+
+    async def execute(self, *_: Any) -> dict[str, Any]:
+        return {"action_ranges": [(1, 3)], "observation_tokens": [5, 7, 7], "reward": None}
+
+
+async def openrlhf_reward(prompt: Any, label: Any) -> float:
+    agent = ModuleType("openrlhf.utils.agent")
+    agent.SingleTurnAgentExecutor = SingleTurn  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("openrlhf", "openrlhf.utils"):
+            patch.setitem(sys.modules, name, ModuleType(name))
+        patch.setitem(sys.modules, "openrlhf.utils.agent", agent)
+        module = runpy.run_path(str(AGENT))
+    output = await module["AgentExecutor"]().execute(prompt, label, None, 9, Tokenizer(), None)
+    assert output["extra_logs"].keys() == {"grm_failed"}
+    assert math.isfinite(output["reward"])
+    return float(output["reward"])
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompt=ODD | st.just("p"), completion=ODD, label=ODD, key=st.sampled_from([None, 3, math.nan, [1]]))
 def test_no_function_loses_a_sound_sample_to_an_odd_one(
     prompt: Any, completion: Any, label: Any, key: Any, server: httpx.MockTransport
 ) -> None:
-    """150 cases, each of which calls five functions."""
+    """150 cases, each of which calls ten functions."""
 
     def client(self: RewardConfig) -> AsyncGRMClient:
         return AsyncGRMClient(transport=server)
@@ -136,8 +193,14 @@ def test_no_function_loses_a_sound_sample_to_an_odd_one(
         assert [sample.remove_sample for sample in samples] == [False, slime[1] == NEUTRAL, False]
         verl = await compute_score("d", completion, label, {"question": prompt})
         assert verl["score"] in (7.0, NEUTRAL)
+        assert await verl_reward(prompt, label, key) in (7.0, NEUTRAL)
+        assert await verl_reward("p", {"ground_truth": label}, "u") in (7.0, NEUTRAL)
+        assert await openrlhf_reward(prompt, label) in (7.0, NEUTRAL)
+        box = r"\boxed{9, 1}"
+        assert grm_rule_reward([box, completion, box], [0, label, 1], [2, key, 2])[::2] == [1.0, -1.0]
+        assert rule_score("d", completion, label, {"num_responses": key}) in (1.0, 0.0, -1.0)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RewardConfig, "client", client)
         asyncio.run(all_functions())
-    event("five functions called")
+    event("ten functions called")

@@ -12,9 +12,10 @@ import pytest
 
 from grm_client import APIError, AsyncGRMClient
 from grm_client.data.jsonl import Labels, error_row, result_row
+from grm_client.data.progress import Progress
 from grm_client.data.resume import Mixture, NotOurFile, read_earlier, refuse_other_requests
 from grm_client.data.score_file import score_file
-from grm_client.data.work_file import Progress, keys, scored_key
+from grm_client.data.work_file import keys, scored_key
 from grm_client.errors import Stopped
 
 Answer = Callable[..., dict[str, Any]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -133,10 +134,20 @@ class TestTRL:
         assert grm_rule_reward(boxes, label=[1, 1, 1], num_responses=[2, 2, 2]) == [-1.0, -1.0, 1.0]
         assert grm_rule_reward(boxes, label=[2, 2, 2]) == [-1.0, -1.0, -1.0]
 
-    @pytest.mark.parametrize("label", [None, True, 1.0, -1, "x", 2])
-    def test_an_invalid_label_raises(self, label: Any) -> None:
-        with pytest.raises(ValueError, match=r"label|integer|int\(\)"):
-            grm_rule_reward([r"\boxed{9, 1}"], label=[label], num_responses=[2])
+    @pytest.mark.parametrize("label", [None, True, 1.0, -1, "x", 2, np.array([0, 1]), math.nan, b"0", "9" * 5000])
+    def test_an_invalid_label_costs_only_its_own_reward(self, label: Any, caplog: pytest.LogCaptureFixture) -> None:
+        boxes, labels = [r"\boxed{9, 1}"] * 3, [0, label, 1]
+        assert grm_rule_reward(boxes, label=labels, num_responses=[2, 2, 2]) == [1.0, None, -1.0]
+        assert "cannot be read" in caplog.text
+        assert caplog.text.count("type int") == isinstance(label, int) - isinstance(label, bool)
+        assert compute_score("rm", boxes[0], label, {"num_responses": 2}) == 0.0
+
+    @pytest.mark.parametrize("odd", [None, 3, np.array(["a"]), b"x", [None], [[]]])
+    def test_a_completion_or_number_that_cannot_be_read_costs_only_its_own_reward(self, odd: Any) -> None:
+        box, broken = r"\boxed{9, 1}", cast("Any", object())
+        assert grm_rule_reward([box, odd, box], label=[0, 0, 1])[::2] == [1.0, -1.0]
+        assert grm_rule_reward([box, box], label=[0, 0], num_responses=[broken, 2]) == [None, 1.0]
+        assert compute_score("rm", odd, 0, odd) in (0.0, -1.0)
 
     def test_labels_and_completions_must_have_the_same_length(self) -> None:
         with pytest.raises(ValueError, match="zip"):

@@ -140,9 +140,9 @@ class TestReading:
         """It has one format, whose judge does not think."""
         old = sample()
         given = answer(samples=[old])
-        del old["thought"], given["usage"]["thought_tokens"], given["format"], given["forced_verdicts"]
+        del old["thought"], given["usage"]["thought_tokens"], given["format"], given["forced_leads"]
         rewards = as_rewards(given)
-        assert (rewards.format, rewards.forced_verdicts, rewards.usage.thought_tokens) == (None, 0, 0)
+        assert (rewards.format, rewards.forced_leads, rewards.usage.thought_tokens) == (None, 0, 0)
         assert rewards.samples is not None
         assert rewards.samples[0].thought is None
 

@@ -1,7 +1,9 @@
 """Balance of the designed orders, checked by counting."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,9 +16,11 @@ from grm_server.grm.plan import (
     plan,
     plan_blocks,
     plan_exchangeable,
+    request_seed,
     wave_end,
     wave_unit,
 )
+from grm_server.grm.types import Message, Task
 
 
 def design(n: int) -> list[tuple[int, ...]]:
@@ -175,3 +179,36 @@ def test_exchangeable_draws_are_shuffled_orders_of_the_design() -> None:
     assert all(60 < count < 140 for count in counts.values())
     # A balanced plan never shows an order twice within a block of four.
     assert any(len({draw.order for draw in draws[j : j + 4]}) < 4 for j in range(0, 400, 4))
+
+
+class Unescapable(str):
+    """A text that is never escaped: for four megabytes that takes 50 ms in one go."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise AssertionError
+
+
+TASK = Task((Message("user", "a"), Message("user", "b")), ("c", "d"), "e")
+
+
+def test_the_content_of_a_task_is_hashed_without_escaping_it() -> None:
+    text = Unescapable("\udc97")
+    assert request_seed(3, Task((Message("user", text),), (text,), text, text)) < 2**53
+
+
+def test_all_texts_of_a_task_count_for_its_seed() -> None:
+    changed: list[dict[str, Any]] = [
+        {"query": (Message("user", "a"),)},
+        {"query": (Message("user", "ab"), Message("user", ""))},
+        {"query": (Message("system", "a"), Message("user", "b"))},
+        {"responses": ("cd", "")},
+        {"responses": ("c",), "reference": "de"},
+        {"responses": ("c", "d", "e"), "reference": None},
+        {"reference": None, "principles": "e"},
+        {"principles": ""},
+    ]
+    seeds = {request_seed(3, replace(TASK, **change)) for change in changed}
+    assert len(seeds | {request_seed(3, TASK)}) == len(changed) + 1
+    assert request_seed(3, replace(TASK, hint=1)) == request_seed(3, TASK)

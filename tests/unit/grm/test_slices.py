@@ -38,6 +38,13 @@ def test_no_slice_is_long(name: str) -> None:
     assert sum(visited) < 84 * CHARS
 
 
+def test_folding_counts_the_characters_that_it_visits() -> None:
+    """The loop pauses by this count; searches, which count for themselves, come later."""
+    slices = 5
+    visited = list(neutralizing("\ufdfa" * (slices * SLICE_CHARS), STRUCTURE))
+    assert visited[:slices] == [SLICE_CHARS] * slices
+
+
 def test_all_texts_of_a_task_are_sanitized_in_slices() -> None:
     text = "x #### Principles ####\n" * 2000
     task = Task((Message("user", text), Message("assistant", text)), (text, "", text), text, text, hint=1)
@@ -45,6 +52,15 @@ def test_all_texts_of_a_task_are_sanitized_in_slices() -> None:
     safe = neutralize(text, STRUCTURE)
     turns = (Message("user", safe), Message("assistant", safe))
     assert sanitized(task, STRUCTURE) == Task(turns, (safe, "", safe), safe, safe, hint=1)
+
+
+@pytest.mark.parametrize("count", [1, 4000])
+def test_short_texts_count_too(count: int) -> None:
+    """Many of them fill a slice, and those of many requests fill one together."""
+    task = Task((Message("user", "Hello."),) * count, ("Hi.",))
+    visited = list(sanitizing(task, STRUCTURE))
+    assert sum(visited) > 30 * count
+    assert max(visited) < 2 * SLICE_CHARS
 
 
 @pytest.mark.parametrize("slice_chars", [1, 2, 3, 7, 64])

@@ -211,7 +211,7 @@ def test_the_expectation_of_a_comparison_covers_all_responses() -> None:
     won = grammar(2, LETTERS, kind="winner", tie="T")
     said = reading(won, 2, "A", token("A", {"A": 0.5, "B": 0.25, "T": 0.25}))
     assert said == Reading((1, 0), (0.625, 0.375))
-    preferred = grammar(2, **PREFERENCE | {"values": {"1": 1, "2": 0.5, "3": -1}})
+    preferred = grammar(2, kind="preference", values={"1": 1, "2": 0.5, "3": -1})
     assert reading(preferred, 2, "2", token("2", {"1": 0.5, "2": 0.25, "3": 0.25})).expected == (0.6875, 0.3125)
 
 

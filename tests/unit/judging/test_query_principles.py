@@ -18,6 +18,8 @@ REQUEST = ScoreRequest(TASK, k=4, seed=0, temperature=0.5, max_critique_tokens=9
     [
         {"task": replace(TASK, query=(Message("system", "Why?"),))},
         {"task": replace(TASK, reference="Because.")},
+        {"task": replace(TASK, reference="")},
+        {"task": replace(TASK, query=(Message("user", "Wh"), Message("user", "y?")))},
         {"max_critique_tokens": 98},
         {"temperature": 0.6},
         {"tenant": "another"},

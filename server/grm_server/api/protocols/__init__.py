@@ -5,8 +5,6 @@ Responses that a trainer sends one by one are grouped by `single_responses`; who
 
 from __future__ import annotations
 
-from functools import cache
-
 from fastapi import APIRouter
 
 from grm_server.api.protocols.chat import router as chat
@@ -18,9 +16,8 @@ from grm_server.api.protocols.reward_anything import router as reward_anything
 from grm_server.api.protocols.slime import router as slime
 
 
-@cache
 def protocols_router() -> APIRouter:
-    """All protocols. Cached, because FastAPI analyses each route again whenever a router is included in another."""
+    """All protocols."""
     router = APIRouter(tags=["trainers"])
     for protocol in (openrlhf, slime, llama_factory, nemo_gym, chat, rerank, reward_anything):
         router.include_router(protocol)

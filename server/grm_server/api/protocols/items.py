@@ -50,9 +50,13 @@ def or_error(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exc
         return error
 
 
+_ITEM_CHARS = 128
+"""Reading an item costs as much as so many characters, besides its own."""
+
+
 def chars(items: Iterable[object]) -> int:
-    """Characters of the texts among the items."""
-    return sum(len(item) for item in items if isinstance(item, str))
+    """What reading the items costs, in characters."""
+    return sum(_ITEM_CHARS + (len(item) if isinstance(item, str) else 0) for item in items)
 
 
 def encodable(value: Any) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Annotated, Literal
 
 from fastapi import Depends, Header, Query, Request
 
 from grm_server.api import schemas
+from grm_server.api.from_wire import turns_without_thoughts
 from grm_server.api.service import Service
 from grm_server.api.thoughts import without_thoughts
 from grm_server.caching.hashing import fingerprint
@@ -144,9 +145,7 @@ def rewards_body(
     opened_thought: whether the prompt opened a thought, in which the responses begin."""
     if (options.thoughts or service.trainers.thoughts) == "drop":
         responses = [without_thoughts(response, opened=opened_thought) for response in responses]
-        messages = [
-            replace(one, content=without_thoughts(one.content)) if one.role == "assistant" else one for one in messages
-        ]
+        messages = turns_without_thoughts(messages)
     comparing = AGGREGATES[service.policy.judge.aggregate].needs_comparison
     stop = service.trainers.stop if options.stop is None else options.stop
     body = schemas.RewardsRequest(

@@ -99,7 +99,8 @@ async def judge_singles(
         pending = [replace(one, n=sizes[one.key]) if isinstance(one, PendingResponse) else one for one in pending]
     readable_ones = [one for one in pending if isinstance(one, PendingResponse)]
     with counted_errors(service.metrics):
-        check_size(service, caller, samples_of(readable_ones))
+        samples = samples_of(readable_ones)
+        check_size(service, caller, samples, samples)
         if service.grouper.adds_samples(readable_ones):
             caller.check_samples()
     places: list[Place] = []

@@ -146,9 +146,10 @@ class RewardsResponse(Wire):
     cancel it in the rewards. Null with one response or fewer samples than positions."""
     list_size: int
     """Largest number of responses that a sample showed."""
-    forced_verdicts: int
-    """Samples whose verdict was forced: the text before it was cut, or ended without the mark with which this judge
-    begins its verdict."""
+    forced_leads: int
+    """Samples in which the server wrote a mark that the judge should have written, such as the one that begins its
+    verdict: the text before was cut at its budget, or ended the judge's turn. If this is common, raise the budget, or
+    choose another format."""
     failures: dict[str, int]
     """Samples without scores, counted by reason."""
     seed: int

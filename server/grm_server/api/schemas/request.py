@@ -192,6 +192,9 @@ class RewardsRequest(Wire, strict=True):
     response. The latter are reused for all requests with this query: fewer tokens, and one standard for all groups of a
     query; but `se` and `p_best` then describe samples under these principles only. Server default:
     `judge.principles_from`, `sample`."""
+    thoughts: Literal["keep", "drop"] | None = None
+    """`drop`: the judge is not shown what a policy thought before it answered, in `responses` and in assistant turns:
+    text between tags such as `<think>`, also if the query's string ends with the opening tag. Default: `keep`."""
     hint: int | None = Field(None, ge=0, le=HUGE)
     """For collecting training data, never for judging: shows the judge the label. It is the index of the best response,
     or 0 (bad) or 1 (good) for a single response."""

@@ -11,6 +11,7 @@ import typer
 from grm_server.cli.doctor import machine, models, packages
 from grm_server.cli.doctor.finding import Finding, as_json, as_text, fail, healthy, ok
 from grm_server.cli.doctor.server import check_server
+from grm_server.cli.doctor.tokenizer import check_tokenizer
 from grm_server.cli.terminal import api_key, check_url
 from grm_server.engine.vllm.args import on_cpu
 from grm_server.settings import Settings, SettingsError, load_settings
@@ -46,6 +47,7 @@ def _check_installation(environment: Mapping[str, str], overrides: Sequence[str]
     yield from packages.check_packages(installation, settings)
     yield models.check_cache(settings.cache_dir)
     yield from models.check_models(settings, environment)
+    yield from check_tokenizer(settings, environment)
     yield machine.check_port(settings)
     yield from machine.check_tracing(settings, "opentelemetry-sdk" in installation.versions, environment)
 

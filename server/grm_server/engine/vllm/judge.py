@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grm_server.engine.protocol import Outcome, SchedulingClass, TokenizedScript, as_finished
@@ -140,6 +141,13 @@ def judge_encoder(tokenizer: Any, settings: EngineSettings) -> ChatEncoder:
             "instruction-tuned model, or set engine.chat_template to a Jinja file"
         )
     return ChatEncoder(tokenizer, template)
+
+
+def load_judge_encoder(source: str | Path, settings: EngineSettings) -> ChatEncoder:
+    """`judge_encoder` of a model on this machine, without vLLM. Also raises ImportError, without transformers."""
+    from transformers import AutoTokenizer
+
+    return judge_encoder(AutoTokenizer.from_pretrained(source), settings)
 
 
 async def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMJudgeEngine:
