@@ -225,7 +225,17 @@ class FormatFile(_Part):
             largest or len(self.fences.labels) + 1
         ):
             raise ValueError("there are fewer labels than responses that a prompt may show")
+        self._check_labels()
         return self
+
+    def _check_labels(self) -> None:
+        labels = self.fences.labels
+        try:
+            shown = [self.label(p) for p in range(2)] if isinstance(labels, str) else labels
+        except (LookupError, ValueError) as error:
+            raise ValueError("`labels` may contain {number} or {letter}, and no other braces") from error
+        if self.shows.max != 1 and len({*shown}) < len(shown):
+            raise ValueError("two responses have the same label: put {number} or {letter} into `labels`")
 
     def verdicts_on(self, n: int) -> tuple[VerdictFormat, ...]:
         """The verdicts on n responses."""

@@ -32,7 +32,7 @@ class JudgeFormat:
         probe = self._probe()
         self.shows_reference = "PROBE-REFERENCE" in probe
         self.shows_principles = "PROBE-PRINCIPLES" in probe
-        if not {"PROBE-QUERY", "PROBE-RESPONSE-0"} <= probe:
+        if not {"PROBE-QUERY", *(f"PROBE-RESPONSE-{i}" for i in range(file.shows.min))} <= probe:
             raise ValueError(f"format {file.name}: its turns must show the conversation and every response")
 
     def grammars(self, n: int) -> tuple[Grammar, ...]:

@@ -22,7 +22,7 @@ MAX_AMBIGUOUS = 0.02
 """Where "10" is two tokens, "1" may be the score 1 or the start of 10. Up to this share, "1" counts as whichever is
 nearer to the mode, an error of at most 2 % of the scale. Above it, the engine must provide `Sample.ten_share`."""
 
-_NUMBER = re.compile(r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_INTEGER, _DECIMAL = re.compile(r"[+-]?[0-9]{1,9}"), re.compile(r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ def grammar_of(verdict: VerdictFormat, labels: Sequence[str]) -> Grammar:
 
 def _lenient(alternatives: str, between: Sequence[str], end: str) -> re.Pattern[str]:
     gaps = [r"\s*" + r"\s+".join(_escaped(word) for word in gap.split()) + r"\s*" for gap in between]
-    tail = rf"\s*{_escaped(end)}" if end else ""
+    # Without an end, a value is not the beginning of another word: "Best" is not B.
+    tail = rf"\s*{_escaped(end)}" if end else r"(?:(?!\w)|(?<!\w))"
     return re.compile(rf"\s*({alternatives})" + "".join(f"{gap}({alternatives})" for gap in gaps) + tail)
 
 
@@ -126,19 +127,23 @@ def read(
 ) -> Reading | FailureReason:
     """What the judge wrote after the lead, on n responses. Never raises on any text.
 
-    We match first and validate afterwards: a pattern that admits only valid values would skip a bad verdict and find
-    another.
+    Only the beginning of the text counts: a search would skip a bad verdict and find another.
     """
     match = grammar.lenient.match(text)
     if match is None:
         return _fault(grammar, text)
     spans = [match.span(group) for group in range(1, 2 + len(grammar.between))]
     written = [text[start:stop] for start, stop in spans]
-    starts = _token_starts([token.text for token in tokens], map(_first_character, written, (start for start, _ in spans)))
-    expected = [
-        None if start is None else _expectation(grammar, tokens[start].logprobs, ten_share if is_last else None)
-        for start, is_last in zip(starts, [False] * (len(starts) - 1) + [True], strict=True)
-    ]
+    starts = _token_starts(
+        [token.text for token in tokens], map(_first_character, written, (start for start, _ in spans))
+    )
+    # If one value has no token, the tokens are those of another text.
+    known = [start for start in starts if start is not None]
+    expected: list[tuple[float, ...] | None] = [None] * len(starts)
+    if len(known) == len(starts):
+        for at, start in enumerate(known):
+            share = ten_share if at == len(known) - 1 else None
+            expected[at] = _expectation(grammar, tokens[start].logprobs, share)
     if grammar.is_list:
         scores = tuple(grammar.values[value][0] for value in written)
         return Reading(scores, tuple(None if e is None else e[0] for e in expected))
@@ -152,7 +157,8 @@ def _fault(grammar: Grammar, text: str) -> FailureReason:
         return FailureReason.NO_SCORES
     separator = grammar.between[0].strip() if grammar.between else ","
     words = [word.strip() for word in text.partition(grammar.end)[0].split(separator or None)]
-    if not words or not all(_NUMBER.fullmatch(word) for word in words):
+    number = _DECIMAL if any("." in value for value in grammar.values) else _INTEGER
+    if not all(number.fullmatch(word) for word in words):
         return FailureReason.NO_SCORES
     if len(words) != 1 + len(grammar.between):
         return FailureReason.WRONG_COUNT

@@ -19,7 +19,7 @@ SCORES = st.integers(1, 4).flatmap(lambda n: st.lists(st.tuples(*[st.integers(1,
 
 def trajectories(*scores: tuple[int | None, ...]) -> list[Trajectory]:
     sample = Sample({})
-    return [Trajectory(Draw(j, tuple(range(len(s))), j), sample, s) for j, s in enumerate(scores)]
+    return [Trajectory(Draw(j, tuple(range(len(s))), j), sample, s, s, s, s) for j, s in enumerate(scores)]
 
 
 def evidence_of(values: Floats, prior: Prior = PRIOR) -> Evidence:
