@@ -78,7 +78,8 @@ def _structure_of_fence(fence: str) -> Structure:
     """Headings, tags and labels. A fence that is none of them, such as a key of JSON, is a literal."""
     structure = structure_of_text(fence)
     if not (structure.headings or structure.labels or structure.literals):
-        structure |= _literal("".join(fence.split()))
+        if any(char.isalnum() for char in fence.translate(_PLACEHOLDERS)):
+            structure |= _literal(_joined(fold(fence)))
     return structure
 
 
@@ -94,8 +95,8 @@ def _tags(*texts: str) -> Structure:
 
 
 def _structure_of_verdict(verdict: VerdictFormat, names: tuple[str, ...]) -> Structure:
-    structure = _tags(verdict.lead, verdict.after, *verdict.marks)
-    before, _, after = verdict.item.partition("{value}") if "{value}" in verdict.item else ("", "", "")
+    structure = _tags(verdict.lead, verdict.item, verdict.between, verdict.after, *verdict.marks)
+    before, _, after = verdict.item.partition("{value}")
     for opening in (verdict.lead, verdict.lead_if_unmarked or "", *verdict.marks):
         *lines, last = fold(opening).strip().split("\n")
         structure |= _without_bracketed_words(structure_of_text("\n".join(lines)))
@@ -103,8 +104,7 @@ def _structure_of_verdict(verdict: VerdictFormat, names: tuple[str, ...]) -> Str
             structure |= Structure(labels=frozenset(label_of(last.rpartition(":")[0])))
     for name in names:
         first, closing = before.replace("{label}", name), (after or verdict.after).replace("{label}", name)
-        openings = (verdict.lead, verdict.between, *(() if first else verdict.marks))
-        for value, opening in product(_values(verdict, names), openings):
+        for value, opening in product(_values(verdict, names), (verdict.lead, verdict.between)):
             for text in _spelled(fold(opening + first), fold(value), fold(closing)):
                 structure |= _literal(text)
     return structure
@@ -158,5 +158,5 @@ def _joined(*texts: str) -> str:
 
 def _literal(text: str) -> Structure:
     """Nothing for a text without marks that `sanitize` could rewrite."""
-    has_marks = any(mark in text for mark in "[]{}<>\\:#") and text.translate(_PLACEHOLDERS)
+    has_marks = any(mark in text for mark in "[]{}<>\\:#")
     return Structure(literals=frozenset({Literal(text)})) if has_marks else Structure()

@@ -32,6 +32,7 @@ def heading_searches(structure: Structure) -> list[Search]:
 def _heading_spans(named: _Named, _: str, match: re.Match[str]) -> list[Span]:
     # Words after a mark are an addition to the heading, "(revised)"; words after a space are a sentence.
     followed = bool(match["next"]) and not match["after"].strip()
+    is_index = match[1].startswith("[") and match.start() > 0
     return [
         (heading.mark + heading.closing, *match.span(group))
         for words, headings in named
@@ -39,6 +40,8 @@ def _heading_spans(named: _Named, _: str, match: re.Match[str]) -> list[Span]:
         if (same := words.match(match.string, match.start("words"))) and same.end() == match.end("words")
         for heading in headings
         if _imitates(heading, match[1], match["after"], followed=followed)
+        # One word in brackets right after another word is code: `answers["response"]`.
+        and not (is_index and heading.mark == "[" and len(heading.words) == 1)
         for group in (1, "after")
     ]
 

@@ -54,7 +54,12 @@ _REWRITTEN = "[]{}<>\\:#"
 @lru_cache(maxsize=16)
 def searches_of(structure: Structure) -> tuple[tuple[Search, ...], int]:
     """The searches, and the largest number of letters and digits in a match of any that has no reach."""
-    phrases = {("the", "begin", "of"), *_LEAD_LABELS, *structure.labels, *(heading.words for heading in structure.headings)}
+    phrases = {
+        ("the", "begin", "of"),
+        *_LEAD_LABELS,
+        *structure.labels,
+        *(heading.words for heading in structure.headings),
+    }
     names = max((_letters(words) for words in structure.names), default=0)
     # A pattern may look at one more.
     letters = max(_NEAR_LETTERS + names, 1 + max(map(_letters, phrases)))

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from grm_server.grm.imitation_patterns import GAP, Span, searches_of
+from grm_server.grm.imitation_patterns import searches_of
+from grm_server.grm.phrase_patterns import GAP, Span
 from grm_server.grm.slices import Slices
 from grm_server.grm.structure import Structure
 

@@ -69,7 +69,7 @@ class PromptTemplate:
         return pieces(rendered)
 
     def _inserted(self, text: str) -> str:
-        return inserted(json.dumps(text, ensure_ascii=False)[1:-1] if self._fences.json_text else text)
+        return inserted(_json_text(text) if self._fences.json_text else text)
 
     def _fenced(self, label: str, text: str) -> str:
         fences = self._fences
@@ -88,6 +88,12 @@ class PromptTemplate:
             for turn in query
         )
         return fences.between.join(turns)
+
+
+def _json_text(text: str) -> str:
+    """The text inside of a JSON string. JSON allows U+2028 and U+2029 there, but a reader may take them for line
+    ends."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def inserted(text: str) -> str:
