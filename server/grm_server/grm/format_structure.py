@@ -77,9 +77,9 @@ def _without_numbers(name: str) -> tuple[str, ...]:
 def _structure_of_fence(fence: str) -> Structure:
     """Headings, tags and labels. A fence that is none of them, such as a key of JSON, is a literal."""
     structure = structure_of_text(fence)
-    if not (structure.headings or structure.labels or structure.literals):
-        if any(char.isalnum() for char in fence.translate(_PLACEHOLDERS)):
-            structure |= _literal(_joined(fold(fence)))
+    found = structure.headings or structure.labels or structure.literals
+    if not found and any(char.isalnum() for char in fence.translate(_PLACEHOLDERS)):
+        structure |= _literal(_joined(fold(fence)))
     return structure
 
 

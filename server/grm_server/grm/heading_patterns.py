@@ -32,7 +32,7 @@ def heading_searches(structure: Structure) -> list[Search]:
 def _heading_spans(named: _Named, _: str, match: re.Match[str]) -> list[Span]:
     # Words after a mark are an addition to the heading, "(revised)"; words after a space are a sentence.
     followed = bool(match["next"]) and not match["after"].strip()
-    is_index = match[1].startswith("[") and match.start() > 0
+    is_code = _is_index(match)
     return [
         (heading.mark + heading.closing, *match.span(group))
         for words, headings in named
@@ -40,10 +40,19 @@ def _heading_spans(named: _Named, _: str, match: re.Match[str]) -> list[Span]:
         if (same := words.match(match.string, match.start("words"))) and same.end() == match.end("words")
         for heading in headings
         if _imitates(heading, match[1], match["after"], followed=followed)
-        # One word in brackets right after another word is code: `answers["response"]`.
-        and not (is_index and heading.mark == "[" and len(heading.words) == 1)
+        and not (is_code and heading.mark == "[" and len(heading.words) == 1)
         for group in (1, "after")
     ]
+
+
+def _is_index(match: re.Match[str]) -> bool:
+    """Whether the words are in brackets right after another word, in lower case, as in code: `answers["response"]`.
+
+    Not after a line end that is spelled "\\n".
+    """
+    start = match.start()
+    escaped = match.string[max(0, start - 2) : start] in ("\\n", "\\r", "\\t")
+    return start > 0 and match[1].startswith("[") and match["words"].islower() and not escaped
 
 
 def _imitates(heading: Heading, before: str, after: str, *, followed: bool) -> bool:

@@ -6,7 +6,8 @@ Each repetition is bounded, or is possessive and starts where no other match can
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import product
 
 from grm_server.grm.heading_patterns import heading_searches, style_searches
 from grm_server.grm.phrase_patterns import BEFORE, GAP, LONGEST_LINE, Search, Span, any_of, phrase_pattern
@@ -43,12 +44,14 @@ _IN_LITERAL = {
     '"': r"""\\{0,4}["'\u2018-\u201f]""",
     "{": r"\{[\s{]{0,8}(?:\\\w{1,8}\s{0,4}\{)?",
     "o": "[o0]",
+    "O": "[O0]",
+    "I": "[Il1|]",
     **dict.fromkeys("il", "[il1|]"),
 }
 _LONGEST_CHARACTER = 40
 """At least as many characters as one of a literal may take in the text."""
-_REWRITTEN = "[]{}<>\\:#"
-"""The marks of a literal that are rewritten."""
+_REWRITTEN = "[]{}<>:#"
+"""The marks of a literal that are rewritten; and the backslash of a command, but not of an escaped quotation mark."""
 
 
 @lru_cache(maxsize=16)
@@ -106,24 +109,29 @@ def _hint(structure: Structure) -> re.Pattern[str]:
 
 def _literal_searches(structure: Structure) -> list[Search]:
     searches = []
-    for any_case in (True, False):
-        texts = [literal.text for literal in structure.literals if literal.any_case == any_case]
+    for any_case, is_command in product((True, False), (True, False)):
+        texts = [
+            literal.text.lower() if any_case else literal.text
+            for literal in structure.literals
+            if (literal.any_case, "\\" in literal.text) == (any_case, is_command)
+        ]
         if texts:
             ordered = sorted(texts, key=lambda text: (-len(text), text))
             flags = re.IGNORECASE if any_case else re.NOFLAG
             pattern = re.compile("|".join(map(_literal_pattern, ordered)), flags)
-            searches.append(Search(pattern, _literal_spans, _LONGEST_CHARACTER * len(ordered[0])))
+            spans_of = partial(_literal_spans, _REWRITTEN + "\\" * is_command)
+            searches.append(Search(pattern, spans_of, _LONGEST_CHARACTER * len(ordered[0])))
     return searches
 
 
 def _literal_pattern(text: str) -> str:
     """Finds the text with white space or emphasis between its characters."""
-    pattern = _BETWEEN.join(_IN_LITERAL.get(char.lower(), re.escape(char)) for char in text)
-    return pattern if not (text[-1].isalnum() or text[-1] in _IN_LITERAL) else rf"{pattern}(?![^\W_])"
+    pattern = _BETWEEN.join(_IN_LITERAL.get(char, re.escape(char)) for char in text)
+    return rf"{pattern}(?![^\W_])" if text[-1].isalnum() or text[-1] in (ANY_NUMBER, ANY_LETTER, ANY_SCORE) else pattern
 
 
-def _literal_spans(_: str, match: re.Match[str]) -> list[Span]:
-    return [(_REWRITTEN, *match.span())]
+def _literal_spans(marks: str, _: str, match: re.Match[str]) -> list[Span]:
+    return [(marks, *match.span())]
 
 
 def _colon_span(_: str, match: re.Match[str]) -> list[Span]:

@@ -7,6 +7,7 @@ They are taken from the template's static text, so a custom template is guarded 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -87,7 +88,10 @@ def structure_of(source: str, label: str = _INSERTED) -> Structure:
 
     label: stands for expressions that begin with the variable `label`, as `loop` does for a number.
     """
-    return structure_of_text(_static_text(source, label))
+    structure = Structure()
+    for text in _static_texts(source, label):
+        structure |= structure_of_text(text)
+    return structure
 
 
 def structure_of_text(text: str) -> Structure:
@@ -118,16 +122,27 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(_WORDS.findall(text.lower()))
 
 
-def _static_text(source: str, label: str) -> str:
-    """The template without statements and comments, with a placeholder for each expression."""
-    parts: list[str] = []
-    begins = False
+def _static_texts(source: str, label: str) -> Iterator[str]:
+    """The template without statements and comments, with a placeholder for each expression.
+
+    An expression that begins with a string, such as "Response" if n == 1 else "Responses", shows one of its strings in
+    each text.
+    """
+    parts: list[list[str]] = []
+    at_start = False
+    strings: list[str] | None = None
     for _, kind, value in Environment(trim_blocks=True, lstrip_blocks=True).lex(source):
         if kind == "data":
-            parts.append(value)
+            parts.append([value])
         elif kind == "variable_begin":
-            begins = True
-        elif begins and kind != "whitespace":
-            parts.append({"label": label, "loop": ANY_NUMBER}.get(value, _INSERTED))
-            begins = False
-    return "".join(parts)
+            at_start, strings = True, None
+        elif kind == "string" and (at_start or strings):
+            if strings is None:
+                parts.append(strings := [])
+            strings.append(value[1:-1])
+            at_start = False
+        elif at_start and kind != "whitespace":
+            parts.append([{"label": label, "loop": ANY_NUMBER}.get(value, _INSERTED)])
+            at_start = False
+    for number in range(max(map(len, parts), default=0)):
+        yield "".join(part[min(number, len(part) - 1)] for part in parts)
