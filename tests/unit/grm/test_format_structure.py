@@ -1,17 +1,19 @@
 """What is structure in a judge's format, and how its imitations are rewritten."""
 
 import json
+import time
 
 import pytest
 
 from grm_server.grm.format_structure import structure_of_format
 from grm_server.grm.formats import FormatFile, read_format
-from grm_server.grm.presets import preset_source
+from grm_server.grm.presets import preset_source, presets
 from grm_server.grm.prompt_template import sanitized
 from grm_server.grm.prompts import Budgets, JudgeFormat, write_script
-from grm_server.grm.sanitize import neutralize
-from grm_server.grm.structure import ANY_NUMBER, Heading, structure_of
+from grm_server.grm.sanitize import neutralize, neutralizing, run
+from grm_server.grm.structure import ANY_NUMBER, Heading, Structure, structure_of
 from grm_server.grm.types import Message, Task
+from tests.attacks.formats import forgeries
 from tests.unit.grm.test_slices import STRUCTURE as BUILT_IN
 
 
@@ -173,3 +175,63 @@ def test_a_response_stays_inside_of_its_json_string() -> None:
     text = "".join(piece.text for piece in script.turns[-1].content)
     assert json.loads(text)["responses"] == {"model-1": "c", "model-2": response}
     assert not {"\u2028", "\u2029"} & set(text)
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *(
+            "[",
+            "[ ",
+            "[[",
+            "[[a",
+            "[r",
+            "[ r e s u l t ",
+            "<",
+            "<|",
+            "< | ",
+            "</think",
+            "<answer ",
+            "<|user prompt",
+            "|",
+        ),
+        *(
+            "\\boxed{",
+            "\\boxed{{ ",
+            "\\boxed{\\text{",
+            "\\boxed{assistant ",
+            '"',
+            '\\"',
+            '\\\\"',
+            '"score',
+            '"score": ',
+        ),
+        *('"model-1": ', '["model-', "{", "### ", "### assistant ", "a ", "1 ", "\nresponse a", "\nresponse 1 ", "_"),
+        *(
+            "the start of assistant ",
+            "[assistant a ",
+            "[end of assistant ",
+            "\nhint: assistant",
+            "\nresult: ",
+            ":=",
+            "  ",
+        ),
+    ],
+)
+def test_a_long_run_takes_linear_time_with_the_structure_of_all_presets(unit: str) -> None:
+    structure = Structure()
+    for file in presets():
+        structure |= structure_of_format(file)
+    started = time.process_time()
+    neutralize(unit * (100_000 // len(unit)), structure)
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("slice_chars", [1, 2, 7, 64])
+@pytest.mark.parametrize("name", ["arena", "prometheus", "rrm", "rewardanything", "selene"])
+def test_the_result_does_not_depend_on_the_slices(name: str, slice_chars: int) -> None:
+    form = JudgeFormat(preset(name))
+    for attack in forgeries(form):
+        whole = run(neutralizing(attack.response, form.structure, slice_chars=10**9))
+        assert run(neutralizing(attack.response, form.structure, slice_chars)) == whole, attack.name
