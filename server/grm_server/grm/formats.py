@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 TemplateArgs = dict[str, str | int | bool]
 VerdictKind = Literal["scores", "grade", "winner", "preference", "ranking"]
@@ -17,7 +17,7 @@ MAX_RANKED = 5
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class TurnFormat(_Part):
@@ -25,13 +25,28 @@ class TurnFormat(_Part):
 
     role: str
     """`system`, `user`, `assistant`, or any role that the judge's chat template knows. `conversation` stands for the
-    turns of the conversation itself, in their own roles; it has no content."""
+    turns of the conversation itself, in their own roles, and has no content of its own."""
     content: str = ""
-    """A Jinja template. Variables: `conversation` (text; a single user turn as it is, else each turn in its fence),
+    """A Jinja template. Variables: `conversation` (text; a single user turn as it is, else each turn in its fences),
     `responses` (all responses, each in its fence), `response` (a list of their texts), `label` (a list of their
     labels), `reference`, `principles` (text or none), `n`. A turn that comes out empty is left out, unless the template
-    is empty too: then the turn is empty on purpose. Control tokens may stand in the template's own text and in the
-    fences, not in what an expression gives."""
+    is empty too: then the turn is empty on purpose. As in Jinja, one line break at the end is dropped.
+    Control tokens may stand in the template's own text and in the fences, not in what an expression gives."""
+
+
+class TurnFences(_Part):
+    """How the turns of a conversation are set off from one another. `{role}` stands for user, assistant, system or
+    tool, `{Role}` for the same with a capital letter."""
+
+    before: str = "[The Begin of {Role} Turn]\n"
+    after: str = "\n[The End of {Role} Turn]"
+    between: str = "\n"
+    always: bool = False
+    """Also around a conversation that is one user turn, which is otherwise shown as it is."""
+
+    def named(self, fence: str, role: str) -> str:
+        """The fence of a turn in this role."""
+        return fence.replace("{role}", role).replace("{Role}", role.capitalize())
 
 
 class Fences(_Part):
@@ -40,12 +55,24 @@ class Fences(_Part):
     labels: str | tuple[str, ...] = "Response {number}"
     """What each response is called, by its position: with `{number}` from 1, or `{letter}` from A; or a list."""
     before: str = "[The Begin of {label}]\n"
-    """Text before a response, or before a turn (`label`: "User Turn")."""
+    """Text before a response."""
     after: str = "\n[The End of {label}]"
     between: str = "\n"
-    """Text between two responses or turns."""
+    """Text between two responses."""
+    turns: TurnFences = TurnFences()
+    """The same for the turns of the conversation."""
     json_text: bool = False
-    """The prompt is JSON: texts are escaped as JSON strings, without quotation marks."""
+    """The prompt is JSON: inserted texts are escaped as JSON strings, without quotation marks. Fences are not: write
+    those that stand inside of a string as JSON."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.labels, str):
+            try:
+                self.labels.format(number=1, letter="A")
+            except (LookupError, ValueError) as error:
+                raise ValueError("`labels` may contain {number} and {letter} and no other braces") from error
+        return self
 
 
 class ThoughtFormat(_Part):
@@ -220,6 +247,16 @@ class FormatFile(_Part):
         if not isinstance(self.fences.labels, str):
             return self.fences.labels[position]
         return self.fences.labels.format(number=position + 1, letter=chr(ord("A") + position))
+
+
+def faults_of(error: ValueError) -> list[str]:
+    """What `read_format` found wrong: one line for each fault, with the path of its field."""
+    if not isinstance(error, ValidationError):
+        return [str(error)]
+    return [
+        f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors(include_url=False)
+    ]
 
 
 def read_format(text: str) -> FormatFile:

@@ -80,8 +80,11 @@ class Grammar:
     """An upper bound: no vocabulary needs more tokens than bytes."""
     between: tuple[str, ...]
     """(values - 1,), the literals between the values."""
+    after: str
+    """What the judge writes after the last value."""
     end: str
-    """What follows the last value; empty if nothing needs to."""
+    """The beginning of `after` that belongs to the pattern, to say where the last value ends; empty if nothing needs
+    to."""
 
     @property
     def has_ten(self) -> bool:
