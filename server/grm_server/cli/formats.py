@@ -24,8 +24,9 @@ _THINKS = {"on": "yes", "off": "no", "auto": "may"}
 
 
 def formats(
-    name: Annotated[str | None, typer.Argument(help="A preset, or a TOML file of your own. Without it: all presets.")]
-    = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A preset, or a TOML file of your own. Without it: all presets.")
+    ] = None,
 ) -> None:
     """List the judge formats, or print one as TOML, with an example as comments (docs/formats.md)."""
     if name is None:

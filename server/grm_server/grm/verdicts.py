@@ -134,7 +134,9 @@ def read(
         return _fault(grammar, text)
     spans = [match.span(group) for group in range(1, 2 + len(grammar.between))]
     written = [text[start:stop] for start, stop in spans]
-    starts = _token_starts([token.text for token in tokens], map(_first_character, written, (start for start, _ in spans)))
+    starts = _token_starts(
+        [token.text for token in tokens], map(_first_character, written, (start for start, _ in spans))
+    )
     expected = [
         None if start is None else _expectation(grammar, tokens[start].logprobs, ten_share if is_last else None)
         for start, is_last in zip(starts, [False] * (len(starts) - 1) + [True], strict=True)
