@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import tomllib
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -39,8 +39,11 @@ class TurnFences(_Part):
     tool, `{Role}` for the same with a capital letter."""
 
     before: str = "[The Begin of {Role} Turn]\n"
+    """Text before a turn."""
     after: str = "\n[The End of {Role} Turn]"
+    """Text after it."""
     between: str = "\n"
+    """Text between two turns."""
     always: bool = False
     """Also around a conversation that is one user turn, which is otherwise shown as it is."""
 
@@ -57,6 +60,7 @@ class Fences(_Part):
     before: str = "[The Begin of {label}]\n"
     """Text before a response."""
     after: str = "\n[The End of {label}]"
+    """Text after it."""
     between: str = "\n"
     """Text between two responses."""
     turns: TurnFences = TurnFences()
@@ -121,16 +125,20 @@ class VerdictFormat(_Part):
     marks: tuple[str, ...] = ()
     """What the judge writes when it begins its verdict."""
     lead: str
+    """Text up to the first value, put in place of the mark. What all values begin with belongs here: only values that
+    their first token tells apart can be read in expectation."""
     lead_if_unmarked: str | None = None
-    """None: `lead`."""
+    """The same after a text without a mark. None: `lead`."""
     item: str = "{value}"
     """`scores`, `grade`, `ranking`: how each value is written; with `{label}` for the label of the response."""
     between: str = ", "
+    """Text between two values."""
     after: str = ""
     """What the judge writes after its last value."""
     low: float = 1
     """`scores`: the lowest value."""
     high: float = 10
+    """`scores`: the highest value."""
     decimals: Literal[0, 1, 2] = 0
     """`scores`: digits after the point."""
     values: dict[str, float] = {}
@@ -163,6 +171,7 @@ class ShowsFormat(_Part):
     """How many responses one prompt shows."""
 
     min: int = Field(1, ge=1)
+    """At least as many; requests with fewer are refused."""
     max: int | None = Field(None, ge=1)
     """None: as many as `judge.list_size`. 1: each response is judged alone. 2: pairs; larger groups are judged in
     pairs."""
@@ -180,9 +189,11 @@ class SamplingFormat(_Part):
     temperature: float | None = Field(None, gt=0, le=2)
     """None: `judge.temperature`."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Share of the probability that tokens are drawn from, the likeliest first."""
     top_k: int = Field(0, ge=0)
-    """0: all tokens."""
+    """Number of likeliest tokens that are drawn from. 0: all."""
     repetition_penalty: float = Field(1.0, gt=0)
+    """Above 1: tokens that the prompt or the answer holds already are less likely."""
     max_critique_tokens: int | None = Field(None, ge=1)
     """Budget of all free texts together, without the thought. None: `judge.max_critique_tokens`."""
 
@@ -191,27 +202,35 @@ class FormatFile(_Part):
     """A judge's format."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    """What a request's `format` calls it: lower case letters, digits, `.`, `_` and `-`."""
     about: str = ""
     """For `grm formats`: which judges it is for, and where their authors' own wording is."""
     models: tuple[str, ...] = ()
     """Names of checkpoints that it is for, with * as wildcard; case does not matter."""
-    turns: tuple[TurnFormat, ...] = Field(min_length=1)
+    turns: tuple[TurnFormat, ...]
+    """The turns of the prompt, in this order."""
     template_args: TemplateArgs = {}
     """Arguments of the model's chat template."""
     fences: Fences = Fences()
+    """How inserted texts are set off."""
     shows: ShowsFormat = ShowsFormat()
+    """How many responses one prompt shows."""
     requires: tuple[Literal["reference", "principles"], ...] = ()
     """What a request must bring."""
     thought: ThoughtFormat | None = None
+    """None: the judge does not think before its answer."""
     texts: tuple[TextFormat, ...] = ()
     """The free texts before the verdict, in this order."""
-    verdicts: Annotated[tuple[VerdictFormat, ...], Field(min_length=1)]
+    verdicts: tuple[VerdictFormat, ...]
     """Read one after the other. Their values, weighted, give the reward. Those that compare responses (`winner`,
     `preference`, `ranking`) are left out where one response is shown."""
     sampling: SamplingFormat = SamplingFormat()
+    """How the judge's authors sample it."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not (self.turns and self.verdicts):
+            raise ValueError("a format needs at least one turn and one verdict")
         if not any(verdict.weight for verdict in self.verdicts):
             raise ValueError("one of the verdicts needs a weight above 0")
         largest = self.shows.max

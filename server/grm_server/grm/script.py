@@ -88,8 +88,8 @@ class Grammar:
 
     @property
     def has_ten(self) -> bool:
-        """Whether a value may be 1 or 10, which their first token may not tell apart."""
-        return "1" in self.values and "10" in self.values
+        """Whether a value may be 1 or 10, which differ in worth and which their first token may not tell apart."""
+        return "1" in self.values and self.values.get("10", self.values["1"]) != self.values["1"]
 
 
 @dataclass(frozen=True, slots=True)
