@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 from grm_client.turns import as_response
@@ -27,6 +27,9 @@ NEUTRAL = 0.0
 
 GOOD_FROM = 5.5
 """A single response with so many points or more is rated as good: the middle of 1..10."""
+
+Read = Callable[[str, int | None], Sequence[float] | None]
+"""(completion, number of responses shown, if known) -> their points in the order shown; None if it has none."""
 
 _BOX = re.compile(r"\s*\{([^{}]*)\}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
@@ -97,7 +100,7 @@ def grm_rule_reward(
     """
     counts: Sequence[SupportsIndex | None] = [None] * len(completions) if num_responses is None else num_responses
     rows = zip(completions, label, counts, strict=True)
-    return [_reward_or_none(*row) for row in rows]
+    return [reward_or_none(*row, _read_box) for row in rows]
 
 
 def compute_score(
@@ -113,14 +116,22 @@ def compute_score(
     extra_info: may hold `num_responses`, the number of responses shown.
     """
     shown = extra_info.get("num_responses") if isinstance(extra_info, Mapping) else None
-    reward = _reward_or_none(solution_str, ground_truth, shown)
+    reward = reward_or_none(solution_str, ground_truth, shown, _read_box)
     return NEUTRAL if reward is None else reward
 
 
-def _reward_or_none(completion: Any, label: Any, n: Any) -> float | None:
-    """None for an item that cannot be read: it costs its own reward, not those of the batch."""
+def _read_box(text: str, n: int | None) -> Sequence[float] | None:
+    return boxed_scores(text)
+
+
+def reward_or_none(completion: Any, label: Any, n: Any, read: Read) -> float | None:
+    """The reward of one completion. None for an item that cannot be read: it costs its own reward, not those of the
+    batch.
+
+    n: number of responses shown; None if unknown. read: may raise ValueError if it needs to know.
+    """
     try:
-        return _reward(_text(completion), _index(label), _index(n))
+        return _reward(_text(completion), _index(label), _index(n), read)
     except Exception as error:
         # Columns hold any objects. The values are left out, since they may be the policy's text.
         logger.warning(
@@ -132,11 +143,10 @@ def _reward_or_none(completion: Any, label: Any, n: Any) -> float | None:
         return None
 
 
-def _reward(text: str, label: int | None, n: int | None) -> float:
-    """n: number of responses shown; None if unknown."""
+def _reward(text: str, label: int | None, n: int | None, read: Read) -> float:
     if label is None or label < 0 or (n is not None and label >= label_count(n)):
         raise ValueError(f"label {label} is not an index of {'a response' if n is None else f'{n} responses'}")
-    scores = boxed_scores(text)
+    scores = read(text, n)
     if scores is None or (n is not None and len(scores) != n) or label >= label_count(len(scores)):
         return WRONG
     return RIGHT if is_right(scores, label) else WRONG

@@ -69,6 +69,8 @@ class _Answer(BaseModel):
 
     line: int = Field(ge=1)
     model: str
+    format: str | None = None
+    """None in answers of earlier versions."""
     best: int
     p_best: tuple[float, ...]
     k_used: int
@@ -104,10 +106,11 @@ def read_answers(rows: Iterable[bytes], lines: Sequence[Line]) -> Answers:
 
     rows: the answers to these lines, after a complete run, which numbers its rows by the lines.
 
-    Raises ValueError for invalid rows, and for answers of two models.
+    Raises ValueError for invalid rows, and for answers of two models or formats.
     """
     labelled: list[LabelledAnswer] = []
     models: set[str] = set()
+    formats: set[str] = set()
     skipped: Counter[str] = Counter()
     right = 0
     unanswered = {number for number, line in enumerate(lines, 1) if line.label is not None}
@@ -121,10 +124,13 @@ def read_answers(rows: Iterable[bytes], lines: Sequence[Line]) -> Answers:
         if label is None:
             raise ValueError(f"row {number} of the answers does not belong to a labelled request")
         models.add(row.model)
+        formats.update([row.format] if row.format is not None else [])
         labelled.append(LabelledAnswer(row.p_best, row.k_used, label))
         right += row.best == label
     if len(models) > 1:
         raise ValueError(f"the answers come from several models: {', '.join(sorted(models))}")
+    if len(formats) > 1:
+        raise ValueError(f"the answers come in several formats: {', '.join(sorted(formats))}")
     if unanswered:
         skipped["no answer"] = len(unanswered)
     return Answers("".join(models), labelled, right, skipped)

@@ -27,17 +27,25 @@ class Format(StrEnum):
     LLAMAFACTORY = "llamafactory"
 
 
+class ChatTurn(NamedTuple):
+    """One turn of the judge's prompt."""
+
+    role: str
+    """`system`, `user`, `assistant`, or another role of the judge's chat template."""
+    content: str
+
+
 class Turns(NamedTuple):
     """A trajectory as a conversation with the judge."""
 
-    prompt: str
+    prompt: tuple[ChatTurn, ...]
     """The judge's prompt, without the hint."""
     completion: str
-    """The judge's output."""
+    """The judge's output, with its thought."""
 
 
 Render = Callable[[Item, LabelledSample], Turns]
-"""Renders a trajectory with the judge's template, which belongs to the server."""
+"""Renders a trajectory in the judge's format, which belongs to the server. Raises ValueError if it cannot."""
 
 
 class Written(NamedTuple):
@@ -50,13 +58,19 @@ class Written(NamedTuple):
 
 
 def write_sft(rows: Iterable[ItemRow | ErrorRow], out: BinaryIO, form: Format, render: Render) -> Written:
-    """Write the usable trajectories, one per line, in the order of the rows."""
+    """Write the usable trajectories, one per line, in the order of the rows.
+
+    Raises ValueError where `render` does, and for a prompt that the trainer cannot read.
+    """
     examples, left_out = 0, Counter[str]()
     for item in (row for row in rows if isinstance(row, ItemRow)):
         for sample in item.samples:
             reason = skip_reason(item, sample)
             if reason is None:
-                example = as_example(render(item, sample), form)
+                try:
+                    example = as_example(render(item, sample), form)
+                except ValueError as error:
+                    raise ValueError(f"line {item.line}: {error}") from error
                 out.write(json.dumps(example, ensure_ascii=False).encode() + b"\n")
                 examples += 1
             else:
@@ -77,20 +91,30 @@ def skip_reason(item: Item, sample: LabelledSample) -> str | None:
 
 
 def as_example(turns: Turns, form: Format) -> dict[str, Any]:
-    """A row of the file."""
+    """A row of the file. Raises ValueError for a prompt that the format of the file cannot hold."""
     if form is Format.TRL:
         return {
-            "prompt": [{"role": "user", "content": turns.prompt}],
+            "prompt": [{"role": turn.role, "content": turn.content} for turn in turns.prompt],
             "completion": [{"role": "assistant", "content": turns.completion}],
         }
-    return {
-        "conversations": [{"from": "human", "value": turns.prompt}, {"from": "gpt", "value": turns.completion}],
-    }
+    roles = [turn.role for turn in turns.prompt]
+    asked = roles[roles[:1] == ["system"] :]
+    # LLaMA-Factory drops rows in which the sides do not take turns.
+    if asked != ["user" if index % 2 == 0 else "assistant" for index in range(len(asked))] or len(asked) % 2 == 0:
+        raise ValueError(
+            f"the judge's prompt has turns of {', '.join(roles)}; ShareGPT holds a system turn, and then user and "
+            "assistant in turn: choose --format trl"
+        )
+    written = [{"from": _SHAREGPT[turn.role], "value": turn.content} for turn in turns.prompt]
+    return {"conversations": [*written, {"from": "gpt", "value": turns.completion}]}
+
+
+_SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt"}
 
 
 def is_sft(first_line: bytes) -> bool:
     """Whether a file with this first line may be overwritten: it is empty or was written by `write_sft`."""
-    starts = (b'{"prompt": [{"role": "user", ', b'{"conversations": [{"from": "human", ')
+    starts = (b'{"prompt": [{"role": "', b'{"conversations": [{"from": "')
     return not first_line or first_line.startswith(starts)
 
 

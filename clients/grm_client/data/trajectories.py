@@ -1,7 +1,7 @@
 """Labelled trajectories: the rows of `grm collect`. Pure.
 
-    {"line": 3, "id": ..., "key": ..., "options": {...}, "meta": {"label": 1}, "model": ..., "format": ..., "query": ...,
-     "responses": [...], "label": 1, "reference": null, "principles": null, "task": "", "difficulty": "mixed",
+    {"line": 3, "id": ..., "key": ..., "options": {...}, "meta": {"label": 1}, "model": ..., "format": ...,
+     "query": ..., "responses": [...], "label": 1, "reference": null, "principles": null, "task": "", "difficulty": "mixed",
      "samples": [...], "usage": {...}}
     {"line": 4, "id": ..., "key": ..., "options": {...}, "error": {"code": ..., "message": ..., ...}}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from grm_client.data.sft import Format, Render, Written, dataset_info, is_sft, w
 from grm_client.data.trajectories import read_rows
 from grm_client.data.work_file import keys
 from grm_server.cli.files import Concurrency, failures, kept, say_failures, with_progress_bar
-from grm_server.cli.run_options import CritiqueTokens, Seed, Task, Temperature, request_fields
+from grm_server.cli.run_options import CritiqueTokens, JudgeFormatFiles, Seed, Task, Temperature, request_fields
 from grm_server.cli.terminal import DEFAULT_URL, Url, fail, fail_without_extras, reasons, say
 
 
@@ -50,20 +49,21 @@ def collect(
         Path | None, typer.Option(help="File for the fine-tuning data. Default: --out with .FORMAT.jsonl.")
     ] = None,
     template: Annotated[Path | None, typer.Option(help="The server's prompt template, if it is your own.")] = None,
+    judge_format: JudgeFormatFiles = None,
 ) -> None:
     """Collect labelled trajectories: data for training a judge or a meta RM (docs/data-loop.md).
 
     Samples the items on a running server and labels each sample right or wrong. Run the same command again to resume;
     a complete file without errors needs no server.
     """
-    if form is None and (sft or template):
-        fail("--sft and --template apply to fine-tuning data; choose its kind with --format")
+    if form is None and (sft or template or judge_format):
+        fail("--sft, --template and --judge-format apply to fine-tuning data; choose its kind with --format")
     data = None if form is None else sft or out.with_suffix(f".{form}.jsonl")
     paths = [path.resolve() for path in (file, out, data) if path is not None]
     if len(set(paths)) < len(paths):
         fail("the labelled requests, --out and --sft must be different files")
     options = request_fields(seed=seed, max_critique_tokens=max_critique_tokens, temperature=temperature, task=task)
-    render = None if form is None else _render(template)
+    render = None if form is None else _render(template, judge_format or [])
     with failures("run the same command to resume"):
         if data is not None:
             _check_ours(data)
@@ -81,7 +81,10 @@ def collect(
         head, *rest = as_lines(summary)
         say("\n".join([head + reasons(todo.skipped + errors), *rest]))
         if form is not None and data is not None and render is not None:
-            written = _write_sft(out, data, form, render)
+            try:
+                written = _write_sft(out, data, form, render)
+            except ValueError as error:
+                fail(f"no fine-tuning data was written: {error}")
             say(f"{written.examples} trajectories written to {data}{reasons(written.left_out)}")
             if form is Format.LLAMAFACTORY:
                 say("for LLaMA-Factory's dataset_info.json:")
@@ -89,17 +92,24 @@ def collect(
     raise typer.Exit(1 if end.failed else 0)
 
 
-def _render(template: Path | None) -> Render:
+def _render(template: Path | None, judge_formats: list[Path]) -> Render:
+    """Each row in its own format: a preset, one of the files, or for the built-in one `template`."""
     try:
-        from grm_server.app.formats import judge_format, own_template
+        from grm_server.app.formats import BUILT_IN, own_template
         from grm_server.grm.prompts import JudgeFormat
+        from grm_train.formats import RowFormats, load
         from grm_train.turns import turns
     except ImportError as error:
         fail_without_extras(error)
     try:
-        return partial(turns, judge_format() if template is None else JudgeFormat(own_template(template)))
+        own = {} if template is None else dict.fromkeys((BUILT_IN, "custom"), JudgeFormat(own_template(template)))
     except (OSError, ValueError) as error:
         fail(f"--template: {error}")
+    try:
+        formats = RowFormats(own | {loaded.name: loaded for loaded in map(load, map(str, judge_formats))})
+    except ValueError as error:
+        fail(f"--judge-format: {error}")
+    return lambda item, sample: turns(formats.named(item.format), item, sample)
 
 
 def _collect(
@@ -148,7 +158,10 @@ def _check_ours(data: Path) -> None:
 def _write_sft(out: Path, data: Path, form: Format, render: Render) -> Written:
     """Write to a temporary file and rename it, so readers never see half of the data."""
     part = data.with_name(data.name + ".part")
-    with out.open("rb") as rows, part.open("wb") as sink:
-        written = write_sft(read_rows(rows), sink, form, render)
-    part.replace(data)
+    try:
+        with out.open("rb") as rows, part.open("wb") as sink:
+            written = write_sft(read_rows(rows), sink, form, render)
+        part.replace(data)
+    finally:
+        part.unlink(missing_ok=True)
     return written

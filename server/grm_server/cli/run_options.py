@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,13 @@ CritiqueTokens = Annotated[
 Temperature = Annotated[float | None, typer.Option(help=f"Sampling temperature {_HELP} `temperature`.")]
 Aggregate = Annotated[str | None, typer.Option(help=f"How samples are combined, {_HELP} `aggregate`.")]
 Task = Annotated[str | None, typer.Option(help=f"Tag of similar requests, {_HELP} `task`.")]
+
+JudgeFormatFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--judge-format", help="Format file of the judge, if its format is no preset (grm formats). Repeatable."
+    ),
+]
 
 
 def request_fields(

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from grm_client.data.trajectories import read_rows
+from grm_server.cli.run_options import JudgeFormatFiles
 from grm_server.cli.terminal import fail, fail_without_extras, reasons, say
 
 
@@ -33,6 +34,7 @@ def train_meta_rm(
         int | None, typer.Option(min=16, help="Leave out longer trajectories. Default: the base's context length.")
     ] = None,
     template: Annotated[Path | None, typer.Option(help="The meta RM's prompt template, if it is your own.")] = None,
+    judge_format: JudgeFormatFiles = None,
     data_name: Annotated[
         str | None, typer.Option(help="Name of the data, for the model card. Default: the name of FILE.")
     ] = None,
@@ -45,9 +47,10 @@ def train_meta_rm(
     try:
         import sklearn  # noqa: F401
 
-        from grm_server.app.formats import judge_format, meta_template
+        from grm_server.app.formats import meta_template
         from grm_server.engine.bundled import bundled_model
         from grm_server.settings import load_settings
+        from grm_train.formats import RowFormats, load
         from grm_train.meta_rm import train, write
         from grm_train.meta_rm.full import Schedule
         from grm_train.meta_rm.model_card import numbers, verdict
@@ -58,8 +61,9 @@ def train_meta_rm(
     try:
         write.check_ours(out)
         prompt = meta_template(template)
+        formats = RowFormats({form.name: form for form in map(load, map(str, judge_format or ()))})
         with file.open("rb") as rows:
-            data = read_data(read_rows(rows), judge_format(), prompt)
+            data = read_data(read_rows(rows), formats, prompt)
         say(f"{len(data.trajectories)} trajectories on {data.prompts} prompts{reasons(data.left_out)}")
         job = train.Job(
             source=file,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from grm_client.data.trajectories import ErrorRow, Item, ItemRow, LabelledSample
 from grm_server.grm.prompt_template import PromptTemplate
 from grm_server.grm.prompts import JudgeFormat
-from grm_server.grm.types import Order
-from grm_train.turns import messages_of, turns
+from grm_server.grm.types import HIGH, LOW, Order
+from grm_train.formats import RowFormats
+from grm_train.turns import messages_of, meta_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,13 @@ class Trajectory:
     user: str
     """The meta RM's user turn, with the responses in that order."""
     answer: str
-    """The judge's whole turn."""
+    """The judge's whole turn, without its thought."""
     right: bool
     shown: tuple[float, ...]
-    """Scores, in the order shown."""
+    """Points, in the order shown."""
     expected_last: float | None
-    """Expectation of the last score under the judge's own probabilities; None if there are none. The tokens of the
-    other scores may be ambiguous: "1" can be the beginning of "10"."""
+    """The last of `shown`, in expectation under the judge's own probabilities; None if there are none. The tokens of
+    the other scores may be ambiguous: "1" can be the beginning of "10"."""
     lengths: tuple[int, ...]
     """Characters of principles, critique, and the responses in the order shown."""
 
@@ -61,10 +62,11 @@ class Data:
         return len({trajectory.query for trajectory in self.trajectories})
 
 
-def read_data(rows: Iterable[ItemRow | ErrorRow], form: JudgeFormat, template: PromptTemplate) -> Data:
+def read_data(rows: Iterable[ItemRow | ErrorRow], formats: RowFormats, template: PromptTemplate) -> Data:
     """Convert rows to trajectories. Leaves out samples that saw the label as a hint: they differ from normal ones.
 
-    form: the judge's. template: the meta RM's.
+    formats: the judges'; each row is read in its own. template: the meta RM's. Raises ValueError for a row of a format
+    that is not among them.
     """
     trajectories: list[Trajectory] = []
     left_out: Counter[str] = Counter()
@@ -76,7 +78,7 @@ def read_data(rows: Iterable[ItemRow | ErrorRow], form: JudgeFormat, template: P
         reasons = [_reason_to_skip(sample) for sample in row.samples]
         left_out.update(reason for reason in reasons if reason is not None)
         used = [sample for sample, reason in zip(row.samples, reasons, strict=True) if reason is None]
-        trajectories += _of_item(row.line, row, used, form, template)
+        trajectories += _of_item(row.line, row, used, formats, template)
         if used and row.model is not None:
             judges.add(row.model)
     trajectories.sort(key=lambda trajectory: (trajectory.line, trajectory.order))
@@ -90,14 +92,16 @@ def _reason_to_skip(sample: LabelledSample) -> str | None:
 
 
 def _of_item(
-    line: int, item: Item, samples: Iterable[LabelledSample], form: JudgeFormat, template: PromptTemplate
+    line: int, item: Item, samples: Sequence[LabelledSample], formats: RowFormats, template: PromptTemplate
 ) -> Iterator[Trajectory]:
-    query = _digest(item.query)
+    if not samples:
+        return
+    query, form = _digest(item.query), formats.named(item.format)
     # One text object per order, shared by its samples.
     users: dict[Order, str] = {}
     for sample in samples:
-        user, answer = turns(form, item, sample, template)
-        order, scores = sample.order or (), sample.scores or ()
+        user, answer = meta_turns(form, item, sample, template)
+        order, points = sample.order or (), sample.rated or ()
         texts = (sample.principles or item.principles or "", sample.critique or "", *(item.responses[i] for i in order))
         yield Trajectory(
             line=line,
@@ -106,10 +110,20 @@ def _of_item(
             user=users.setdefault(order, user),
             answer=answer,
             right=bool(sample.right),
-            shown=tuple(scores[i] or 0 for i in order),
-            expected_last=sample.expected_scores[order[-1]] if sample.expected_scores and order else None,
+            shown=tuple(points[i] or 0 for i in order),
+            expected_last=_expected_last(form, sample),
             lengths=tuple(map(len, texts)),
         )
+
+
+def _expected_last(form: JudgeFormat, sample: LabelledSample) -> float | None:
+    """The last expected score in points. None if there is none, or several verdicts give the points."""
+    order = sample.order or ()
+    expected = sample.expected_scores[order[-1]] if sample.expected_scores and order else None
+    grammar, *others = form.grammars(len(order))
+    if expected is None or any(other.weight for other in others):
+        return None
+    return LOW + (HIGH - LOW) * (expected - grammar.low) / (grammar.high - grammar.low)
 
 
 def _digest(query: Any) -> str:

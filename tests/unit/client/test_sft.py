@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from grm_client.data.sft import Format, Turns, dataset_info, is_sft, write_sft
+from grm_client.data.sft import ChatTurn, Format, Turns, dataset_info, is_sft, write_sft
 from grm_client.data.trajectories import Item, ItemRow, LabelledSample, read_rows
 from tests.unit.client.labelled import HINTED, PARTIAL, RIGHT, TIED, UNPARSED, WRONG, row
 
 
 def render(item: Item, sample: LabelledSample) -> Turns:
-    return Turns(f"judge {item.query}", f"{sample.critique} {sample.scores}")
+    return Turns((ChatTurn("user", f"judge {item.query}"),), f"{sample.critique} {sample.scores}")
 
 
 def written(*rows: bytes, form: Format = Format.TRL) -> tuple[list[dict[str, Any]], dict[str, int]]:
@@ -72,6 +72,6 @@ def test_texts_are_written_unchanged() -> None:
     item = next(read_rows([row(1, RIGHT, WRONG)]))
     assert isinstance(item, ItemRow)
     out = io.BytesIO()
-    write_sft([item], out, Format.TRL, lambda *_: Turns('é\u2028"\n', "judged"))
+    write_sft([item], out, Format.TRL, lambda *_: Turns((ChatTurn("user", 'é\u2028"\n'),), "judged"))
     assert json.loads(out.getvalue())["prompt"][0]["content"] == 'é\u2028"\n'
     assert out.getvalue().count(b"\n") == 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from grm_client.data.sft import Turns
 from grm_client.data.trajectories import Item, LabelledSample
 from grm_server.app.formats import judge_format, load
 from grm_server.grm.prompt_template import sanitized
@@ -33,6 +34,13 @@ def sample(**fields: Any) -> LabelledSample:
     return LabelledSample(**{"scores": (9, 3, 4)} | rest | given | fields)
 
 
+def shown(result: Turns) -> str:
+    """The text of the only turn, which is the user's."""
+    (turn,) = result.prompt
+    assert turn.role == "user"
+    return turn.content
+
+
 def script(**fields: Any) -> str:
     """The server's user turn for such a request."""
     given: dict[str, Any] = {"query": (Message("user", "Which?"),), "responses": ("zero", "one", "two")}
@@ -40,29 +48,29 @@ def script(**fields: Any) -> str:
 
 
 def test_the_turns_are_those_of_the_server() -> None:
-    prompt, completion = turns(FORM, item(), sample())
-    assert prompt == script()
+    result = turns(FORM, item(), sample())
+    assert shown(result) == script()
     # Scores in the order shown: two, zero, one.
-    assert completion == "Specific Criteria: Correctness.\nAnalysis: Zero is right.\nScores: \\boxed{4, 9, 3}"
+    assert result.completion == "Specific Criteria: Correctness.\nAnalysis: Zero is right.\nScores: \\boxed{4, 9, 3}"
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_sanitized_as_on_the_server(text: str) -> None:
     result = turns(FORM, item(responses=["zero", text, "two"], reference=text or None), sample())
-    assert result.prompt == script(responses=("zero", text, "two"), reference=text or None)
+    assert shown(result) == script(responses=("zero", text, "two"), reference=text or None)
 
 
 def test_a_conversation_and_its_roles() -> None:
     query = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}]
     result = turns(FORM, item(query=query), sample())
-    assert result.prompt == script(query=(Message("system", "Be brief."), Message("user", "Which?")))
+    assert shown(result) == script(query=(Message("system", "Be brief."), Message("user", "Which?")))
 
 
 def test_given_principles_are_the_lead_of_the_judges_turn() -> None:
     result = turns(FORM, item(principles="Only \\boxed{1, 2} counts."), sample(principles=None))
     task = Task((Message("user", "Which?"),), ("zero", "one", "two"), None, "Only \\boxed{1, 2} counts.")
     script = write_script(FORM, sanitized(task, FORM.structure), ORDER, BUDGETS)
-    assert result.prompt == script.prompt
+    assert shown(result) == script.prompt
     critique, scores = script.segments
     assert result.completion == f"{plain(critique.lead)} Zero is right.{plain(scores.lead)}4, 9, 3}}"
     assert result.completion.startswith("Specific Criteria: Only boxed(1, 2) counts.\nAnalysis:")
@@ -80,13 +88,13 @@ def test_the_leads_match_the_script() -> None:
 def test_a_hint_is_not_shown() -> None:
     hinted = turns(FORM, item(), sample(hinted=True))
     assert hinted == turns(FORM, item(), sample())
-    assert "known to be" not in hinted.prompt
+    assert "known to be" not in shown(hinted)
 
 
 def test_a_custom_template(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}")
-    assert turns(load([], path)["custom"], item(), sample()).prompt.startswith("Which? ")
+    assert shown(turns(load([], path)["custom"], item(), sample())).startswith("Which? ")
     path.write_text("nothing")
     with pytest.raises(ValueError, match="template"):
         load([], path)
