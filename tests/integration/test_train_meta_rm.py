@@ -18,9 +18,9 @@ from grm_server.cli import app
 from grm_server.meta_rm import checkpoint as meta_checkpoint
 from grm_server.meta_rm.card import MetaCard, load_card
 from grm_server.meta_rm.checkpoint import load_head
+from grm_train.formats import RowFormats
 from grm_train.meta_rm.encoding import Encoded, encode
 from grm_train.meta_rm.features import read_features
-from grm_train.formats import RowFormats
 from grm_train.meta_rm.trajectories import read_data
 from tests.unit.grm_train.rows import as_file, rows
 

@@ -1,8 +1,8 @@
 """Labelled trajectories: the rows of `grm collect`. Pure.
 
     {"line": 3, "id": ..., "key": ..., "options": {...}, "meta": {"label": 1}, "model": ..., "format": ...,
-     "query": ..., "responses": [...], "label": 1, "reference": null, "principles": null, "task": "", "difficulty": "mixed",
-     "samples": [...], "usage": {...}}
+     "query": ..., "responses": [...], "label": 1, "reference": null, "principles": null, "task": "",
+     "difficulty": "mixed", "samples": [...], "usage": {...}}
     {"line": 4, "id": ..., "key": ..., "options": {...}, "error": {"code": ..., "message": ..., ...}}
 
 `jsonl` explains `key`, `options` and `meta`; rows of earlier versions do not have them, nor `format`.

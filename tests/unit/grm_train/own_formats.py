@@ -66,5 +66,3 @@ values = { 1 = 1, 2 = 0.5, 3 = -0.5, 4 = -1 }
 weight = 0.5
 """
 """Scores 1 to 5, and then a preference, for which the boxes look alike."""
-
-

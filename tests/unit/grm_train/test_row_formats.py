@@ -47,9 +47,7 @@ def test_turns_keep_their_roles_and_the_thought_comes_first() -> None:
         ("response_1", "one"),
         ("response_2", "zero"),
     )
-    assert result.completion == (
-        "<think>\nCompare.\n</think>\n\n<|final|>The second one errs.<answer>[[A]]</answer>"
-    )
+    assert result.completion == ("<think>\nCompare.\n</think>\n\n<|final|>The second one errs.<answer>[[A]]</answer>")
 
 
 @pytest.mark.parametrize("name", ["plain", "thinking", "deepseek-grm"])

@@ -9,6 +9,7 @@ import pytest
 from grm_client import rule_reward as client
 from grm_client.data.trajectories import LabelledSample
 from grm_server.app.formats import judge_format
+from grm_server.grm.formats import FormatFile
 from grm_server.grm.presets import presets
 from grm_server.grm.prompts import JudgeFormat, judge_turn
 from grm_server.grm.types import FailureReason
@@ -64,10 +65,10 @@ class TestBuiltIn:
         assert grm_rule_reward([messages], label=[0], num_responses=[2]) == [1.0]
 
 
-@pytest.mark.parametrize("file", presets(), ids=lambda file: file.name)
-def test_what_a_judge_is_fine_tuned_on_is_read_back(file: object) -> None:
-    """Every preset: the completion of fine-tuning data gives the points of its sample."""
-    own = JudgeFormat(file)  # type: ignore[arg-type]
+@pytest.mark.parametrize("file", [file for file in presets() if len(file.verdicts) == 1], ids=lambda file: file.name)
+def test_what_a_judge_is_fine_tuned_on_is_read_back(file: FormatFile) -> None:
+    """Every preset of one verdict: the completion of fine-tuning data gives the points of its sample."""
+    own = JudgeFormat(file)
     n = min(2, own.file.shows.max or 2)
     grammar = own.grammars(n)[0]
     best, *_ = sorted(set(grammar.values.values()), key=lambda shares: shares[0], reverse=True)
@@ -76,8 +77,6 @@ def test_what_a_judge_is_fine_tuned_on_is_read_back(file: object) -> None:
     quoted = judge_turn(own, "", "", shown[::-1] if grammar.is_list else worst)
     critique = f"A response says: {quoted}\nIt is mistaken.\n"
     completion = judge_turn(own, "Facts.", critique if own.file.texts else "", shown)
-    if len(own.file.verdicts_on(n)) > 1:
-        return
     points = read_completion(own, completion, n)
     if own.file.thought is not None and own.file.thought.default == "on":
         assert points is FailureReason.NO_SCORES, "the thought was not closed"
