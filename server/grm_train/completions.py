@@ -7,6 +7,8 @@ too: we look for the last one, so nothing that it quotes before counts, and read
 from __future__ import annotations
 
 import re
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +21,7 @@ from grm_server.grm.verdicts import verdict_name
 
 _GAP = r"[\s*#]*"
 """Between the words of a lead: white space, or the bold and headings of Markdown."""
+_MARKDOWN = re.compile(r"(?:\s*[*#])*")
 _WORDS = re.compile(r"\w+|[^\w\s*#]")
 _BOX = ["\\", "boxed"]
 
@@ -32,7 +35,8 @@ def read_completion(form: JudgeFormat, completion: str, n: int) -> tuple[float, 
     verdicts = form.file.verdicts_on(n)
     # Backwards: a verdict begins at the last lead that stands before the next one's.
     for index in reversed(range(len(verdicts))):
-        begins = _last(_anchor(verdicts[index].marks, form.grammars(n)[index].lead), answer)
+        grammar = form.grammars(n)[index]
+        begins = _last(_anchor(verdicts[index].marks, grammar.lead), grammar.between, answer)
         if begins is None:
             return FailureReason.NO_SCORES
         lead, value = begins
@@ -65,12 +69,19 @@ class _Anchor:
     """What must follow, up to the first value."""
 
 
-def _last(anchor: _Anchor, text: str) -> tuple[int, int] | None:
-    """Where the last lead and the value after it begin."""
-    start, at = (0, 0) if anchor.head is None else (-1, -1)
-    for match in () if anchor.head is None else anchor.head.finditer(text):
-        start, at = match.span()
-    rest = None if start < 0 else anchor.rest.match(text, at)
+def _last(anchor: _Anchor, between: Sequence[str], text: str) -> tuple[int, int] | None:
+    """Where the last lead and the value after it begin.
+
+    between: the literals between the values, which may hold the lead again: <answer>7</answer><answer>4</answer>.
+    """
+    start = at = 0
+    if anchor.head is not None:
+        repeated = sum(anchor.head.search(gap) is not None for gap in between)
+        spans = deque((match.span() for match in anchor.head.finditer(text)), maxlen=repeated + 1)
+        if len(spans) <= repeated:
+            return None
+        start, at = spans[0]
+    rest = anchor.rest.match(text, at)
     return None if rest is None else (start, rest.end())
 
 
@@ -83,13 +94,13 @@ def _anchor(marks: tuple[str, ...], lead: str) -> _Anchor:
     words, marked = _WORDS.findall(lead), [_WORDS.findall(mark) for mark in marks]
     if not words:
         heads = "|".join(_loosely(mark) for mark in marked if mark)
-        return _Anchor(re.compile(heads) if heads else None, re.compile(""))
+        return _Anchor(re.compile(heads) if heads else None, _MARKDOWN)
     starts = [at for mark in (*marked, _BOX) for at in range(len(words)) if mark and words[at : at + len(mark)] == mark]
     end = words[max(starts, default=0) :]
     if end[: len(_BOX)] == _BOX:
         # A box that is not opened is a verdict too, and cannot be read.
         return _Anchor(re.compile(_loosely(_BOX)), re.compile(_GAP + _loosely(end[len(_BOX) :])))
-    return _Anchor(re.compile(_loosely(end)), re.compile(""))
+    return _Anchor(re.compile(_loosely(end)), _MARKDOWN)
 
 
 def _loosely(words: list[str]) -> str:

@@ -73,9 +73,9 @@ def test_a_format_without_a_thought_leaves_it_out() -> None:
 
 def test_all_verdicts_of_a_sample_are_in_its_completion() -> None:
     own = form(TWO_VERDICTS)
-    one = sample(scores=(5, 4), verdict="5, 4}\n3}", critique="So. ")
+    one = sample(scores=(5, 4), verdict="5, 4\n3", critique="So. ")
     assert turns(own, item(1, []), one).completion == "So. [Scores]\n\\boxed{5, 4}\n[Ranking]\n\\boxed{3}"
-    single = sample(order=(0,), scores=(2,), verdict="2}", critique="So. ")
+    single = sample(order=(0,), scores=(2,), verdict="2", critique="So. ")
     assert turns(own, item(1, [], responses=["a"]), single).completion == "So. [Scores]\n\\boxed{2}"
 
 

@@ -111,7 +111,7 @@ class TestVerdicts:
         return turns(form(TWO_VERDICTS), item(1, []), one).completion
 
     def test_several_are_read_in_their_order(self) -> None:
-        one = sample(scores=(5, 4), verdict="5, 4}\n4}", critique="It says \\boxed{1, 5}. ")
+        one = sample(scores=(5, 4), verdict="5, 4\n4", critique="It says \\boxed{1, 5}. ")
         # 1 to 5 is 0 to 1: (1, 0.75) with weight 1, and the preference (0, 1) with weight 0.5.
         assert read_completion(form(TWO_VERDICTS), self.completion(one), 2) == pytest.approx((7, 8.5))
 
