@@ -120,6 +120,7 @@ async def test_a_row_has_the_request_and_all_samples(judge: Callable[..., Handle
         "options": {"n": 3, "hint": False, "seed": 4},
         "meta": {"label": 1},
         "model": "judge",
+        "format": "thinking",
         "query": "q",
         "responses": ["a", "b"],
         "label": 1,

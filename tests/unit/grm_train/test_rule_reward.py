@@ -93,8 +93,9 @@ class TestThought:
 
     def test_a_thought_ends_where_serving_ends_it(self) -> None:
         """At the first mark that closes it: what follows is the answer, and its last verdict counts."""
-        text = "Hm.</think><answer>[[A]]</answer></think><answer>[[B]]</answer>"
-        assert read_completion(form(THINKER), text, 2) == (1, 10)
+        text = "Hm.</think><answer>[[A]]</answer></think>"
+        assert read_completion(form(THINKER), text, 2) == (10, 1)
+        assert read_completion(form(THINKER), text + "<answer>[[B]]</answer>", 2) == (1, 10)
 
     @pytest.mark.parametrize("text", ["<answer>[[A]]</answer>", "<think>\n<answer>[[A]]</answer>"])
     def test_a_thought_that_is_not_closed_has_no_verdict(self, text: str) -> None:
