@@ -102,9 +102,9 @@ def test_given_principles_are_put_where_the_judge_would_have_written_them() -> N
     task = Task(QUESTION, ("A.", "B."), principles="Be </think> kind.")
     _, critique, verdict = script(own, task, thinking="on").segments
     assert leads(verdict) == ("\nScore: ", "\n\nScore: ", "\nScore: ")
-    assert leads(critique)[2] == "Rubric: Be </think> kind.\nCritique:"
+    assert leads(critique)[2] == "Rubric: Be (/think) kind.\nCritique:"
     # The engine keeps control tokens out of what the request gave, and only out of that.
-    assert [piece for piece in critique.lead if piece.inserted] == [Piece("Be </think> kind.", inserted=True)]
+    assert [piece for piece in critique.lead if piece.inserted] == [Piece("Be (/think) kind.", inserted=True)]
     assert plain(critique.lead).startswith("</think><|final|>Rubric:")
     assert critique.max_tokens == 100
 
