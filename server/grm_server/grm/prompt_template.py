@@ -60,7 +60,7 @@ class PromptTemplate:
             responses=self._fences.between.join(
                 self._fenced(label, inserted(text)) for label, text in zip(labels, texts, strict=True)
             ),
-            response=texts,
+            response=[text or inserted("") for text in texts],
             label=labels,
             reference=None if task.reference is None else self._shown(task.reference),
             principles=None if task.principles is None else self._shown(task.principles),
@@ -125,7 +125,7 @@ def compiled(source: str) -> Template:
 def _marked(value: object) -> str:
     """What an expression of a template gives: inserted, except for fences, which stand outside of the marks."""
     text = str(value)
-    return text if _MARKS.search(text) else inserted(text)
+    return text if not text or _MARKS.search(text) else inserted(text)
 
 
 def check_shows_everything(template: PromptTemplate, *, principles: bool = True) -> None:

@@ -11,7 +11,7 @@ from grm_server.grm.parse import parse
 from grm_server.grm.presets import preset_for, preset_source, presets
 from grm_server.grm.prompt_template import sanitized
 from grm_server.grm.prompts import Budgets, JudgeFormat, judge_turn, write_script, written_values
-from grm_server.grm.script import Grammar, PromptTurn, Sample, VerdictToken, plain
+from grm_server.grm.script import Grammar, Piece, PromptTurn, Sample, VerdictToken, plain
 from grm_server.grm.types import Draw, Message, Task, Trajectory
 from grm_server.grm.verdicts import Reading, read, verdict_name
 
@@ -469,6 +469,7 @@ def test_a_preset_says_whom_it_is_for_and_where_the_authors_wording_is(name: str
 def test_an_empty_response_keeps_its_turn() -> None:
     turns = prompt("nemotron-genrm", Task(QUERY, ("", "b")))
     assert [turn.role for turn in turns] == ["user", "response_1", "response_2"]
+    assert turns[1].content == (Piece("", inserted=True),)
     alone = prompt("nemotron-genrm", Task(QUERY, ("a",)))
     assert [turn.role for turn in alone] == ["user", "response_1"]
 
@@ -547,8 +548,8 @@ PREFERENCE = {"kind": "preference", "lead": "", "values": {"A": 1, "B": -1}}
 @pytest.mark.parametrize(
     ("changes", "faults"),
     [
-        ({"fences": {"labels": "Response {count}"}}, ["fences: `labels` may contain {number} and {letter}"]),
-        ({"fences": {"labels": "Response {"}}, ["fences: `labels` may contain {number} and {letter}"]),
+        ({"fences": {"labels": "Response {count}"}}, ["file: `labels` may contain {number} or {letter}"]),
+        ({"fences": {"labels": "Response {"}}, ["file: `labels` may contain {number} or {letter}"]),
         ({"nam": "x", "verdicts": [{"kind": "score"}]}, ["verdicts.0.kind: ", "verdicts.0.lead: ", "nam: "]),
         ({"verdicts": []}, ["file: a format needs"]),
         ({"verdicts": [{"kind": "scores", "lead": "", "low": 5, "high": 5}]}, ["verdicts.0: `low` must be less"]),

@@ -175,12 +175,19 @@ def test_a_hint_names_the_response_as_the_prompt_does(
 
 
 def test_fences_are_those_of_the_format() -> None:
-    fences = {"labels": "Assistant {letter}", "before": "<{label}>", "after": "</{label}>", "between": "\n--\n"}
+    turns = {"before": "<{Role}>", "after": "</{role}>", "between": "\n"}
+    fences = {
+        "labels": "Assistant {letter}",
+        "before": "<{label}>",
+        "after": "</{label}>",
+        "between": "\n--\n",
+        "turns": turns,
+    }
     written = script(form(fences=fences), order=(1, 0))
     assert "<Assistant A>B.</Assistant A>\n--\n<Assistant B>A.</Assistant B>" in written.prompt
     conversation = (Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "Why?"))
     shown = script(form(fences=fences), Task(conversation, ("A.", "B."))).prompt
-    assert "<User Turn>Hi</User Turn>\n--\n<Assistant Turn>Yes?</Assistant Turn>" in shown
+    assert "<User>Hi</user>\n<Assistant>Yes?</assistant>\n<User>Why?</user>" in shown
 
 
 def test_in_a_json_prompt_texts_are_escaped() -> None:
