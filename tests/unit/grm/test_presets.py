@@ -246,14 +246,14 @@ WRITTEN: dict[str, list[tuple[str, tuple[float, ...]]]] = {
         ("Helpfulness: ...\n</think>\n\n<answer>-3</answer>", (1, 0)),
         ("Safety: ...\n</think>\n\n<answer>1</answer>", (0.3335, 0.6665)),
     ],
-    "thinking": [("<think>\n\\boxed{1, 1}?\n</think>\n\nThe first is right.\n\nScores: \\boxed{9, 2}", (9, 2))],
     "thinking-harmony": [
         (
-            "<|channel|>analysis<|message|>\\boxed{1, 1}?<|end|><|start|>assistant<|channel|>final<|message|>The first "
-            "is right.\n\nScores: \\boxed{9, 2}",
+            "<|channel|>analysis<|message|>\\boxed{1, 1}?<|end|><|start|>assistant<|channel|>final<|message|>"
+            "The first is right.\n\nScores: \\boxed{9, 2}",
             (9, 2),
         )
     ],
+    "thinking": [("<think>\n\\boxed{1, 1}?\n</think>\n\nThe first is right.\n\nScores: \\boxed{9, 2}", (9, 2))],
     "verifier-letters": [
         ("A is right, B is wrong.\n<score_A> A </score_A>\n<score_B> T </score_B>", (20, 1)),
         ("Close.\n<score_A> C </score_A>\n<score_B> D </score_B>", (18, 17)),
