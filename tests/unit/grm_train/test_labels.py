@@ -134,3 +134,13 @@ class TestReadAnswers:
         ).encode()
         with pytest.raises(ValueError, match=rf"row 2 of the answers is invalid: .*{field}"):
             read_answers(written, read)
+
+
+def test_answers_in_several_formats_are_refused() -> None:
+    """A calibration is of a judge as it is asked. Answers of earlier versions do not name their format."""
+    read = lines(line(), line())
+    old, new = rows(read)[0], rows(read, format="plain")[1]
+    assert len(read_answers([old, new], read).labelled) == 2
+    other = rows(read, format="thinking")[0]
+    with pytest.raises(ValueError, match="several formats: plain, thinking"):
+        read_answers([other, new], read)
