@@ -121,10 +121,12 @@ class TestReading:
         assert caught.value.code == "bad_answer"
 
     def test_every_part_of_an_answer_is_typed(self, answer: Answer, sample: Sample) -> None:
-        block = sample(0, order=[2, 0], scores=[1, None, 3], expected_scores=None)
+        block = sample(
+            0, order=[2, 0], scores=[1, None, 3], points=[1.0, None, 3.0], verdict="3, 1}", expected_scores=None
+        )
         broken = sample(
             1, principles=None, critique=None, scores=None, finish_reason=None, finished_s=None, failure="x"
-        )
+        ) | {"points": None, "verdict": None}
         given = answer(samples=[block, broken], p_best_label=[0.2, 0.6, 0.2])
         rewards = as_rewards(given)
         assert rewards.model_dump(mode="json") == given
