@@ -111,8 +111,8 @@ def _named(policy: RequestPolicy, name: str, param: str) -> FormatFile:
     form = policy.formats.by_name.get(name)
     if form is None:
         raise InvalidRequest(
-            f"{name!r} is neither a kind of verdict ({', '.join(_KINDS)}) nor a format that this server has loaded "
-            f"({', '.join(sorted(policy.formats.by_name))}; setting judge.formats)",
+            f"{name[:64]!r} is neither a kind of verdict ({', '.join(_KINDS)}) nor a loaded format "
+            f"({', '.join(sorted(policy.formats.by_name))}); load formats with the setting judge.formats",
             param=param,
         )
     return form.file
