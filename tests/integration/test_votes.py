@@ -347,12 +347,16 @@ async def test_a_long_model_name_is_not_repeated(serve: Serve) -> None:
     assert len(response.text) < 1000
 
 
-async def test_a_chat_that_does_not_fit_the_context(serve: Serve) -> None:
+@pytest.mark.parametrize(("words", "unit"), [(2000, "tokens"), (400_000, "characters")])
+async def test_a_chat_that_does_not_fit_the_context(serve: Serve, words: int, unit: str) -> None:
+    """A very long one is refused by its length, before it is tokenized."""
+    long = [{"role": "user", "content": "word " * words}]
     async with serve(FakeEngine(max_model_len=2000)) as client:
-        for length in (2000, 400_000):
-            long = [{"role": "user", "content": "word " * length}]
-            assert await refused(client, messages=long) == (400, "prompt_too_long", None)
+        response = await client.post(PATH, json={"model": "vote:winner", "messages": long})
         assert client.service.judging.admission.snapshot() == Snapshot()
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (400, "prompt_too_long", None)
+    assert unit in error["message"].partition(";")[0].partition("context")[0]
 
 
 async def test_a_dead_engine(serve: Serve) -> None:

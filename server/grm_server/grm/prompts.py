@@ -111,8 +111,9 @@ def write_script(
     texts = [text for text in file.texts if text.name != "principles" or task.principles is None]
     given = _given_principles(file.texts, task)
     verdicts, grammars = file.verdicts_on(len(order)), form.grammars(len(order))
+    args = _template_args(file, thinking)
     segments = _segments(file.thought, texts, verdicts, grammars, budgets, reading, thinking, given)
-    return Script(form.turns(task, order), segments, _template_args(file, thinking))
+    return Script(form.turns(task, order), segments, args)
 
 
 def write_chat_script(
