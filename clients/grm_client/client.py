@@ -78,8 +78,8 @@ class GRMClient:
         query: one user turn, or chat messages.
         responses: (n,), n >= 1.
         options: k, stop, deadline_s, min_votes, list_size, priority, aggregate, k_meta, meta_rm_failure, reading,
-            reference, principles, principles_from, thoughts, hint, temperature, seed, max_critique_tokens, task,
-            return_samples.
+            reference, principles, principles_from, thoughts, hint, format, thinking, temperature, seed,
+            max_critique_tokens, max_thought_tokens, task, return_samples.
             `help(RewardOptions)` explains them. None selects the server's default.
 
         Raises APIError, InvalidRequest, TimedOut or ConnectionFailed.

@@ -6,6 +6,7 @@ from typing import Literal, Required, TypedDict
 
 Aggregate = Literal["mean", "winsorised", "vote", "borda", "meta_hinge", "meta_top"]
 Priority = Literal["high", "normal", "low"]
+Thinking = Literal["on", "off", "auto"]
 
 
 class FixedStop(TypedDict):
@@ -63,7 +64,9 @@ class RewardOptions(TypedDict, total=False):
       principles_from: "sample" or "query"
       thoughts: "keep" or "drop", of a policy that thinks before it answers
       hint: the label, for collecting training data only
-      temperature, seed, max_critique_tokens: of the sampling
+      format: name of one of the server's formats
+      thinking: "on", "off" or "auto"
+      temperature, seed, max_critique_tokens, max_thought_tokens: of the sampling
     Else:
       task: tag for similar requests
       return_samples: also return what the judge wrote
@@ -94,6 +97,12 @@ class RewardOptions(TypedDict, total=False):
     """Fixes the order of the responses and the seed of every sample."""
     max_critique_tokens: int | None
     """Token budget of one sample for principles and critique together."""
+    format: str | None
+    """The judge's format, one that the server has loaded: what it is asked, and how it answers."""
+    thinking: Thinking | None
+    """Whether the judge writes a thought first, where its format has one. "auto": the model decides."""
+    max_thought_tokens: int | None
+    """Token budget of one sample's thought. A longer one is closed, and the judge goes on."""
     reference: str | None
     """A known good answer to show to the judge."""
     principles: str | None

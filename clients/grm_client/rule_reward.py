@@ -32,7 +32,7 @@ _BOX = re.compile(r"\s*\{([^{}]*)\}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 
 
-def is_right(scores: Sequence[int | None], label: int) -> bool | None:
+def is_right(scores: Sequence[float | None], label: int) -> bool | None:
     """Whether the scores of one sample pick the label (eq. 10).
 
     scores: (n,), 1..10; None for a response that the sample did not show.
@@ -52,7 +52,7 @@ def is_right(scores: Sequence[int | None], label: int) -> bool | None:
     return all(given[label] > score for i, score in enumerate(given) if i != label)
 
 
-def is_tied(scores: Sequence[int | None]) -> bool:
+def is_tied(scores: Sequence[float | None]) -> bool:
     """Whether two or more responses share the highest score."""
     given = [score for score in scores if score is not None]
     return given.count(max(given, default=0)) > 1

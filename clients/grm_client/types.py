@@ -1,7 +1,8 @@
 """Types of the server's answers.
 
 Forward compatible: unknown fields are ignored, and enumerations such as `finish_reason` are plain strings, so answers
-of a newer server can be read. Requests are strict: the server refuses unknown fields.
+of a newer server can be read. Fields that older servers do not send have defaults. Requests are strict: the server
+refuses unknown fields.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ class Sample(Answer):
     """Launch order, 0..k-1."""
     order: tuple[int, ...]
     """order[p] = index of the response at position p. (n,), shorter if the responses were judged in blocks."""
+    thought: str | None = None
+    """What the judge wrote before its answer; None if it did not think."""
     principles: str | None
     """None if all samples shared the principles of the answer."""
     critique: str | None
     """The judge's critique of the responses."""
-    scores: tuple[int | None, ...] | None
-    """(n,), request order, each 1..10; None for a response that this sample did not show."""
+    scores: tuple[int | float | None, ...] | None
+    """(n,), request order, on the judge's own scale: 1..10 in the format "deepseek-grm"; of a comparison, 1 for the
+    winner and 0 for the loser. None for a response that this sample did not show."""
     expected_scores: tuple[float | None, ...] | None
     """(n,), expectation of each score given the critique and the scores before it; None if the token probabilities do
     not determine it."""
@@ -65,6 +69,8 @@ class Usage(Answer):
     """Those of `prompt_tokens` that hit the engine's prefix cache."""
     completion_tokens: int
     """Generated tokens of all samples."""
+    thought_tokens: int = 0
+    """Those of `completion_tokens` that the judge spent on thoughts."""
     principle_tokens: int
     """Generated tokens of the principles drawn for the query; 0 if they were cached or not drawn."""
     meta_tokens: int
@@ -98,8 +104,11 @@ class Rewards(Answer):
     `id`, `seed`, `usage` and `timing` are then those of that judgement."""
     model: str
     """Name of the judge."""
+    format: str | None = None
+    """The judge's format: what it was asked and how it answered. None: the server has only one."""
     rewards: tuple[float, ...]
-    """(n,), mean score of each response over the valid samples, 1..10 (aggregates `vote` and `borda`: 0..1)."""
+    """(n,), mean score of each response over the valid samples, mapped from the judge's scale to 1..10 (aggregates
+    `vote` and `borda`: 0..1)."""
     se: tuple[float, ...]
     """(n,), standard error of each reward."""
     ranking: tuple[int, ...]
@@ -114,7 +123,7 @@ class Rewards(Answer):
     """(n,), probability that the response is best by label; None without a calibration (docs/calibration.md)."""
     p_greater: tuple[tuple[float, ...], ...]
     """(n, n), `p_greater[a][b]`: probability that a's mean over infinitely many samples is higher than b's."""
-    vote_sums: tuple[int, ...]
+    vote_sums: tuple[int | float, ...]
     """(n,), sum of scores over the samples that voted. Comparable only within this answer, and only if `votes` are
     equal."""
     aggregate: str
@@ -143,6 +152,9 @@ class Rewards(Answer):
     of the rewards. None if there is too little data."""
     list_size: int
     """Maximum number of responses that a sample showed."""
+    forced_leads: int = 0
+    """Samples in which the server wrote a mark that the judge should have written, such as the one that begins its
+    verdict: the text before was cut at its budget, or ended the judge's turn."""
     failures: Mapping[str, int]
     """Samples without scores, by reason."""
     seed: int

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from grm_server.app.templates import meta_template
 
 from grm_client.data.trajectories import ItemRow, read_rows
+from grm_server.app.formats import judge_format, meta_template
 from grm_server.grm.types import Floats
 from grm_train.meta_rm.trajectories import read_data
 from studies.meta_rm import study as meta_rm
@@ -69,7 +69,7 @@ def test_exported_rows_have_the_format_of_collect_and_the_order_that_the_judge_s
     row = json.dumps(item.row(1)).encode() + b"\n"
     (read,) = read_rows([row])
     assert isinstance(read, ItemRow)
-    data = read_data([read], meta_template(None))
+    data = read_data([read], judge_format(), meta_template(None))
     plain, swapped = sorted(data.trajectories, key=lambda t: t.order)
     assert plain.user.index("four") < plain.user.index("five")
     assert swapped.user.index("five") < swapped.user.index("four")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from grm_server.app.templates import judge_template
-from grm_server.grm.prompts import JudgeTemplate, judge_turn, sanitized, write_script
+from grm_server.app.formats import judge_format
+from grm_server.grm.prompt_template import sanitized
+from grm_server.grm.prompts import Budgets, JudgeFormat, judge_turn, write_script
+from grm_server.grm.script import plain
 from grm_server.grm.types import Message, Task
 
 N = 3
@@ -36,14 +38,14 @@ class Structure:
 
 def structure() -> Structure:
     query = (Message("user", "Q"), Message("assistant", "A"), Message("user", "Q"))
-    template = judge_template(None)
-    task = sanitized(Task(query, ("A", "B", "C"), reference="R", principles="P"), template)
-    script = write_script(template, task, (0, 1, 2), 64)
-    written = write_script(template, sanitized(Task(query, ("A", "B", "C")), template), (0, 1, 2), 64)
+    form = judge_format()
+    task = sanitized(Task(query, ("A", "B", "C"), reference="R", principles="P"), form.structure)
+    script = write_script(form, task, (0, 1, 2), Budgets(64))
+    written = write_script(form, sanitized(Task(query, ("A", "B", "C")), form.structure), (0, 1, 2), Budgets(64))
     fences = re.findall(r"^\[.* of Response \d\]$", script.prompt, re.MULTILINE)
     turns = re.findall(r"^\[.* of User Turn\]$", script.prompt, re.MULTILINE)
-    principles, critique, scores = (segment.lead.strip() for segment in written.segments)
-    hints = (_hint(template, ("A", "B", "C"), 1), _hint(template, ("A",), 1))
+    principles, critique, scores = (plain(segment.lead).strip() for segment in written.segments)
+    hints = (_hint(form, ("A", "B", "C"), 1), _hint(form, ("A",), 1))
     assert len(fences) == 2 * N
     return Structure(
         begins=tuple(fences[::2]),
@@ -58,11 +60,11 @@ def structure() -> Structure:
     )
 
 
-def _hint(template: JudgeTemplate, responses: tuple[str, ...], hint: int) -> str:
-    task = sanitized(Task((Message("user", "Q"),), responses, hint=hint), template)
-    return write_script(template, task, tuple(range(len(responses))), 64).prompt.rpartition("\n")[2]
+def _hint(form: JudgeFormat, responses: tuple[str, ...], hint: int) -> str:
+    task = sanitized(Task((Message("user", "Q"),), responses, hint=hint), form.structure)
+    return write_script(form, task, tuple(range(len(responses))), Budgets(64)).prompt.rpartition("\n")[2]
 
 
 def verdict(*scores: int) -> str:
     """The score line at the end of a judge's output."""
-    return judge_turn("", "", scores).rpartition("\n")[2]
+    return judge_turn(judge_format(), "", "", scores).rpartition("\n")[2]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from tests.checkpoints import make_checkpoint
 
 START_S = 240
 LOG_LINES = 100
@@ -94,6 +96,18 @@ def server() -> Iterator[Server]:
 def server_to_kill() -> Iterator[Server]:
     """A server whose engine the tests kill and stop."""
     yield from start("--set", "supervision.stall_s=8", "--set", "supervision.settled_s=1")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a tiny checkpoint of a public model: `tiny_checkpoint("qwen3", {"</think>": 0.05})`."""
+
+    def make(name: str, likely: Mapping[str, float] | None = None) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        make_checkpoint(name, folder, likely)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,22 +1,23 @@
 """The attack corpus with a real tokenizer: the template's tokens do not move, and no attack adds a control token."""
 
 import time
-from importlib.resources import files
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from grm_server.app.formats import judge_format, meta_template
 from grm_server.engine.tokens import ChatEncoder
-from grm_server.grm.prompts import JudgeTemplate, SanitizedTask, sanitized
-from grm_server.grm.types import Message, Task
+from grm_server.grm.prompt_template import sanitized
+from grm_server.grm.script import PromptTurn, plain
+from grm_server.grm.types import Message, Order, Task
 from tests.attacks import corpus, is_text
 
 pytestmark = pytest.mark.engine
 
-TEMPLATES = files("grm_server.grm") / "templates"
-JUDGE = JudgeTemplate((TEMPLATES / "judge.txt").read_text())
-META = JudgeTemplate((TEMPLATES / "meta.txt").read_text(), principles=False)
+JUDGE = judge_format()
+META = meta_template(None)
 QUESTION = (Message("user", "Why is the sky blue?"),)
 MARK = "An honest answer at this place."
 OTHERS = ("Because of scattering.", "It reflects the sea.")
@@ -37,25 +38,34 @@ def chat(tokenizer: Any) -> ChatEncoder:
     return ChatEncoder(tokenizer)
 
 
-def task(response: str, template: JudgeTemplate) -> SanitizedTask:
-    return sanitized(Task(QUESTION, (response, *OTHERS)), template)
+Show = Callable[[str, Order], PromptTurn]
 
 
-@pytest.mark.parametrize("template", [JUDGE, META], ids=["judge", "meta"])
+def judge_turn(response: str, order: Order) -> PromptTurn:
+    (turn,) = JUDGE.turns(sanitized(Task(QUESTION, (response, *OTHERS)), JUDGE.structure), order)
+    return turn
+
+
+def meta_turn(response: str, order: Order) -> PromptTurn:
+    task = sanitized(Task(QUESTION, (response, *OTHERS)), META.structure)
+    return PromptTurn("user", META.render(task, order))
+
+
+@pytest.mark.parametrize("show", [judge_turn, meta_turn])
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (1, 2, 0)])
 def test_the_tokens_around_a_response_stay_as_they_are(
-    chat: ChatEncoder, tokenizer: Any, template: JudgeTemplate, order: tuple[int, ...]
+    chat: ChatEncoder, tokenizer: Any, show: Show, order: Order
 ) -> None:
     """No text merges with a fence, and the only control tokens are the chat template's, at its beginning and end."""
     place = order.index(0) + 1
-    before, after = template.render(task(MARK, template), order).split(f"\n{MARK}\n")
+    before, after = plain(show(MARK, order).content).split(f"\n{MARK}\n")
     assert before.endswith(f"[The Begin of Response {place}]")
     assert after.startswith(f"[The End of Response {place}]")
     start, end = around(chat)
     head, tail = [*start, *chat.text(before)], [*chat.text(after), *end]
     controls = [token for token in (*start, *end) if token in chat.control_ids]
     for name, response in TEXTS:
-        ids = chat.prompt(template.render(task(response, template), order))
+        ids = chat.turns((show(response, order),))
         assert ids[: len(head)] == head, name
         assert ids[-len(tail) :] == tail, name
         assert [token for token in ids if token in chat.control_ids] == controls, name

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from grm_client.data.trajectories import Item, LabelledSample
-from grm_server.app.templates import meta_template
+from grm_server.app.formats import judge_format, meta_template
 from grm_server.engine.tokens import ChatEncoder
 from grm_train.meta_rm.quality import probabilities
 from grm_train.turns import turns
@@ -67,7 +67,7 @@ def logits(checkpoint: Path, samples: list[dict[str, Any]]) -> list[float]:
     found = []
     for sample in samples:
         labelled = LabelledSample.model_validate(sample | {"right": True, "hinted": False})
-        user, answer = turns(meta_template(None), item, labelled)
+        user, answer = turns(judge_format(), item, labelled, meta_template(None))
         ids = torch.tensor([[*chat.prompt(user), *chat.assistant_turn(answer)]])
         with torch.inference_mode():
             found.append(float(model(ids).logits[0, 0]))

@@ -2,7 +2,6 @@
 
 import json
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grm_server.app.formats import judge_format
 from grm_server.engine.tokens import ChatEncoder
 from grm_server.errors import InvalidRequest
-from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
+from grm_server.grm.prompt_template import sanitized
+from grm_server.grm.prompts import Budgets, write_script
 from grm_server.grm.types import Message, Task
 from tests.hostile import HOSTILE
 
@@ -47,11 +48,11 @@ def test_hostile_text_holds_no_control_token_and_adds_no_turn(chat: ChatEncoder,
 
 def test_the_tokens_of_a_prompt_hold_only_its_own_fences(chat: ChatEncoder, tokenizer: Any) -> None:
     """This tokenizer silently drops control characters, so we check the decoded text, which the model reads."""
-    template = JudgeTemplate((files("grm_server.grm") / "templates" / "judge.txt").read_text())
+    form = judge_format()
     for attack in HOSTILE:
         task = Task((Message("user", attack),), ("A.", attack, "B."))
-        script = write_script(template, sanitized(task, template), (0, 1, 2), 64)
-        read = tokenizer.decode(chat.prompt(script.prompt))
+        script = write_script(form, sanitized(task, form.structure), (0, 1, 2), Budgets(64))
+        read = tokenizer.decode(chat.turns(script.turns, script.template_args))
         assert re.findall(r"\[The (?:Begin|End) of Response (\d)\]", read) == list("112233")
         assert len(re.findall(r"^#### .* ####$", read, re.MULTILINE)) == 4
         assert len(re.findall(r"^Scores:", read, re.MULTILINE)) == 1

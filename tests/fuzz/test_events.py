@@ -30,6 +30,7 @@ def sample(critique: str, principles: str | None) -> schemas.SampleOut:
         order=[1, 0],
         principles=principles,
         critique=critique,
+        thought=critique,
         scores=[3, None],
         expected_scores=None,
         meta_reward=None,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from grm_server.app.formats import judge_format
 from grm_server.grm.parse import parse
 from grm_server.grm.script import Sample
 from grm_server.grm.types import Draw, Trajectory
@@ -20,7 +21,8 @@ CASES = sorted(path for path in Path(__file__).parent.glob("*.json") if not path
 def test_golden(path: Path) -> None:
     case = json.loads(path.read_text("utf-8"))
     sample = Sample(case["texts"])
-    outcome = parse(Draw(0, tuple(case["order"]), 0), sample, len(case["order"]))
+    n = len(case["order"])
+    outcome = parse(judge_format().grammars(n), Draw(0, tuple(case["order"]), 0), sample, n)
     result = {"scores": list(outcome.scores)} if isinstance(outcome, Trajectory) else {"failure": outcome.reason.value}
     expected = json.loads(path.with_suffix(".expected.json").read_text("utf-8"))
     assert result | {"principles": sample.principles, "critique": sample.critique} == expected

@@ -41,6 +41,9 @@ def test_the_server_accepts_every_option(url: str) -> None:
         "temperature": 0.7,
         "seed": 3,
         "max_critique_tokens": 64,
+        "format": "deepseek-grm",
+        "thinking": "off",
+        "max_thought_tokens": 64,
         "reference": "r",
         "principles": "p",
         "min_votes": 1,
@@ -65,7 +68,7 @@ def test_the_options_have_the_servers_values() -> None:
     """The names behind the types, as the server's document has them."""
     fields = RewardsRequest.model_json_schema()["properties"]
     hints = get_type_hints(RewardOptions)
-    for name in ("aggregate", "meta_rm_failure", "reading", "principles_from", "priority"):
+    for name in ("aggregate", "meta_rm_failure", "reading", "principles_from", "priority", "thinking", "thoughts"):
         [literal] = [one for one in get_args(hints[name]) if get_origin(one) is Literal]
         [allowed] = [one["enum"] for one in fields[name].get("anyOf", [fields[name]]) if "enum" in one]
         assert set(get_args(literal)) == set(allowed), name

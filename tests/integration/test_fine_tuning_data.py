@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from grm_client.rule_reward import boxed_scores, grm_rule_reward
-from grm_server.app.templates import judge_template
-from grm_server.grm.prompts import sanitized
+from grm_server.app.formats import judge_format
+from grm_server.grm.prompt_template import sanitized
+from grm_server.grm.script import plain
 from grm_server.grm.types import Message, Task
 from tests.integration.collecting import Run, run
 
@@ -23,7 +24,9 @@ def first(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def prompt_of(row: dict[str, Any], sample: dict[str, Any]) -> str:
     """The judge's user turn, without a hint."""
     task = Task((Message("user", row["query"]),), tuple(row["responses"]))
-    return judge_template(None).render(sanitized(task, judge_template(None)), tuple(sample["order"]))
+    form = judge_format()
+    (turn,) = form.turns(sanitized(task, form.structure), tuple(sample["order"]))
+    return plain(turn.content)
 
 
 def accepted(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:

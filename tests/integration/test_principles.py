@@ -10,7 +10,7 @@ import pytest
 from grm_server.engine.fake import FakeCall, FakeEngine
 from grm_server.engine.protocol import Outcome
 from grm_server.errors import EngineDead, GenerationFailed
-from grm_server.grm.script import Sample
+from grm_server.grm.script import Sample, plain
 from grm_server.meta_rm.fake import FakeMetaRM
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters
@@ -77,7 +77,7 @@ async def test_they_are_drawn_once_and_used_by_all_samples(serve: Serve) -> None
         assert "#### Principles ####\nJudge under these principles:\nBe right." in script.prompt
         critique, _ = script.segments
         # The critique's budget is what a sample with its own principles would have left.
-        assert (critique.lead, critique.max_tokens) == ("Specific Criteria: Be right.\nAnalysis:", 50)
+        assert (plain(critique.lead), critique.max_tokens) == ("Specific Criteria: Be right.\nAnalysis:", 50)
 
 
 async def test_concurrent_groups_share_one_drawing(serve: Serve) -> None:

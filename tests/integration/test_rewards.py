@@ -12,6 +12,7 @@ from grm_server.app import create_app
 from grm_server.engine.fake import FakeEngine
 from grm_server.errors import EngineDead, GenerationFailed
 from grm_server.grm.plan import plan, request_seed
+from grm_server.grm.script import Sampling
 from grm_server.grm.types import Message, Task
 from grm_server.settings import load_settings
 from tests.integration.conftest import Serve
@@ -55,10 +56,10 @@ async def test_defaults_come_from_the_settings(serve: Serve) -> None:
     engine = FakeEngine()
     async with serve(engine, "judge.k=3", "judge.temperature=0.7", "judge.max_critique_tokens=100") as client:
         answer = (await client.post("/v1/rewards", json={"query": "Q", "responses": ["A."]})).json()
-    (script, seeds, temperature), *_ = engine.calls
+    (script, seeds, sampling), *_ = engine.calls
     assert answer["k"] == len(seeds) == 3
-    assert temperature == 0.7
-    assert sum(segment.max_tokens for segment in script.segments if segment.pattern is None) == 100
+    assert sampling == Sampling(0.7)
+    assert sum(segment.max_tokens for segment in script.segments if segment.grammar is None) == 100
     assert answer["samples"] is None
 
 

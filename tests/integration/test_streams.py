@@ -61,7 +61,7 @@ async def test_a_stream_ends_with_the_plain_answer(serve: Serve, tmp_path: Path)
 
 async def test_a_line_separator_in_a_critique_does_not_split_an_event(serve: Serve) -> None:
     critique = "one\u2028two\u2029three\x85four"
-    samples = [Sample({"principles": "", "critique": critique, "scores": "5, 6}"}, finished_s=1.0)] * 4
+    samples = [Sample({"principles": "", "critique": critique, "verdict": "5, 6}"}, finished_s=1.0)] * 4
     async with serve(FakeEngine(samples)) as client:
         events = await events_of(client, k=4, return_samples=True)
     assert [data["critique"] for name, data in events if name == "sample"] == [critique] * 4

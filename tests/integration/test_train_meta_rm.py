@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from grm_client.data.jsonl import read_lines
 from grm_client.data.trajectories import read_rows
-from grm_server.app.templates import meta_template
+from grm_server.app.formats import judge_format, meta_template
 from grm_server.cli import app
 from grm_server.meta_rm import checkpoint as meta_checkpoint
 from grm_server.meta_rm.card import MetaCard, load_card
@@ -100,7 +100,7 @@ def encoded(folder: Path, data: Path) -> list[Encoded]:
     from transformers import AutoTokenizer
 
     with data.open("rb") as file:
-        parsed = read_data(read_rows(read_lines(file)), meta_template(None))
+        parsed = read_data(read_rows(read_lines(file)), judge_format(), meta_template(None))
     return encode(AutoTokenizer.from_pretrained(folder), parsed.trajectories[:12], 2048)[0]
 
 

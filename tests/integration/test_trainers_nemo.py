@@ -8,6 +8,7 @@ import pytest
 
 from grm_server.engine.fake import FakeEngine
 from grm_server.errors import EngineDead
+from grm_server.grm.script import plain
 from tests.integration.conftest import Serve
 from tests.integration.counting import counters
 from tests.integration.judging import favours
@@ -124,7 +125,7 @@ async def test_compare(serve: Serve) -> None:
     assert all(isinstance(value, float) for value in answer["metrics"].values())
     assert (alone["rewards"], alone["comparison_results"], none["rewards"]) == ([9.0], [], [])
     assert dead.status_code == 503
-    assert "Be right." in engine.calls[0][0].segments[0].lead
+    assert "Be right." in plain(engine.calls[0][0].segments[0].lead)
 
 
 async def test_two_responses_by_their_roles(serve: Serve) -> None:
@@ -138,7 +139,7 @@ async def test_two_responses_by_their_roles(serve: Serve) -> None:
     assert 1 <= content["ranking"] < 2
     assert json.loads(turned["choices"][0]["message"]["content"])["ranking"] > 5
     assert answer["usage"]["total_tokens"] > 0
-    assert "Be right." in engine.calls[0][0].segments[0].lead
+    assert "Be right." in plain(engine.calls[0][0].segments[0].lead)
 
 
 async def test_a_reward_as_a_chat_completion(serve: Serve) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from grm_server.engine.fake import FakeEngine
+from grm_server.grm.script import plain
 from tests.integration.conftest import Serve
 from tests.integration.judging import favours
 from tests.integration.trainers import post
@@ -98,7 +99,7 @@ async def test_reward_anything(serve: Serve) -> None:
     assert "is model-b" in answer["thoughts"]
     prompt = engine.calls[0][0]
     assert "model-b" not in prompt.prompt
-    assert "Be right." in prompt.segments[0].lead
+    assert "Be right." in plain(prompt.segments[0].lead)
 
 
 async def test_reward_anything_in_request_order(serve: Serve) -> None:

@@ -38,8 +38,8 @@ class LabelledSample(_Part):
     principles: str | None
     """None if the request gave them."""
     critique: str | None
-    scores: tuple[int | None, ...] | None
-    """(n,), request order, each 1..10; None for a response that the sample did not show."""
+    scores: tuple[int | float | None, ...] | None
+    """(n,), request order, on the judge's own scale; None for a response that the sample did not show."""
     expected_scores: tuple[float | None, ...] | None = None
     """(n,), expectation of each score given the text before it; None if the token probabilities do not determine it."""
     right: bool | None

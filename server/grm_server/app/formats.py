@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from grm_server.engine.protocol import JudgeEngine
-from grm_server.grm.formats import FormatFile, read_format
+from grm_server.grm.formats import FormatFile, faults_of, read_format
+from grm_server.grm.presets import preset_for, preset_source, presets
 from grm_server.grm.prompt_template import PromptTemplate, check_shows_everything, sanitized
 from grm_server.grm.prompts import Budgets, JudgeFormat, Thinking, with_turns, write_script
 from grm_server.grm.types import Message, Task
@@ -20,33 +18,23 @@ from grm_server.settings import EngineSettings, JudgeSettings
 
 BUILT_IN = "deepseek-grm"
 """The format of `judge.template`."""
-PLAIN, THINKING = "plain", "thinking"
-"""For checkpoints that no preset names: the second if the chat template can open a thought."""
-
-
-def presets() -> Iterator[FormatFile]:
-    """All formats of this package."""
-    for path in sorted((files("grm_server.grm") / "presets").iterdir(), key=lambda path: path.name):
-        if path.name.endswith(".toml"):
-            yield read_format(path.read_text("utf-8"))
+PLAIN, *THINKING = "plain", "thinking", "thinking-harmony"
+"""For checkpoints that no preset names: one of the latter, if it opens thoughts as the chat template does."""
 
 
 def format_file(name: str) -> FormatFile:
     """A preset by its name, or the file at a path. Raises OSError and ValueError, which says what is wrong."""
-    preset = files("grm_server.grm") / "presets" / f"{name}.toml"
-    if "/" not in name and preset.is_file():
-        return read_format(preset.read_text("utf-8"))
+    source = preset_source(name)
+    if source is not None:
+        return read_format(source)
     path = Path(name)
     if not path.exists():
         known = ", ".join(form.name for form in presets())
         raise ValueError(f"{name} is neither a file nor a preset; presets: {known}")
     try:
         return read_format(path.read_text("utf-8"))
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}" for fault in error.errors())
-        raise ValueError(f"{name}: {faults}") from error
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{name}: {'; '.join(faults_of(error))}") from error
 
 
 def judge_format(name: str = BUILT_IN) -> JudgeFormat:
@@ -73,12 +61,6 @@ def load(names: list[str], template: Path | None = None) -> dict[str, JudgeForma
     return loaded
 
 
-def preset_for(model: str) -> FormatFile | None:
-    """The preset that names this checkpoint, by the last part of its name or path."""
-    last = model.rstrip("/").rpartition("/")[2].lower()
-    return next((form for form in presets() if any(fnmatchcase(last, name.lower()) for name in form.models)), None)
-
-
 def meta_template(path: Path | None) -> PromptTemplate:
     """The meta RM's prompt. Raises OSError, and ValueError for a template that omits a required part."""
     template = PromptTemplate(_source("meta.txt", path))
@@ -101,14 +83,18 @@ class LoadedFormats:
 
     by_name: Mapping[str, JudgeFormat]
     default: str | None
-    """None: `plain` or `thinking`, by the model's chat template."""
+    """None: `plain`, or one that thinks, by the model's chat template."""
     reason: str
     """Why this is the default, for the log."""
 
     def for_engine(self, engine: JudgeEngine | None) -> Formats:
         """The formats with a default. None: before there is an engine."""
-        by_model = THINKING if engine is not None and engine.can_think else PLAIN
-        return Formats(self.by_name, self.default or by_model)
+        mark = None if engine is None else engine.thought_mark
+        return Formats(self.by_name, self.default or self._by_mark(mark))
+
+    def _by_mark(self, mark: str | None) -> str:
+        thoughts = {name: form.file.thought for name, form in self.by_name.items() if name in THINKING}
+        return next((name for name, own in thoughts.items() if mark and own and own.opens.startswith(mark)), PLAIN)
 
 
 def load_formats(judge: JudgeSettings, engine: EngineSettings) -> LoadedFormats:
@@ -122,7 +108,7 @@ def load_formats(judge: JudgeSettings, engine: EngineSettings) -> LoadedFormats:
     if preset is not None:
         return LoadedFormats(load([preset.name, *judge.formats]), preset.name, f"it is the one for {engine.model}")
     reason = f"no preset names {engine.model}, so it was chosen by the model's chat template"
-    return LoadedFormats(load([PLAIN, THINKING, *judge.formats]), None, reason)
+    return LoadedFormats(load([PLAIN, *THINKING, *judge.formats]), None, reason)
 
 
 def budgets(form: FormatFile, judge: JudgeSettings, max_critique_tokens: int) -> Budgets:

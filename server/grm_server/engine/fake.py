@@ -49,7 +49,7 @@ class FakeEngine:
     """A judge engine whose tokens are words."""
 
     model = "fake"
-    can_think = False
+    thought_mark: str | None = None
 
     def __init__(
         self,

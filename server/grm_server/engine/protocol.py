@@ -74,8 +74,8 @@ class JudgeEngine(Protocol):
         """Context length in tokens, prompt and completion together."""
 
     @property
-    def can_think(self) -> bool:
-        """Whether the model's chat template knows thoughts."""
+    def thought_mark(self) -> str | None:
+        """How the model's chat template opens a thought, such as `<think>`; None if it knows no thoughts."""
 
     @property
     def running(self) -> int:

@@ -47,7 +47,10 @@ def _lead_tokens(chat: ChatEncoder, segment: Segment, limit: int) -> LeadTokens:
 
 
 def _unwritten(end: str, opening: str) -> str:
-    """The part of `opening` that a prompt with this end has not written yet."""
+    """The part of `opening` that a prompt with this end has not written yet. White space does not count: some templates
+    write `<think></think>` where others write blank lines between."""
+    if end.rstrip().endswith(opening.split()[-1]):
+        return ""
     for length in range(len(opening), 0, -1):
         if end.endswith(opening[:length]):
             return opening[length:]
@@ -83,7 +86,12 @@ def _warnings(chat: ChatEncoder, script: Script, thought: ThoughtFormat | None, 
             f"{thought.closes} is not one token of this model, so it may close its thought in another spelling; its "
             "thoughts then run to their budget"
         )
-    closed = thought is not None and thought.closes in end
-    if closed and script.segments[0].name == "thought":
+    if thought is not None and end.endswith(thought.closes) and script.segments[0].name == "thought":
         warnings.append("the model's chat template has already closed the thought, so this model may not think")
+    if thought is None and chat.thought_mark is not None and chat.thought_mark not in end:
+        warnings.append(
+            f"the model's chat template knows thoughts ({chat.thought_mark}), and the format has none; a model that "
+            "was trained to think first judges worse without: choose a format with a thought, such as "
+            "judge.format=thinking"
+        )
     return warnings

@@ -82,9 +82,9 @@ class ChatEncoder:
         self._markers = tuple(marker for marker in (last_before, first_after) if _is_marker(marker))
 
     @property
-    def can_think(self) -> bool:
-        """Whether the chat template knows thoughts."""
-        return any(mark in self._template for mark in THOUGHT_MARKS)
+    def thought_mark(self) -> str | None:
+        """How the chat template opens a thought; None if it knows no thoughts."""
+        return next((mark for mark in THOUGHT_MARKS if mark in self._template), None)
 
     def prompt(self, text: str, limit: int | None = None) -> list[int]:
         """The whole prompt of one user turn, up to the start of the assistant's. `limit`: see `text`."""

@@ -142,13 +142,12 @@ def _marks(verdict: VerdictFormat, grammar: Grammar) -> tuple[str, ...]:
 
     Without a lead the judge writes the verdict alone.
     """
-    lead = verdict.lead.lstrip()
-    if not lead:
+    lead = grammar.lead.lstrip()
+    if not verdict.lead.strip():
         return ()
     if verdict.compares:
-        marks = [f"{lead}{value}{verdict.after}" for value in grammar.values]
+        marks = [f"{lead}{value}{grammar.after}" for value in grammar.values]
     else:
         # A value off the scale begins a verdict too: the text must not contain "[[7.5]]" beside the verdict "[[7]]".
-        first = verdict.item.replace("{label}", "").partition("{value}")[0]
-        marks = sorted({f"{lead}{first}{value[0]}" for value in grammar.values})
+        marks = sorted({lead + value[0] for value in grammar.values})
     return tuple(marks) if len(marks) <= _MAX_MARKS else (lead,)

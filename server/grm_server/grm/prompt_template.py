@@ -18,7 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from grm_server.grm.formats import Fences
 from grm_server.grm.sanitize import neutralize, neutralizing, run
-from grm_server.grm.script import Content, Piece
+from grm_server.grm.script import Content, Piece, plain
 from grm_server.grm.slices import SLICE_CHARS, Slices
 from grm_server.grm.structure import Structure, structure_of
 from grm_server.grm.types import Message, Order, Task
@@ -26,9 +26,12 @@ from grm_server.grm.types import Message, Order, Task
 SanitizedTask = NewType("SanitizedTask", Task)
 """A task whose texts are safe to show to a judge."""
 
+FAULTS = (TemplateError, TypeError, ArithmeticError)
+"""What a template may raise."""
+
 # They stand around inserted texts until a turn is rendered. Sanitized texts hold no control characters.
 _OPEN, _CLOSE = "\x01", "\x02"
-_INSERTED = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
+_MARKS = re.compile(f"([{_OPEN}{_CLOSE}])")
 
 
 class PromptTemplate:
@@ -49,27 +52,24 @@ class PromptTemplate:
             raise ValueError(f"template: {error}") from error
 
     def render(self, task: SanitizedTask, order: Order) -> Content:
-        """The turn that shows `task.responses[order[p]]` at position p. Raises ValueError if the template fails."""
+        """The turn that shows `task.responses[order[p]]` at position p. Raises one of `FAULTS`."""
         labels = [self._label(p) for p in range(len(order))]
-        texts = [self._inserted(task.responses[i]) for i in order]
-        try:
-            rendered = self._template.render(
-                conversation=self._conversation(task.query),
-                responses=self._fences.between.join(
-                    self._fenced(label, text) for label, text in zip(labels, texts, strict=True)
-                ),
-                response=texts,
-                label=labels,
-                reference=None if task.reference is None else self._inserted(task.reference),
-                principles=None if task.principles is None else self._inserted(task.principles),
-                n=len(order),
-            )
-        except (TemplateError, TypeError, ArithmeticError) as error:
-            raise ValueError(f"template: {error}") from error
+        texts = [self._shown(task.responses[i]) for i in order]
+        rendered = self._template.render(
+            conversation=self._conversation(task.query),
+            responses=self._fences.between.join(
+                self._fenced(label, inserted(text)) for label, text in zip(labels, texts, strict=True)
+            ),
+            response=texts,
+            label=labels,
+            reference=None if task.reference is None else self._shown(task.reference),
+            principles=None if task.principles is None else self._shown(task.principles),
+            n=len(order),
+        )
         return pieces(rendered)
 
-    def _inserted(self, text: str) -> str:
-        return inserted(json.dumps(text, ensure_ascii=False)[1:-1] if self._fences.json_text else text)
+    def _shown(self, text: str) -> str:
+        return _json_text(text) if self._fences.json_text else text
 
     def _fenced(self, label: str, text: str) -> str:
         fences = self._fences
@@ -78,10 +78,22 @@ class PromptTemplate:
     def _conversation(self, query: Sequence[Message]) -> str:
         """A single user turn as is, as the released checkpoints were trained; otherwise each turn fenced by its
         role."""
-        if len(query) == 1 and query[0].role == "user":
-            return self._inserted(query[0].content)
-        turns = (self._fenced(f"{turn.role.capitalize()} Turn", self._inserted(turn.content)) for turn in query)
-        return self._fences.between.join(turns)
+        fences = self._fences.turns
+        if len(query) == 1 and query[0].role == "user" and not fences.always:
+            return self._shown(query[0].content)
+        turns = (
+            fences.named(fences.before, turn.role)
+            + inserted(self._shown(turn.content))
+            + fences.named(fences.after, turn.role)
+            for turn in query
+        )
+        return fences.between.join(turns)
+
+
+def _json_text(text: str) -> str:
+    """The text inside of a JSON string. JSON allows U+2028 and U+2029 there, but a reader may take them for line
+    ends."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def inserted(text: str) -> str:
@@ -90,14 +102,30 @@ def inserted(text: str) -> str:
 
 
 def pieces(rendered: str) -> Content:
-    """The parts of a rendered turn, those of the format and those that were inserted."""
-    parts = _INSERTED.split(rendered)
-    return tuple(Piece(text, inserted=index % 2 == 1) for index, text in enumerate(parts) if text)
+    """The parts of a rendered turn, those of the format and those that were inserted.
+
+    A template may have cut a text, and one of its marks with it. So only a part that no mark opens or closes is the
+    format's. An empty text that was inserted is a part: a turn that shows an empty response is not left out.
+    """
+    parts = [_CLOSE, *_MARKS.split(rendered), _OPEN]
+    return tuple(
+        Piece(text, inserted=(before, after) != (_CLOSE, _OPEN))
+        for before, text, after in zip(parts[:-2:2], parts[1:-1:2], parts[2::2], strict=True)
+        if text or (before, after) == (_OPEN, _CLOSE)
+    )
 
 
 def compiled(source: str) -> Template:
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_marked
+    )
     return environment.from_string(source)
+
+
+def _marked(value: object) -> str:
+    """What an expression of a template gives: inserted, except for fences, which stand outside of the marks."""
+    text = str(value)
+    return text if _MARKS.search(text) else inserted(text)
 
 
 def check_shows_everything(template: PromptTemplate, *, principles: bool = True) -> None:
@@ -109,7 +137,10 @@ def check_shows_everything(template: PromptTemplate, *, principles: bool = True)
     for n, reference, shown_principles in product((1, 3), (None, "PROBE-REFERENCE"), given):
         responses = tuple(f"PROBE-RESPONSE-{i}." for i in range(n))
         task = Task((Message("user", "PROBE-QUERY"),), responses, reference, shown_principles)
-        prompt = "".join(piece.text for piece in template.render(SanitizedTask(task), tuple(range(n))))
+        try:
+            prompt = plain(template.render(SanitizedTask(task), tuple(range(n))))
+        except FAULTS as error:
+            raise ValueError(f"template: {error}") from error
         before = [text for text in ("PROBE-QUERY", reference, shown_principles) if text is not None]
         for text in (*before, *responses):
             if prompt.count(text) != 1:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from grm_server.grm.chat_verdicts import ChatVerdict
-from grm_server.grm.formats import FormatFile, TextFormat, ThoughtFormat, TurnFormat, VerdictFormat
-from grm_server.grm.prompt_template import PromptTemplate, SanitizedTask, inserted, pieces
+from grm_server.grm.format_structure import structure_of_format
+from grm_server.grm.formats import FormatFile, TextFormat, ThoughtFormat, TurnFormat
+from grm_server.grm.prompt_template import FAULTS, PromptTemplate, SanitizedTask, inserted, pieces
 from grm_server.grm.script import Grammar, Piece, PromptTurn, Script, Segment, TemplateArgs, plain
-from grm_server.grm.structure import Structure, structure_of_format
+from grm_server.grm.structure import Structure
 from grm_server.grm.types import Message, Order, Reading, Task
 from grm_server.grm.verdicts import grammar_of, verdict_name
 
@@ -29,10 +30,13 @@ class JudgeFormat:
         self._turns = [(turn, PromptTemplate(turn.content, file.fences, file.label)) for turn in file.turns]
         self._grammars: dict[int, tuple[Grammar, ...]] = {}
         self.structure: Structure = structure_of_format(file)
-        probe = self._probe()
+        try:
+            probe = self._probe()
+        except FAULTS as error:
+            raise ValueError(f"format {file.name}: template: {error}") from error
         self.shows_reference = "PROBE-REFERENCE" in probe
         self.shows_principles = "PROBE-PRINCIPLES" in probe
-        if not {"PROBE-QUERY", "PROBE-RESPONSE-0"} <= probe:
+        if not {"PROBE-QUERY", *(f"PROBE-RESPONSE-{i}" for i in range(file.shows.min))} <= probe:
             raise ValueError(f"format {file.name}: its turns must show the conversation and every response")
 
     def grammars(self, n: int) -> tuple[Grammar, ...]:
@@ -46,6 +50,11 @@ class JudgeFormat:
     def compares(self) -> bool:
         """Whether its verdict is about all responses shown together."""
         return self.file.verdicts[0].compares
+
+    @property
+    def winners(self) -> bool:
+        """Whether it only says which of two responses wins, so the distance between them is unknown."""
+        return self.file.shows.max == 2 and self.file.verdicts[0].kind == "winner"
 
     @property
     def chars(self) -> int:
@@ -110,9 +119,9 @@ def write_script(
     file = form.file
     texts = [text for text in file.texts if text.name != "principles" or task.principles is None]
     given = _given_principles(file.texts, task)
-    verdicts, grammars = file.verdicts_on(len(order)), form.grammars(len(order))
+    marks, grammars = file.verdicts_on(len(order))[0].marks, form.grammars(len(order))
     args = _template_args(file, thinking)
-    segments = _segments(file.thought, texts, verdicts, grammars, budgets, reading, thinking, given)
+    segments = _segments(file.thought, texts, marks, grammars, budgets, reading, thinking, given)
     return Script(form.turns(task, order), segments, args)
 
 
@@ -127,7 +136,7 @@ def write_chat_script(
     grammar = verdict.grammar
     if verdict.by_caller:
         grammar = replace(grammar, lead=inserted(grammar.lead), lead_if_unmarked=inserted(grammar.lead_if_unmarked))
-    segments = _segments(file.thought, texts, [verdict.format], [grammar], budgets, "sampled", thinking)
+    segments = _segments(file.thought, texts, verdict.format.marks, [grammar], budgets, "sampled", thinking)
     return Script(turns, segments, _template_args(file, thinking))
 
 
@@ -140,14 +149,17 @@ def _template_args(file: FormatFile, thinking: Thinking) -> TemplateArgs:
 def _segments(
     thought: ThoughtFormat | None,
     texts: Sequence[TextFormat],
-    verdicts: Sequence[VerdictFormat],
+    marks: Sequence[str],
     grammars: Sequence[Grammar],
     budgets: Budgets,
     reading: Reading,
     thinking: Thinking,
     given: str = "",
 ) -> tuple[Segment, ...]:
-    """The segments of the judge's turn. given: principles of the request, which it need not write."""
+    """The segments of the judge's turn.
+
+    marks: what the judge writes when it begins its first verdict. given: principles that it need not write.
+    """
     segments: list[Segment] = []
     opening, before, before_if_unmarked = "", "", ""
     if thought is not None:
@@ -165,11 +177,11 @@ def _segments(
                 lead_if_skipped=pieces(given + text.lead),
                 opening=opening,
                 max_tokens=_share(budgets.critique, index, len(texts)),
-                stops=(*text.stops, *verdicts[0].marks),
+                stops=(*text.stops, *marks),
             )
         )
         opening, before, before_if_unmarked, given = "", "", "", ""
-    for index, (verdict, grammar) in enumerate(zip(verdicts, grammars, strict=True)):
+    for index, grammar in enumerate(grammars):
         segments.append(
             Segment(
                 verdict_name(index),
@@ -183,7 +195,7 @@ def _segments(
             )
         )
         # Between two verdicts the judge writes nothing of its own.
-        opening, before, given = "", verdict.after.removeprefix(grammar.end), ""
+        opening, before, given = "", grammar.after.removeprefix(grammar.end), ""
         before_if_unmarked = before
     return tuple(segments)
 
@@ -243,8 +255,8 @@ def judge_turn(form: JudgeFormat, principles: str, critique: str, shown: Sequenc
     for text in form.file.texts:
         gap = " " if text.lead and not text.lead[-1].isspace() else ""
         turn += f"{text.lead}{gap}{texts[text.name]}"
-    grammar, verdict = form.grammars(len(shown))[0], form.file.verdicts_on(len(shown))[0]
-    return turn + grammar.lead + written_values(grammar, shown) + verdict.after
+    grammar = form.grammars(len(shown))[0]
+    return turn + grammar.lead + written_values(grammar, shown) + grammar.after
 
 
 def written_values(grammar: Grammar, shown: Sequence[float]) -> str:

@@ -22,7 +22,7 @@ MAX_AMBIGUOUS = 0.02
 """Where "10" is two tokens, "1" may be the score 1 or the start of 10. Up to this share, "1" counts as whichever is
 nearer to the mode, an error of at most 2 % of the scale. Above it, the engine must provide `Sample.ten_share`."""
 
-_NUMBER = re.compile(r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_INTEGER, _DECIMAL = re.compile(r"[+-]?[0-9]{1,9}"), re.compile(r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ def grammar_of(verdict: VerdictFormat, labels: Sequence[str]) -> Grammar:
         )
     # A value that is the start of another one needs what follows it, to say where it ends.
     open_ended = any(a != b and b.startswith(a) for a in values for b in values)
-    end = (last + verdict.after)[:1] if open_ended else ""
+    after = last + verdict.after
+    end = after[:1] if open_ended else ""
     pattern = f"({alternatives})" + "".join(_escaped(gap) + f"({alternatives})" for gap in between) + _escaped(end)
     longest = max(len(value.encode()) for value in values)
     worth = [share for shares in values.values() for share in shares]
@@ -72,13 +73,15 @@ def grammar_of(verdict: VerdictFormat, labels: Sequence[str]) -> Grammar:
         high=max(worth) if is_list else 1.0,
         max_tokens=2 + len(end) + (1 + len(between)) * longest + sum(len(gap.encode()) for gap in between),
         between=between,
+        after=after,
         end=end,
     )
 
 
 def _lenient(alternatives: str, between: Sequence[str], end: str) -> re.Pattern[str]:
     gaps = [r"\s*" + r"\s+".join(_escaped(word) for word in gap.split()) + r"\s*" for gap in between]
-    tail = rf"\s*{_escaped(end)}" if end else ""
+    # Without an end, a value is not the beginning of another word: "Best" is not B.
+    tail = rf"\s*{_escaped(end)}" if end else r"(?:(?!\w)|(?<!\w))"
     return re.compile(rf"\s*({alternatives})" + "".join(f"{gap}({alternatives})" for gap in gaps) + tail)
 
 
@@ -106,13 +109,13 @@ def _values(verdict: VerdictFormat, labels: Sequence[str]) -> dict[str, tuple[fl
             return wins if verdict.tie is None else {**wins, verdict.tie: (1 / n,) * n}
         case "preference":
             return {spelling: (0.5 + v / 2, 0.5 - v / 2) for spelling, v in verdict.values.items()}
-        case "ranking":
-            return {
-                verdict.between.join(verdict.item.replace("{value}", labels[p]) for p in order): tuple(
-                    1 - order.index(p) / (n - 1) for p in range(n)
-                )
-                for order in permutations(range(n))
-            }
+    # A ranking.
+    return {
+        verdict.between.join(verdict.item.replace("{value}", labels[p]) for p in order): tuple(
+            1 - order.index(p) / (n - 1) for p in range(n)
+        )
+        for order in permutations(range(n))
+    }
 
 
 def _one_hot(place: int, n: int) -> tuple[float, ...]:
@@ -124,19 +127,23 @@ def read(
 ) -> Reading | FailureReason:
     """What the judge wrote after the lead, on n responses. Never raises on any text.
 
-    We match first and validate afterwards: a pattern that admits only valid values would skip a bad verdict and find
-    another.
+    Only the beginning of the text counts: a search would skip a bad verdict and find another.
     """
     match = grammar.lenient.match(text)
     if match is None:
         return _fault(grammar, text)
     spans = [match.span(group) for group in range(1, 2 + len(grammar.between))]
     written = [text[start:stop] for start, stop in spans]
-    starts = _token_starts([token.text for token in tokens], [start for start, _ in spans])
-    expected = [
-        None if start is None else _expectation(grammar, tokens[start].logprobs, ten_share if is_last else None)
-        for start, is_last in zip(starts, [False] * (len(starts) - 1) + [True], strict=True)
-    ]
+    starts = _token_starts(
+        [token.text for token in tokens], map(_first_character, written, (start for start, _ in spans))
+    )
+    # If one value has no token, the tokens are those of another text.
+    known = [start for start in starts if start is not None]
+    expected: list[tuple[float, ...] | None] = [None] * len(starts)
+    if len(known) == len(starts):
+        for at, start in enumerate(known):
+            share = ten_share if at == len(known) - 1 else None
+            expected[at] = _expectation(grammar, tokens[start].logprobs, share)
     if grammar.is_list:
         scores = tuple(grammar.values[value][0] for value in written)
         return Reading(scores, tuple(None if e is None else e[0] for e in expected))
@@ -150,7 +157,8 @@ def _fault(grammar: Grammar, text: str) -> FailureReason:
         return FailureReason.NO_SCORES
     separator = grammar.between[0].strip() if grammar.between else ","
     words = [word.strip() for word in text.partition(grammar.end)[0].split(separator or None)]
-    if not words or not all(_NUMBER.fullmatch(word) for word in words):
+    number = _DECIMAL if any("." in value for value in grammar.values) else _INTEGER
+    if not all(number.fullmatch(word) for word in words):
         return FailureReason.NO_SCORES
     if len(words) != 1 + len(grammar.between):
         return FailureReason.WRONG_COUNT
@@ -160,7 +168,15 @@ def _fault(grammar: Grammar, text: str) -> FailureReason:
 def last_value_start(grammar: Grammar, texts: Sequence[str]) -> int | None:
     """Index of the token that begins the last value; None if the tokens are no verdict."""
     match = grammar.lenient.match("".join(texts))
-    return None if match is None else _token_starts(texts, [match.start(match.re.groups)])[0]
+    if match is None:
+        return None
+    last = match.re.groups
+    return _token_starts(texts, [_first_character(match[last], match.start(last))])[0]
+
+
+def _first_character(value: str, start: int) -> int:
+    """Where a value that starts here has its first character: a value may begin with a space, as in " Yes"."""
+    return start + len(value) - len(value.lstrip())
 
 
 def _token_starts(texts: Sequence[str], offsets: Iterable[int]) -> list[int | None]:
@@ -190,7 +206,7 @@ def _expectation(grammar: Grammar, logprobs: Mapping[str, float], ten_share: flo
         candidates = [
             value for value in mass if value.strip().startswith(begins) or begins == value.strip() + grammar.end
         ]
-        if len(candidates) == 1:
+        if len({grammar.values[value] for value in candidates}) == 1:
             mass[candidates[0]] += share
         elif begins in mass and {begins, begins + "0"} == set(candidates) == {"1", "10"}:
             ones += share

@@ -92,7 +92,7 @@ class Vote:
         lead = grammar.lead_if_unmarked if before in sample.unmarked else grammar.lead
         # Not `sample.critique`: the white space between text and verdict is the judge's.
         text = sample.texts.get("critique", "")
-        return f"{text}{lead}{self.tally.verdict}{verdict.format.after}".lstrip()
+        return f"{text}{lead}{self.tally.verdict}{grammar.after}".lstrip()
 
 
 async def draw_vote(request: VoteRequest, permit: Permit, metrics: Metrics) -> Vote:

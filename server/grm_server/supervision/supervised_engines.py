@@ -35,8 +35,8 @@ class SupervisedJudgeEngine:
         return self._supervisor.engine.max_model_len
 
     @property
-    def can_think(self) -> bool:
-        return self._supervisor.engine.can_think
+    def thought_mark(self) -> str | None:
+        return self._supervisor.engine.thought_mark
 
     @property
     def running(self) -> int:

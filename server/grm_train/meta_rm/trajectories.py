@@ -31,7 +31,7 @@ class Trajectory:
     answer: str
     """The judge's whole turn."""
     right: bool
-    shown: tuple[int, ...]
+    shown: tuple[float, ...]
     """Scores, in the order shown."""
     expected_last: float | None
     """Expectation of the last score under the judge's own probabilities; None if there are none. The tokens of the

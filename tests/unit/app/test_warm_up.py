@@ -4,35 +4,74 @@ from types import SimpleNamespace
 
 import pytest
 
-from grm_server.app.templates import judge_template
+from grm_server.app import engines
+from grm_server.app.engines import start_engine
+from grm_server.app.formats import judge_format, load_formats
 from grm_server.app.warm_up import SAMPLES, warm_up
 from grm_server.engine.fake import FakeEngine
+from grm_server.engine.protocol import JudgeEngine
 from grm_server.engine.stats import EngineStats, StepStatLogger
 from grm_server.errors import EngineDead, GenerationFailed
+from grm_server.grm.formats import ThoughtFormat
+from grm_server.grm.script import Script
+from grm_server.settings import SettingsError, load_settings
+from grm_server.telemetry.metrics import Metrics
 
 
 async def test_samples_of_a_real_prompt_are_drawn() -> None:
     engine = FakeEngine()
-    await warm_up(engine, judge_template(None))
+    await warm_up(engine, judge_format())
     [(script, seeds, _)] = engine.calls
     assert "[The Begin of Response 2]" in script.prompt
     assert len(seeds) == engine.finished == SAMPLES
     assert engine.dead is None
 
 
-async def test_an_engine_that_dies_during_warm_up_is_closed() -> None:
+class RefusingEngine(FakeEngine):
+    def check_format(self, script: Script, thought: ThoughtFormat | None) -> list[str]:
+        raise ValueError("its context is too short")
+
+
+async def started(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> JudgeEngine:
+    """The engine, started as the server starts vLLM."""
+
+    async def start_vllm(*_: object) -> FakeEngine:
+        return engine
+
+    monkeypatch.setattr(engines, "start_vllm", start_vllm)
+    settings = load_settings({}, ["engine.model=some/judge", "engine.kind=vllm"])
+    return await start_engine(settings, load_formats(settings.judge, settings.engine), Metrics())
+
+
+async def test_an_engine_that_dies_during_warm_up_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine()
     engine.dead = EngineDead("killed")
     with pytest.raises(EngineDead):
-        await warm_up(engine, judge_template(None))
+        await started(engine, monkeypatch)
     assert engine.closed
+
+
+async def test_an_engine_that_cannot_be_asked_in_a_format_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = RefusingEngine()
+    with pytest.raises(SettingsError, match=r"fake cannot be asked in the format \w+: its context is too short"):
+        await started(engine, monkeypatch)
+    assert engine.closed
+
+
+async def test_the_format_of_an_unknown_model_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    judge = await started(FakeEngine(), monkeypatch)
+    await judge.close()
+    assert "asked in the format plain: no preset names some/judge" in caplog.text
 
 
 @pytest.mark.parametrize("engine", [FakeEngine(max_model_len=20), FakeEngine([GenerationFailed("x")] * SAMPLES)])
 async def test_failed_warm_up_samples_do_not_prevent_serving(
     engine: FakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await warm_up(engine, judge_template(None))
+    await warm_up(engine, judge_format())
     assert "warm" in caplog.text
     assert engine.dead is None
 
@@ -51,3 +90,36 @@ def test_stats_are_those_of_the_last_step() -> None:
     logger.record(stats, None)
     logger.record(None, None)
     assert logger.stats == EngineStats(3, running=3, waiting=3, kv_usage=0.5, cached_tokens=128, prompt_tokens=200)
+
+
+@pytest.mark.parametrize(
+    ("mark", "name"),
+    [
+        (None, "plain"),
+        ("<think>", "thinking"),
+        ("<|channel|>analysis", "thinking-harmony"),
+        # No format of ours opens thoughts so.
+        ("[THINK]", "plain"),
+    ],
+)
+def test_the_format_of_an_unknown_model_thinks_as_its_chat_template_does(mark: str | None, name: str) -> None:
+    settings = load_settings({}, ["engine.model=some/judge"])
+    engine = FakeEngine()
+    engine.thought_mark = mark
+    assert load_formats(settings.judge, settings.engine).for_engine(engine).default == name
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "reason"),
+    [
+        (["judge.format=plain"], "plain", "judge.format is set"),
+        (["judge.format=thinking", "engine.model=bundled"], "thinking", "judge.format is set"),
+        (["engine.model=bundled"], "deepseek-grm", "it is the one for bundled"),
+        (["engine.kind=fake", "engine.model=some/judge"], "deepseek-grm", "it is the one for some/judge"),
+    ],
+)
+def test_the_format_of_the_settings_comes_first(settings: list[str], name: str, reason: str) -> None:
+    loaded = load_settings({}, [*settings, 'judge.formats=["thinking"]'])
+    chosen = load_formats(loaded.judge, loaded.engine)
+    assert (chosen.for_engine(FakeEngine()).default, chosen.reason) == (name, reason)
+    assert "thinking" in chosen.by_name

@@ -136,6 +136,23 @@ class TestReading:
         rewards = as_rewards(answer(p_best_label=None, position_effect=None, samples=None))
         assert (rewards.p_best_label, rewards.position_effect, rewards.samples) == (None, None, None)
 
+    def test_answers_of_an_older_server_can_be_read(self, answer: Answer, sample: Sample) -> None:
+        """It has one format, whose judge does not think."""
+        old = sample()
+        given = answer(samples=[old])
+        del old["thought"], given["usage"]["thought_tokens"], given["format"], given["forced_leads"]
+        rewards = as_rewards(given)
+        assert (rewards.format, rewards.forced_leads, rewards.usage.thought_tokens) == (None, 0, 0)
+        assert rewards.samples is not None
+        assert rewards.samples[0].thought is None
+
+    def test_scores_of_other_scales_keep_their_digits(self, answer: Answer, sample: Sample) -> None:
+        given = answer(samples=[sample(scores=[7.5, 1, None])], vote_sums=[7.5, 1, 0])
+        rewards = as_rewards(given)
+        assert rewards.samples is not None
+        assert repr(rewards.samples[0].scores) == "(7.5, 1, None)"
+        assert repr(rewards.vote_sums) == "(7.5, 1, 0)"
+
     def test_answers_of_a_newer_server_can_be_read(self, answer: Answer, sample: Sample) -> None:
         rewards = as_rewards(
             answer(

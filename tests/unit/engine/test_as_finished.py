@@ -22,7 +22,7 @@ class Work:
             await asyncio.sleep(0.01)
             self.cancelled += 1
             raise
-        return Sample({"scores": str(seconds)})
+        return Sample({"verdict": str(seconds)})
 
     async def die(self) -> Outcome:
         await asyncio.sleep(0.01)

@@ -5,22 +5,26 @@ import time
 
 import pytest
 
+from grm_server.app.formats import judge_format
 from grm_server.engine.fake import FakeCall, FakeEngine
-from grm_server.engine.protocol import Outcome, Rating, SchedulingClass, TokenizedScript
+from grm_server.engine.protocol import LeadTokens, Outcome, Rating, SchedulingClass, TokenizedScript
 from grm_server.errors import GenerationFailed
-from grm_server.grm.script import Sample, Script, Segment
+from grm_server.grm.script import Piece, PromptTurn, Sample, Sampling, Script, Segment
 from grm_server.meta_rm.fake import FakeMetaRM
 
-PREPARED = TokenizedScript(Script("[The Begin of Response 1]", (Segment("scores", "", 8),)), ((0,),))
+VERDICT = Segment("verdict", (), 8, grammar=judge_format().grammars(1)[0])
+SCRIPT = Script((PromptTurn("user", (Piece("[The Begin of Response 1]"),)),), (VERDICT,))
+PREPARED = TokenizedScript(SCRIPT, (0,), (LeadTokens((), (), ()),))
+SAMPLING = Sampling(0.5)
 
 
 async def scores_of(engine: FakeEngine, seeds: range) -> list[str]:
     """The scores of the samples, in the order of their seeds."""
     outcomes: dict[int, Outcome] = {}
-    async for place, outcome in engine.sample(PREPARED, seeds, 0.5, SchedulingClass.NEW):
+    async for place, outcome in engine.sample(PREPARED, seeds, SAMPLING, SchedulingClass.NEW):
         outcomes[place] = outcome
     return [
-        outcome.texts["scores"] if isinstance(outcome, Sample) else str(outcome)
+        outcome.texts["verdict"] if isinstance(outcome, Sample) else str(outcome)
         for _, outcome in sorted(outcomes.items())
     ]
 
@@ -28,10 +32,10 @@ async def scores_of(engine: FakeEngine, seeds: range) -> list[str]:
 async def test_samples_beyond_the_slots_wait_and_can_be_aborted() -> None:
     engine = FakeEngine(delay_s=0.05, max_running=2)
     began_s = time.monotonic()
-    finished = [place async for place, _ in engine.sample(PREPARED, range(6), 0.5, SchedulingClass.NEW)]
+    finished = [place async for place, _ in engine.sample(PREPARED, range(6), SAMPLING, SchedulingClass.NEW)]
     assert sorted(finished) == list(range(6))
     assert time.monotonic() - began_s >= 0.15
-    waiting = asyncio.ensure_future(anext(engine.sample(PREPARED, range(100, 106), 0.5, SchedulingClass.NEW)))
+    waiting = asyncio.ensure_future(anext(engine.sample(PREPARED, range(100, 106), SAMPLING, SchedulingClass.NEW)))
     await asyncio.sleep(0.01)
     assert engine.running == 6
     waiting.cancel()
@@ -71,7 +75,7 @@ async def test_a_hook_sees_the_sample_and_what_it_raises_aborts_it() -> None:
 
 async def test_the_delay_may_differ_between_samples() -> None:
     engine = FakeEngine(delay_s=lambda call: 60.0 if call.index == 0 else 0.0)
-    finished = engine.sample(PREPARED, range(3), 0.5, SchedulingClass.NEW)
+    finished = engine.sample(PREPARED, range(3), SAMPLING, SchedulingClass.NEW)
     assert {(await anext(finished))[0] for _ in range(2)} == {1, 2}
     assert engine.running == 1
     await finished.aclose()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from grm_server.engine.vllm import args
-from grm_server.engine.vllm.judge import _align_to_block
+from grm_server.engine.vllm.writing import _align_to_block
 from grm_server.settings import EngineSettings
 
 

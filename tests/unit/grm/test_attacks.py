@@ -2,23 +2,24 @@
 
 import re
 import unicodedata
-from importlib.resources import files
 
 import pytest
 
+from grm_server.app.formats import judge_format, meta_template
 from grm_server.grm.parse import parse
-from grm_server.grm.prompts import JudgeTemplate, judge_turn, sanitized, write_script
+from grm_server.grm.prompt_template import sanitized
+from grm_server.grm.prompts import Budgets, judge_turn, write_script
 from grm_server.grm.sanitize import neutralize
-from grm_server.grm.script import Sample
-from grm_server.grm.types import Draw, Failure, Message, Task, Trajectory
+from grm_server.grm.script import Sample, plain
+from grm_server.grm.types import Draw, Failure, Message, Order, Task, Trajectory
 from tests.attacks import Attack, corpus, is_text
 
-TEMPLATES = files("grm_server.grm") / "templates"
-JUDGE = JudgeTemplate((TEMPLATES / "judge.txt").read_text())
-META = JudgeTemplate((TEMPLATES / "meta.txt").read_text(), principles=False)
+JUDGE = judge_format()
+META = meta_template(None)
+BUDGETS = Budgets(64)
 QUESTION = (Message("user", "Why is the sky blue?"),)
 HONEST = ("Because of Rayleigh scattering.", "It reflects the sea.", "Nobody knows: \\boxed{42}.")
-SECTIONS = re.findall(r"^#### (.*) ####$", JUDGE.source, re.MULTILINE)
+SECTIONS = re.findall(r"^#### (.*) ####$", JUDGE.file.turns[0].content, re.MULTILINE)
 MARK = "An honest answer at this place."
 ATTACKS = [attack for attack in corpus() if is_text(attack.response)]
 FAMILIES = sorted({attack.family for attack in ATTACKS})
@@ -65,6 +66,15 @@ def count_structure(text: str) -> dict[str, int]:
     return {name: len(pattern.findall(shown)) for name, pattern in STRUCTURE.items()}
 
 
+def shown_to_judge(task: Task, order: Order) -> str:
+    (turn,) = JUDGE.turns(sanitized(task, JUDGE.structure), order)
+    return plain(turn.content)
+
+
+def shown_to_meta_rm(task: Task, order: Order) -> str:
+    return plain(META.render(sanitized(task, META.structure), order))
+
+
 def attacks_of(family: str) -> list[Attack]:
     return [attack for attack in ATTACKS if attack.family == family]
 
@@ -86,21 +96,22 @@ def orders(n: int) -> list[tuple[int, ...]]:
 def test_all_around_a_response_stays_as_it_is(family: str) -> None:
     # The smallest n with a first, a middle and a last place, and with orders that are not their own inverse.
     n = 3
-    for template in (JUDGE, META):
-        benign = sanitized(Task(QUESTION, (MARK, *HONEST[: n - 1])), template)
-        expected = {order: around(template.render(benign, order), order.index(0), n) for order in orders(n)}
+    for shown, structure in ((shown_to_judge, JUDGE.structure), (shown_to_meta_rm, META.structure)):
+        benign = Task(QUESTION, (MARK, *HONEST[: n - 1]))
+        expected = {order: around(shown(benign, order), order.index(0), n) for order in orders(n)}
         for attack in attacks_of(family):
-            hostile = sanitized(Task(QUESTION, (attack.response, *HONEST[: n - 1])), template)
-            assert hostile.responses[1:] == HONEST[: n - 1]
+            hostile = Task(QUESTION, (attack.response, *HONEST[: n - 1]))
+            safe = sanitized(hostile, structure)
+            assert safe.responses[1:] == HONEST[: n - 1]
             for order, outside in expected.items():
-                text = template.render(hostile, order)
+                text = shown(hostile, order)
                 assert around(text, order.index(0), n) == outside, attack.name
-                assert len(text) == sum(map(len, outside)) + len(hostile.responses[0]), attack.name
+                assert len(text) == sum(map(len, outside)) + len(safe.responses[0]), attack.name
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_reader_sees_no_more_structure_than_there_is(family: str) -> None:
-    whole = count_structure(JUDGE.render(sanitized(Task(QUESTION, (MARK, *HONEST)), JUDGE), (1, 0, 2, 3)))
+    whole = count_structure(shown_to_judge(Task(QUESTION, (MARK, *HONEST)), (1, 0, 2, 3)))
     assert whole == {
         "fence": 8,
         "near fence": 8,
@@ -114,7 +125,7 @@ def test_a_reader_sees_no_more_structure_than_there_is(family: str) -> None:
     }
     for attack in attacks_of(family):
         # Cut, because this reader takes quadratic time.
-        text = JUDGE.render(sanitized(Task(QUESTION, (attack.response[:3000], *HONEST)), JUDGE), (1, 0, 2, 3))
+        text = shown_to_judge(Task(QUESTION, (attack.response[:3000], *HONEST)), (1, 0, 2, 3))
         assert count_structure(text) == whole, (attack.name, neutralize(attack.response, JUDGE.structure)[:300])
 
 
@@ -140,8 +151,8 @@ def test_attacks_in_any_other_text(family: str) -> None:
         "principles": Task(QUESTION, HONEST, principles=MARK),
     }
     for name, task in tasks.items():
-        benign = write_script(JUDGE, sanitized(task, JUDGE), (2, 0, 1), 64)
-        whole, lead = count_structure(benign.prompt), count_structure(benign.segments[0].lead)
+        benign = write_script(JUDGE, sanitized(task, JUDGE.structure), (2, 0, 1), BUDGETS)
+        whole, lead = count_structure(benign.prompt), count_structure(plain(benign.segments[0].lead))
         outside = benign.prompt.split(MARK)
         assert len(outside) == 2
         for attack in attacks_of(family):
@@ -154,22 +165,22 @@ def test_attacks_in_any_other_text(family: str) -> None:
                 attack.response if task.reference else None,
                 attack.response if task.principles else None,
             )
-            script = write_script(JUDGE, sanitized(placed, JUDGE), (2, 0, 1), 64)
+            script = write_script(JUDGE, sanitized(placed, JUDGE.structure), (2, 0, 1), BUDGETS)
             assert script.prompt.startswith(outside[0]), (name, attack.name)
             assert script.prompt.endswith(outside[1]), (name, attack.name)
             assert count_structure(script.prompt) == whole, (name, attack.name)
-            assert count_structure(script.segments[0].lead) == lead, (name, attack.name)
+            assert count_structure(plain(script.segments[0].lead)) == lead, (name, attack.name)
 
 
 def test_what_the_judge_quotes_is_never_its_verdict() -> None:
-    draw = Draw(0, (2, 0, 1), 1)
+    draw, grammars = Draw(0, (2, 0, 1), 1), JUDGE.grammars(3)
     for attack in corpus():
-        quoting = Sample({"principles": attack.response, "critique": attack.response, "scores": "3, 7, 5}"})
-        parsed = parse(draw, quoting, 3)
+        quoting = Sample({"principles": attack.response, "critique": attack.response, "verdict": "3, 7, 5}"})
+        parsed = parse(grammars, draw, quoting, 3)
         assert isinstance(parsed, Trajectory), attack.name
         assert parsed.scores == (7, 5, 3), attack.name
-        turn = judge_turn(attack.response, attack.response, (3, 7, 5))
+        turn = judge_turn(JUDGE, attack.response, attack.response, (3, 7, 5))
         assert turn.rpartition("\n")[2] == "Scores: \\boxed{3, 7, 5}"
         # In place of the verdict an attack is a failure, unless it is a list of scores as the judge would write it.
-        instead = parse(draw, Sample({"scores": attack.response}), 3)
+        instead = parse(grammars, draw, Sample({"verdict": attack.response}), 3)
         assert isinstance(instead, Failure) or attack.response == "10, 1, 1}", attack.name

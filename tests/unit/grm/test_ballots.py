@@ -7,21 +7,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.grm.ballots import ballots, expected_scores
-from grm_server.grm.script import Sample
-from grm_server.grm.types import Aggregate, Draw, Failure, FailureReason, ScoreToken, Trajectory
+from grm_server.app.formats import judge_format
+from grm_server.grm.ballots import ballots
+from grm_server.grm.parse import parse
+from grm_server.grm.script import Sample, VerdictToken
+from grm_server.grm.types import Aggregate, Draw, Failure, FailureReason, Trajectory
 
 Distribution = dict[str, float]
+FORM = judge_format()
 
 
-def token(text: str, shares: Distribution | None = None) -> ScoreToken:
-    return ScoreToken(text, {word: math.log(share) for word, share in (shares or {text: 1.0}).items() if share})
+def token(text: str, shares: Distribution | None = None) -> VerdictToken:
+    return VerdictToken(text, {word: math.log(share) for word, share in (shares or {text: 1.0}).items() if share})
 
 
 def trajectory(
-    order: tuple[int, ...], scores: tuple[int | None, ...], *tokens: ScoreToken, ten_share: float | None = None
+    order: tuple[int, ...], scores: tuple[int | None, ...], *tokens: VerdictToken, ten_share: float | None = None
 ) -> Trajectory:
-    return Trajectory(Draw(0, order, 0), Sample({}, score_tokens=tokens, ten_share=ten_share), scores)
+    """As the judge wrote it in the built-in format; the tokens may be those of another text."""
+    text = ", ".join(str(scores[i]) for i in order) + "}"
+    sample = Sample({"verdict": text}, verdict_tokens=(tokens,), ten_share=ten_share)
+    parsed = parse(FORM.grammars(len(order)), Draw(0, order, 0), sample, len(scores))
+    assert isinstance(parsed, Trajectory)
+    return parsed
 
 
 def plain(*scores: int | None) -> Trajectory:
@@ -73,7 +81,7 @@ def test_a_response_that_no_sample_scored() -> None:
 
 def test_scores_are_read_as_the_expectation_of_their_tokens() -> None:
     one = trajectory((1, 0), (6, 8), token("8", {"8": 0.5, "4": 0.5}), token(", "), token("6", {"6": 0.5, "7": 0.5}))
-    assert expected_scores(one) == (6.5, 6.0)
+    assert one.expected_scores == (6.5, 6.0)
     assert ballots([one], 2, "expected", "mean").tolist() == [[6.5, 8.0]]
     assert ballots([one], 2, "sampled", "mean").tolist() == [[6.0, 8.0]]
 
@@ -81,28 +89,28 @@ def test_scores_are_read_as_the_expectation_of_their_tokens() -> None:
 def test_variants_of_a_token_add_up_and_a_token_may_include_the_space() -> None:
     spaced = token(" 8", {" 8": 0.4, "8": 0.4, " 6": 0.2})
     one = trajectory((0, 1), (3, 8), token("3"), token(","), spaced, token("}"))
-    assert expected_scores(one) == (3.0, pytest.approx(7.6))
+    assert one.expected_scores == (3.0, pytest.approx(7.6))
 
 
 def test_ten_as_one_token() -> None:
     one = trajectory((0,), (10,), token("10", {"10": 0.75, "1": 0.05, "6": 0.2}), token("}"))
-    assert expected_scores(one)[0] == pytest.approx(0.75 * 10 + 0.05 + 1.2)
+    assert one.expected_scores[0] == pytest.approx(0.75 * 10 + 0.05 + 1.2)
 
 
 def test_ten_as_two_tokens_is_an_expectation_where_it_hardly_matters() -> None:
     high = trajectory((0,), (8,), token("8", {"8": 0.99, "1": 0.01}), token("}"))
-    assert expected_scores(high)[0] == pytest.approx(0.99 * 8 + 0.01 * 10)
+    assert high.expected_scores[0] == pytest.approx(0.99 * 8 + 0.01 * 10)
     low = trajectory((0,), (2,), token("2", {"2": 0.99, "1": 0.01}), token("}"))
-    assert expected_scores(low)[0] == pytest.approx(0.99 * 2 + 0.01)
+    assert low.expected_scores[0] == pytest.approx(0.99 * 2 + 0.01)
 
 
 def test_ten_as_two_tokens_is_an_expectation_where_the_engine_measured_its_share() -> None:
     eight = token("8", {"8": 0.6, "1": 0.4})
     one = trajectory((0,), (8,), eight, token("}"), ten_share=0.75)
-    assert expected_scores(one)[0] == pytest.approx(0.6 * 8 + 0.3 * 10 + 0.1)
+    assert one.expected_scores[0] == pytest.approx(0.6 * 8 + 0.3 * 10 + 0.1)
     # The engine measured it for the last score only.
     pair = trajectory((0, 1), (8, 8), eight, token(", "), eight, token("}"), ten_share=0.75)
-    assert expected_scores(pair) == (None, pytest.approx(7.9))
+    assert pair.expected_scores == (None, pytest.approx(7.9))
 
 
 @pytest.mark.parametrize("sampled", ["8", "1"])
@@ -111,22 +119,23 @@ def test_whether_there_is_an_expectation_does_not_depend_on_the_sampled_score(sa
     tail = (token("0"), token("}")) if sampled == "1" else (token("}"),)
     score = 10 if sampled == "1" else 8
     one = trajectory((0,), (score,), token(sampled, shares), *tail)
-    assert expected_scores(one) == (None,)
+    assert one.expected_scores == (None,)
     assert ballots([one], 1, "expected", "mean").tolist() == [[score]]
 
 
 def test_half_a_distribution_is_no_expectation() -> None:
-    assert expected_scores(trajectory((0,), (8,), token("8", {"8": 0.6, " ": 0.3}), token("}"))) == (None,)
+    half = trajectory((0,), (8,), token("8", {"8": 0.6, " ": 0.3}), token("}"))
+    assert half.expected_scores == (None,)
 
 
 @pytest.mark.parametrize("tokens", [(), (token("8, 7}"),), (token("8"), token("}"))])
-def test_tokens_that_do_not_match_the_scores_give_no_expectation(tokens: tuple[ScoreToken, ...]) -> None:
-    assert expected_scores(trajectory((0, 1), (8, 7), *tokens)) == (None, None)
+def test_tokens_that_do_not_match_the_scores_give_no_expectation(tokens: tuple[VerdictToken, ...]) -> None:
+    assert trajectory((0, 1), (8, 7), *tokens).expected_scores == (None, None)
 
 
 def test_a_block_has_expectations_for_the_responses_it_showed() -> None:
     one = trajectory((2, 0), (5, None, 6), token("6"), token(", "), token("5"), token("}"))
-    assert expected_scores(one) == (5.0, None, 6.0)
+    assert one.expected_scores == (5.0, None, 6.0)
 
 
 WORDS = st.sampled_from(
@@ -136,16 +145,16 @@ LOGPROBS = st.floats(max_value=0.0, allow_nan=False) | st.just(-math.inf)
 
 
 @given(
-    st.lists(st.builds(ScoreToken, WORDS, st.dictionaries(WORDS, LOGPROBS, max_size=12)), max_size=8),
+    st.lists(st.builds(VerdictToken, WORDS, st.dictionaries(WORDS, LOGPROBS, max_size=12)), max_size=8),
     st.none() | st.floats(0, 1),
     st.permutations(range(3)),
     st.sampled_from(["mean", "winsorised", "vote", "borda"]),
 )
 def test_any_tokens_give_a_valid_expectation_or_none(
-    tokens: list[ScoreToken], ten_share: float | None, order: list[int], aggregate: Aggregate
+    tokens: list[VerdictToken], ten_share: float | None, order: list[int], aggregate: Aggregate
 ) -> None:
     one = trajectory(tuple(order), (3, 9, 6), *tokens, ten_share=ten_share)
-    assert all(score is None or 1 - 1e-9 <= score <= 10 + 1e-9 for score in expected_scores(one))
+    assert all(score is None or 1 - 1e-9 <= score <= 10 + 1e-9 for score in one.expected_scores)
     values = ballots([one, FAILED, plain(2, None, 4)], 3, "expected", aggregate)
     assert np.isfinite(values[0]).all()
     assert ((values[0] >= 0) & (values[0] <= 10 + 1e-9)).all()

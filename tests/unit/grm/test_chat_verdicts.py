@@ -38,7 +38,7 @@ BUDGETS = Budgets(critique=100, thought=50)
 def written(verdict: ChatVerdict, values: str) -> str:
     """The verdict with these values, as the judge writes it."""
     assert re.fullmatch(verdict.grammar.pattern, values + verdict.grammar.end), verdict.grammar.pattern
-    return verdict.grammar.lead + values + verdict.format.after
+    return verdict.grammar.lead + values + verdict.grammar.after
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_own_words() -> None:
 def test_without_a_lead_the_judge_writes_nothing_but_the_verdict() -> None:
     verdict = described_verdict("grade", {"lead": "", "values": {"Y": 1.0, "N": 0.0}})
     [segment] = write_chat_script(read_format(PAIR), TURNS, verdict, BUDGETS, "off").segments
-    assert (segment.name, segment.lead) == ("verdict", ())
+    assert (segment.name, plain(segment.lead)) == ("verdict", "")
 
 
 @pytest.mark.parametrize(
@@ -198,4 +198,4 @@ def test_a_verdict_right_after_a_thought_closes_it() -> None:
     """The closing mark is the format's, the lead is the caller's."""
     verdict = described_verdict("winner", {"lead": "", "values": {"1": 0.0, "2": 1.0}})
     last = script(verdict, "on")[-1]
-    assert last.lead == (Piece("</think>"),)
+    assert [piece for piece in last.lead if piece.text] == [Piece("</think>")]

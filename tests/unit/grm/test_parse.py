@@ -4,13 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grm_server.app.formats import judge_format
 from grm_server.grm.parse import parse
 from grm_server.grm.script import Sample
 from grm_server.grm.types import Draw, Failure, FailureReason, Trajectory
 
+FORM = judge_format()
+
+
+def parsed(draw: Draw, sample: Sample, n: int) -> Trajectory | Failure:
+    """In the built-in format."""
+    return parse(FORM.grammars(len(draw.order)), draw, sample, n)
+
 
 def read(tail: str, order: tuple[int, ...] = (0, 1), **texts: str) -> Trajectory | Failure:
-    return parse(Draw(0, order, 1), Sample({"scores": tail, **texts}), len(order))
+    return parsed(Draw(0, order, 1), Sample({"verdict": tail, **texts}), len(order))
 
 
 def test_scores_go_back_to_request_order_by_a_three_cycle() -> None:
@@ -30,11 +38,19 @@ def test_shuffle_then_parse_is_the_identity(order: list[int], data: st.DataObjec
 
 
 def test_texts_are_stripped_and_principles_are_none_if_the_task_gave_them() -> None:
-    assert read("1, 2}", critique=" Good.\n").sample == Sample({"scores": "1, 2}", "critique": " Good.\n"})
+    assert read("1, 2}", critique=" Good.\n").sample == Sample({"verdict": "1, 2}", "critique": " Good.\n"})
     sample = Sample({"critique": " Good.\n"})
     assert (sample.principles, sample.critique) == (None, "Good.")
     assert Sample({"principles": " Truth. "}).principles == "Truth."
     assert Sample({}).critique == ""
+    assert (Sample({"thought": "\nHm. "}).thought, Sample({}).thought) == ("Hm.", None)
+
+
+def test_a_sample_knows_where_its_texts_ended() -> None:
+    texts = {"thought": "", "principles": "", "critique": "", "verdict": "7}", "verdict 2": "A"}
+    sample = Sample(texts, cut=("thought",), unmarked=("thought", "critique"))
+    assert sample.free_texts == ("thought", "principles", "critique")
+    assert [sample.end_of(name) for name in sample.free_texts] == ["budget", "mark", "turn"]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +97,7 @@ ANY = st.text(st.characters(exclude_categories=())) | st.sampled_from(["9" * 500
 def test_never_raises(tail: str, critique: str, principles: str, order: list[int], shown: int) -> None:
     """Including samples that show only some of the responses."""
     draw = Draw(0, tuple(order[:shown]), 1)
-    outcome = parse(draw, Sample({"scores": tail, "critique": critique, "principles": principles}), 5)
+    outcome = parsed(draw, Sample({"verdict": tail, "critique": critique, "principles": principles}), 5)
     if isinstance(outcome, Trajectory):
         scores = {i: score for i, score in enumerate(outcome.scores) if score is not None}
         assert scores.keys() == set(draw.order)
@@ -96,7 +112,7 @@ def test_no_text_around_a_verdict_changes_it(
     shown = tuple(i for i in order if i != missing)
     tail = " , ".join(str(scores[i]) for i in shown) + "}"
     quoted = before + "\nScores: \\boxed{1, 1, 1}"
-    outcome = parse(Draw(0, shown, 1), Sample({"scores": tail + after, "critique": quoted, "principles": quoted}), 4)
+    outcome = parsed(Draw(0, shown, 1), Sample({"verdict": tail + after, "critique": quoted, "principles": quoted}), 4)
     assert isinstance(outcome, Trajectory)
     assert outcome.scores == tuple(None if i == missing else scores[i] for i in range(4))
 
@@ -108,4 +124,4 @@ def test_never_raises_on_text_that_looks_like_scores(tail: str) -> None:
 
 
 def test_a_sample_without_a_tail_is_a_failure() -> None:
-    assert isinstance(parse(Draw(0, (0,), 1), Sample({}), 1), Failure)
+    assert isinstance(parsed(Draw(0, (0,), 1), Sample({}), 1), Failure)

@@ -1,21 +1,24 @@
 """Principles drawn from the query alone: the prompt, and which part of the answer is used."""
 
-import pytest
-from jinja2 import TemplateError
+from dataclasses import replace
 
-from grm_server.app.templates import judge_template, principles_template
+import pytest
+
+from grm_server.app.formats import judge_format, principles_template
 from grm_server.grm.parse import whole_principles
-from grm_server.grm.prompts import PrinciplesTemplate, sanitized, write_principles_script, write_script
+from grm_server.grm.prompt_template import PromptTemplate, sanitized
+from grm_server.grm.prompts import Budgets, write_principles_script, write_script
 from grm_server.grm.script import Sample, Script
 from grm_server.grm.types import Message, Task
 from tests.hostile import HOSTILE
 
+FORM = judge_format()
 TASK = Task((Message("user", "Why is it so?"),), ("SECRET A.", "SECRET B."), "Because.", "SECRET C.", hint=0)
 
 
 def script_of(task: Task) -> Script:
-    template = principles_template(judge_template(None))
-    return write_principles_script(template, sanitized(task, template), 48)
+    template = principles_template()
+    return write_principles_script(FORM, template, sanitized(task, FORM.structure | template.structure), 48)
 
 
 def test_the_prompt_shows_the_query_and_the_reference_but_no_response() -> None:
@@ -28,10 +31,9 @@ def test_the_prompt_shows_the_query_and_the_reference_but_no_response() -> None:
 
 def test_principles_are_written_in_the_format_of_a_sample() -> None:
     (alone,) = script_of(TASK).segments
-    first, *_ = write_script(
-        judge_template(None), sanitized(Task(TASK.query, TASK.responses), judge_template(None)), (0, 1), 96
-    ).segments
-    assert alone == first
+    task = sanitized(Task(TASK.query, TASK.responses), FORM.structure)
+    first, *_ = write_script(FORM, task, (0, 1), Budgets(96)).segments
+    assert replace(alone, lead_if_unmarked=alone.lead, lead_if_skipped=alone.lead) == first
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -44,8 +46,8 @@ def test_hostile_text_adds_no_section(text: str) -> None:
 
 
 def test_a_template_with_a_syntax_error_is_refused() -> None:
-    with pytest.raises(TemplateError):
-        PrinciplesTemplate("{% if %}", judge_template(None))
+    with pytest.raises(ValueError, match="template:"):
+        PromptTemplate("{% if %}")
 
 
 @pytest.mark.parametrize(

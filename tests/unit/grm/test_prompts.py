@@ -3,21 +3,23 @@
 import re
 import time
 import unicodedata
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_server.grm.prompts import JudgeTemplate, sanitized, write_script
+from grm_server.app.formats import judge_format, load
+from grm_server.grm.prompt_template import PromptTemplate, check_shows_everything, sanitized
+from grm_server.grm.prompts import Budgets, write_script
 from grm_server.grm.sanitize import neutralize
-from grm_server.grm.script import Script
+from grm_server.grm.script import Script, plain
 from grm_server.grm.types import Message, Task
 from tests.hostile import HOSTILE
 
-TEMPLATE = JudgeTemplate((files("grm_server.grm") / "templates" / "judge.txt").read_text())
-SECTIONS = re.findall(r"^#### (.*) ####$", TEMPLATE.source, re.MULTILINE)
+FORM = judge_format()
+SECTIONS = re.findall(r"^#### (.*) ####$", FORM.file.turns[0].content, re.MULTILINE)
 QUESTION = (Message("user", "Why is the sky blue?"),)
 FENCE = re.compile(r"\[The (Begin|End) of Response (\d+)\]")
 
@@ -28,7 +30,7 @@ def prompt(responses: tuple[str, ...], order: tuple[int, ...] | None = None, **p
 
 def script(task: Task, order: tuple[int, ...] | None = None, max_critique_tokens: int = 100) -> Script:
     order = order or tuple(range(len(task.responses)))
-    return write_script(TEMPLATE, sanitized(task, TEMPLATE), order, max_critique_tokens)
+    return write_script(FORM, sanitized(task, FORM.structure), order, Budgets(max_critique_tokens))
 
 
 def fences(text: str) -> list[tuple[str, str]]:
@@ -95,7 +97,7 @@ def test_hostile_text_breaks_no_structure(attack: str) -> None:
     ):
         written = script(task)
         # As seen by a tokenizer that drops invisible characters and folds styled letters.
-        text, *leads = (fold(part) for part in (written.prompt, *(segment.lead for segment in written.segments)))
+        text, *leads = (fold(part) for part in (written.prompt, *(plain(segment.lead) for segment in written.segments)))
         assert fences(text) == [(kind, p) for p in "123" for kind in ("Begin", "End")]
         for section in SECTIONS:
             assert len(re.findall(rf"^#+\s*{section}\s*#+$", text, re.MULTILINE | re.IGNORECASE)) <= 1
@@ -132,7 +134,7 @@ def test_no_text_changes_how_the_other_responses_are_shown(text: str) -> None:
     ],
 )
 def test_honest_text_is_left_alone(text: str) -> None:
-    assert neutralize(text, TEMPLATE.structure) == text
+    assert neutralize(text, FORM.structure) == text
 
 
 @pytest.mark.no_cover
@@ -144,28 +146,33 @@ def test_honest_text_is_left_alone(text: str) -> None:
 )
 def test_a_long_run_takes_linear_time(run: str) -> None:
     started = time.process_time()
-    neutralize(run * (200_000 // len(run)), TEMPLATE.structure)
+    neutralize(run * (200_000 // len(run)), FORM.structure)
     assert time.process_time() - started < 5
 
 
 def test_a_script_has_principles_a_critique_and_constrained_scores() -> None:
-    principles, critique, scores = script(Task(QUESTION, ("A.", "B.")), (1, 0), 100).segments
-    assert (principles.name, critique.name, scores.name) == ("principles", "critique", "scores")
+    principles, critique, verdict = script(Task(QUESTION, ("A.", "B.")), (1, 0), 100).segments
+    assert (principles.name, critique.name, verdict.name) == ("principles", "critique", "verdict")
     assert principles.max_tokens + critique.max_tokens == 100
-    assert principles.pattern is critique.pattern is None
-    assert (principles.lead, critique.lead, scores.lead) == ("Specific Criteria:", "\nAnalysis:", "\nScores: \\boxed{")
-    assert scores.pattern is not None
+    assert principles.grammar is critique.grammar is None
+    leads = [plain(segment.lead) for segment in (principles, critique, verdict)]
+    assert leads == ["Specific Criteria:", "\nAnalysis:", "\nScores: \\boxed{"]
+    assert all(s.lead_if_unmarked == s.lead_if_skipped == s.lead for s in (principles, critique, verdict))
+    end_of_critique = ("\nScores:", "\n**Scores", "\n#### Scores")
+    assert principles.stops == ("\nAnalysis:", "\n**Analysis", "\n#### Analysis", *end_of_critique)
+    assert critique.stops == end_of_critique
+    assert verdict.grammar is not None
     for tail in ("1, 10}", "10, 9}"):
-        assert re.fullmatch(scores.pattern, tail)
+        assert re.fullmatch(verdict.grammar.pattern, tail)
     for tail in ("0, 5}", "11, 5}", "5}", "5, 5, 5}", "5,5}", "5, 5"):
-        assert not re.fullmatch(scores.pattern, tail)
+        assert not re.fullmatch(verdict.grammar.pattern, tail)
 
 
 def test_given_principles_start_the_judges_answer() -> None:
-    critique, scores = script(Task(QUESTION, ("A.",), principles="Be kind.")).segments
-    assert critique.lead == "Specific Criteria: Be kind.\nAnalysis:"
+    critique, verdict = script(Task(QUESTION, ("A.",), principles="Be kind.")).segments
+    assert plain(critique.lead) == "Specific Criteria: Be kind.\nAnalysis:"
     assert critique.max_tokens == 100
-    assert scores.name == "scores"
+    assert verdict.name == "verdict"
 
 
 GOOD = "{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}"
@@ -188,7 +195,9 @@ GOOD = "{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ respo
         (GOOD + "{{ conversation.__class__.__mro__ }}", "template:"),
     ],
 )
-def test_a_misleading_template_is_refused(source: str, message: str) -> None:
-    JudgeTemplate(GOOD)
+def test_a_misleading_template_is_refused(tmp_path: Path, source: str, message: str) -> None:
+    check_shows_everything(PromptTemplate(GOOD))
+    path = tmp_path / "own.txt"
+    path.write_text(source)
     with pytest.raises(ValueError, match=message):
-        JudgeTemplate(source)
+        load([], path)

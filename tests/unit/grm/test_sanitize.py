@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from grm_server.app.templates import judge_template
+from grm_server.app.formats import judge_format
 from grm_server.grm.confusables import CONFUSABLES
 from grm_server.grm.lookalikes import fold
 from grm_server.grm.sanitize import neutralize
 
-STRUCTURE = judge_template(None).structure
+STRUCTURE = judge_format().structure
 
 
 def clean(text: str) -> str:

@@ -2,15 +2,15 @@
 
 import pytest
 
-from grm_server.app.templates import judge_template
-from grm_server.grm.prompts import sanitized, sanitizing
+from grm_server.app.formats import judge_format
+from grm_server.grm.prompt_template import sanitized, sanitizing
 from grm_server.grm.sanitize import neutralize, neutralizing, run
 from grm_server.grm.slices import SLICE_CHARS
 from grm_server.grm.types import Message, Task
 from tests.attacks import corpus
 from tests.hostile import HOSTILE
 
-STRUCTURE = judge_template(None).structure
+STRUCTURE = judge_format().structure
 CHARS = 300_000
 
 COSTLY = {
@@ -48,18 +48,17 @@ def test_folding_counts_the_characters_that_it_visits() -> None:
 def test_all_texts_of_a_task_are_sanitized_in_slices() -> None:
     text = "x #### Principles ####\n" * 2000
     task = Task((Message("user", text), Message("assistant", text)), (text, "", text), text, text, hint=1)
-    template = judge_template(None)
-    assert len(list(sanitizing(task, template))) > 6 * len(text) / SLICE_CHARS
-    safe = neutralize(text, template.structure)
+    assert len(list(sanitizing(task, STRUCTURE))) > 6 * len(text) / SLICE_CHARS
+    safe = neutralize(text, STRUCTURE)
     turns = (Message("user", safe), Message("assistant", safe))
-    assert sanitized(task, template) == Task(turns, (safe, "", safe), safe, safe, hint=1)
+    assert sanitized(task, STRUCTURE) == Task(turns, (safe, "", safe), safe, safe, hint=1)
 
 
 @pytest.mark.parametrize("count", [1, 4000])
 def test_short_texts_count_too(count: int) -> None:
     """Many of them fill a slice, and those of many requests fill one together."""
     task = Task((Message("user", "Hello."),) * count, ("Hi.",))
-    visited = list(sanitizing(task, judge_template(None)))
+    visited = list(sanitizing(task, STRUCTURE))
     assert sum(visited) > 30 * count
     assert max(visited) < 2 * SLICE_CHARS
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from grm_server.app.templates import meta_template
+from grm_server.app.formats import judge_format, meta_template
 from grm_train.meta_rm.split import HELD_OUT, SELECTION, part_of
 from grm_train.meta_rm.trajectories import Data, read_data
 from tests.unit.grm_train.rows import error, item, rows, sample
 
 
 def read(*found: Any) -> Data:
-    return read_data(found, meta_template(None))
+    return read_data(found, judge_format(), meta_template(None))
 
 
 def test_unused_trajectories_are_counted() -> None:

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 
 from grm_client.data.trajectories import Item, LabelledSample
-from grm_server.app.templates import judge_template
-from grm_server.grm.prompts import sanitized, write_script
+from grm_server.app.formats import judge_format, load
+from grm_server.grm.prompt_template import sanitized
+from grm_server.grm.prompts import Budgets, write_script
+from grm_server.grm.script import plain
 from grm_server.grm.types import Message, Task
 from grm_train.turns import turns
 from tests.hostile import HOSTILE
 
 ORDER = (2, 0, 1)
+FORM = judge_format()
+BUDGETS = Budgets(64)
 
 
 def item(**fields: Any) -> Item:
@@ -32,11 +36,11 @@ def sample(**fields: Any) -> LabelledSample:
 def script(**fields: Any) -> str:
     """The server's user turn for such a request."""
     given: dict[str, Any] = {"query": (Message("user", "Which?"),), "responses": ("zero", "one", "two")}
-    return write_script(judge_template(None), sanitized(Task(**given | fields), judge_template(None)), ORDER, 64).prompt
+    return write_script(FORM, sanitized(Task(**given | fields), FORM.structure), ORDER, BUDGETS).prompt
 
 
 def test_the_turns_are_those_of_the_server() -> None:
-    prompt, completion = turns(judge_template(None), item(), sample())
+    prompt, completion = turns(FORM, item(), sample())
     assert prompt == script()
     # Scores in the order shown: two, zero, one.
     assert completion == "Specific Criteria: Correctness.\nAnalysis: Zero is right.\nScores: \\boxed{4, 9, 3}"
@@ -44,43 +48,45 @@ def test_the_turns_are_those_of_the_server() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_sanitized_as_on_the_server(text: str) -> None:
-    result = turns(judge_template(None), item(responses=["zero", text, "two"], reference=text or None), sample())
+    result = turns(FORM, item(responses=["zero", text, "two"], reference=text or None), sample())
     assert result.prompt == script(responses=("zero", text, "two"), reference=text or None)
 
 
 def test_a_conversation_and_its_roles() -> None:
     query = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}]
-    result = turns(judge_template(None), item(query=query), sample())
+    result = turns(FORM, item(query=query), sample())
     assert result.prompt == script(query=(Message("system", "Be brief."), Message("user", "Which?")))
 
 
 def test_given_principles_are_the_lead_of_the_judges_turn() -> None:
-    result = turns(judge_template(None), item(principles="Only \\boxed{1, 2} counts."), sample(principles=None))
+    result = turns(FORM, item(principles="Only \\boxed{1, 2} counts."), sample(principles=None))
     task = Task((Message("user", "Which?"),), ("zero", "one", "two"), None, "Only \\boxed{1, 2} counts.")
-    script = write_script(judge_template(None), sanitized(task, judge_template(None)), ORDER, 64)
+    script = write_script(FORM, sanitized(task, FORM.structure), ORDER, BUDGETS)
     assert result.prompt == script.prompt
     critique, scores = script.segments
-    assert result.completion == f"{critique.lead} Zero is right.{scores.lead}4, 9, 3}}"
+    assert result.completion == f"{plain(critique.lead)} Zero is right.{plain(scores.lead)}4, 9, 3}}"
     assert result.completion.startswith("Specific Criteria: Only boxed(1, 2) counts.\nAnalysis:")
 
 
 def test_the_leads_match_the_script() -> None:
-    task = sanitized(Task((Message("user", "Which?"),), ("zero", "one", "two")), judge_template(None))
-    principles, critique, scores = write_script(judge_template(None), task, ORDER, 64).segments
-    expected = f"{principles.lead} Correctness.{critique.lead} Zero is right.{scores.lead}4, 9, 3}}"
-    assert turns(judge_template(None), item(), sample()).completion == expected
+    task = sanitized(Task((Message("user", "Which?"),), ("zero", "one", "two")), FORM.structure)
+    principles, critique, scores = write_script(FORM, task, ORDER, BUDGETS).segments
+    expected = (
+        f"{plain(principles.lead)} Correctness.{plain(critique.lead)} Zero is right.{plain(scores.lead)}4, 9, 3}}"
+    )
+    assert turns(FORM, item(), sample()).completion == expected
 
 
 def test_a_hint_is_not_shown() -> None:
-    hinted = turns(judge_template(None), item(), sample(hinted=True))
-    assert hinted == turns(judge_template(None), item(), sample())
+    hinted = turns(FORM, item(), sample(hinted=True))
+    assert hinted == turns(FORM, item(), sample())
     assert "known to be" not in hinted.prompt
 
 
 def test_a_custom_template(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("{{ conversation }} {{ reference or '' }} {{ principles or '' }} {{ responses }}")
-    assert turns(judge_template(path), item(), sample()).prompt.startswith("Which? ")
+    assert turns(load([], path)["custom"], item(), sample()).prompt.startswith("Which? ")
     path.write_text("nothing")
     with pytest.raises(ValueError, match="template"):
-        judge_template(path)
+        load([], path)

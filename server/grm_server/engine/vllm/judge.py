@@ -45,7 +45,7 @@ class VLLMJudgeEngine:
         config = engine.vllm_config
         self.max_model_len: int = config.model_config.max_model_len
         self._chat = judge_encoder(engine.get_tokenizer(), settings)
-        self.can_think = self._chat.can_think
+        self.thought_mark = self._chat.thought_mark
         self._block_size: int = config.cache_config.block_size
         self._lora = _lora_request(settings.lora)
         self._request_ids = (f"grm-{number}" for number in itertools.count())

@@ -1,0 +1,177 @@
+"""Formats: the presets load, a file at fault is refused with the reason, and labels name responses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grm_server.app.formats import format_file, judge_format, load
+from grm_server.grm.formats import FormatFile, read_format
+from grm_server.grm.presets import preset_for, presets
+from grm_server.grm.prompts import JudgeFormat
+
+SCORES = {"kind": "scores", "lead": "Scores: "}
+WINNER = {"kind": "winner", "lead": "Best: "}
+PREFERENCE = {"kind": "preference", "lead": "", "values": {"A>B": 1, "B>A": -1}}
+RANKING = {"kind": "ranking", "lead": "Order: "}
+TURN = {"role": "user", "content": "{{ conversation }} {{ responses }}"}
+
+
+def given(*verdicts: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"name": "own", "turns": [TURN], "verdicts": list(verdicts) or [SCORES]} | fields
+
+
+def form(*verdicts: dict[str, Any], **fields: Any) -> FormatFile:
+    return FormatFile.model_validate(given(*verdicts, **fields))
+
+
+NAMES = [file.name for file in presets()]
+
+
+def test_the_presets() -> None:
+    assert {"deepseek-grm", "plain", "thinking"} <= set(NAMES)
+    assert len(NAMES) == len(set(NAMES))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_can_ask_and_be_answered(name: str) -> None:
+    loaded = judge_format(name)
+    assert loaded.name == name
+    assert loaded.file.about
+    for n in {loaded.file.shows.min, loaded.file.shows.max or 4}:
+        assert all(grammar.pattern and grammar.lenient for grammar in loaded.grammars(n))
+
+
+def test_a_text_is_read() -> None:
+    read = read_format(
+        'name = "own"\n[[turns]]\nrole = "user"\ncontent = "{{ conversation }}"\n'
+        '[[verdicts]]\nkind = "grade"\nlead = ""\nvalues = { Yes = 1, No = 0 }\n'
+    )
+    assert (read.verdicts[0].values, read.shows.min, read.thought) == ({"Yes": 1, "No": 0}, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (given(name="Own Format"), "should match pattern"),
+        (given(turns=[]), "at least 1 item"),
+        (given() | {"verdicts": []}, "at least 1 item"),
+        (given(colour="red"), "Extra inputs are not permitted"),
+        (given({"kind": "grade", "lead": ""}), "a verdict of kind grade needs `values`"),
+        (given({"kind": "preference", "lead": ""}, shows={"min": 2, "max": 2}), "kind preference needs `values`"),
+        (given(PREFERENCE | {"values": {"A": 2}}, shows={"min": 2, "max": 2}), r"lie in -1\.\.1"),
+        (given(SCORES | {"low": 10}), "`low` must be less than `high`"),
+        (given(SCORES | {"item": "x"}), "must contain {value} once"),
+        (given(SCORES | {"item": "{value}{value}"}), "must contain {value} once"),
+        (given(SCORES | {"weight": 0}), "needs a weight above 0"),
+        (given(SCORES | {"weight": -1}), "greater than or equal to 0"),
+        (given(PREFERENCE), "set shows.max to 2"),
+        (given(RANKING, shows={"min": 2}), "at most 5 responses: set shows.max"),
+        (given(RANKING, shows={"min": 2, "max": 6}), "at most 5 responses: set shows.max"),
+        (given(WINNER), "set shows.min to 2"),
+        (given(WINNER, SCORES | {"weight": 0}), "set shows.min to 2"),
+        (given(shows={"min": 3, "max": 2}), "`max` is less than `min`"),
+        (given(fences={"labels": ["A", "B"]}), "fewer labels than responses"),
+        (given(fences={"labels": ["A", "B"]}, shows={"max": 3}), "fewer labels than responses"),
+        (given(fences={"labels": "Response {n}"}), "{number} or {letter}, and no other braces"),
+        (given(fences={"labels": "Response {"}), "{number} or {letter}, and no other braces"),
+        (given(fences={"labels": "Response"}), "the same label"),
+        (given(fences={"labels": ["A", "A"]}, shows={"max": 2}), "the same label"),
+        (given(requires=["hint"]), "'reference' or 'principles'"),
+    ],
+)
+def test_a_format_that_contradicts_itself_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FormatFile.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ("Response {number}", ["Response 1", "Response 2"]),
+        ("Assistant {letter}", ["Assistant A", "Assistant B"]),
+        (["Left", "Right"], ["Left", "Right"]),
+    ],
+)
+def test_labels_are_by_position(labels: Any, expected: list[str]) -> None:
+    file = form(WINNER, fences={"labels": labels}, shows={"min": 2, "max": 2})
+    assert [file.label(position) for position in range(2)] == expected
+
+
+def test_one_label_does_for_a_judge_that_sees_one_response() -> None:
+    assert form(fences={"labels": "Response"}, shows={"max": 1}).label(0) == "Response"
+
+
+def test_comparisons_are_left_out_for_one_response() -> None:
+    file = form(SCORES, WINNER)
+    assert [verdict.kind for verdict in file.verdicts_on(2)] == ["scores", "winner"]
+    assert [verdict.kind for verdict in file.verdicts_on(1)] == ["scores"]
+    loaded = JudgeFormat(file)
+    assert (len(loaded.grammars(1)), len(loaded.grammars(2)), loaded.compares) == (1, 2, False)
+    assert JudgeFormat(form(WINNER, shows={"min": 2})).compares
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"role": "user", "content": "{{ responses }}"}],
+        [{"role": "user", "content": "{{ conversation }}"}],
+        [{"role": "user", "content": "{{ conversation }} {{ response[0] }}"}],
+    ],
+)
+def test_a_format_that_hides_the_conversation_or_a_response_is_refused(turns: list[dict[str, str]]) -> None:
+    file = form(WINNER, turns=turns, shows={"min": 2})
+    with pytest.raises(ValueError, match="format own: its turns must show the conversation and every response"):
+        JudgeFormat(file)
+
+
+@pytest.mark.parametrize("content", ["{% if %}", "{{ conversation }} {{ responses }} {{ respones }}"])
+def test_a_turn_that_is_no_template_is_refused(content: str) -> None:
+    with pytest.raises(ValueError, match="template:"):
+        JudgeFormat(form(turns=[{"role": "user", "content": content}]))
+
+
+def test_a_format_says_what_it_shows() -> None:
+    built_in = judge_format()
+    assert built_in.shows_reference
+    assert built_in.shows_principles
+    bare = JudgeFormat(form())
+    assert not bare.shows_reference
+    assert not bare.shows_principles
+    assert bare.chars == len(TURN["content"])
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    with pytest.raises(ValueError, match=r"neither a file nor a preset; presets: deepseek-grm, .*plain"):
+        format_file(str(path))
+    path.write_text('name = "own"\nturns = [{ role = "user" }]\nverdicts = [{ kind = "score", lead = "" }]\n')
+    with pytest.raises(ValueError, match=r"own\.toml: verdicts\.0\.kind: Input should be 'scores'"):
+        format_file(str(path))
+    path.write_text("name = ")
+    with pytest.raises(ValueError, match=r"own\.toml: Invalid value"):
+        format_file(str(path))
+    path.write_text(
+        'name = "own"\nturns = [{ role = "user", content = "{{ conversation }} {{ responses }}" }]\n'
+        'verdicts = [{ kind = "scores", lead = "" }]\n'
+    )
+    assert list(load([str(path), "plain"])) == ["own", "plain"]
+    (twin := tmp_path / "twin.toml").write_text(path.read_text())
+    with pytest.raises(ValueError, match="the same format name: own, own"):
+        load([str(path), str(twin)])
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("bundled", "deepseek-grm"),
+        ("BBQGOD/DeepSeek-GRM-16B", "deepseek-grm"),
+        ("/models/deepseek-grm-27b/", "deepseek-grm"),
+        ("some/unknown-model-7b", None),
+    ],
+)
+def test_the_preset_of_a_checkpoint(model: str, name: str | None) -> None:
+    found = preset_for(model)
+    assert (None if found is None else found.name) == name
