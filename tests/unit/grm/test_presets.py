@@ -246,6 +246,13 @@ WRITTEN: dict[str, list[tuple[str, tuple[float, ...]]]] = {
         ("Helpfulness: ...\n</think>\n\n<answer>-3</answer>", (1, 0)),
         ("Safety: ...\n</think>\n\n<answer>1</answer>", (0.3335, 0.6665)),
     ],
+    "thinking-harmony": [
+        (
+            "<|channel|>analysis<|message|>\\boxed{1, 1}?<|end|><|start|>assistant<|channel|>final<|message|>"
+            "The first is right.\n\nScores: \\boxed{9, 2}",
+            (9, 2),
+        )
+    ],
     "thinking": [("<think>\n\\boxed{1, 1}?\n</think>\n\nThe first is right.\n\nScores: \\boxed{9, 2}", (9, 2))],
     "verifier-letters": [
         ("A is right, B is wrong.\n<score_A> A </score_A>\n<score_B> T </score_B>", (20, 1)),
@@ -468,7 +475,7 @@ def test_a_token_decides_between_values_of_different_worth_only() -> None:
     assert (reading.scores, reading.expected) == ((0.0,), pytest.approx((0.5,), abs=0.001))
     assert not grammar.has_ten
     assert [name for name in PRESETS if form(name).grammars(PRESETS[name].shows.min)[0].has_ten] == [
-        "auto-j-single", "deepseek-grm", "judgelrm", "plain", "rewardbench-ratings", "thinking",
+        "auto-j-single", "deepseek-grm", "judgelrm", "plain", "rewardbench-ratings", "thinking", "thinking-harmony",
     ]  # fmt: skip
 
 
