@@ -113,23 +113,17 @@ def _check(verdict: VerdictFormat, shown: int) -> None:
         raise ValueError("a value of a verdict is not empty")
     if not all(math.isfinite(worth) for worth in (*verdict.values.values(), verdict.low, verdict.high)):
         raise ValueError("the numbers of a verdict are finite")
-    match verdict.kind:
-        case "scores":
-            count = 1 + (verdict.high - verdict.low) * 10**verdict.decimals
-        case "grade":
-            count = len(verdict.values)
-            if len(set(verdict.values.values())) < 2:
-                raise ValueError("the grades of a verdict are worth different numbers")
-        case "winner":
-            count = 1
-            if not all(0 <= place < len(_ALPHABET) for place in verdict.values.values()):
-                raise ValueError("the values of a winner are positions from 0, or 0.5 for a tie")
-        case "preference":
-            count = 1
-        case "ranking":
-            count = 1
-            if not 2 <= shown <= MAX_RANKED:
-                raise ValueError(f"a ranking is of 2 to {MAX_RANKED} responses; the chat shows {shown}")
+    count = 1.0
+    if verdict.kind == "scores":
+        count = 1 + (verdict.high - verdict.low) * 10**verdict.decimals
+    elif verdict.kind == "grade":
+        count = len(verdict.values)
+        if len(set(verdict.values.values())) < 2:
+            raise ValueError("the grades of a verdict are worth different numbers")
+    elif verdict.kind == "winner" and not all(0 <= place < len(_ALPHABET) for place in verdict.values.values()):
+        raise ValueError("the values of a winner are positions from 0, or 0.5 for a tie")
+    elif verdict.kind == "ranking" and not 2 <= shown <= MAX_RANKED:
+        raise ValueError(f"a ranking is of 2 to {MAX_RANKED} responses; the chat shows {shown}")
     if count > MAX_VALUES or count * shown > MAX_ALTERNATIVES:
         raise ValueError(
             f"a scale has at most {MAX_VALUES} values, and all values of a verdict together {MAX_ALTERNATIVES}: "
