@@ -115,11 +115,14 @@ $(TRAINERS:%=test-trainers-%): test-trainers-%: setup .venv-trainers/%/.installe
 openapi: setup
 	$(GRM) openapi > docs/openapi.json
 
-docs: .venv/.dev docs/api.md
+docs: .venv/.dev docs/api.md docs/formats.md
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 docs/api.md: docs/api.md.in docs/openapi.json docs/make_api.py
 	.venv/bin/python docs/make_api.py
+
+docs/formats.md: docs/formats.md.in docs/make_formats.py server/grm_server/grm/formats.py $(wildcard server/grm_server/grm/presets/*.toml)
+	.venv/bin/python docs/make_formats.py
 
 bench: .venv/.dev
 	.venv/bin/python -m benchmarks.serving.engine $(ARGS)

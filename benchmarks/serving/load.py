@@ -43,7 +43,7 @@ from benchmarks.serving.load_report import report
 from benchmarks.serving.load_schedule import cell_keys, estimate, schedule
 from benchmarks.serving.load_systems import BASELINES, OURS, Endpoint, run_closed_loop, run_open_loop
 from grm_server.engine.bundled import bundled_model
-from grm_server.grm.plan import plan_wave_unit, wave_end
+from grm_server.grm.plan import layout_of, plan_wave_unit, wave_end
 from grm_server.settings import EngineSettings, Settings
 
 WARM_UP = Workload(2, 8, 500)
@@ -184,7 +184,7 @@ def _measure(endpoint: Endpoint, key: Key, plan: Plan, cells: Cells, args: argpa
     if not key.load:
         # A request that is judged in waves has only one wave in flight.
         wave = (
-            wave_end(0, workload.k, plan_wave_unit(workload.n, 8, exchangeable=False))
+            wave_end(0, workload.k, plan_wave_unit(workload.n, layout_of(workload.n, 8, None), exchangeable=False))
             if key.system == "decided"
             else workload.k
         )

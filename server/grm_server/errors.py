@@ -10,6 +10,7 @@
       BodyTooLarge            413   the body has too many bytes
       BodyTimeout             408   reading the body timed out
       BodiesTooMany           503   too many bytes of request bodies are being read
+      ConnectionsTooMany      503   more connections than the limit of open files has room for
       WrongMediaType          415   the Content-Type is not JSON, or the Content-Encoding is unknown
       WrongHost               421   the Host header is not allowed
       Unauthenticated         401   the API key is missing or invalid
@@ -131,6 +132,15 @@ class BodiesTooMany(GRMError):
     """The server is already reading as many bytes of request bodies as it accepts at once."""
 
     code = "bodies_too_many"
+    status = 503
+    retryable = True
+    retry_after_s = 1
+
+
+class ConnectionsTooMany(GRMError):
+    """The server holds as many connections as its limit of open files has room for; its log says how to raise it."""
+
+    code = "connections_too_many"
     status = 503
     retryable = True
     retry_after_s = 1

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from grm_server.app.formats import presets
+from grm_server.grm.presets import presets
 
 pytestmark = pytest.mark.engine
 
@@ -38,7 +38,8 @@ kind = "grade"
 lead = "\\nGrades: "
 [verdicts.values]
 """
-    + "\n".join(f"{letter} = {20 - worth}" for worth, letter in enumerate("ABCDEFGHIJKLMNOPQRST")),
+    + "\n".join(f"{letter} = {20 - worth}" for worth, letter in enumerate("ABCDEFGHIJKLMNOPQRST"))
+    + "\n[shows]\nmax = 1\n",
     "yes-no": '[[verdicts]]\nkind = "grade"\nlead = "\\nIs it correct? "\nvalues = { Yes = 1, No = 0 }\n'
     "[shows]\nmax = 1\n",
     "decimals": '[[verdicts]]\nkind = "scores"\nlead = "\\nScores: ["\nafter = "]"\nlow = 0\nhigh = 5\ndecimals = 1\n',
@@ -195,9 +196,11 @@ def mass(sample: dict[str, Any], beginning: str) -> float:
 @pytest.mark.parametrize("model", MODELS)
 def test_grades_are_read_with_their_expectation(results: Callable[[str], Results], model: str) -> None:
     for sample in results(model)["letters"]["samples"]:
-        assert all(1 <= score <= 20 for score in sample["scores"])
-        assert all(1 < expected < 20 for expected in sample["expected"])
-        assert len({*sample["expected"]}) == 2
+        (score,), (expected,) = sample["scores"], sample["expected"]
+        assert sample["texts"]["verdict"] == chr(ord("A") + 20 - int(score))
+        assert expected == pytest.approx(
+            sum((20 - at) * mass(sample, letter) for at, letter in enumerate("ABCDEFGHIJKLMNOPQRST")), abs=0.1
+        )
     for sample in results(model)["yes-no"]["samples"]:
         yes, no = mass(sample, "Y"), mass(sample, "N")
         assert yes + no == pytest.approx(1, abs=1e-3)

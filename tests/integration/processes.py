@@ -60,11 +60,16 @@ def drawn(url: str) -> int:
 class Process:
     """A server with the fake engine, whose samples take `delay_s`, and with its log."""
 
-    def __init__(self, cache: Path, delay_s: float, *settings: str, port: int = 0) -> None:
+    def __init__(
+        self, cache: Path, delay_s: float, *settings: str, port: int = 0, open_files: int | None = None
+    ) -> None:
+        """open_files: the hard limit of open files."""
         fake = ("engine.kind=fake", f"engine.fake_sample_s={delay_s}", f"cache_dir={cache}", "stopping.rule=fixed")
         command = [*GRM, "serve", "--port", str(port)]
         for setting in (*fake, *settings):
             command += ["--set", setting]
+        if open_files is not None:
+            command = ["sh", "-c", f'ulimit -n {open_files} && exec "$0" "$@"', *command]
         self._log = cache / f"log-{time.monotonic_ns()}"
         with self._log.open("w") as log:
             self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -75,6 +80,9 @@ class Process:
         assert url, self._log.read_text()
         return url
 
+    def log(self) -> str:
+        return self._log.read_text()
+
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.popen.send_signal(number)
 
@@ -84,8 +92,10 @@ class Process:
 
 
 @contextmanager
-def process(cache: Path, delay_s: float, *settings: str, port: int = 0) -> Iterator[Process]:
-    one = Process(cache, delay_s, *settings, port=port)
+def process(
+    cache: Path, delay_s: float, *settings: str, port: int = 0, open_files: int | None = None
+) -> Iterator[Process]:
+    one = Process(cache, delay_s, *settings, port=port, open_files=open_files)
     try:
         yield one
     finally:

@@ -67,7 +67,19 @@ async def test_the_output_of_an_agent_shows_its_calls(serve: Serve) -> None:
     assert "SECRET" not in engine.calls[0][0].prompt
 
 
-@pytest.mark.parametrize("turn", [{"role": "user"}, {"role": "user", "content": None}, {"role": "tool", "name": "sum"}])
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "user"},
+        {"role": "user", "content": None},
+        {"role": "tool", "name": "sum"},
+        {"role": "assistant", "tool_calls": None},
+        {"role": "assistant", "content": None, "tool_calls": []},
+        {"role": "assistant", "function_call": None, "refusal": None, "audio": None},
+        {"role": "assistant", "content": None, "annotations": [{"type": "url_citation"}]},
+        {"role": "assistant", "reasoning_content": "", "refusal": ""},
+    ],
+)
 async def test_a_turn_that_says_nothing_is_refused(serve: Serve, turn: Any) -> None:
     async with serve(FakeEngine()) as client:
         answer = await client.post("/v1/rewards", json={"query": [turn], "responses": ["A."]})

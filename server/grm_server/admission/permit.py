@@ -9,10 +9,11 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from grm_server.admission.forecast import Forecast
 from grm_server.engine.protocol import JudgeEngine, Outcome, SchedulingClass, TokenizedScript
-from grm_server.grm.plan import plan_wave_unit, wave_end
+from grm_server.grm.plan import layout_of, plan_wave_unit, samples_after, wave_end
 from grm_server.grm.script import Sample, Sampling, Script
 from grm_server.grm.slices import SLICE_CHARS, Slices, T
 from grm_server.pipeline.types import ScoreRequest
@@ -41,16 +42,20 @@ def cost_of(request: ScoreRequest, template_chars: int) -> Cost:
     A list that turns out not to fit the model's context needs more samples than this, with shorter prompts.
     """
     task, n = request.task, len(request.task.responses)
-    blocks = request.samples // request.k
     shared_chars = template_chars + task.shared_chars
-    # As many orders as `plan.latin_squares` has. Blocks are dealt anew in each round.
-    rounds = request.k if blocks > 1 else min(request.k, 1 if n == 1 else n + n % 2 * n)
-    unit = plan_wave_unit(n, request.list_size, exchangeable=request.stop.exchangeable_orders)
+    layout = layout_of(n, request.list_size, request.max_shown)
+    samples = partial(samples_after, n=n, list_size=request.list_size, max_shown=request.max_shown)
+    # Rounds that repeat no prompt. Whole lists have as many orders as `plan.latin_squares`; a response meets each other
+    # one in two orders; blocks are dealt anew in each round.
+    distinct = {"lists": 1 if n == 1 else n + n % 2 * n, "pairs": 2 * (n - 1), "singles": 1, "blocks": request.k}
+    rounds = min(request.k, distinct[layout])
+    prompts, at_most = samples(rounds), samples(request.k)
+    unit = plan_wave_unit(n, layout, exchangeable=request.stop.exchangeable_orders)
     return Cost(
-        samples=request.samples,
-        first=wave_end(0, request.k, unit) * blocks if request.in_waves else request.samples,
-        prompts=rounds * blocks,
-        chars=rounds * (blocks * shared_chars + sum(map(len, task.responses))),
+        samples=at_most,
+        first=samples(wave_end(0, request.k, unit)) if request.in_waves else at_most,
+        prompts=prompts,
+        chars=prompts * shared_chars + rounds * sum(map(len, task.responses)),
     )
 
 

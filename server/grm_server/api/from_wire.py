@@ -58,6 +58,8 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
         k=k,
         seed=secrets.randbelow(2**53) if body.seed is None else body.seed,
         format=form.name,
+        max_shown=file.shows.max,
+        winners=form.winners,
         thinking=_thinking(body, policy, file),
         max_thought_tokens=_or(body.max_thought_tokens, judge.max_thought_tokens or file.thought.max_tokens)
         if file.thought is not None
@@ -216,11 +218,27 @@ def _check_together(request: ScoreRequest) -> None:
         raise InvalidRequest(
             f"aggregate `{request.aggregate}` compares responses; for a single response use `mean`", param="aggregate"
         )
+    if request.max_shown == 1 and AGGREGATES[request.aggregate].needs_comparison:
+        raise InvalidRequest(
+            f"aggregate `{request.aggregate}` compares the scores of one sample, but this judge scores one response in "
+            "each: use `mean`",
+            param="aggregate",
+        )
+    if request.winners and request.aggregate == "winsorised":
+        raise InvalidRequest(
+            "aggregate `winsorised` clips scores, but this judge names winners: use `mean`", param="aggregate"
+        )
     if isinstance(request.stop, Strict):
         if not AGGREGATES[request.aggregate].sums_over_samples or request.reading == "expected":
             raise InvalidRequest(
                 "stop rule `strict` is proven only for sums of sampled scores: use aggregate mean, vote or borda, and "
                 "reading sampled",
+                param="stop",
+            )
+        if n > (request.max_shown or n):
+            raise InvalidRequest(
+                f"stop rule `strict` is proven only if every sample shows every response, but this judge reads at most "
+                f"{request.max_shown} of the {n}: use rule decided",
                 param="stop",
             )
         if n > request.list_size:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from grm_server.engine.protocol import JudgeEngine
 from grm_server.engine.script_tokens import UnloadedModel, check_format
-from grm_server.grm.formats import FormatFile, read_format
+from grm_server.grm.formats import FormatFile, faults_of, read_format
+from grm_server.grm.presets import preset_for, preset_source, presets
 from grm_server.grm.prompt_template import PromptTemplate, check_shows_everything, sanitized
 from grm_server.grm.prompts import Budgets, JudgeFormat, with_turns, write_script
 from grm_server.grm.types import Message, Task
@@ -25,29 +23,19 @@ PLAIN, *THINKING = "plain", "thinking", "thinking-harmony"
 """For checkpoints that no preset names: one of the latter, if it opens thoughts as the chat template does."""
 
 
-def presets() -> Iterator[FormatFile]:
-    """All formats of this package."""
-    for path in sorted((files("grm_server.grm") / "presets").iterdir(), key=lambda path: path.name):
-        if path.name.endswith(".toml"):
-            yield read_format(path.read_text("utf-8"))
-
-
 def format_file(name: str) -> FormatFile:
     """A preset by its name, or the file at a path. Raises OSError and ValueError, which says what is wrong."""
-    preset = files("grm_server.grm") / "presets" / f"{name}.toml"
-    if "/" not in name and preset.is_file():
-        return read_format(preset.read_text("utf-8"))
+    source = preset_source(name)
+    if source is not None:
+        return read_format(source)
     path = Path(name)
     if not path.exists():
         known = ", ".join(form.name for form in presets())
         raise ValueError(f"{name} is neither a file nor a preset; presets: {known}")
     try:
         return read_format(path.read_text("utf-8"))
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}" for fault in error.errors())
-        raise ValueError(f"{name}: {faults}") from error
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{name}: {'; '.join(faults_of(error))}") from error
 
 
 def judge_format(name: str = BUILT_IN) -> JudgeFormat:
@@ -72,12 +60,6 @@ def load(names: list[str], template: Path | None = None) -> dict[str, JudgeForma
     if len(loaded) < len({*names, *(["--template"] if template else [])}):
         raise ValueError(f"two of the files have the same format name: {', '.join(form.name for form in forms)}")
     return loaded
-
-
-def preset_for(model: str) -> FormatFile | None:
-    """The preset that names this checkpoint, by the last part of its name or path."""
-    last = model.rstrip("/").rpartition("/")[2].lower()
-    return next((form for form in presets() if any(fnmatchcase(last, name.lower()) for name in form.models)), None)
 
 
 def meta_template(path: Path | None) -> PromptTemplate:

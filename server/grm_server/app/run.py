@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from grm_server.api.middleware.slow_headers import header_timeout_protocol
 from grm_server.api.service import Service
 from grm_server.app import create_app, prepare
+from grm_server.app.listener import Listener, Room, room_for
 from grm_server.engine.artifacts import ArtifactNotCached
 from grm_server.settings import HTTPSettings, Settings, SettingsError, load_settings
 from grm_server.telemetry.logging import set_up_logging
@@ -63,6 +64,7 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
     # Never log vllm_args: it may contain a token.
     logger.info("settings: %s", settings.model_dump_json(exclude_defaults=True, exclude={"engine": {"vllm_args"}}))
     raise_open_file_limit()
+    room = room_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     # Bind before starting the engine, so a port in use fails at once.
     listener = _listen(settings)
     _check_exposure(settings)
@@ -80,10 +82,10 @@ def run(environment: Mapping[str, str], overrides: Iterable[str]) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
         lifespan="on",
-        http=header_timeout_protocol(settings.http),
+        http=header_timeout_protocol(settings.http, room.served),
         ws="none",
     )
-    server = _Server(config, app.state.service, settings.http)
+    server = _Server(config, app.state.service, settings.http, room)
 
     def is_news(record: logging.LogRecord) -> bool:
         """False for uvicorn's copy of a traceback that shows nothing but vLLM refusing a setting or a model."""
@@ -149,17 +151,34 @@ async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with our signal handlers. SIGTERM drains the server and then stops it. A second SIGTERM, or Ctrl-C, stops
-    it at once; so does any signal before the engine is up, when there is nothing to drain.
+    """uvicorn with our listener and our signal handlers. SIGTERM drains the server and then stops it. A second SIGTERM,
+    or Ctrl-C, stops it at once; so does any signal before the engine is up, when there is nothing to drain.
 
     uvicorn's own handler would close the listener first, before load balancers see failing readiness checks. Ours are
     in place from the start: a signal may follow readiness at once. We do not use `loop.add_signal_handler`: a forked
     engine core shares the loop's wake-up pipe, so a SIGTERM to that core would stop the server.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service, http: HTTPSettings) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, http: HTTPSettings, room: Room) -> None:
         super().__init__(config)
-        self._service, self._http = service, http
+        self._service, self._http, self._room = service, http, room
+        self._listeners: list[Listener] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        for one in sockets or ():
+            listener = Listener(one, self._new_protocol, self.server_state.connections, self._room)
+            listener.start(self.config.backlog)
+            self._listeners.append(listener)
+
+    def _new_protocol(self) -> asyncio.Protocol:
+        protocol: type[asyncio.Protocol] = self.config.http_protocol_class
+        return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in self._listeners:
+            listener.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -30,6 +30,7 @@ from grm_server.cli import demo_page
 from grm_server.cli.collect import collect
 from grm_server.cli.doctor import doctor
 from grm_server.cli.files import calibrate, score
+from grm_server.cli.formats import formats
 from grm_server.cli.terminal import DEFAULT_URL, Url, api_key, fail, fail_without_extras, say
 from grm_server.cli.train_meta_rm import train_meta_rm
 
@@ -101,7 +102,7 @@ def serve(
         fail("stopped by SIGINT before the server was ready", 130)
 
 
-for command in (score, calibrate, collect, train_meta_rm, doctor):
+for command in (score, calibrate, collect, train_meta_rm, doctor, formats):
     app.command()(command)
 
 

@@ -57,6 +57,10 @@ class AggregateFacts:
     """Largest difference between two ballots of one sample; infinite if a later sample may change an earlier ballot."""
     prior: Prior
     """The initial prior of a new model or task, in squared points of the ballot. See `priors`."""
+    win_range: tuple[float, float] = (1.0, 10.0)
+    """The ballots of a loser and a winner, for a judge that names winners; a tie is halfway."""
+    winners_prior: Prior = Prior(pair_variance=39.0, gap_variance=30.0, score_variance=9.7)
+    """`prior` for such a judge: that of votes, in the units of `win_range`."""
     needs_comparison: bool = False
     """It compares responses, so it needs at least two."""
     sums_over_samples: bool = True
@@ -80,8 +84,8 @@ AGGREGATES: Mapping[Aggregate, AggregateFacts] = MappingProxyType(
             sums_over_samples=False,
             droppable=True,
         ),
-        "vote": AggregateFacts(vote, 1.0, _SHARES, needs_comparison=True),
-        "borda": AggregateFacts(borda, 1.0, _SHARES, needs_comparison=True),
+        "vote": AggregateFacts(vote, 1.0, _SHARES, (0.0, 1.0), _SHARES, needs_comparison=True),
+        "borda": AggregateFacts(borda, 1.0, _SHARES, (0.0, 1.0), _SHARES, needs_comparison=True),
         # Only half the samples vote, or the weights vary by as much as their mean: the noise of a ballot about doubles.
         "meta_hinge": AggregateFacts(None, 9.0, Prior(pair_variance=7.6, gap_variance=3.2, score_variance=4.6)),
         "meta_top": AggregateFacts(None, 9.0, _SCORES, needs_all_k=True),

@@ -8,11 +8,12 @@ find a flaw run longer, so the samples that finish first are kinder than the res
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from grm_server.grm.types import Bools, Evidence, Floats, Order, Prior
+from grm_server.grm.pairs import winner_evidence
+from grm_server.grm.types import Bools, Evidence, Floats, Layout, Order, Prior
 
 PRIOR_FREEDOM = 3.0
 """nu0: the prior's variance weighs as much as this many degrees of freedom."""
@@ -21,27 +22,45 @@ PRIOR_FREEDOM = 3.0
 _RIDGE = 1e-6
 
 
-def gather(values: Floats, orders: Sequence[Order], prior: Prior, *, blocks: bool = False) -> Evidence:
+def gather(
+    values: Floats,
+    orders: Sequence[Order],
+    prior: Prior,
+    *,
+    layout: Layout = "lists",
+    planned: Sequence[Order] = (),
+    win_range: tuple[float, float] | None = None,
+) -> Evidence:
     """The evidence of a launch-order prefix.
 
     values: (m, n) ballots, NaN where a response was not shown or a sample has no scores.
     orders: (m,) the order that each sample showed.
-    blocks: samples show blocks of the responses.
+    planned: orders of the samples still to come; only pairs need them.
+    win_range: the ballots of a loser and a winner, if the judge names winners of pairs instead of scoring them.
 
     Means are the least-squares fit of the additive model value = response + sample. If every sample shows every
-    response, these are the plain means; with blocks, a lenient sample does not favour its block.
+    response, these are the plain means; with blocks and pairs, a lenient sample does not favour those that it shows.
+    Singles have plain means: what a sample's leniency adds to its only response is noise.
 
     Variances come from the residuals of response + sample + position: the design balances the effect of a position, so
     it must not count as noise. For two responses this equals pooling within orders. For more it keeps many more degrees
-    of freedom, since n positions describe n orders. With blocks, positions are not removed and one variance serves all
-    pairs, because few samples show the same two responses.
+    of freedom, since n positions describe n orders. With blocks, positions are not removed. With blocks and pairs, one
+    variance serves all differences, because few samples show the same two responses.
     """
+    if layout == "singles":
+        return _single_evidence(values, prior)
+    if layout == "pairs" and win_range is not None:
+        return winner_evidence(values, orders, prior, planned, win_range)
     seen = ~np.isnan(values)
     valid = int(seen.any(axis=1).sum())
     shown = seen.sum(axis=0).astype(float)
     means, covariance = _additive(values, seen)
     pairs = 2 / np.maximum(_of_differences(covariance), 1e-12)
-    residuals = _block_residuals(values, seen, means) if blocks else _list_residuals(values, seen, orders)
+    residuals = (
+        _list_residuals(values, seen, orders)
+        if layout == "lists"
+        else _block_residuals(values, seen, means, orders if layout == "pairs" else ())
+    )
     pair_variance = _shrunk(residuals.pair_squares, residuals.pair_freedom, prior.pair_variance)
     np.fill_diagonal(pair_variance, 0.0)
     score_variance = _shrunk(residuals.squares, residuals.freedom, prior.score_variance)
@@ -51,7 +70,7 @@ def gather(values: Floats, orders: Sequence[Order], prior: Prior, *, blocks: boo
         centred = np.diag(covariance) - 2 * covariance.mean(axis=0) + covariance.mean()
         response_variance = pair_variance.max() / 2 * centred
         mean_variance = response_variance + residuals.leniency.var(ddof=1) / valid
-    return Evidence(
+    evidence = Evidence(
         launched=len(values),
         valid=valid,
         means=means,
@@ -60,6 +79,39 @@ def gather(values: Floats, orders: Sequence[Order], prior: Prior, *, blocks: boo
         pairs=pairs,
         pair_variance=pair_variance,
         freedom=residuals.pair_freedom + PRIOR_FREEDOM,
+        prior=prior,
+    )
+    if layout != "pairs":
+        return evidence
+    planned_seen = np.array([[i in order for i in range(values.shape[1])] for order in planned], dtype=bool)
+    at_k = _covariance(np.vstack([seen, planned_seen.reshape(-1, values.shape[1])]))
+    return replace(evidence, pairs_at_k=2 / np.maximum(_of_differences(at_k), 1e-12))
+
+
+def _single_evidence(values: Floats, prior: Prior) -> Evidence:
+    """Samples of different responses are independent, so the variance of a difference is the sum of two variances."""
+    seen = ~np.isnan(values)
+    shown = seen.sum(axis=0).astype(float)
+    means = np.where(seen, values, 0.0).sum(axis=0) / np.where(shown > 0, shown, np.nan)
+    freedom = np.maximum(shown - 1, 0.0)
+    variance = _shrunk((np.where(seen, values - means, 0.0) ** 2).sum(axis=0), freedom, prior.score_variance)
+    freedom = freedom + PRIOR_FREEDOM
+    mean_variance = variance / np.maximum(shown, 1e-9)
+    pair_variance = variance[:, None] + variance[None, :]
+    of_difference = mean_variance[:, None] + mean_variance[None, :]
+    # Welch and Satterthwaite's degrees of freedom of a sum of variances.
+    squares = mean_variance**2 / freedom
+    pairs = pair_variance / of_difference
+    np.fill_diagonal(pair_variance, 0.0)
+    return Evidence(
+        launched=len(values),
+        valid=int(seen.any(axis=1).sum()),
+        means=means,
+        shown=shown,
+        mean_variance=mean_variance,
+        pairs=pairs,
+        pair_variance=pair_variance,
+        freedom=of_difference**2 / (squares[:, None] + squares[None, :]),
         prior=prior,
     )
 
@@ -91,13 +143,23 @@ def _additive(values: Floats, seen: Bools) -> tuple[Floats, Floats]:
     whole = seen.all(axis=1)
     if whole.any() and not (seen.any(axis=1) & ~whole).any():
         return values[whole].mean(axis=0), np.eye(seen.shape[1]) / whole.sum()
-    weight = seen / (seen.sum(axis=1, keepdims=True) + _RIDGE)
+    weight = _weight(seen)
     level = values[seen].mean() if seen.any() else np.nan
     above = np.where(seen, values - level, 0.0)
-    information = np.diag(seen.sum(axis=0) + np.where(seen.any(axis=0), 0.0, _RIDGE)) - weight.T @ seen
-    covariance: Floats = np.linalg.inv(information)
+    covariance = _covariance(seen)
     means = level + covariance @ (above.sum(axis=0) - weight.T @ above.sum(axis=1))
     return np.where(seen.any(axis=0), means, np.nan), covariance
+
+
+def _weight(seen: Bools) -> Floats:
+    weight: Floats = seen / (seen.sum(axis=1, keepdims=True) + _RIDGE)
+    return weight
+
+
+def _covariance(seen: Bools) -> Floats:
+    """(n, n): of the means, for noise of variance 1."""
+    information = np.diag(seen.sum(axis=0) + np.where(seen.any(axis=0), 0.0, _RIDGE)) - _weight(seen).T @ seen
+    return np.linalg.inv(information).astype(np.float64)
 
 
 def _of_differences(covariance: Floats) -> Floats:
@@ -168,14 +230,23 @@ def _without_positions(residual: Floats, orders: Sequence[Order], shown: tuple[i
     return residual - (design @ effect).reshape(m, size), rank / (size - 1)
 
 
-def _block_residuals(values: Floats, seen: Bools, means: Floats) -> _Residuals:
-    """Residuals of response + sample; all pairs share one variance."""
+def _block_residuals(values: Floats, seen: Bools, means: Floats, orders: Sequence[Order] = ()) -> _Residuals:
+    """Residuals of response + sample; all pairs share one variance.
+
+    orders: given for pairs, where the effect of the position is removed too.
+    """
     above = np.where(seen, values - means, 0.0)
     size = seen.sum(axis=1)
     leniency = above.sum(axis=1) / np.maximum(size, 1)
     residual = np.where(seen, above - leniency[:, None], 0.0)
     n = values.shape[1]
     freedom = float(max(0, int(size.sum()) - n - int((size > 0).sum()) + 1))
+    if orders and freedom:
+        rows = np.flatnonzero(size > 0).tolist()
+        shown = np.array([orders[j] for j in rows])
+        effect = np.take_along_axis(residual[rows], shown, axis=1).mean(axis=0)
+        residual[np.array(rows)[:, None], shown] -= effect
+        freedom -= 1
     ones = np.ones((n, n))
     squares = (residual**2).sum()
     return _Residuals(

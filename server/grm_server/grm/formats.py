@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import tomllib
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 TemplateArgs = dict[str, str | int | bool]
 VerdictKind = Literal["scores", "grade", "winner", "preference", "ranking"]
@@ -17,7 +17,7 @@ MAX_RANKED = 5
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class TurnFormat(_Part):
@@ -25,13 +25,31 @@ class TurnFormat(_Part):
 
     role: str
     """`system`, `user`, `assistant`, or any role that the judge's chat template knows. `conversation` stands for the
-    turns of the conversation itself, in their own roles; it has no content."""
+    turns of the conversation itself, in their own roles, and has no content of its own."""
     content: str = ""
-    """A Jinja template. Variables: `conversation` (text; a single user turn as it is, else each turn in its fence),
+    """A Jinja template. Variables: `conversation` (text; a single user turn as it is, else each turn in its fences),
     `responses` (all responses, each in its fence), `response` (a list of their texts), `label` (a list of their
     labels), `reference`, `principles` (text or none), `n`. A turn that comes out empty is left out, unless the template
-    is empty too: then the turn is empty on purpose. Control tokens may stand in the template's own text and in the
-    fences, not in what an expression gives."""
+    is empty too: then the turn is empty on purpose. As in Jinja, one line break at the end is dropped.
+    Control tokens may stand in the template's own text and in the fences, not in what an expression gives."""
+
+
+class TurnFences(_Part):
+    """How the turns of a conversation are set off from one another. `{role}` stands for user, assistant, system or
+    tool, `{Role}` for the same with a capital letter."""
+
+    before: str = "[The Begin of {Role} Turn]\n"
+    """Text before a turn."""
+    after: str = "\n[The End of {Role} Turn]"
+    """Text after it."""
+    between: str = "\n"
+    """Text between two turns."""
+    always: bool = False
+    """Also around a conversation that is one user turn, which is otherwise shown as it is."""
+
+    def named(self, fence: str, role: str) -> str:
+        """The fence of a turn in this role."""
+        return fence.replace("{role}", role).replace("{Role}", role.capitalize())
 
 
 class Fences(_Part):
@@ -40,12 +58,25 @@ class Fences(_Part):
     labels: str | tuple[str, ...] = "Response {number}"
     """What each response is called, by its position: with `{number}` from 1, or `{letter}` from A; or a list."""
     before: str = "[The Begin of {label}]\n"
-    """Text before a response, or before a turn (`label`: "User Turn")."""
+    """Text before a response."""
     after: str = "\n[The End of {label}]"
+    """Text after it."""
     between: str = "\n"
-    """Text between two responses or turns."""
+    """Text between two responses."""
+    turns: TurnFences = TurnFences()
+    """The same for the turns of the conversation."""
     json_text: bool = False
-    """The prompt is JSON: texts are escaped as JSON strings, without quotation marks."""
+    """The prompt is JSON: inserted texts are escaped as JSON strings, without quotation marks. Fences are not: write
+    those that stand inside of a string as JSON."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.labels, str):
+            try:
+                self.labels.format(number=1, letter="A")
+            except (LookupError, ValueError) as error:
+                raise ValueError("`labels` may contain {number} and {letter} and no other braces") from error
+        return self
 
 
 class ThoughtFormat(_Part):
@@ -94,16 +125,20 @@ class VerdictFormat(_Part):
     marks: tuple[str, ...] = ()
     """What the judge writes when it begins its verdict."""
     lead: str
+    """Text up to the first value, put in place of the mark. What all values begin with belongs here: only values that
+    their first token tells apart can be read in expectation."""
     lead_if_unmarked: str | None = None
-    """None: `lead`."""
+    """The same after a text without a mark. None: `lead`."""
     item: str = "{value}"
     """`scores`, `grade`, `ranking`: how each value is written; with `{label}` for the label of the response."""
     between: str = ", "
+    """Text between two values."""
     after: str = ""
     """What the judge writes after its last value."""
     low: float = 1
     """`scores`: the lowest value."""
     high: float = 10
+    """`scores`: the highest value."""
     decimals: Literal[0, 1, 2] = 0
     """`scores`: digits after the point."""
     values: dict[str, float] = {}
@@ -136,6 +171,7 @@ class ShowsFormat(_Part):
     """How many responses one prompt shows."""
 
     min: int = Field(1, ge=1)
+    """At least as many; requests with fewer are refused."""
     max: int | None = Field(None, ge=1)
     """None: as many as `judge.list_size`. 1: each response is judged alone. 2: pairs; larger groups are judged in
     pairs."""
@@ -153,9 +189,11 @@ class SamplingFormat(_Part):
     temperature: float | None = Field(None, gt=0, le=2)
     """None: `judge.temperature`."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Share of the probability that tokens are drawn from, the likeliest first."""
     top_k: int = Field(0, ge=0)
-    """0: all tokens."""
+    """Number of likeliest tokens that are drawn from. 0: all."""
     repetition_penalty: float = Field(1.0, gt=0)
+    """Above 1: tokens that the prompt or the answer holds already are less likely."""
     max_critique_tokens: int | None = Field(None, ge=1)
     """Budget of all free texts together, without the thought. None: `judge.max_critique_tokens`."""
 
@@ -164,27 +202,35 @@ class FormatFile(_Part):
     """A judge's format."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    """What a request's `format` calls it: lower case letters, digits, `.`, `_` and `-`."""
     about: str = ""
     """For `grm formats`: which judges it is for, and where their authors' own wording is."""
     models: tuple[str, ...] = ()
     """Names of checkpoints that it is for, with * as wildcard; case does not matter."""
-    turns: tuple[TurnFormat, ...] = Field(min_length=1)
+    turns: tuple[TurnFormat, ...]
+    """The turns of the prompt, in this order."""
     template_args: TemplateArgs = {}
     """Arguments of the model's chat template."""
     fences: Fences = Fences()
+    """How inserted texts are set off."""
     shows: ShowsFormat = ShowsFormat()
+    """How many responses one prompt shows."""
     requires: tuple[Literal["reference", "principles"], ...] = ()
     """What a request must bring."""
     thought: ThoughtFormat | None = None
+    """None: the judge does not think before its answer."""
     texts: tuple[TextFormat, ...] = ()
     """The free texts before the verdict, in this order."""
-    verdicts: Annotated[tuple[VerdictFormat, ...], Field(min_length=1)]
+    verdicts: tuple[VerdictFormat, ...]
     """Read one after the other. Their values, weighted, give the reward. Those that compare responses (`winner`,
     `preference`, `ranking`) are left out where one response is shown."""
     sampling: SamplingFormat = SamplingFormat()
+    """How the judge's authors sample it."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not (self.turns and self.verdicts):
+            raise ValueError("a format needs at least one turn and one verdict")
         if not any(verdict.weight for verdict in self.verdicts):
             raise ValueError("one of the verdicts needs a weight above 0")
         largest = self.shows.max
@@ -220,6 +266,16 @@ class FormatFile(_Part):
         if not isinstance(self.fences.labels, str):
             return self.fences.labels[position]
         return self.fences.labels.format(number=position + 1, letter=chr(ord("A") + position))
+
+
+def faults_of(error: ValueError) -> list[str]:
+    """What `read_format` found wrong: one line for each fault, with the path of its field."""
+    if not isinstance(error, ValidationError):
+        return [str(error)]
+    return [
+        f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors(include_url=False)
+    ]
 
 
 def read_format(text: str) -> FormatFile:

@@ -28,17 +28,19 @@ def parse(grammars: Sequence[Grammar], draw: Draw, sample: Sample, n: int) -> Tr
         if isinstance(reading, FailureReason):
             return Failure(draw, reading, sample)
         readings.append(reading)
-    shares = _combined(grammars, [reading.scores for reading in readings])
-    expected_shares = _combined(grammars, [reading.expected for reading in readings])
-    points = [_points(share) for share in shares]
+    points = _points(grammars, [reading.scores for reading in readings])
+    known = any(score is not None for reading in readings for score in reading.expected)
     # In a list, only the last value may be replaced by its expectation: if the judge anchors its second score on the
     # first, their common noise cancels in the sampled difference but not in the expected one. Replacing the last one
     # never raises the variance of a difference (Rao-Blackwell).
-    replaceable = range(shown - 1, shown) if grammars[0].is_list else range(shown)
-    expected = list(points)
-    for p in replaceable:
-        if (share := expected_shares[p]) is not None:
-            expected[p] = _points(share)
+    first_replaced = shown - 1 if grammars[0].is_list else 0
+    expected = points
+    if known:
+        means = _points(grammars, [reading.expected for reading in readings])
+        expected = [
+            mean if p >= first_replaced and mean is not None else point
+            for p, (point, mean) in enumerate(zip(points, means, strict=True))
+        ]
     return Trajectory(
         draw,
         sample,
@@ -49,23 +51,20 @@ def parse(grammars: Sequence[Grammar], draw: Draw, sample: Sample, n: int) -> Tr
     )
 
 
-def _combined(grammars: Sequence[Grammar], verdicts: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """(shown,): the weighted mean of the verdicts, each on 0..1; None where one of those that count has none."""
+def _points(grammars: Sequence[Grammar], verdicts: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """(shown,): the weighted mean of the verdicts on the reward scale; None where one of those that count has none."""
     total = sum(grammar.weight for grammar in grammars)
-    combined: list[float | None] = []
-    for values in zip(*verdicts, strict=True):
-        shares = [
-            None if value is None else (value - grammar.low) / (grammar.high - grammar.low) * grammar.weight
-            for value, grammar in zip(values, grammars, strict=True)
-            if grammar.weight
-        ]
-        known = [share for share in shares if share is not None]
-        combined.append(sum(known) / total if len(known) == len(shares) else None)
-    return combined
-
-
-def _points(share: float | None) -> float | None:
-    return None if share is None else LOW + (HIGH - LOW) * share
+    counted = [
+        (grammar.low, (HIGH - LOW) / (grammar.high - grammar.low) * grammar.weight / total, values)
+        for grammar, values in zip(grammars, verdicts, strict=True)
+        if grammar.weight
+    ]
+    points: list[float | None] = [LOW] * len(verdicts[0])
+    for low, points_per_step, values in counted:
+        for p, value in enumerate(values):
+            before = points[p]
+            points[p] = None if value is None or before is None else before + (value - low) * points_per_step
+    return points
 
 
 def _in_request_order(shown: Sequence[float | None], draw: Draw, n: int) -> tuple[float | None, ...]:

@@ -6,7 +6,8 @@ neighbour from the mean exactly, instead of averaging them out. It needs only n 
 engine prefills n prompts, not k.
 
 In one round, each active response is shown once: by one sample if all of them fit one list, else by one sample for each
-block. A request has at most k rounds.
+block. A judge that compares two responses gets the pairs of `pair_plan`, and each response is shown about once in a
+round. A request has at most k rounds.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-from scipy.optimize import linear_sum_assignment
-
-from grm_server.grm.types import Draw, Floats, Ints, Order, Task
+from grm_server.grm.block_design import block_design
+from grm_server.grm.pair_plan import RING_ROUNDS, pair_design, pair_samples, zigzag
+from grm_server.grm.types import Draw, Layout, Order, Task
 
 
 def derive_seed(seed: int, *path: int) -> int:
@@ -47,6 +47,7 @@ def request_seed(seed: int, task: Task) -> int:
     return derive_seed(seed, int.from_bytes(digest.digest()))
 
 
+@lru_cache(maxsize=64)
 def latin_squares(n: int) -> tuple[tuple[Order, ...], ...]:
     """The Williams design for n responses as Latin squares of n orders: one square for even n, two for odd n.
 
@@ -55,9 +56,7 @@ def latin_squares(n: int) -> tuple[tuple[Order, ...], ...]:
     """
     if n == 1:
         return (((0,),),)
-    # 0, 1, n-1, 2, n-2, ...: all steps between neighbours differ, so its n shifts repeat no pair of neighbours.
-    base = [0] + [(p + 1) // 2 if p % 2 else n - p // 2 for p in range(1, n)]
-    square = tuple(tuple((i + shift) % n for i in base) for shift in range(n))
+    square = tuple(tuple((i + shift) % n for i in zigzag(n)) for shift in range(n))
     if n % 2 == 0:
         return (square,)
     return square, tuple(order[::-1] for order in square)
@@ -84,9 +83,29 @@ def wave_unit(n: int) -> int:
     return 1 if n == 1 else 6 if n == 3 else n
 
 
-def plan_wave_unit(n: int, list_size: int, *, exchangeable: bool) -> int:
-    """Rounds that a wave of `make_plan` is a multiple of; 1 for blocks and for exchangeable orders (no design)."""
-    return 1 if n > list_size or exchangeable else wave_unit(n)
+def layout_of(n: int, list_size: int, max_shown: int | None) -> Layout:
+    """The layout of n responses.
+
+    list_size: largest number that one sample may show. max_shown: largest number that the judge can read; None if it
+    reads lists of any length.
+    """
+    if n <= min(list_size, max_shown or n):
+        return "lists"
+    return "singles" if max_shown == 1 else "pairs" if max_shown == 2 else "blocks"
+
+
+def samples_after(rounds: int, n: int, list_size: int, max_shown: int | None) -> int:
+    """Samples in so many rounds of n responses; see `layout_of`."""
+    if layout_of(n, list_size, max_shown) == "pairs":
+        return pair_samples(n, rounds)
+    return rounds * -(-n // min(list_size, max_shown or list_size))
+
+
+def plan_wave_unit(n: int, layout: Layout, *, exchangeable: bool) -> int:
+    """Rounds that a wave of `make_plan` is a multiple of; 1 where there is no design to complete, as for blocks."""
+    if layout == "pairs":
+        return RING_ROUNDS
+    return wave_unit(n) if layout == "lists" and not exchangeable else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +116,28 @@ class SamplePlan:
     """Launch order."""
     since: int
     """Rounds before the first of these draws."""
-    samples_per_round: int
-    """1 for whole lists, else the number of blocks."""
+    layout: Layout
+    samples_per_round: float
+    """1 for whole lists, else the number of blocks, half the responses for pairs, or all of them for singles."""
+    ends: tuple[int, ...]
+    """Number of draws after each of these rounds, cumulative."""
     unit: int
     """Rounds that a wave is a multiple of, see `plan_wave_unit`."""
 
     def wave(self, drawn: int, k: int) -> tuple[Draw, ...]:
-        """The draws of the next wave, after `drawn` rounds (see `wave_end`). Empty at k."""
-        end = wave_end(drawn, k, self.unit, self.since)
-        return self.draws[(drawn - self.since) * self.samples_per_round : (end - self.since) * self.samples_per_round]
+        """The draws of the next wave, after `drawn` rounds. Empty at k."""
+        return self.between(drawn, self.wave_end(drawn, k))
+
+    def between(self, drawn: int, end: int) -> tuple[Draw, ...]:
+        """The draws of these rounds."""
+        return self.draws[self._draws(drawn) : self._draws(end)]
+
+    def wave_end(self, drawn: int, k: int) -> int:
+        """The number of rounds after the next wave, see `wave_end`."""
+        return wave_end(drawn, k, self.unit, self.since)
+
+    def _draws(self, rounds: int) -> int:
+        return self.ends[rounds - self.since - 1] if rounds > self.since else 0
 
 
 def make_plan(
@@ -114,22 +146,28 @@ def make_plan(
     seed: int,
     list_size: int,
     *,
+    max_shown: int | None = None,
     since: int = 0,
     first: int = 0,
     exchangeable: bool = False,
 ) -> SamplePlan:
-    """Plan rounds since..k of the active responses, as whole lists if they fit `list_size`, else in blocks.
+    """Plan rounds since..k of the active responses in their `layout_of`.
 
     first: index of the first draw, that is, how many draws the request has launched before. exchangeable: draw each
     order independently, as `strict` needs; balance is then left to chance.
     """
-    unit = plan_wave_unit(len(active), list_size, exchangeable=exchangeable)
-    if len(active) > list_size:
-        blocks = -(-len(active) // list_size)
-        return SamplePlan(plan_blocks(active, k - since, list_size, seed, first), since, blocks, unit)
-    if exchangeable:
-        return SamplePlan(plan_exchangeable(active, k - since, seed, first), since, 1, unit)
-    return SamplePlan(plan(active, k - since, seed, first), since, 1, unit)
+    layout, rounds = layout_of(len(active), list_size, max_shown), k - since
+    if layout == "pairs":
+        draws = plan_pairs(active, rounds, seed, first)
+    elif layout == "singles":
+        draws = plan_singles(active, rounds, seed, first)
+    elif layout == "blocks":
+        draws = plan_blocks(active, rounds, min(list_size, max_shown or list_size), seed, first)
+    else:
+        draws = (plan_exchangeable if exchangeable else plan)(active, rounds, seed, first)
+    ends = tuple(samples_after(r, len(active), list_size, max_shown) for r in range(1, rounds + 1))
+    unit = plan_wave_unit(len(active), layout, exchangeable=exchangeable)
+    return SamplePlan(draws, since, layout, len(draws) / rounds, ends, unit)
 
 
 def plan(active: Sequence[int], k: int, seed: int, first: int = 0) -> tuple[Draw, ...]:
@@ -173,50 +211,23 @@ def plan_blocks(active: Sequence[int], rounds: int, list_size: int, seed: int, f
     labels = list(active)
     rng.shuffle(labels)
     orders: list[Order] = []
-    for blocks in _block_design(len(labels), -(-len(labels) // list_size), rounds):
+    for blocks in block_design(len(labels), -(-len(labels) // list_size), rounds):
         orders += [tuple(labels[i] for i in block) for block in rng.sample(blocks, len(blocks))]
     return _draws(orders, seed, first)
 
 
-@lru_cache(maxsize=64)
-def _block_design(n: int, count: int, rounds: int) -> tuple[tuple[Order, ...], ...]:
-    """The `count` blocks of each round, for responses 0..n-1. All requests share it; each relabels its responses."""
-    rng = np.random.default_rng(0)
-    pair_counts = np.zeros((n, n))
-    position_counts = np.zeros((n, -(-n // count)))
-    design = []
-    for _ in range(rounds):
-        orders: list[Order] = []
-        for block in _partition(pair_counts, count, rng):
-            pair_counts[np.ix_(block, block)] += 1
-            positions = np.arange(len(block))
-            cost = position_counts[np.ix_(block, positions)] ** 2
-            _, members = linear_sum_assignment(cost.T + rng.random((len(block),) * 2) / n)
-            order = block[members]
-            position_counts[order, positions] += 1
-            orders.append(tuple(map(int, order)))
-        design.append(tuple(orders))
-    return tuple(design)
+def plan_pairs(active: Sequence[int], rounds: int, seed: int, first: int = 0) -> tuple[Draw, ...]:
+    """Draws that each show two active responses, relabelled at random, see `pair_design`."""
+    rng = _rng(seed, first)
+    labels = list(active)
+    rng.shuffle(labels)
+    return _draws([(labels[a], labels[b]) for a, b in pair_design(len(labels), rounds)], seed, first)
 
 
-def _partition(pair_counts: Floats, count: int, rng: np.random.Generator) -> list[Ints]:
-    """The members of each block: a random partition, improved by the best swap until no swap helps.
-
-    pair_counts: (n, n), how often two responses shared a block so far.
-    """
-    n = len(pair_counts)
-    block_of = rng.permutation(np.arange(n) % count)
-    # The cost is the sum of the pair counts within blocks. A pair costs more each time it shares a block (a third time
-    # costs twice as much as a second), so the counts stay even.
-    while True:
-        costs = pair_counts @ (block_of[:, None] == np.arange(count))  # (n, count), of each response in each block
-        current = costs[np.arange(n), block_of]
-        moved = costs[:, block_of] - current[:, None] + pair_counts.diagonal()[:, None] - pair_counts
-        change = np.where(block_of[:, None] == block_of, 0.0, moved + moved.T)
-        i, j = np.unravel_index(np.argmin(change), change.shape)
-        if change[i, j] >= 0:
-            return [rng.permutation(np.flatnonzero(block_of == b)) for b in range(count)]
-        block_of[[i, j]] = block_of[[j, i]]
+def plan_singles(active: Sequence[int], rounds: int, seed: int, first: int = 0) -> tuple[Draw, ...]:
+    """Draws that each show one active response; each round shows all of them, in random order."""
+    rng = _rng(seed, first)
+    return _draws([(i,) for _ in range(rounds) for i in rng.sample(list(active), len(active))], seed, first)
 
 
 def _labelled_squares(active: Sequence[int], rng: random.Random) -> list[list[Order]]:

@@ -6,12 +6,13 @@ early stopped because its samples agreed, so its later waves would bias the esti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from grm_server.grm.aggregates import AGGREGATES
-from grm_server.grm.types import Aggregate, Floats, Prior
+from grm_server.grm.types import Aggregate, Floats, Layout, Order, Prior
 
 DEFAULT_WEIGHT = 20.0
 """Weight of the default prior, in requests."""
@@ -34,13 +35,23 @@ class LearnedPrior:
     weight: float = DEFAULT_WEIGHT
 
 
-def observe(learned: LearnedPrior, wave: Floats, aggregate: Aggregate) -> LearnedPrior:
+def observe(
+    learned: LearnedPrior,
+    wave: Floats,
+    aggregate: Aggregate,
+    *,
+    layout: Layout = "lists",
+    orders: Sequence[Order] = (),
+    winners: bool = False,
+) -> LearnedPrior:
     """The prior updated by one more request.
 
-    wave: (m, n) ballots of its first wave under the aggregate, NaN where missing. Position effects count as noise here,
-    because a wave may show each order only once. A request with fewer than two samples of some response changes
-    nothing. A single response or blocks update only the score variance.
+    wave: (m, n) ballots of its first wave under the aggregate, NaN where missing. In lists, position effects count as
+    noise here, because a wave may show each order only once. A request with fewer than two samples of some response
+    changes nothing. A single response or blocks update only the score variance.
+    orders: (m,), needed for pairs. winners: the judge names winners instead of scoring.
     """
+    variances = _pair_variances(wave, orders) if layout == "pairs" else None
     rows = wave[~np.isnan(wave).all(axis=1)]
     if len(rows) < 2:
         return learned
@@ -50,9 +61,16 @@ def observe(learned: LearnedPrior, wave: Floats, aggregate: Aggregate) -> Learne
         return learned
     score_variance = float(np.mean(np.nanvar(rows, axis=0, ddof=1)))
     n = rows.shape[1]
-    old, default = learned.prior, AGGREGATES[aggregate].prior
+    old, facts = learned.prior, AGGREGATES[aggregate]
+    default = facts.winners_prior if winners else facts.prior
     pair_variance, gap_variance = old.pair_variance, old.gap_variance
-    if n > 1 and not np.isnan(rows).any():
+    if variances is not None:
+        pair_variance, gap_variance = variances
+    elif layout == "singles":
+        pair_variance = 2 * score_variance
+        noise = float(np.mean(np.nanvar(rows, axis=0, ddof=1) / count))
+        gap_variance = 2 * (float(np.var(np.nanmean(rows, axis=0), ddof=1)) - noise)
+    elif n > 1 and not np.isnan(rows).any():
         centred = rows - rows.mean(axis=1, keepdims=True)
         # The mean variance of a difference is twice the mean variance of one centred response; likewise for the gaps.
         pair_variance = 2 * float(np.var(centred, axis=0, ddof=1).sum()) / (n - 1)
@@ -73,3 +91,27 @@ def observe(learned: LearnedPrior, wave: Floats, aggregate: Aggregate) -> Learne
         ),
         weight,
     )
+
+
+def _pair_variances(wave: Floats, orders: Sequence[Order]) -> tuple[float, float] | None:
+    """The variance of the difference in a pair and of the true differences; None unless two pairs were shown twice.
+
+    The product of two independent differences of the same pair has the square of the true one as its mean.
+    """
+    valid = [j for j, row in enumerate(wave) if not np.isnan(row).all()]
+    shown = np.array([orders[j] for j in valid], dtype=np.intp).reshape(-1, 2)
+    differences = wave[valid, shown[:, 0]] - wave[valid, shown[:, 1]]
+    # A ring shows each pair in both orders, so the mean is the effect of the position.
+    differences = np.where(shown[:, 0] < shown[:, 1], 1, -1) * (
+        differences - np.sum(differences) / max(len(differences), 1)
+    )
+    of_pair: dict[tuple[int, int], list[float]] = {}
+    for (a, b), difference in zip(np.sort(shown, axis=1).tolist(), differences.tolist(), strict=True):
+        of_pair.setdefault((a, b), []).append(difference)
+    repeated = [np.array(pair) for pair in of_pair.values() if len(pair) > 1]
+    if len(repeated) < 2:
+        return None
+    gaps = [(d.sum() ** 2 - (d**2).sum()) / (len(d) * (len(d) - 1)) for d in repeated]
+    # The mean took one degree of freedom from all pairs together, and a little of each difference's noise.
+    noise = float(np.mean([d.var(ddof=1) for d in repeated])) * len(repeated) / (len(repeated) - 1)
+    return noise, float(np.mean(gaps)) - noise / len(differences)

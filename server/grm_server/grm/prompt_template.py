@@ -69,7 +69,7 @@ class PromptTemplate:
         return pieces(rendered)
 
     def _shown(self, text: str) -> str:
-        return json.dumps(text, ensure_ascii=False)[1:-1] if self._fences.json_text else text
+        return _json_text(text) if self._fences.json_text else text
 
     def _fenced(self, label: str, text: str) -> str:
         fences = self._fences
@@ -78,10 +78,22 @@ class PromptTemplate:
     def _conversation(self, query: Sequence[Message]) -> str:
         """A single user turn as is, as the released checkpoints were trained; otherwise each turn fenced by its
         role."""
-        if len(query) == 1 and query[0].role == "user":
+        fences = self._fences.turns
+        if len(query) == 1 and query[0].role == "user" and not fences.always:
             return self._shown(query[0].content)
-        turns = (self._fenced(f"{turn.role.capitalize()} Turn", inserted(self._shown(turn.content))) for turn in query)
-        return self._fences.between.join(turns)
+        turns = (
+            fences.named(fences.before, turn.role)
+            + inserted(self._shown(turn.content))
+            + fences.named(fences.after, turn.role)
+            for turn in query
+        )
+        return fences.between.join(turns)
+
+
+def _json_text(text: str) -> str:
+    """The text inside of a JSON string. JSON allows U+2028 and U+2029 there, but a reader may take them for line
+    ends."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def inserted(text: str) -> str:
@@ -93,13 +105,13 @@ def pieces(rendered: str) -> Content:
     """The parts of a rendered turn, those of the format and those that were inserted.
 
     A template may have cut a text, and one of its marks with it. So only a part that no mark opens or closes is the
-    format's.
+    format's. An empty text that was inserted is a part: a turn that shows an empty response is not left out.
     """
     parts = [_CLOSE, *_MARKS.split(rendered), _OPEN]
     return tuple(
         Piece(text, inserted=(before, after) != (_CLOSE, _OPEN))
         for before, text, after in zip(parts[:-2:2], parts[1:-1:2], parts[2::2], strict=True)
-        if text
+        if text or (before, after) == (_OPEN, _CLOSE)
     )
 
 

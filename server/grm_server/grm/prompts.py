@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from grm_server.grm.format_structure import structure_of_format
 from grm_server.grm.formats import FormatFile, TextFormat, ThoughtFormat, TurnFormat
 from grm_server.grm.prompt_template import FAULTS, PromptTemplate, SanitizedTask, inserted, pieces
 from grm_server.grm.script import Grammar, Piece, PromptTurn, Script, Segment, plain
-from grm_server.grm.structure import Structure, structure_of_format
+from grm_server.grm.structure import Structure
 from grm_server.grm.types import Message, Order, Reading, Task
 from grm_server.grm.verdicts import grammar_of, verdict_name
 
@@ -48,6 +49,11 @@ class JudgeFormat:
     def compares(self) -> bool:
         """Whether its verdict is about all responses shown together."""
         return self.file.verdicts[0].compares
+
+    @property
+    def winners(self) -> bool:
+        """Whether it only says which of two responses wins, so the distance between them is unknown."""
+        return self.file.shows.max == 2 and self.file.verdicts[0].kind == "winner"
 
     @property
     def chars(self) -> int:
@@ -136,7 +142,7 @@ def write_script(
             )
         )
         opening, before, before_if_unmarked, given = "", "", "", ""
-    for index, (verdict, grammar) in enumerate(zip(verdicts, form.grammars(len(order)), strict=True)):
+    for index, grammar in enumerate(form.grammars(len(order))):
         segments.append(
             Segment(
                 verdict_name(index),
@@ -150,7 +156,7 @@ def write_script(
             )
         )
         # Between two verdicts the judge writes nothing of its own.
-        opening, before, given = "", verdict.after.removeprefix(grammar.end), ""
+        opening, before, given = "", grammar.after.removeprefix(grammar.end), ""
         before_if_unmarked = before
     return Script(form.turns(task, order), tuple(segments), tuple(sorted(args.items())))
 
@@ -211,8 +217,8 @@ def judge_turn(form: JudgeFormat, principles: str, critique: str, shown: Sequenc
     for text in form.file.texts:
         gap = " " if text.lead and not text.lead[-1].isspace() else ""
         turn += f"{text.lead}{gap}{texts[text.name]}"
-    grammar, verdict = form.grammars(len(shown))[0], form.file.verdicts_on(len(shown))[0]
-    return turn + grammar.lead + written_values(grammar, shown) + verdict.after
+    grammar = form.grammars(len(shown))[0]
+    return turn + grammar.lead + written_values(grammar, shown) + grammar.after
 
 
 def written_values(grammar: Grammar, shown: Sequence[float]) -> str:

@@ -80,13 +80,16 @@ class Grammar:
     """An upper bound: no vocabulary needs more tokens than bytes."""
     between: tuple[str, ...]
     """(values - 1,), the literals between the values."""
+    after: str
+    """What the judge writes after the last value."""
     end: str
-    """What follows the last value; empty if nothing needs to."""
+    """The beginning of `after` that belongs to the pattern, to say where the last value ends; empty if nothing needs
+    to."""
 
     @property
     def has_ten(self) -> bool:
-        """Whether a value may be 1 or 10, which their first token may not tell apart."""
-        return "1" in self.values and "10" in self.values
+        """Whether a value may be 1 or 10, which differ in worth and which their first token may not tell apart."""
+        return "1" in self.values and self.values.get("10", self.values["1"]) != self.values["1"]
 
 
 @dataclass(frozen=True, slots=True)

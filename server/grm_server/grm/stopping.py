@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -19,15 +19,17 @@ import numpy as np
 from scipy.special import stdtr
 
 from grm_server.grm.aggregates import AGGREGATES
-from grm_server.grm.types import Aggregate, Contenders, Decision, Evidence, Floats, Ints, StopReason
+from grm_server.grm.types import Aggregate, Contenders, Decision, Evidence, Floats, Ints, Layout, StopReason
 
 ELIMINATE_FROM = 6
 """Smallest number of responses at which dropping losers saves more prompt tokens than it costs."""
 DROP_SHARE = 0.5
 """Share of gamma that dropping may use up; the rest is for the decision among the remaining responses."""
 DROP_AT_LEAST = 0.25
-"""Smallest share of the active responses worth dropping; below it, the new prompts cost more than they save."""
+"""Smallest share of the active responses worth dropping; below it, the new prompts cost more than they save. In singles
+and pairs, dropping changes no prompt, so it saves from three responses on, even a single one."""
 _BETS = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.99])
+_SHORT: Container[Layout] = ("singles", "pairs")
 EarlyRuleName = Literal["decided", "strict", "precision"]
 RuleName = Literal["fixed", EarlyRuleName]
 
@@ -108,13 +110,14 @@ def decide(
     ballot_range: float,
     droppable: bool,
     min_votes: int = 1,
+    layout: Layout = "lists",
 ) -> Decision:
     """Whether to stop, and if not, which responses stay active.
 
     values: (m, n) the ballots behind the evidence, in launch order.
     drawn, k: rounds so far and at most; `drawn` is fractional if a deadline cut a round of blocks.
     ballot_range: largest possible difference between two ballots of one sample.
-    droppable: whether responses may be dropped, see `may_drop`.
+    droppable: whether responses may be dropped, see `may_drop`. layout: decides how many are worth dropping.
     min_votes: neither stopping nor dropping may leave a response with fewer scores.
     """
     left = (k - drawn) / drawn
@@ -136,15 +139,16 @@ def decide(
     elif risk <= rule.gamma:
         stop = StopReason.DECIDED
     elif droppable:
-        contenders = _drop(contenders, risks, leader(evidence, contenders.active), rule.gamma * DROP_SHARE)
+        first, at_least = leader(evidence, contenders.active), 0.0 if layout in _SHORT else DROP_AT_LEAST
+        contenders = _drop(contenders, risks, first, rule.gamma * DROP_SHARE, at_least)
     return Decision(stop, risk, contenders)
 
 
-def may_drop(rule: StopRule, n: int, aggregate: Aggregate) -> bool:
+def may_drop(rule: StopRule, n: int, aggregate: Aggregate, layout: Layout = "lists") -> bool:
     """Whether responses may be dropped before full k. Not where ballots depend on the other responses in the list, as
     for votes, Borda counts and meta rewards."""
     names_best = isinstance(rule, Decided) and rule.target == "best"
-    return names_best and n >= ELIMINATE_FROM and AGGREGATES[aggregate].droppable
+    return names_best and n >= (3 if layout in _SHORT else ELIMINATE_FROM) and AGGREGATES[aggregate].droppable
 
 
 def leader(evidence: Evidence, active: Sequence[int]) -> int:
@@ -163,6 +167,8 @@ def rival_risks(evidence: Evidence, left: float, active: Sequence[int]) -> Float
 
         v = 1 / (t / s2 + 1 / omega^2)      mu = v * D / s2      z = (D + R * mu) / sqrt(R * s2 + R^2 * v)
         risk = T(-z), the CDF of Student's t with the degrees of freedom of s2
+
+    With pairs, t and R count effective samples: what the fit knows of the difference, and what it will know at full k.
 
     0 for the leader itself, 1 for a response without a score.
     """
@@ -189,17 +195,18 @@ def _overtaking_risks(
         return np.zeros(len(gap))
     # Expected share of valid samples, with a prior of 10 samples of which one fails, relative to the share so far.
     valid_share = (evidence.valid + 9) / (evidence.launched + 10) * evidence.launched / max(evidence.valid, 1)
-    r = t * left * valid_share
+    at_k = evidence.pairs_at_k
+    r = (t * left if at_k is None else np.maximum(at_k[ahead, behind] - t, 1e-9)) * valid_share
     v = 1 / (t / s2 + 1 / evidence.prior.gap_variance)
     z = (t * gap + r * v * t * gap / s2) / np.sqrt(r * s2 + r**2 * v)
     risks: Floats = np.nan_to_num(stdtr(evidence.freedom[ahead, behind], -z), nan=1.0)
     return risks
 
 
-def _drop(contenders: Contenders, risks: Floats, first: int, limit: float) -> Contenders:
+def _drop(contenders: Contenders, risks: Floats, first: int, limit: float, at_least: float) -> Contenders:
     """Drop as many of the least likely rivals as the limit on `risk_spent` allows; the strongest rival always stays.
 
-    risks: (len(active),). first: the leader.
+    risks: (len(active),). first: the leader. at_least: smallest share of the active responses worth dropping.
     """
     risk_spent, dropped = contenders.risk_spent, set[int]()
     rivals = [index for index in np.argsort(risks, kind="stable").tolist() if contenders.active[index] != first]
@@ -208,7 +215,7 @@ def _drop(contenders: Contenders, risks: Floats, first: int, limit: float) -> Co
             break
         risk_spent += float(risks[index])
         dropped.add(index)
-    if len(dropped) < DROP_AT_LEAST * len(contenders.active):
+    if len(dropped) < at_least * len(contenders.active):
         return contenders
     return Contenders(tuple(i for index, i in enumerate(contenders.active) if index not in dropped), risk_spent)
 

@@ -1,32 +1,39 @@
 """Extract the headings, tags and labels of a prompt template, which `sanitize` keeps inserted text from imitating.
 
 They are taken from the template's static text, so a custom template is guarded like the shipped one.
+`format_structure` adds what a judge's format has besides its turns: fences, thoughts and verdicts.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from jinja2 import Environment
 
-from grm_server.grm.formats import Fences, FormatFile
 from grm_server.grm.lookalikes import fold
 
+ANY_NUMBER, ANY_LETTER, ANY_SCORE = "\ue000", "\ue001", "\ue002"
+"""Placeholders in the words and literals of a structure: the number or letter of a response; a number on a scale."""
 _INSERTED = "\0"
 """Placeholder for a Jinja expression in the static text."""
 _MAX_WORDS = 10
 """A longer line is a sentence, not a heading."""
-_FENCED = 16
-"""Labels whose fences are guarded, where a prompt may show any number of responses."""
 
+_WORD = rf"[\w{ANY_NUMBER}{ANY_LETTER}]"
 # "#### Principles ####", "=== Rubric ===", "**Rubric**", "--- Rubric", "[User Question]", "## Rubric:".
-_HEADING = re.compile(r"\s*(#+|=={1,}|\*\*+|--+|__+|~~+|\|\|+|\[+|<<+)\s*(\w.*?)\s*([#=*\-_~|\]>]*)\s*:?\s*")
+_HEADING = re.compile(r"\s*(#+|={1,}|\*\*+|--+|__+|~~+|\|\|+|\[+|<<+)\s*(\w.*?)\s*([#=*\-_~|\]>]*)\s*:?\s*")
 # "<conversation>" and "</conversation>", with or without attributes; not "<the score of each response>".
-_TAG = re.compile(r"</?([A-Za-z][\w:.-]*)(?:\s+[\w:-]+=[^<>\n]*)?\s*/?>")
+_TAG = re.compile(rf"</?([A-Za-z](?:{_WORD}|[:.-])*)(?:\s+[\w:-]+=[^<>\n]*)?\s*/?>")
+# "<|User Prompt|>"
+_PIPE_TAG = re.compile(r"<\|[^<>|\n]{1,80}\|>")
 # "Question:" alone on its line or before an inserted text.
 _LABEL = re.compile(rf"\s*(\w[^{_INSERTED}:.!?]*):\s*{_INSERTED}?\s*")
+# "[Query]: " and "**Question:** " before an inserted text.
+_MARKED_LABEL = re.compile(rf"[^\w{_INSERTED}]+(\w[^{_INSERTED}:.!?]*):[*_]*\s*{_INSERTED}\s*")
+_WORDS = re.compile(rf"[{ANY_NUMBER}{ANY_LETTER}]|[^\W_]+")
 _CLOSING = {"[": "]", "<": ">"}
 
 
@@ -48,6 +55,14 @@ class Heading(NamedTuple):
         return _CLOSING.get(self.mark, self.mark)
 
 
+class Literal(NamedTuple):
+    """An exact text that steers the judge or its reader: "<|channel|>", "[RESULT]", "[[A]]"."""
+
+    text: str
+    """Without white space. Placeholders stand for labels and scores."""
+    any_case: bool = True
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Structure:
     """All headings, tags and labels of a template."""
@@ -55,67 +70,79 @@ class Structure:
     headings: frozenset[Heading] = frozenset()
     labels: frozenset[tuple[str, ...]] = frozenset()
     """The words of each label, without its colon."""
-    literals: frozenset[str] = frozenset()
-    """Exact texts that steer the judge or its reader: "</think>", "[RESULT]", "[[A]]"."""
+    literals: frozenset[Literal] = frozenset()
+    names: frozenset[tuple[str, ...]] = frozenset()
+    """The words of what responses are called, without their numbers: ("assistant",)."""
 
     def __or__(self, other: Structure) -> Structure:
-        return Structure(self.headings | other.headings, self.labels | other.labels, self.literals | other.literals)
+        return Structure(
+            self.headings | other.headings,
+            self.labels | other.labels,
+            self.literals | other.literals,
+            self.names | other.names,
+        )
 
 
-def structure_of_format(file: FormatFile) -> Structure:
-    """The structure of a judge's prompt and of its turn.
+def structure_of(source: str, label: str = _INSERTED) -> Structure:
+    """The structure of a Jinja template. Raises TemplateError if the source is not valid Jinja.
 
-    Left out are the fences that `sanitize` guards in every prompt, and what honest texts often hold: the lead of the
-    critique ("Analysis:"), and marks without a colon ("**Scores"), which steer only our reading of the judge's turn.
+    label: stands for expressions that begin with the variable `label`, as `loop` does for a number.
     """
-    fences = file.fences
-    labels = [file.label(position) for position in range(file.shows.max or _FENCED)]
-    own_fences = [text for text in (fences.before, fences.after) if text not in (Fences().before, Fences().after)]
-    fenced = [text.replace("{label}", label) for text in own_fences for label in labels]
-    thought = () if file.thought is None else (file.thought.opens, file.thought.closes, file.thought.after)
-    marks = [mark for verdict in file.verdicts for mark in (*verdict.marks, verdict.lead)]
-    leads = [text.lead for text in file.texts if text.name == "principles"]
-    leads += [verdict.lead for verdict in file.verdicts]
-    structure = Structure(literals=frozenset(filter(None, (text.strip() for text in (*thought, *marks)))))
-    for source in (*(turn.content for turn in file.turns), *map(_escaped, (*fenced, *leads))):
-        structure |= structure_of(source)
-    for mark in marks:
-        structure |= Structure(labels=structure_of(_escaped(mark)).labels)
+    structure = Structure()
+    for text in _static_texts(source, label):
+        structure |= structure_of_text(text)
     return structure
 
 
-def _escaped(text: str) -> str:
-    """Text that is no template, as a template."""
-    return "{% raw %}" + text + "{% endraw %}"
-
-
-def structure_of(source: str) -> Structure:
-    """The structure of a Jinja template. Raises TemplateError if the source is not valid Jinja."""
-    headings, labels = set[Heading](), set[tuple[str, ...]]()
-    for line in fold(_static_text(source)).splitlines():
-        headings.update(Heading(_words(tag[1]), "<", 1, 1) for tag in _TAG.finditer(line))
+def structure_of_text(text: str) -> Structure:
+    """The structure of the static text of a template."""
+    headings, labels, literals = set[Heading](), set[tuple[str, ...]](), set[Literal]()
+    for line in fold(text).splitlines():
+        headings.update(Heading(words_of(tag[1]), "<", 1, 1) for tag in _TAG.finditer(line))
+        literals.update(Literal("".join(tag[0].split())) for tag in _PIPE_TAG.finditer(line))
         if (heading := _HEADING.fullmatch(line)) and _INSERTED not in line:
-            before, text, after = heading.groups()
+            before, words_text, after = heading.groups()
             mark = before[0]
-            words = _words(text)
-            if words and len(words) <= _MAX_WORDS and not text.endswith((".", "!", "?")):
+            words = words_of(words_text)
+            if words and len(words) <= _MAX_WORDS and not words_text.endswith((".", "!", "?")):
                 closing = _CLOSING.get(mark, mark)
                 headings.add(Heading(words, mark, len(before), after.count(closing)))
-        elif (label := _LABEL.fullmatch(line)) and (words := _words(label[1])) and len(words) <= _MAX_WORDS:
-            labels.add(words)
-    return Structure(frozenset(headings), frozenset(labels))
+        elif label := _LABEL.fullmatch(line) or _MARKED_LABEL.fullmatch(line):
+            labels.update(label_of(label[1]))
+    return Structure(frozenset(headings), frozenset(labels), frozenset(literals))
 
 
-def _static_text(source: str) -> str:
-    """The template without statements and comments, with a placeholder for each expression."""
-    parts: list[str] = []
+def label_of(text: str) -> set[tuple[str, ...]]:
+    """The words of a label; none if the text is a sentence."""
+    words = words_of(text)
+    return {words} if 0 < len(words) <= _MAX_WORDS else set()
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    return tuple(_WORDS.findall(text.lower()))
+
+
+def _static_texts(source: str, label: str) -> Iterator[str]:
+    """The template without statements and comments, with a placeholder for each expression.
+
+    An expression that begins with a string, such as "Response" if n == 1 else "Responses", shows one of its strings in
+    each text.
+    """
+    parts: list[list[str]] = []
+    at_start = False
+    strings: list[str] | None = None
     for _, kind, value in Environment(trim_blocks=True, lstrip_blocks=True).lex(source):
         if kind == "data":
-            parts.append(value)
+            parts.append([value])
         elif kind == "variable_begin":
-            parts.append(_INSERTED)
-    return "".join(parts)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"[^\W_]+", text.lower()))
+            at_start, strings = True, None
+        elif kind == "string" and (at_start or strings):
+            if strings is None:
+                parts.append(strings := [])
+            strings.append(value[1:-1])
+            at_start = False
+        elif at_start and kind != "whitespace":
+            parts.append([{"label": label, "loop": ANY_NUMBER}.get(value, _INSERTED)])
+            at_start = False
+    for number in range(max(map(len, parts), default=0)):
+        yield "".join(part[min(number, len(part) - 1)] for part in parts)

@@ -5,7 +5,7 @@ so `scores[order[p]] = shown[p]` puts scores back into request order. Inverting 
 n <= 2, because every order of two is its own inverse.
 
 Sizes: n responses, k rounds at most, m samples. A round shows each active response once: in one sample if the list
-fits, else in one sample for each block.
+fits, else in one sample for each block. In pairs it shows each about once, see `pair_plan`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ Order = tuple[int, ...]
 MetaAggregate = Literal["meta_hinge", "meta_top"]
 Aggregate = Literal["mean", "winsorised", "vote", "borda", MetaAggregate]
 Reading = Literal["sampled", "expected"]
+Layout = Literal["lists", "blocks", "singles", "pairs"]
+"""What one sample shows: all responses; some of them, where all do not fit; one, where the judge grades; or two, where
+the judge compares and there are more."""
 
 
 def needs_meta_rm(aggregate: Aggregate) -> TypeGuard[MetaAggregate]:
@@ -166,11 +169,12 @@ class Evidence:
     valid: int
     """t: samples with scores."""
     means: Floats
-    """(n,), each response's mean ballot, corrected for the leniency of the samples that showed it; NaN if none did."""
+    """(n,), each response's mean ballot, corrected for the leniency of the samples that showed it; NaN if none did.
+    Under `win_range`, its ability instead: the log-odds that it wins against a response of ability 0."""
     shown: Floats
     """(n,), samples with scores that showed the response."""
     mean_variance: Floats
-    """(n,), variance of each of `means` as an estimate of the mean over infinitely many samples."""
+    """(n,), variance of each reward as an estimate of the mean over infinitely many samples, in squared points."""
     pairs: Floats
     """(n, n), effective number of samples that showed both responses, by the variance of their difference of means."""
     pair_variance: Floats
@@ -178,6 +182,11 @@ class Evidence:
     freedom: Floats
     """(n, n), degrees of freedom of `pair_variance`, including the prior's."""
     prior: Prior
+    """In the units of `means`."""
+    pairs_at_k: Floats | None = None
+    """(n, n), what `pairs` will be if all planned samples have scores; None: `pairs` grow like the rounds."""
+    win_range: tuple[float, float] | None = None
+    """The ballots of a loser and a winner, if `means` are abilities; see `pairs`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,8 @@ def grammar_of(verdict: VerdictFormat, labels: Sequence[str]) -> Grammar:
         )
     # A value that is the start of another one needs what follows it, to say where it ends.
     open_ended = any(a != b and b.startswith(a) for a in values for b in values)
-    end = (last + verdict.after)[:1] if open_ended else ""
+    after = last + verdict.after
+    end = after[:1] if open_ended else ""
     pattern = f"({alternatives})" + "".join(_escaped(gap) + f"({alternatives})" for gap in between) + _escaped(end)
     longest = max(len(value.encode()) for value in values)
     worth = [share for shares in values.values() for share in shares]
@@ -72,6 +73,7 @@ def grammar_of(verdict: VerdictFormat, labels: Sequence[str]) -> Grammar:
         high=max(worth) if is_list else 1.0,
         max_tokens=2 + len(end) + (1 + len(between)) * longest + sum(len(gap.encode()) for gap in between),
         between=between,
+        after=after,
         end=end,
     )
 
@@ -132,7 +134,9 @@ def read(
         return _fault(grammar, text)
     spans = [match.span(group) for group in range(1, 2 + len(grammar.between))]
     written = [text[start:stop] for start, stop in spans]
-    starts = _token_starts([token.text for token in tokens], [start for start, _ in spans])
+    starts = _token_starts(
+        [token.text for token in tokens], map(_first_character, written, (start for start, _ in spans))
+    )
     # If one value has no token, the tokens are those of another text.
     known = [start for start in starts if start is not None]
     expected: list[tuple[float, ...] | None] = [None] * len(starts)
@@ -164,7 +168,15 @@ def _fault(grammar: Grammar, text: str) -> FailureReason:
 def last_value_start(grammar: Grammar, texts: Sequence[str]) -> int | None:
     """Index of the token that begins the last value; None if the tokens are no verdict."""
     match = grammar.lenient.match("".join(texts))
-    return None if match is None else _token_starts(texts, [match.start(match.re.groups)])[0]
+    if match is None:
+        return None
+    last = match.re.groups
+    return _token_starts(texts, [_first_character(match[last], match.start(last))])[0]
+
+
+def _first_character(value: str, start: int) -> int:
+    """Where a value that starts here has its first character: a value may begin with a space, as in " Yes"."""
+    return start + len(value) - len(value.lstrip())
 
 
 def _token_starts(texts: Sequence[str], offsets: Iterable[int]) -> list[int | None]:
@@ -194,7 +206,7 @@ def _expectation(grammar: Grammar, logprobs: Mapping[str, float], ten_share: flo
         candidates = [
             value for value in mass if value.strip().startswith(begins) or begins == value.strip() + grammar.end
         ]
-        if len(candidates) == 1:
+        if len({grammar.values[value] for value in candidates}) == 1:
             mass[candidates[0]] += share
         elif begins in mass and {begins, begins + "0"} == set(candidates) == {"1", "10"}:
             ones += share

@@ -8,6 +8,7 @@ from itertools import groupby
 import numpy as np
 from scipy.special import stdtr
 
+from grm_server.grm.pairs import win_rate_variance, win_rates
 from grm_server.grm.types import Evidence, Floats, Trajectory, Verdict
 
 _DRAWS = 4096
@@ -23,8 +24,9 @@ def vote(
 ) -> Verdict:
     """The verdict of the samples. All of its numbers describe this judge's opinion, not the truth.
 
-    rewards     mean ballots. With `shrink`, posterior means: a rule that stops once a margin looks large stops on
-                overestimated margins, and the posterior mean corrects for that.
+    rewards     mean ballots; for winners of pairs, the predicted mean ballot against the other responses. With
+                `shrink`, posterior means: a rule that stops once a margin looks large stops on overestimated margins,
+                and the posterior mean corrects for that.
     se          standard error of the reward as an estimate of the mean over infinitely many samples of this judge.
     p_best      probability that the response has the highest mean over infinitely many samples of this judge. The
                 judge's bias does not average out: `calibration` converts `p_best` to a probability of being right.
@@ -41,12 +43,10 @@ def vote(
         p_greater = stdtr(np.maximum(evidence.freedom, 1.0), gap / np.sqrt(variance))
     np.fill_diagonal(p_greater, 0.5)
     p_best = _p_best(p_greater, gap, variance, float(np.median(evidence.freedom)))
-    reliability = _reliability(evidence) if shrink else np.ones(n)
-    level = evidence.means.mean()
-    rewards = level + reliability * (evidence.means - level)
-    # Shrinking reduces the noise of each response alone, not the noise that all responses share.
-    response_variance = evidence.pair_variance.sum(axis=1) / max(n - 1, 1) / 2 / evidence.shown * (1 - 1 / n)
-    reward_variance = np.maximum(evidence.mean_variance - (1 - reliability) * response_variance, 0.0)
+    if evidence.win_range is None:
+        rewards, reward_variance = _mean_rewards(evidence, shrink=shrink)
+    else:
+        rewards, reward_variance = _win_rewards(evidence, evidence.win_range, gap, variance, shrink=shrink)
     # Equal sums must tie despite rounding errors of the least-squares fit.
     rounded = [round(float(reward), 6) for reward in rewards]
     ranking = tuple(sorted(range(n), key=lambda i: -rounded[i]))
@@ -64,6 +64,30 @@ def vote(
     )
 
 
+def _mean_rewards(evidence: Evidence, *, shrink: bool) -> tuple[Floats, Floats]:
+    """(n,) rewards and their variances."""
+    n = len(evidence.means)
+    reliability = _reliability(evidence) if shrink else np.ones(n)
+    level = evidence.means.mean()
+    rewards = level + reliability * (evidence.means - level)
+    samples = _samples(evidence)
+    # Shrinking reduces the noise of each response alone, not the noise that all responses share.
+    response_variance = evidence.pair_variance.sum(axis=1) / max(n - 1, 1) / 2 / samples * (1 - 1 / n)
+    return rewards, np.maximum(evidence.mean_variance - (1 - reliability) * response_variance, 0.0)
+
+
+def _win_rewards(
+    evidence: Evidence, win_range: tuple[float, float], gap: Floats, variance: Floats, *, shrink: bool
+) -> tuple[Floats, Floats]:
+    """(n,) rewards and their variances. gap, variance: see `_posterior_gaps`."""
+    lowest, span = win_range[0], win_range[1] - win_range[0]
+    if not shrink:
+        return lowest + span * win_rates(evidence.means), evidence.mean_variance
+    abilities = gap.mean(axis=1)
+    rate_variance = win_rate_variance(abilities, variance * (1 - np.eye(len(gap))))
+    return lowest + span * win_rates(abilities), span**2 * rate_variance
+
+
 def _posterior_gaps(evidence: Evidence) -> tuple[Floats, Floats]:
     """(n, n) mean and variance of each true gap given the samples, under the prior N(0, omega^2)."""
     t, s2 = evidence.pairs, np.maximum(evidence.pair_variance, 1e-12)
@@ -76,9 +100,19 @@ def _reliability(evidence: Evidence) -> Floats:
     n = len(evidence.means)
     if n == 1:
         return np.ones(1)
-    noise = evidence.pair_variance.sum() / (n * (n - 1)) / evidence.shown
+    noise = evidence.pair_variance.sum() / (n * (n - 1)) / _samples(evidence)
     reliability: Floats = evidence.prior.gap_variance / (evidence.prior.gap_variance + noise)
     return reliability
+
+
+def _samples(evidence: Evidence) -> Floats:
+    """(n,): samples that a response's differences rest on. A pair compares it with one other only, so for pairs this is
+    the harmonic mean over the others of the effective number."""
+    if evidence.pairs_at_k is None:
+        return evidence.shown
+    n = len(evidence.means)
+    samples: Floats = (n - 1) / ((1 - np.eye(n)) / evidence.pairs).sum(axis=1)
+    return samples
 
 
 def _p_best(p_greater: Floats, gap: Floats, variance: Floats, freedom: float) -> Floats:

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.priors import LearnedPrior, observe
-from grm_server.grm.types import Aggregate, Floats, Prior
+from grm_server.grm.types import Aggregate, Failure, Floats, Layout, Prior, Trajectory
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class PriorKey(NamedTuple):
     aggregate: Aggregate
     tenant: str = ""
     """The name of the API key. Empty only in files from before priors were learned per key."""
+    winners: bool = False
+    """The judge names winners instead of scoring, which has other units."""
 
 
 class _Row(BaseModel):
@@ -39,6 +42,7 @@ class _Row(BaseModel):
     task: str
     aggregate: Aggregate
     tenant: str = ""
+    winners: bool = False
     pair_variance: float = Field(gt=0)
     gap_variance: float = Field(gt=0)
     score_variance: float = Field(gt=0)
@@ -63,7 +67,9 @@ class PriorStore:
         for row in self._read():
             prior = Prior(row.pair_variance, row.gap_variance, row.score_variance)
             table = self._learnt if row.tenant else self._initial
-            table[PriorKey(row.model, row.task, row.aggregate, row.tenant)] = LearnedPrior(prior, row.weight)
+            table[PriorKey(row.model, row.task, row.aggregate, row.tenant, row.winners)] = LearnedPrior(
+                prior, row.weight
+            )
         self._check_writable()
 
     def _check_writable(self) -> None:
@@ -100,9 +106,16 @@ class PriorStore:
     def prior(self, key: PriorKey) -> Prior:
         return self._get(key).prior
 
-    def observe(self, key: PriorKey, first_wave: Floats) -> None:
-        """Learn from a request's first wave. first_wave: (m, n) ballots."""
-        learnt = observe(self._get(key), first_wave, key.aggregate)
+    def observe(
+        self,
+        key: PriorKey,
+        first_wave: Floats,
+        layout: Layout = "lists",
+        outcomes: Sequence[Trajectory | Failure] = (),
+    ) -> None:
+        """Learn from a request's first wave. first_wave: (m, n) ballots. outcomes: at least m, launch order."""
+        orders = [outcome.draw.order for outcome in outcomes[: len(first_wave)]]
+        learnt = observe(self._get(key), first_wave, key.aggregate, layout=layout, orders=orders, winners=key.winners)
         # Evict the least recently used tag of the key that has the most, so a client that floods us with tags removes
         # neither those of another key nor its own that are in use.
         self._learnt.pop(key, None)
@@ -141,4 +154,6 @@ class PriorStore:
         known = self._learnt.get(key._replace(task=""))
         for initial in (key._replace(tenant=""), key._replace(task="", tenant="")):
             known = known or self._initial.get(initial)
-        return LearnedPrior(known.prior if known else AGGREGATES[key.aggregate].prior)
+        facts = AGGREGATES[key.aggregate]
+        initial_prior = facts.winners_prior if key.winners else facts.prior
+        return LearnedPrior(known.prior if known else initial_prior)

@@ -111,7 +111,8 @@ class JudgeService:
 
     async def _run(self, request: ScoreRequest, task: str, arrived_s: float, *, anytime: bool) -> AsyncGenerator[Event]:
         """The pipeline's events up to the first Judgement, once there is a permit."""
-        key = PriorKey(_model_in(self.engine.model, request.format), task, request.aggregate, request.tenant)
+        model = _model_in(self.engine.model, request.format)
+        key = PriorKey(model, task, request.aggregate, request.tenant, request.winners)
         audit = isinstance(request.stop, Decided) and self._audits.selects(request)
         async with self.admission.permit(request, arrived_s) as permit:
             events = score(
@@ -131,7 +132,7 @@ class JudgeService:
                         permit.answered(in_time=event.stop_reason is not StopReason.DEADLINE)
                         # None if a deadline cut it: the samples that finish first are a biased selection.
                         if event.first_wave is not None:
-                            self._priors.observe(key, event.first_wave)
+                            self._priors.observe(key, event.first_wave, event.layout, event.outcomes)
                         handed_over = audit and self._audits.start(events, event, request.stop)
                     yield event
                     if isinstance(event, Judgement):

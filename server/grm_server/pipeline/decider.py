@@ -18,6 +18,8 @@ from grm_server.grm.types import (
     Decision,
     Evidence,
     Failure,
+    Layout,
+    Order,
     Prior,
     StopReason,
     Trajectory,
@@ -55,9 +57,9 @@ class Decider:
     p0: float = 0.5
     """`meta_hinge`: the probability at which a sample's vote is worth nothing."""
 
-    def may_drop(self, aggregate: Aggregate) -> bool:
+    def may_drop(self, aggregate: Aggregate, layout: Layout) -> bool:
         """Whether unlikely winners may be dropped before full k."""
-        return may_drop(self.request.stop, len(self.request.task.responses), aggregate)
+        return may_drop(self.request.stop, len(self.request.task.responses), aggregate, layout)
 
     def assess(
         self,
@@ -66,18 +68,21 @@ class Decider:
         before: Decision,
         aggregate: Aggregate,
         *,
-        in_blocks: bool,
+        layout: Layout,
+        planned: Sequence[Order],
         late: bool,
     ) -> Assessment:
         """Compute the ballots and the evidence, and apply the stop rule.
 
-        rounds: rounds so far; fractional if the deadline cut a round of blocks.
+        rounds: rounds so far; fractional if the deadline cut a round of several samples.
+        planned: orders of the samples still to come.
         before: the decision after the previous wave. late: the deadline has passed, so this decision stops.
         """
         request = self.request
         ballots = self._ballots(outcomes, aggregate)
         orders = [outcome.draw.order for outcome in outcomes]
-        evidence = gather(ballots.values, orders, self.prior, blocks=in_blocks)
+        win_range = AGGREGATES[aggregate].win_range if request.winners else None
+        evidence = gather(ballots.values, orders, self.prior, layout=layout, planned=planned, win_range=win_range)
         decision = before
         if rounds:
             decision = decide(
@@ -88,8 +93,9 @@ class Decider:
                 request.k,
                 before.contenders,
                 ballot_range=ballots.range,
-                droppable=self.may_drop(aggregate),
+                droppable=self.may_drop(aggregate, layout),
                 min_votes=request.min_votes,
+                layout=layout,
             )
         if late:
             decision = replace(decision, stop=StopReason.DEADLINE)
@@ -118,6 +124,9 @@ class Decider:
             if votes and isinstance(outcome, Trajectory)
         ]
         orders = [outcome.draw.order for outcome in assessment.outcomes]
-        effect = position_effect(assessment.ballots.values, orders, assessment.evidence.means)
+        # In pairs, abilities are no ballots. Any mean will do: both orders of a pair show the same two responses.
+        evidence = assessment.evidence
+        means = evidence.means if evidence.win_range is None else np.zeros_like(evidence.means)
+        effect = position_effect(assessment.ballots.values, orders, means)
         early = assessment.decision.stop in (StopReason.DECIDED, StopReason.STRICT)
         return vote(assessment.evidence, trajectories, effect, shrink=early)

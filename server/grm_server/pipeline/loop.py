@@ -66,7 +66,7 @@ async def score(
         async with draws.in_flight(None if rater is None else rater.rate) as in_flight:
             yield Started(draws.list_size)
             while decision.stop is None:
-                may_drop = decider.may_drop(_aggregate(request, rater))
+                may_drop = decider.may_drop(_aggregate(request, rater), draws.layout)
                 async for outcome in draws.wave(in_flight, same_responses_next=not may_drop):
                     yield outcome
                 assessment = _assess(decider, draws, decision, rater)
@@ -89,8 +89,13 @@ async def score(
 
 
 def auditable(judgement: Judgement) -> bool:
-    """Whether `decided` saved samples, by stopping early or by dropping responses."""
-    return judgement.stop_reason is StopReason.DECIDED or judgement.dropped
+    """Whether `decided` saved samples, by stopping early or by dropping responses.
+
+    In singles and pairs a request that dropped responses and went on to full k spent what it saved on the others, so
+    there is no rest to compare it with.
+    """
+    saved = judgement.dropped and judgement.layout in ("lists", "blocks")
+    return judgement.stop_reason is StopReason.DECIDED or saved
 
 
 def _aggregate(request: ScoreRequest, rater: Rater | None) -> Aggregate:
@@ -104,7 +109,8 @@ def _assess(decider: Decider, draws: SampleDraws, before: Decision, rater: Rater
         draws.rounds,
         before,
         _aggregate(decider.request, rater),
-        in_blocks=draws.in_blocks,
+        layout=draws.layout,
+        planned=draws.planned() if draws.layout == "pairs" else (),
         late=draws.late,
     )
 
@@ -133,6 +139,7 @@ def _judgement(
         risk=assessment.decision.risk,
         k_used=int(draws.rounds),
         list_size=draws.list_size,
+        layout=draws.layout,
         # If the meta RM failed in a later wave, the first wave used another aggregate than the answer.
         first_wave=first_wave if assessment.aggregate == request.aggregate else None,
         # Not `_aggregate(...)`: the meta RM may have failed since the assessment.

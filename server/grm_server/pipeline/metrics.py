@@ -32,7 +32,8 @@ def count_tokens(metrics: Metrics, sample: Sample) -> None:
     metrics.tokens.labels("prompt").inc(sample.prompt_tokens)
     metrics.tokens.labels("cached").inc(sample.cached_tokens)
     metrics.tokens.labels("completion").inc(sample.completion_tokens)
-    metrics.tokens.labels("thought").inc(sample.thought_tokens)
+    if sample.thought_tokens:
+        metrics.tokens.labels("thought").inc(sample.thought_tokens)
     for name in sample.free_texts:
         metrics.text_ends.labels(name, sample.end_of(name)).inc()
 

@@ -47,7 +47,7 @@ class PromptCache:
         del self._prompts[order]
 
     async def fitting_plan(self) -> tuple[SamplePlan, int]:
-        """The plan and its list size: whole lists if they fit `list_size` and the context, else blocks.
+        """The plan and its list size: whole lists if they fit `list_size`, the format and the context, else parts.
 
         To test a block size, it tokenizes only the longest possible block: the responses with the most tokens. Raises
         PromptTooLong, and TimeoutError at the deadline, before anything is generated.
@@ -55,20 +55,23 @@ class PromptCache:
         request, n = self._request, len(self._request.task.responses)
         self._task = await self._permit.in_slices(sanitizing(request.task, self._form.structure))
         whole_lists = request.stop.exchangeable_orders
-        size = min(n, request.list_size)
+        size = min(n, request.list_size, request.max_shown or n)
+        smallest = min(2, size)
         while True:
-            plan = make_plan(range(n), request.k, self.seed, size, exchangeable=whole_lists)
-            in_blocks = size < n
-            orders = [tuple((await self._longest_first())[:size])] if in_blocks else [draw.order for draw in plan.draws]
+            plan = make_plan(
+                range(n), request.k, self.seed, size, max_shown=request.max_shown, exchangeable=whole_lists
+            )
+            in_parts = size < n
+            orders = [tuple((await self._longest_first())[:size])] if in_parts else [draw.order for draw in plan.draws]
             try:
                 for order in orders:
                     await self.prepare(order)
                 return plan, size
             except PromptTooLong as error:
-                if size <= 2 or whole_lists:
-                    error.oversized = await self._oversized(n if whole_lists else 2)
+                if size <= smallest or whole_lists:
+                    error.oversized = await self._oversized(n if whole_lists else smallest)
                     raise
-                size = max(2, min(size - 1, size * error.details["limit"] // error.details["needed_tokens"]))
+                size = max(smallest, min(size - 1, size * error.details["limit"] // error.details["needed_tokens"]))
 
     async def _oversized(self, size: int) -> list[int]:
         """The longest responses to leave out so that lists of `size` of the others fit; all if none fits alone."""

@@ -12,7 +12,7 @@ from grm_server.grm.parse import parse
 from grm_server.grm.plan import SamplePlan, make_plan
 from grm_server.grm.prompts import JudgeFormat
 from grm_server.grm.script import Sample
-from grm_server.grm.types import Draw, Failure, FailureReason, Order, Trajectory
+from grm_server.grm.types import Draw, Failure, FailureReason, Layout, Order, Trajectory
 from grm_server.pipeline.in_flight import InFlightSamples, Rate
 from grm_server.pipeline.metrics import count_sample
 from grm_server.pipeline.permit import Permit
@@ -33,6 +33,8 @@ class SampleDraws:
         self._n = len(request.task.responses)
         self._active = tuple(range(self._n))
         self._plan: SamplePlan
+        self.layout: Layout
+        """What a sample shows, before responses are dropped."""
         self.list_size: int
         """The largest number of responses that one sample shows."""
         self.late = False
@@ -51,6 +53,7 @@ class SampleDraws:
         """Plan all draws. Raises PromptTooLong and DeadlineExceeded, before anything is generated."""
         try:
             self._plan, self.list_size = await self._prompts.fitting_plan()
+            self.layout = self._plan.layout
         except TimeoutError:
             raise DeadlineExceeded(
                 f"timed out while tokenizing the prompts (deadline_s = {self._request.deadline_s:g}); no samples were "
@@ -58,10 +61,10 @@ class SampleDraws:
                 details={"finished": 0, "begun": 0},
             ) from None
 
-    @property
-    def in_blocks(self) -> bool:
-        """Whether a sample shows only some of the responses."""
-        return self.list_size < self._n
+    def planned(self) -> list[Order]:
+        """Orders of the samples still to come."""
+        launched = set(self._launched)
+        return [draw.order for draw in self._plan.draws if draw.index not in launched]
 
     @property
     def dropped(self) -> bool:
@@ -80,7 +83,7 @@ class SampleDraws:
 
     @property
     def rounds(self) -> float:
-        """Rounds finished so far; fractional if the deadline cut a round of blocks."""
+        """Rounds finished so far; fractional if the deadline cut a round of several samples."""
         cut = sum(index not in self._outcomes for index in self._launched)
         return self._rounds_launched - cut / self._plan.samples_per_round
 
@@ -101,11 +104,13 @@ class SampleDraws:
         same_responses_next: the following wave will show the same responses, so its samples may start early.
         """
         request = self._request
-        wave = self._plan.wave(self._rounds_launched, request.k) if request.in_waves else self._plan.draws
+        rounds = self._rounds_launched
+        end = self._plan.wave_end(rounds, request.k) if request.in_waves else request.k
+        wave = self._plan.between(rounds, end)
         scheduling = SchedulingClass.CONTINUATION if self._launched else SchedulingClass.NEW
         indices = [draw.index for draw in wave]
         self._launched += indices
-        self._rounds_launched += len(wave) // self._plan.samples_per_round
+        self._rounds_launched = end
         await self._start(in_flight, wave, scheduling)
         for outcome in [self._outcomes[index] for index in indices if index in self._outcomes]:
             yield outcome
@@ -128,13 +133,16 @@ class SampleDraws:
     async def rest(self, in_flight: InFlightSamples) -> None:
         """For an audit, after the answer: draw the remaining of the k samples, showing all responses.
 
-        If responses were dropped, the samples drawn since then no longer count, because they showed shorter lists.
+        If responses were dropped, the samples drawn since then no longer count, because they showed shorter lists. In
+        singles and pairs they showed what they always show, so they do.
         """
         if self._before_drop is not None:
             draws, rounds = self._before_drop
             self._plan = self._replanned(range(self._n), rounds)
             rest = list(self._plan.draws)
-            self._launched = [*self._launched[:draws], *(draw.index for draw in rest)]
+            if self.layout in ("lists", "blocks"):
+                self._launched = self._launched[:draws]
+            self._launched += [draw.index for draw in rest]
         else:
             rest = [draw for draw in self._plan.draws if draw.index not in self._launched]
             self._launched += [draw.index for draw in rest]
@@ -204,10 +212,19 @@ class SampleDraws:
                 return
             in_flight.start(same_order, prompt, scheduling)
             self._started.update(draw.index for draw in same_order)
-            if self._plan.samples_per_round > 1:
-                # Each round forms new blocks, so this order does not recur.
+            if self._plan.layout in ("blocks", "pairs"):
+                # Each round forms new blocks or pairs, so this order does not recur soon.
                 self._prompts.forget(order)
 
     def _replanned(self, active: Sequence[int], since: int) -> SamplePlan:
         first = 1 + max(self._started, default=-1)
-        return make_plan(active, self._request.k, self._prompts.seed, self.list_size, since=since, first=first)
+        request = self._request
+        return make_plan(
+            active,
+            request.k,
+            self._prompts.seed,
+            self.list_size,
+            max_shown=request.max_shown,
+            since=since,
+            first=first,
+        )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from grm_server.engine.protocol import Rating
+from grm_server.grm.plan import samples_after
 from grm_server.grm.prompts import Budgets, Thinking
 from grm_server.grm.script import Sample, Sampling
 from grm_server.grm.stopping import Fixed, StopRule
@@ -16,6 +17,7 @@ from grm_server.grm.types import (
     Failure,
     FailureReason,
     Floats,
+    Layout,
     Reading,
     StopReason,
     Task,
@@ -58,6 +60,10 @@ class ScoreRequest:
     reading: Reading = "sampled"
     list_size: int = 8
     """Largest number of responses that one sample shows."""
+    max_shown: int | None = None
+    """Largest number that the judge's format shows: 1 if it grades, 2 if it compares; None for lists."""
+    winners: bool = False
+    """The judge says which response is better, not how good each is: the ballots of a sample are shares of a win."""
     speculate_below: int = 0
     """While the engine runs fewer samples than this, samples of the next wave start early."""
     principles_from: Literal["sample", "query"] = "sample"
@@ -81,8 +87,11 @@ class ScoreRequest:
 
     @property
     def samples(self) -> int:
-        """Samples at most: k times the number of blocks, if blocks of `list_size` fit the model's context."""
-        return self.k * -(-len(self.task.responses) // self.list_size)
+        """Samples at most, if lists of `list_size` fit the model's context."""
+        n = len(self.task.responses)
+        if self.max_shown is None:
+            return self.k * -(-n // self.list_size)
+        return samples_after(self.k, n, self.list_size, self.max_shown)
 
     @property
     def charged_samples(self) -> int:
@@ -128,6 +137,7 @@ class Judgement:
     """Rounds drawn."""
     list_size: int
     """Largest number of responses that a sample showed."""
+    layout: Layout
     dropped: bool
     """Whether responses were dropped before full k."""
     first_wave: Floats | None

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from grm_server.grm.evidence import PRIOR_FREEDOM, gather, position_effect
-from grm_server.grm.plan import plan, plan_blocks
+from grm_server.grm.plan import plan, plan_blocks, plan_singles
 from grm_server.grm.types import Floats, Prior
 
 PRIOR = Prior(pair_variance=3.0, gap_variance=2.0, score_variance=1.5)
@@ -68,7 +68,7 @@ def test_standard_errors_of_means_in_blocks_match_the_simulated_errors(leniency:
         values = np.full((len(draws), n), NAN)
         for j, draw in enumerate(draws):
             values[j, list(draw.order)] = rng.normal(0, sigma, 6) + rng.normal(0, leniency)
-        evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, leniency**2 + sigma**2), blocks=True)
+        evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, leniency**2 + sigma**2), layout="blocks")
         squared_errors.append(evidence.means**2)
         reported.append(evidence.mean_variance)
     assert np.mean(squared_errors) == pytest.approx(np.mean(reported), rel=0.15)
@@ -93,7 +93,7 @@ def test_a_lenient_sample_does_not_favour_its_block() -> None:
     for j, draw in enumerate(draws):
         block = list(draw.order)
         values[j, block] = truth[block] + rng.normal(0, 3)
-    evidence = gather(values, [draw.order for draw in draws], PRIOR, blocks=True)
+    evidence = gather(values, [draw.order for draw in draws], PRIOR, layout="blocks")
     # Leniency is the only noise: differences are exact, and plain means are not.
     assert np.diff(evidence.means) == pytest.approx(np.diff(truth), abs=1e-5)
     plain = np.nanmean(values, axis=0)
@@ -111,7 +111,7 @@ def test_standard_errors_of_differences_in_blocks_match_the_simulated_errors() -
         values = np.full((len(draws), n), NAN)
         for j, draw in enumerate(draws):
             values[j, list(draw.order)] = rng.normal(0, sigma, 4) + rng.normal(0, 2)
-        evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, 1.0), blocks=True)
+        evidence = gather(values, orders, Prior(2 * sigma**2, 2.0, 1.0), layout="blocks")
         errors.append(evidence.means[0] - evidence.means[7])
         reported.append(evidence.pair_variance[0, 7] / evidence.pairs[0, 7])
         noise.append(evidence.pair_variance[0, 7])
@@ -132,7 +132,7 @@ def test_dropped_responses_keep_their_mean_and_gain_little_precision() -> None:
 
 
 def test_a_response_without_a_score_has_no_mean() -> None:
-    evidence = gather(np.array([[5.0, 6.0, NAN]]), [(0, 1)], PRIOR, blocks=True)
+    evidence = gather(np.array([[5.0, 6.0, NAN]]), [(0, 1)], PRIOR, layout="blocks")
     assert np.isnan(evidence.means[2])
     assert evidence.means[:2] == pytest.approx([5, 6])
 
@@ -145,7 +145,7 @@ def test_without_scores_there_are_no_means() -> None:
 
 def test_means_of_blocks_that_share_no_response_cannot_be_compared() -> None:
     values = np.array([[5.0, 6.0, NAN, NAN], [NAN, NAN, 7.0, 9.0]] * 3)
-    evidence = gather(values, [(0, 1), (2, 3)] * 3, PRIOR, blocks=True)
+    evidence = gather(values, [(0, 1), (2, 3)] * 3, PRIOR, layout="blocks")
     assert evidence.means == pytest.approx([5, 6, 7, 9], abs=1e-4)
     assert evidence.pairs[0, 1] == pytest.approx(3, rel=1e-4)
     assert evidence.pairs[0, 2] < 1e-4
@@ -167,3 +167,42 @@ def test_position_effect_leaves_out_samples_that_show_fewer_responses() -> None:
     effect = position_effect(values, orders, np.array([5.0, 5.0, 5.0]))
     assert effect is not None
     assert effect == pytest.approx([1.0, 0.0, -1.0])
+
+
+def test_singles_have_plain_means_and_independent_errors() -> None:
+    values = np.full((7, 2), NAN)
+    values[:4, 0], values[4:, 1] = [5.0, 7.0, 6.0, 6.0], [3.0, 3.0, 6.0]
+    evidence = gather(values, [(0,)] * 4 + [(1,)] * 3, PRIOR, layout="singles")
+    assert evidence.means == pytest.approx([6.0, 4.0])
+    assert (evidence.valid, evidence.shown.tolist()) == (7, [4, 3])
+    variances = [(2 + 3 * 1.5) / (3 + 3), (6 + 3 * 1.5) / (2 + 3)]
+    errors = [variances[0] / 4, variances[1] / 3]
+    assert evidence.mean_variance == pytest.approx(errors)
+    assert evidence.pair_variance[0, 1] == pytest.approx(sum(variances))
+    assert evidence.pair_variance[0, 1] / evidence.pairs[0, 1] == pytest.approx(sum(errors))
+    assert evidence.freedom[0, 1] == pytest.approx(sum(errors) ** 2 / (errors[0] ** 2 / 6 + errors[1] ** 2 / 5))
+    assert evidence.pair_variance[0, 0] == 0
+
+
+def test_a_response_without_a_single_has_no_mean() -> None:
+    evidence = gather(np.array([[5.0, NAN], [NAN, NAN]]), [(0,), (1,)], PRIOR, layout="singles")
+    assert evidence.means[0] == 5
+    assert np.isnan(evidence.means[1])
+    assert (evidence.launched, evidence.valid) == (2, 1)
+
+
+@pytest.mark.no_cover
+def test_errors_of_singles_match_the_simulated_errors() -> None:
+    """A lenient sample does not cancel, because it shows one response only."""
+    rng = np.random.default_rng(4)
+    orders = [draw.order for draw in plan_singles(range(3), 6, 0)]
+    sd = np.array([0.5, 1.0, 2.0])
+    errors, reported = [], []
+    for _ in range(400):
+        values = np.full((18, 3), NAN)
+        for j, (i,) in enumerate(orders):
+            values[j, i] = rng.normal(5, sd[i])
+        evidence = gather(values, orders, Prior(1e-12, 2.0, 1e-12), layout="singles")
+        errors.append(evidence.means - 5)
+        reported.append(evidence.mean_variance * (5 + PRIOR_FREEDOM) / 5)
+    assert np.var(errors, axis=0) == pytest.approx(np.mean(reported, axis=0), rel=0.2)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from grm_server.app.formats import format_file, judge_format, load, preset_for, presets
+from grm_server.app.formats import format_file, judge_format, load
 from grm_server.grm.formats import FormatFile, read_format
+from grm_server.grm.presets import preset_for, presets
 from grm_server.grm.prompts import JudgeFormat
 
 SCORES = {"kind": "scores", "lead": "Scores: "}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from grm_server.app.formats import format_file, judge_format
+from grm_server.grm.format_structure import structure_of_format
 from grm_server.grm.formats import FormatFile
 from grm_server.grm.prompt_template import sanitized
 from grm_server.grm.prompts import Budgets, JudgeFormat, with_turns, write_script
 from grm_server.grm.sanitize import neutralize
-from grm_server.grm.structure import Heading, structure_of, structure_of_format
+from grm_server.grm.structure import Heading, structure_of
 from grm_server.grm.types import Message, Task
 
 OWN = """=== Your task ===

@@ -150,7 +150,7 @@ def test_standard_errors_and_probabilities_are_calibrated() -> None:
 def test_responses_that_were_not_shown_add_nothing_to_the_sums() -> None:
     nan = float("nan")
     values = np.array([[5.0, 6.0, nan], [nan, 7.0, 8.0], [4.0, nan, 9.0]])
-    evidence = gather(values, [(0, 1), (1, 2), (0, 2)], PRIOR, blocks=True)
+    evidence = gather(values, [(0, 1), (1, 2), (0, 2)], PRIOR, layout="blocks")
     verdict = vote(evidence, trajectories((5, 6, None), (None, 7, 8), (4, None, 9)), None, shrink=False)
     assert verdict.vote_sums == (9, 13, 17)
     assert verdict.shown == (2, 2, 2)

@@ -87,7 +87,7 @@ def test_an_older_file_is_where_every_key_starts(tmp_path: Path, key: PriorKey) 
     store.observe(key, np.zeros((4, 2)))
     store.save()
     rows = json.loads(path.read_text())["priors"]
-    assert old | {"tenant": ""} in rows
+    assert old | {"tenant": "", "winners": False} in rows
     assert [row["weight"] for row in rows if row["tenant"] == key.tenant and row["task"] == key.task] == [
         DEFAULT_WEIGHT + 1
     ]

@@ -10,13 +10,24 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from grm_server.api.error_handlers import error_response
-from grm_server.errors import BodiesTooMany, BodyTimeout, BodyTooLarge, GRMError, InvalidBody, WrongMediaType
+from grm_server.errors import (
+    BodiesTooMany,
+    BodyTimeout,
+    BodyTooLarge,
+    ConnectionsTooMany,
+    GRMError,
+    InvalidBody,
+    WrongMediaType,
+)
 from grm_server.settings import HTTPSettings
 from grm_server.telemetry.metrics import Metrics
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 """An unterminated string extends to the end of the body. No backtracking, so any body costs linear time."""
 _BRACKET = re.compile(rb"[\[{\]}]")
+
+CROWDED = "grm_crowded"
+"""In the `state` of an ASGI scope: the limit of open files has no room for this connection, so a POST is refused."""
 
 
 class BodyLimitMiddleware:
@@ -36,6 +47,9 @@ class BodyLimitMiddleware:
             headers = Headers(scope=scope)
             self._check_declared_length(headers)
             body = await self._read_in_time(receive)
+            # After the body: a client that still sends may not read the answer.
+            if scope["method"] == "POST" and scope.get("state", {}).get(CROWDED):
+                raise ConnectionsTooMany("too many connections are open; retry soon")
             if body:
                 _check_media_type(headers)
                 body = unpacked(body, headers, self._limits.max_body_bytes)

@@ -1,5 +1,6 @@
 """Limits on a connection before its request is complete: uvicorn bounds neither the size of headers nor how long they
-take, and at that point no key has been checked. And an answer for clients that half-close after their request."""
+take, and at that point no key has been checked. And an answer for clients that half-close after their request, and for
+those that the limit of open files leaves no room for."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from grm_server.api.middleware.body_limit import CROWDED
 from grm_server.settings import HTTPSettings
 
 MAX_HEAD_BYTES = 64 * 2**10
@@ -15,8 +17,10 @@ PROBE_S = 0.25
 """Interval of the probes to a client that has closed its side of the connection."""
 
 
-def header_timeout_protocol(limits: HTTPSettings) -> type[asyncio.Protocol]:
+def header_timeout_protocol(limits: HTTPSettings, max_connections: int) -> type[asyncio.Protocol]:
     """uvicorn's protocol, closing connections that send headers too slowly (slowloris) or too large.
+
+    Connections beyond `max_connections` are closed after their first answer.
 
     A client may half-close the connection after its request (`shutdown(SHUT_WR)`, RFC 9112 9.6) and read the answer.
     TCP tells that apart from a client that is gone only when we send something: one that is gone resets the connection.
@@ -29,9 +33,11 @@ def header_timeout_protocol(limits: HTTPSettings) -> type[asyncio.Protocol]:
         _in_head = True
         _timer: asyncio.TimerHandle | None = None
         _prober: asyncio.TimerHandle | None = None
+        _crowded = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self._crowded = len(self.connections) > max_connections
             self._start_timer(limits.head_timeout_s)
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -68,7 +74,12 @@ def header_timeout_protocol(limits: HTTPSettings) -> type[asyncio.Protocol]:
         def on_headers_complete(self) -> None:
             self._idle_bytes, self._in_head = 0, False
             self._stop_timer()
+            # Others may have closed theirs since this connection was made.
+            self._crowded = self._crowded and len(self.connections) > max_connections
+            self.scope["state"][CROWDED] = self._crowded
             super().on_headers_complete()
+            if self._crowded:
+                self.cycle.keep_alive = False
 
         def on_body(self, body: bytes) -> None:
             self._idle_bytes = 0

@@ -66,7 +66,8 @@ class ChatMessage(Wire, strict=True):
 
     @model_validator(mode="after")
     def _says_something(self) -> ChatMessage:
-        if self.content is None and not (self.model_fields_set - {"role", "content", "name", "tool_call_id"}):
+        others = (self.tool_calls, self.function_call, self.refusal, self.audio, self.reasoning_content, self.reasoning)
+        if self.content is None and not any(others):
             raise ValueError("the turn says nothing: set content, a text or a list of parts")
         return self
 

@@ -118,11 +118,13 @@ def check_tracing(settings: Settings, installed: bool, environment: Mapping[str,
 
 
 def _open_files() -> int | None:
+    """The hard limit, to which `grm serve` raises the soft one."""
     try:
         import resource
     except ImportError:  # Windows, where the client may run
         return None
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 def _available_memory() -> int | None:

@@ -165,11 +165,13 @@ class SampleWriter:
         if sum(map(math.exp, ones.values())) <= MAX_AMBIGUOUS:
             return None
         if output.token_ids[at] in ones:
+            if at + 1 == len(output.logprobs):
+                return None
             after = output.logprobs[at + 1]
         else:
             likeliest = max(ones, key=ones.__getitem__)
             tail = [*output.token_ids[:at], likeliest]
-            result = await self._request(1, pattern=rf"(0|{re.escape(grammar.end)})", tail=tail)
+            result = await self._request(1, pattern=_ten_or(grammar.end), tail=tail)
             after = (result.outputs[0].logprobs or [{}])[0]
         return sum(math.exp(c.logprob) for c in after.values() if (c.decoded_token or "").strip() == "0")
 
@@ -246,6 +248,11 @@ def verdict_tokens(output: CompletionOutput) -> tuple[VerdictToken, ...]:
         logprobs = {c.decoded_token or "": c.logprob for c in candidates.values() if math.isfinite(c.logprob)}
         tokens.append(VerdictToken(candidates[token_id].decoded_token or "", logprobs))
     return tuple(tokens)
+
+
+def _ten_or(end: str) -> str:
+    """What may follow a "1"."""
+    return f"(0|{re.escape(end)})" if end else "0?"
 
 
 def _earliest(text: str, marks: tuple[str, ...]) -> int | None:

@@ -1,8 +1,10 @@
 """Findings of `grm doctor` on made-up machines, installations and servers."""
 
 import json
+import resource
 import shutil
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,12 @@ def test_bfloat16_without_instructions_is_a_warning() -> None:
 
 def test_memory_is_not_checked_for_a_gpu_engine() -> None:
     assert set(machine_of(replace(GOOD, memory=1, preload=""), cpu=False)) == {"python", "files"}
+
+
+@pytest.mark.parametrize(("hard", "counted"), [(20_000, 20_000), (resource.RLIM_INFINITY, sys.maxsize)])
+def test_the_hard_limit_of_open_files_counts(monkeypatch: pytest.MonkeyPatch, hard: int, counted: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
+    assert inspect_machine().open_files == counted
 
 
 def test_this_machine_can_be_inspected() -> None:

@@ -1,0 +1,116 @@
+"""`grm formats`: the formats that judges can be asked in, and one of them with an example."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grm_server.cli.terminal import INSTALL, fail, say
+from grm_server.grm.formats import FormatFile, VerdictFormat, faults_of, read_format
+from grm_server.grm.presets import preset_source, presets
+
+if TYPE_CHECKING:
+    from grm_server.grm.script import Grammar
+
+_WIDTH = 100
+_COLUMNS = (21, 6, 7, 26)
+"""Widths of name, shows, thinks and verdict; the models get the rest."""
+_RESPONSES = ("4", "5", "22", "Five, I think.", "2+2")
+_THINKS = {"on": "yes", "off": "no", "auto": "may"}
+
+
+def formats(
+    name: Annotated[
+        str | None, typer.Argument(help="A preset, or a TOML file of your own. Without it: all presets.")
+    ] = None,
+) -> None:
+    """List the judge formats, or print one as TOML, with an example as comments (docs/formats.md)."""
+    if name is None:
+        for line in _listed(presets()):
+            typer.echo(line)
+        return
+    source = preset_source(name)
+    try:
+        if source is None:
+            source = Path(name).read_text("utf-8")
+        file = read_format(source)
+    except FileNotFoundError:
+        fail(f"{name} is neither a preset nor a file; `grm formats` lists the presets")
+    except OSError as error:
+        fail(str(error))
+    except ValueError as error:
+        fail("\n".join(f"{name}: {fault}" for fault in faults_of(error)))
+    try:
+        example = _example(file)
+    except ImportError as error:
+        say(f"no example: {error}. It needs the server's packages; {INSTALL}")
+        example = ""
+    except ValueError as error:
+        fail(f"{name}: {error}")
+    typer.echo(source.rstrip("\n"))
+    typer.echo("".join(f"\n# {line}".rstrip() for line in example.splitlines()), nl=bool(example))
+
+
+def _listed(all_formats: Iterator[FormatFile]) -> Iterator[str]:
+    """A table of at most `_WIDTH` columns."""
+    yield _row(("name", "shows", "thinks", "verdict"), "models")
+    for file in all_formats:
+        verdicts = " + ".join(_verdict(verdict) for verdict in file.verdicts)
+        thinks = "no" if file.thought is None else _THINKS[file.thought.default]
+        first, *rest = textwrap.wrap(", ".join(file.models), _WIDTH - sum(_COLUMNS)) or [""]
+        yield _row((file.name, _shows(file), thinks, verdicts), first)
+        yield from (_row(("",) * len(_COLUMNS), line) for line in rest)
+
+
+def _row(cells: tuple[str, ...], models: str) -> str:
+    return ("".join(f"{cell:<{width}}" for cell, width in zip(cells, _COLUMNS, strict=True)) + models).rstrip()
+
+
+def _shows(file: FormatFile) -> str:
+    least, most = file.shows.min, file.shows.max
+    if least == most:
+        return str(least)
+    return f"{least}-{'n' if most is None else most}"
+
+
+def _verdict(verdict: VerdictFormat) -> str:
+    if verdict.kind == "scores":
+        return f"scores {verdict.low:g}-{verdict.high:g}"
+    if verdict.kind == "grade":
+        first, *_, last = (value.strip() for value in verdict.values)
+        return f"grade {first}{'/' if len(verdict.values) == 2 else ' to '}{last}"
+    return verdict.kind if verdict.tie is None else f"{verdict.kind} or tie"
+
+
+def _example(file: FormatFile) -> str:
+    """The turns of a prompt, and a judge's turn with a verdict that is made up."""
+    from grm_server.grm.prompt_template import sanitized
+    from grm_server.grm.prompts import Budgets, JudgeFormat, judge_turn, write_script, written_values
+    from grm_server.grm.script import plain
+    from grm_server.grm.types import Message, Task
+
+    form = JudgeFormat(file)
+    n = file.shows.min if file.shows.min > 1 or file.shows.max == 1 else 2
+    responses = (*_RESPONSES, *(str(i) for i in range(len(_RESPONSES), n)))[:n]
+    reference = "4" if "reference" in file.requires else None
+    principles = "1. The response gives the right result." if "principles" in file.requires else None
+    task = Task((Message("user", "What is 2+2?"),), responses, reference, principles)
+    script = write_script(form, sanitized(task, form.structure), tuple(range(n)), Budgets(1))
+    parts = [f"[{turn.role}]\n{plain(turn.content)}" for turn in script.turns]
+    answer = "" if file.thought is None else f"{file.thought.opens}(thought){file.thought.closes}{file.thought.after}\n"
+    first, *others = form.grammars(n)
+    answer += judge_turn(form, "(principles)", "(critique)\n" if file.texts else "", _best_is_first(first, n))
+    for grammar in others:
+        answer += grammar.lead + written_values(grammar, _best_is_first(grammar, n)) + grammar.after
+    arguments = ", ".join(f"{name} = {value}" for name, value in script.template_args)
+    head = "Example" + (f", with the chat template's arguments {arguments}" if arguments else "")
+    return "\n\n".join([head, *parts, f"[judge]\n{answer}"])
+
+
+def _best_is_first(grammar: Grammar, n: int) -> tuple[float, ...]:
+    """A verdict in which the first response is the best."""
+    return (grammar.high, *[grammar.low] * (n - 1)) if grammar.is_list else max(grammar.values.values())

@@ -1,0 +1,1 @@
+"""Pairs and singles in groups, on simulated judges."""

@@ -1,0 +1,127 @@
+"""`grm formats`."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from grm_server.cli import app
+from grm_server.grm.presets import presets
+
+LIGHT = """
+import sys
+for name in ("jinja2", "numpy", "fastapi", "scipy", "vllm", "torch"):
+    sys.modules[name] = None
+from grm_server.cli import main
+main()
+"""
+"""The base install: without the server's packages."""
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["formats", *arguments])
+
+
+def light(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", LIGHT, "formats", *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_the_list_has_a_row_for_every_preset_and_fits_the_terminal() -> None:
+    result = run()
+    head, *rows = result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert head.split() == ["name", "shows", "thinks", "verdict", "models"]
+    assert [row.split()[0] for row in rows if not row.startswith(" ")] == [file.name for file in presets()]
+    assert max(map(len, rows)) <= 100
+    by_name = {row.split()[0]: row.split(maxsplit=3)[1:] for row in rows}
+    assert by_name["rm-r1-distilled"] == ["2", "yes", "winner                    RM-R1-*Distill*"]
+    assert by_name["nemotron-genrm"][:2] == ["1-2", "may"]
+    assert by_name["plain"] == ["1-n", "no", "scores 1-10"]
+    assert by_name["verifier-letters"] == ["2", "no", "grade A to T"]
+    assert by_name["auto-j"][2].startswith("winner or tie ")
+    assert "grade Correct/Incorrect" in result.stdout
+    for pattern in (name for file in presets() for name in file.models):
+        assert pattern in result.stdout
+
+
+@pytest.mark.parametrize("name", [file.name for file in presets()])
+def test_a_preset_is_printed_as_a_file_that_can_be_used_with_an_example_as_comments(name: str) -> None:
+    result = run(name)
+    assert result.exit_code == 0, result.stderr
+    assert tomllib.loads(result.stdout)["name"] == name
+    example = result.stdout[result.stdout.index("\n# Example") :]
+    assert all(line.startswith("#") for line in example.strip().splitlines())
+    assert "What is 2+2?" in example
+    assert "# [judge]\n" in example
+
+
+def test_the_example_shows_turns_in_their_roles_and_all_verdicts() -> None:
+    example = run("nemotron-genrm-roles").stdout
+    assert (
+        "# [user]\n# What is 2+2?\n#\n# [response_1]\n# 4\n#\n# [response_2]\n# 5\n#\n# [judge]\n# <think>" in example
+    )
+    assert '# "score_1": 5,\n#     "score_2": 1,\n#     "ranking": 1\n# }' in example
+    assert "arguments enable_thinking = True" in run("r3").stdout
+    assert '# {"scores": [{"trajectory_id": "1", "score": 1.00}, ' in run("ruler").stdout
+
+
+def test_a_file_of_ones_own_may_show_more_responses_than_the_example_has(tmp_path: Path) -> None:
+    file = tmp_path / "seven.toml"
+    file.write_text(
+        'name = "seven"\nshows = { min = 7 }\n'
+        'turns = [{ role = "user", content = "{{ conversation }} {{ responses }}" }]\n'
+        'verdicts = [{ kind = "winner", lead = "Best: " }]\n'
+    )
+    result = run(str(file))
+    assert "# [The Begin of Response 7]" in result.stdout
+    assert "# Best: Response 1" in result.stdout
+
+
+def test_every_fault_of_a_file_is_a_line_with_its_field(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'name = "mine"\nturns = [{ rol = "user" }]\nverdicts = [{ kind = "scores", lead = "", low = 20 }]\n'
+    )
+    result = run(str(file))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert [line.removeprefix("grm: ").split(": ")[:2] for line in result.stderr.splitlines()] == [
+        [str(file), "turns.0.role"],
+        [str(file), "turns.0.rol"],
+        [str(file), "verdicts.0"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("turn", "fault"),
+    [("", "line 2"), ('{ role = "user", content = "{% if" }', "template"), ('{ role = "user" }', "must show")],
+)
+def test_a_file_that_is_no_format_is_one_line(turn: str, fault: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        f'name = "mine"\nturns = {f"[{turn}]" if turn else ""}\nverdicts = [{{ kind = "scores", lead = "" }}]'
+    )
+    result = run(str(file))
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert fault in result.stderr
+
+
+def test_an_unknown_name_and_a_folder_are_one_line(tmp_path: Path) -> None:
+    for name, fault in (("no-such", "neither a preset nor a file"), (str(tmp_path), "directory")):
+        result = run(name)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+        assert fault in result.stderr
+
+
+def test_the_base_install_lists_and_prints_formats_and_says_what_an_example_needs() -> None:
+    assert light().stdout == run().stdout
+    shown = light("rrm")
+    assert (shown.returncode, tomllib.loads(shown.stdout)["name"]) == (0, "rrm")
+    assert "# Example" not in shown.stdout
+    assert len(shown.stderr.splitlines()) == 1
+    assert "make setup" in shown.stderr
