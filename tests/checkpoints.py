@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / ".venv-tokenizers"
-CONTEXT = 4096
+CONTEXT = 16_384
 _HIDDEN = 64
 _COMMON, _NEVER = 3.0, 1.0
 _LIKELY_SCALE = math.sqrt(_HIDDEN)

@@ -65,8 +65,8 @@ async def test_an_engine_that_dies_during_warm_up_is_closed(monkeypatch: pytest.
 
 async def test_a_model_that_cannot_be_asked_in_a_format_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine()
-    with pytest.raises(SettingsError, match=r"judge cannot be asked in the format plain: the model's context of 2000"):
-        await started(engine, monkeypatch, max_model_len=2000)
+    with pytest.raises(SettingsError, match=r"judge cannot be asked in the format plain: the model's context of 1200"):
+        await started(engine, monkeypatch, max_model_len=1200)
     assert not engine.calls
     thinks = CHATML.replace("assistant\n", "assistant\n<think>\n")
     with pytest.raises(SettingsError, match=r"judge cannot be asked in the format plain: .* opens a thought"):

@@ -27,6 +27,7 @@ def model(tmp_path: Path) -> Path:
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = CHATML
     tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 8192}')
     return tmp_path
 
 
@@ -84,7 +85,7 @@ KNOWS = CHATML + "{% if enable_thinking is false %}<think></think>{% endif %}"
         (OPENS, ["judge.format=plain"], Level.FAIL, "plain: the model's chat template opens a thought (<think>)"),
         (OPENS, [], Level.WARN, "thinking: </think> is not one token of this model"),
         (KNOWS, ["judge.format=plain"], Level.WARN, "plain: the model's chat template knows thoughts (<think>)"),
-        (CHATML, ["engine.max_model_len=2000"], Level.FAIL, "plain: the model's context of 2000 tokens is smaller"),
+        (CHATML, ["engine.max_model_len=1200"], Level.FAIL, "plain: the model's context of 1200 tokens is smaller"),
         (CHATML, ['judge.formats=["thinking"]'], Level.WARN, "thinking: </think> is not one token"),
     ],
 )
