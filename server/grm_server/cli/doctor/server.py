@@ -25,7 +25,10 @@ _LABEL = re.compile(r'(\w+)="(\w+)"')
 
 
 def check_server(url: str, api_key: str | None, transport: httpx.BaseTransport | None = None) -> Iterator[Finding]:
-    """Check liveness, version, readiness and rewards, in this order, until one fails; then how texts ended. transport: for tests."""
+    """Check liveness, version, readiness and rewards, in this order, until one fails; then how texts ended.
+
+    transport: for tests.
+    """
     with httpx.Client(**http_options(url, None, 10, network=transport is None), transport=transport) as http:
         try:
             live = http.get("/health/live")
@@ -104,14 +107,15 @@ def _text_ends(http: httpx.Client) -> Iterator[Finding]:
         if ends.total() < _ENOUGH_TEXTS or ends["budget"] + ends["turn"] <= _MANY * ends.total():
             continue
         what = (
-            f"of {ends.total()} texts of kind {text}, {ends['budget']} were cut and {ends['turn']} ended without a mark"
+            f"of {ends.total()} texts of kind {text}, {ends['budget']} were cut and {ends['turn']} ended without a "
+            "mark, so the server wrote it"
         )
         if ends["budget"] > ends["turn"]:
             setting = "judge.max_thought_tokens" if text == "thought" else "judge.max_critique_tokens"
-            yield warn("format", f"{what}: the server wrote the mark after them", f"raise {setting}")
+            yield warn("format", what, f"raise {setting}")
         else:
             advice = "the judge may be trained on another format: `grm formats` lists them (docs/formats.md)"
-            yield warn("format", f"{what}: the server wrote the mark after them", advice)
+            yield warn("format", what, advice)
 
 
 def _reason(response: httpx.Response) -> str:
