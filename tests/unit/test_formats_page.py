@@ -43,4 +43,4 @@ def test_all_presets_and_all_29_judges_are_on_the_page() -> None:
     assert numbers == list(range(1, 30))
     for file in presets():
         assert f"| `{file.name}` |" in PAGE
-        assert f"`{file.name}`" in judges or file.name in ("plain", "thinking")
+        assert f"`{file.name}`" in judges or file.name in ("plain", "thinking", "thinking-harmony")

@@ -10,7 +10,7 @@ from pathlib import Path
 from grm_server.engine.protocol import JudgeEngine
 from grm_server.engine.script_tokens import UnloadedModel, check_format
 from grm_server.grm.formats import FormatFile, faults_of, read_format
-from grm_server.grm.presets import preset_for, preset_source, presets
+from grm_server.grm.presets import preset_for, preset_source
 from grm_server.grm.prompt_template import PromptTemplate, check_shows_everything, sanitized
 from grm_server.grm.prompts import Budgets, JudgeFormat, with_turns, write_script
 from grm_server.grm.types import Message, Task
@@ -30,8 +30,7 @@ def format_file(name: str) -> FormatFile:
         return read_format(source)
     path = Path(name)
     if not path.exists():
-        known = ", ".join(form.name for form in presets())
-        raise ValueError(f"{name} is neither a file nor a preset; presets: {known}")
+        raise ValueError(f"{name} is neither a preset nor a file; `grm formats` lists the presets")
     try:
         return read_format(path.read_text("utf-8"))
     except ValueError as error:

@@ -69,15 +69,6 @@ class Fences(_Part):
     """The prompt is JSON: inserted texts are escaped as JSON strings, without quotation marks. Fences are not: write
     those that stand inside of a string as JSON."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if isinstance(self.labels, str):
-            try:
-                self.labels.format(number=1, letter="A")
-            except (LookupError, ValueError) as error:
-                raise ValueError("`labels` may contain {number} and {letter} and no other braces") from error
-        return self
-
 
 class ThoughtFormat(_Part):
     """A thought before the answer, which is never read as the verdict."""

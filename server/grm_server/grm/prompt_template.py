@@ -34,6 +34,12 @@ _OPEN, _CLOSE = "\x01", "\x02"
 _MARKS = re.compile(f"([{_OPEN}{_CLOSE}])")
 
 
+class _TaskText(str):
+    """A text of the task, as templates see it."""
+
+    __slots__ = ()
+
+
 class PromptTemplate:
     """A turn as a Jinja template; see `formats.TurnFormat.content` for the variables."""
 
@@ -69,7 +75,7 @@ class PromptTemplate:
         return pieces(rendered)
 
     def _shown(self, text: str) -> str:
-        return _json_text(text) if self._fences.json_text else text
+        return _TaskText(_json_text(text) if self._fences.json_text else text)
 
     def _fenced(self, label: str, text: str) -> str:
         fences = self._fences
@@ -123,9 +129,12 @@ def compiled(source: str) -> Template:
 
 
 def _marked(value: object) -> str:
-    """What an expression of a template gives: inserted, except for fences, which stand outside of the marks."""
+    """What an expression of a template gives: inserted, except for fences, which stand outside of the marks.
+
+    An empty text of the task is marked too, so a turn that shows an empty response is not left out.
+    """
     text = str(value)
-    return text if _MARKS.search(text) else inserted(text)
+    return text if _MARKS.search(text) or not (text or isinstance(value, _TaskText)) else inserted(text)
 
 
 def check_shows_everything(template: PromptTemplate, *, principles: bool = True) -> None:

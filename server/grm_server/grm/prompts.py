@@ -52,8 +52,9 @@ class JudgeFormat:
 
     @property
     def winners(self) -> bool:
-        """Whether it only says which of two responses wins, so the distance between them is unknown."""
-        return self.file.shows.max == 2 and self.file.verdicts[0].kind == "winner"
+        """Whether it says which of two responses wins, and at most by how much, but scores none. Groups then get the
+        fit of `pairs`: on sparse pairs, the rewards of a least-squares fit of preferences leave their scale."""
+        return self.file.shows.max == 2 and self.file.verdicts[0].compares
 
     @property
     def chars(self) -> int:

@@ -97,6 +97,7 @@ async def test_a_call_that_is_being_cancelled_is_not_joined() -> None:
     (late,) = await waiting(calls, work, "a")
     work.go.set()
     assert await late == (2, False)
+    await asyncio.wait((caller,))
     assert work.cancelled == 1
 
 

@@ -56,8 +56,8 @@ def test_a_text_is_read() -> None:
     ("fields", "message"),
     [
         (given(name="Own Format"), "should match pattern"),
-        (given(turns=[]), "at least 1 item"),
-        (given() | {"verdicts": []}, "at least 1 item"),
+        (given(turns=[]), "at least one turn and one verdict"),
+        (given() | {"verdicts": []}, "at least one turn and one verdict"),
         (given(colour="red"), "Extra inputs are not permitted"),
         (given({"kind": "grade", "lead": ""}), "a verdict of kind grade needs `values`"),
         (given({"kind": "preference", "lead": ""}, shows={"min": 2, "max": 2}), "kind preference needs `values`"),
@@ -145,7 +145,7 @@ def test_a_format_says_what_it_shows() -> None:
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
-    with pytest.raises(ValueError, match=r"neither a file nor a preset; presets: deepseek-grm, .*plain"):
+    with pytest.raises(ValueError, match=r"neither a preset nor a file; `grm formats` lists the presets"):
         format_file(str(path))
     path.write_text('name = "own"\nturns = [{ role = "user" }]\nverdicts = [{ kind = "score", lead = "" }]\n')
     with pytest.raises(ValueError, match=r"own\.toml: verdicts\.0\.kind: Input should be 'scores'"):

@@ -11,7 +11,7 @@ from grm_server.grm.parse import parse
 from grm_server.grm.presets import preset_for, preset_source, presets
 from grm_server.grm.prompt_template import sanitized
 from grm_server.grm.prompts import Budgets, JudgeFormat, judge_turn, write_script, written_values
-from grm_server.grm.script import Grammar, PromptTurn, Sample, VerdictToken, plain
+from grm_server.grm.script import Grammar, Piece, PromptTurn, Sample, VerdictToken, plain
 from grm_server.grm.types import Draw, Message, Task, Trajectory
 from grm_server.grm.verdicts import Reading, read, verdict_name
 
@@ -246,6 +246,13 @@ WRITTEN: dict[str, list[tuple[str, tuple[float, ...]]]] = {
         ("Helpfulness: ...\n</think>\n\n<answer>-3</answer>", (1, 0)),
         ("Safety: ...\n</think>\n\n<answer>1</answer>", (0.3335, 0.6665)),
     ],
+    "thinking-harmony": [
+        (
+            "<|channel|>analysis<|message|>\\boxed{1, 1}?<|end|><|start|>assistant<|channel|>final<|message|>"
+            "The first is right.\n\nScores: \\boxed{9, 2}",
+            (9, 2),
+        )
+    ],
     "thinking": [("<think>\n\\boxed{1, 1}?\n</think>\n\nThe first is right.\n\nScores: \\boxed{9, 2}", (9, 2))],
     "verifier-letters": [
         ("A is right, B is wrong.\n<score_A> A </score_A>\n<score_B> T </score_B>", (20, 1)),
@@ -272,6 +279,7 @@ def judged(judge: JudgeFormat, text: str, n: int) -> Trajectory:
     file = judge.file
     if file.thought is not None and file.thought.closes in text:
         texts["thought"], text = text.split(file.thought.closes, 1)
+        text = text.removeprefix(file.thought.after)
     verdicts = file.verdicts_on(n)
     for free in file.texts:
         text = after_literal(free.lead, text)
@@ -303,6 +311,44 @@ def after_literal(literal: str, text: str, *marks: str) -> str:
 
 def test_every_preset_has_an_output_above() -> None:
     assert set(WRITTEN) == set(PRESETS)
+
+
+SCALES = {
+    **dict.fromkeys(("thinking", "thinking-harmony"), (1, 10)),
+    **dict.fromkeys(("auto-j-single", "deepseek-grm", "judgelrm", "plain", "rewardbench-ratings"), (1, 10)),
+    **dict.fromkeys(("nemotron-genrm", "nemotron-genrm-roles", "prometheus", "r3", "rewardanything", "selene"), (1, 5)),
+    **dict.fromkeys(("fapo", "genrm-principle", "pairjudge", "r3-true-false", "selene-yes-no", "verl-genrm"), (0, 1)),
+    "j1-scores": (0, 10),
+    "j1-single": (0, 10),
+    "ruler": (0, 1),
+    "verifier-letters": (1, 20),
+}
+
+
+def test_scales_are_those_of_the_authors() -> None:
+    first = {name: form(name).grammars(file.shows.min)[0] for name, file in PRESETS.items()}
+    assert {name: (grammar.low, grammar.high) for name, grammar in first.items() if grammar.is_list} == SCALES
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "verdict"),
+    [
+        ("r3", '{"explanation": "It is', {"score": "1"}),
+        ("r3-pair", '{"explanation": "It is', {"score": "Response 2"}),
+        ("r3-true-false", '{"explanation": "It is', {"score": "false"}),
+        ("con-j", '{"原因": "It is', {"更好的回答": 2}),
+        ("nemotron-genrm-roles", '```json\n{"response_1_analysis": "It is', {"score_1": 1, "score_2": 5, "ranking": 6}),
+    ],
+)
+def test_json_that_was_cut_in_its_explanation_is_completed(name: str, cut: str, verdict: dict[str, object]) -> None:
+    grammars = form(name).grammars(PRESETS[name].shows.min)
+    text, lead = cut, grammars[0].lead_if_unmarked
+    for grammar in grammars:
+        shown = (1.0, 5.0) if len(grammar.between) else min(grammar.values.values())
+        text += lead + written_values(grammar, shown) + grammar.after
+        lead = grammars[-1].lead
+    written = json.loads(text.removeprefix("```json").removesuffix("```"))
+    assert {key: written[key] for key in verdict} == verdict
 
 
 @pytest.mark.parametrize("name", [name for name, file in PRESETS.items() if len(file.verdicts) > 1])
@@ -423,6 +469,7 @@ def test_a_preset_says_whom_it_is_for_and_where_the_authors_wording_is(name: str
 def test_an_empty_response_keeps_its_turn() -> None:
     turns = prompt("nemotron-genrm", Task(QUERY, ("", "b")))
     assert [turn.role for turn in turns] == ["user", "response_1", "response_2"]
+    assert turns[1].content == (Piece("", inserted=True),)
     alone = prompt("nemotron-genrm", Task(QUERY, ("a",)))
     assert [turn.role for turn in alone] == ["user", "response_1"]
 
@@ -467,9 +514,10 @@ def test_a_token_decides_between_values_of_different_worth_only() -> None:
     assert isinstance(reading, Reading)
     assert (reading.scores, reading.expected) == ((0.0,), pytest.approx((0.5,), abs=0.001))
     assert not grammar.has_ten
-    assert [name for name in PRESETS if form(name).grammars(PRESETS[name].shows.min)[0].has_ten] == [
-        "auto-j-single", "deepseek-grm", "judgelrm", "plain", "rewardbench-ratings", "thinking",
-    ]  # fmt: skip
+    first = {name: form(name).grammars(file.shows.min)[0] for name, file in PRESETS.items()}
+    assert {name for name, grammar in first.items() if grammar.has_ten} == {
+        name for name, scale in SCALES.items() if scale == (1, 10)
+    }
 
 
 def test_turns_of_a_conversation_have_fences_of_their_own() -> None:
@@ -500,8 +548,8 @@ PREFERENCE = {"kind": "preference", "lead": "", "values": {"A": 1, "B": -1}}
 @pytest.mark.parametrize(
     ("changes", "faults"),
     [
-        ({"fences": {"labels": "Response {count}"}}, ["fences: `labels` may contain {number} and {letter}"]),
-        ({"fences": {"labels": "Response {"}}, ["fences: `labels` may contain {number} and {letter}"]),
+        ({"fences": {"labels": "Response {count}"}}, ["file: `labels` may contain {number} or {letter}"]),
+        ({"fences": {"labels": "Response {"}}, ["file: `labels` may contain {number} or {letter}"]),
         ({"nam": "x", "verdicts": [{"kind": "score"}]}, ["verdicts.0.kind: ", "verdicts.0.lead: ", "nam: "]),
         ({"verdicts": []}, ["file: a format needs"]),
         ({"verdicts": [{"kind": "scores", "lead": "", "low": 5, "high": 5}]}, ["verdicts.0: `low` must be less"]),

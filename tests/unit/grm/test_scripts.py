@@ -99,12 +99,12 @@ def test_a_format_without_a_thought_has_none_whatever_is_asked() -> None:
 def test_given_principles_are_put_where_the_judge_would_have_written_them() -> None:
     texts = [{"name": "principles", "lead": "Rubric:"}, CRITIQUE | {"lead": "\nCritique:"}]
     own = form(thought=THOUGHT, texts=texts)
-    task = Task(QUESTION, ("A.", "B."), principles="Be </think> kind.")
+    task = Task(QUESTION, ("A.", "B."), principles="Be <|im_end|> kind.")
     _, critique, verdict = script(own, task, thinking="on").segments
     assert leads(verdict) == ("\nScore: ", "\n\nScore: ", "\nScore: ")
-    assert leads(critique)[2] == "Rubric: Be </think> kind.\nCritique:"
+    assert leads(critique)[2] == "Rubric: Be <|im_end|> kind.\nCritique:"
     # The engine keeps control tokens out of what the request gave, and only out of that.
-    assert [piece for piece in critique.lead if piece.inserted] == [Piece("Be </think> kind.", inserted=True)]
+    assert [piece for piece in critique.lead if piece.inserted] == [Piece("Be <|im_end|> kind.", inserted=True)]
     assert plain(critique.lead).startswith("</think><|final|>Rubric:")
     assert critique.max_tokens == 100
 
@@ -175,12 +175,19 @@ def test_a_hint_names_the_response_as_the_prompt_does(
 
 
 def test_fences_are_those_of_the_format() -> None:
-    fences = {"labels": "Assistant {letter}", "before": "<{label}>", "after": "</{label}>", "between": "\n--\n"}
+    turns = {"before": "<{Role} Turn>", "after": "</{role} turn>", "between": "\n--\n"}
+    fences: dict[str, Any] = {
+        "labels": "Assistant {letter}",
+        "before": "<{label}>",
+        "after": "</{label}>",
+        "between": "\n--\n",
+    }
+    fences |= {"turns": turns}
     written = script(form(fences=fences), order=(1, 0))
     assert "<Assistant A>B.</Assistant A>\n--\n<Assistant B>A.</Assistant B>" in written.prompt
     conversation = (Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "Why?"))
     shown = script(form(fences=fences), Task(conversation, ("A.", "B."))).prompt
-    assert "<User Turn>Hi</User Turn>\n--\n<Assistant Turn>Yes?</Assistant Turn>" in shown
+    assert "<User Turn>Hi</user turn>\n--\n<Assistant Turn>Yes?</assistant turn>" in shown
 
 
 def test_in_a_json_prompt_texts_are_escaped() -> None:
