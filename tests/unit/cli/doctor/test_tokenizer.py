@@ -75,7 +75,7 @@ def test_what_only_vllm_can_load_is_not_checked(model: Path) -> None:
     assert formats("org/none", "judge.format=missing") == []
 
 
-OPENS = CHATML.replace("assistant\\n", "assistant\\n<think>\\n")
+OPENS = CHATML.replace("assistant\n", "assistant\n<think>\n")
 KNOWS = CHATML + "{% if enable_thinking is false %}<think></think>{% endif %}"
 
 
