@@ -258,8 +258,8 @@ def test_every_preset_is_read_or_refused(results: Callable[[str], Results], mode
             assert all(1 <= points <= 10 for points in sample["points"])
         return
     file = next(form for form in presets() if form.name == preset)
-    custom = next((turn.role for turn in file.turns if turn.role.startswith("response")), None)
-    reasons = [f"does not show the {custom}'s message", f"refuses turns of the roles user, {custom}"] if custom else []
+    custom = {turn.role for turn in file.turns} - {"conversation", "system", "user", "assistant"}
+    reasons = [f"does not show the {role}'s message exactly once" for role in custom]
     if model == "r1-distill-qwen":
         reasons.append("opens a thought (<think>) before the judge's turn")
     assert any(reason in answer["refused"] for reason in reasons), answer["refused"]
