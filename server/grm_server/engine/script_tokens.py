@@ -79,7 +79,13 @@ def check_format(chat: ChatEncoder, script: Script, thought: ThoughtFormat | Non
 
     script: one of the format, with short texts.
     """
-    frame = chat.frame(tuple(turn.role for turn in script.turns), script.template_args)
+    try:
+        frame = chat.frame(tuple(turn.role for turn in script.turns), script.template_args)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: choose a format with roles that it knows, or set engine.chat_template to the template of the "
+            "judge that the format is for"
+        ) from error
     end = frame.end.rstrip()
     opens = next((mark for mark in THOUGHT_MARKS if end.endswith(mark)), None)
     if opens is not None and (thought is None or not end.endswith(thought.opens.strip())):
