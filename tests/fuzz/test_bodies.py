@@ -29,6 +29,14 @@ CHAT = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
 BODIES: dict[str, Any] = {
     "/v1/rewards": REWARDS | {"stop": {"rule": "decided", "gamma": 0.1}, "reference": "R", "return_samples": True},
     "/v1/chat/completions": {"messages": [*SAID, {"role": "assistant", "content": "A."}], "stream": False},
+    "/v1/chat/completions?vote": {
+        "model": "judge",
+        "messages": SAID,
+        "grm": {"k": 2, "verdict": {"kind": "winner", "marks": ["[["], "lead": "[[", "values": {"A": 0, "B": 1}}},
+        "temperature": 0,
+        "max_tokens": 16,
+        "seed": 1,
+    },
     "/v1/chat/completions?compared": {
         "messages": [*SAID, {"role": "response_1", "content": "A."}, {"role": "response_2", "content": "B."}]
     },

@@ -22,6 +22,7 @@ from grm_server.admission.permit import AdmissionPermit, Cost, EngineLoad, cost_
 from grm_server.engine.protocol import JudgeEngine
 from grm_server.errors import DeadlineExceeded, DeadlineUnreachable, Overloaded
 from grm_server.pipeline.types import Priority, ScoreRequest
+from grm_server.pipeline.vote import VoteRequest
 from grm_server.telemetry.metrics import Metrics
 
 UNKNOWN_S = 5
@@ -86,7 +87,7 @@ class Admission:
         )
 
     @asynccontextmanager
-    async def permit(self, request: ScoreRequest, arrived_s: float) -> AsyncGenerator[AdmissionPermit]:
+    async def permit(self, request: ScoreRequest | VoteRequest, arrived_s: float) -> AsyncGenerator[AdmissionPermit]:
         """Wait for a permit and hold it.
 
         arrived_s: on `time.monotonic`; the deadline counts from then.

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from grm_server.grm.stopping import StopRule
 from grm_server.pipeline.types import ScoreRequest
+from grm_server.pipeline.vote import VoteRequest
 
 TOKENS_PER_CHAR = 0.3
 """Of prompts, until one was tokenised. English has a token for every 3 to 4 characters, other languages have more."""
@@ -159,7 +160,7 @@ class Forecast:
         """Precision of any waiting time: samples end in bursts."""
         return (self._sample_s.mean or 0.0) + 0.001
 
-    def samples(self, request: ScoreRequest) -> float:
+    def samples(self, request: ScoreRequest | VoteRequest) -> float:
         """Samples that a request is expected to use."""
         share = self._usage[type(request.stop)].share.mean
         return request.samples * (1.0 if share is None else share)
@@ -168,7 +169,7 @@ class Forecast:
         """Of prompts."""
         return round(chars * (self._tokens_per_char.mean or TOKENS_PER_CHAR))
 
-    def judging_s(self, request: ScoreRequest) -> float:
+    def judging_s(self, request: ScoreRequest | VoteRequest) -> float:
         """Seconds that must be left when a request is served. One with a shorter deadline than judging takes wants a
         partial vote; half of its deadline is kept for that."""
         usual_s = self._usage[type(request.stop)].seconds.high

@@ -17,6 +17,7 @@ from grm_server.grm.plan import layout_of, plan_wave_unit, samples_after, wave_e
 from grm_server.grm.script import Sample, Sampling, Script
 from grm_server.grm.slices import SLICE_CHARS, Slices, T
 from grm_server.pipeline.types import ScoreRequest
+from grm_server.pipeline.vote import VoteRequest
 
 ANSWER_S, ANSWER_SHARE = 0.1, 0.02
 """Part of a deadline reserved for voting and sending: this many seconds, or this share of it if that is less."""
@@ -36,11 +37,13 @@ class Cost:
     """Of all distinct prompts."""
 
 
-def cost_of(request: ScoreRequest, template_chars: int) -> Cost:
+def cost_of(request: ScoreRequest | VoteRequest, template_chars: int) -> Cost:
     """template_chars: characters that every prompt contains.
 
     A list that turns out not to fit the model's context needs more samples than this, with shorter prompts.
     """
+    if isinstance(request, VoteRequest):
+        return Cost(samples=request.k, first=request.k, prompts=1, chars=max(1, request.chars))
     task, n = request.task, len(request.task.responses)
     shared_chars = template_chars + task.shared_chars
     layout = layout_of(n, request.list_size, request.max_shown)
@@ -153,7 +156,7 @@ class AdmissionPermit:
         engine: JudgeEngine,
         load: EngineLoad,
         forecast: Forecast,
-        request: ScoreRequest,
+        request: ScoreRequest | VoteRequest,
         cost: Cost,
         arrived_s: float,
     ) -> None:

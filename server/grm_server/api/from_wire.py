@@ -48,7 +48,7 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
     judge, limits = policy.judge, policy.limits
     form = policy.formats.named(body.format)
     file = form.file
-    largest_k, k_limit = _k_limit(policy, caller)
+    largest_k, k_limit_name = k_limit(policy, caller)
     # A default that does not fit the request is replaced: the operator's settings must not make a request invalid.
     aggregate = _or(body.aggregate, _default_aggregate(body, policy))
     stop = Fixed() if body.stop is None and AGGREGATES[aggregate].needs_all_k else _stop_rule(body, policy)
@@ -60,7 +60,7 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
         format=form.name,
         max_shown=file.shows.max,
         winners=form.winners,
-        thinking=_thinking(body, policy, file),
+        thinking=thinking_of(body.thinking, policy, file),
         max_thought_tokens=_or(body.max_thought_tokens, judge.max_thought_tokens or file.thought.max_tokens)
         if file.thought is not None
         else 0,
@@ -88,12 +88,12 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
         seed_is_free=body.seed is None,
         priority=body.priority,
     )
-    _check_limit("responses", n, limits.max_responses, "limits.max_responses")
-    _check_limit("k", request.k, largest_k, k_limit)
-    _check_limit(
+    check_limit("responses", n, limits.max_responses, "limits.max_responses")
+    check_limit("k", request.k, largest_k, k_limit_name)
+    check_limit(
         "max_critique_tokens", request.max_critique_tokens, limits.max_critique_tokens, "limits.max_critique_tokens"
     )
-    _check_limit(
+    check_limit(
         "max_thought_tokens", request.max_thought_tokens, limits.max_thought_tokens, "limits.max_thought_tokens"
     )
     check_seconds("deadline_s", request.deadline_s, limits)
@@ -105,19 +105,20 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
             param="k",
             details={"samples": samples, "limit": limits.max_samples},
         )
-    _check_limit("min_votes", request.min_votes, request.k, "k")
+    check_limit("min_votes", request.min_votes, request.k, "k")
     _check_format(request, form)
     _check_together(request)
     _check_meta(body, request, policy)
     return request
 
 
-def _thinking(body: schemas.RewardsRequest, policy: RequestPolicy, file: FormatFile) -> Thinking:
+def thinking_of(asked: Thinking | None, policy: RequestPolicy, file: FormatFile, param: str = "thinking") -> Thinking:
+    """asked: by the request, in the field `param`. Raises InvalidRequest if the judge cannot think in this format."""
     if file.thought is None:
-        if body.thinking == "on":
-            raise InvalidRequest(f"in format {file.name} the judge writes no thought", param="thinking")
+        if asked == "on":
+            raise InvalidRequest(f"in format {file.name} the judge writes no thought", param=param)
         return "off"
-    return body.thinking or policy.judge.thinking or file.thought.default
+    return asked or policy.judge.thinking or file.thought.default
 
 
 def _check_format(request: ScoreRequest, form: JudgeFormat) -> None:
@@ -167,7 +168,7 @@ def _or(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-def _k_limit(policy: RequestPolicy, caller: Caller) -> tuple[int, str]:
+def k_limit(policy: RequestPolicy, caller: Caller) -> tuple[int, str]:
     """The limit of k, and its name."""
     if caller.max_k is not None and caller.max_k < policy.limits.max_k:
         return caller.max_k, "max_k of this API key"
@@ -200,7 +201,7 @@ def check_seconds(param: str, seconds: float, limits: LimitSettings) -> None:
         )
 
 
-def _check_limit(param: str, value: int, limit: int, name: str) -> None:
+def check_limit(param: str, value: int, limit: int, name: str) -> None:
     if value > limit:
         raise LimitExceeded(
             f"{param} is {value}, over the limit {name} = {limit}", param=param, details={"limit": limit}
@@ -261,7 +262,7 @@ def _check_meta(body: schemas.RewardsRequest, request: ScoreRequest, policy: Req
                 "one from the vote. To stop early, use `meta_hinge`",
                 param="stop",
             )
-        _check_limit("k_meta", request.k_meta, request.k, "k")
-        _check_limit("min_votes", request.min_votes, request.k_meta, "k_meta")
+        check_limit("k_meta", request.k_meta, request.k, "k")
+        check_limit("min_votes", request.min_votes, request.k_meta, "k_meta")
     elif body.k_meta is not None:
         raise InvalidRequest("k_meta applies only to aggregate `meta_top`", param="k_meta")

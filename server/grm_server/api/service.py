@@ -21,6 +21,7 @@ from grm_server.grouping.grouper import Grouper
 from grm_server.judging.service import JudgeService
 from grm_server.judging.store import JudgementStore
 from grm_server.pipeline.types import ScoreRequest
+from grm_server.pipeline.vote import VoteRequest
 from grm_server.settings import GroupingSettings, TrainerSettings
 from grm_server.telemetry.metrics import Metrics
 
@@ -86,7 +87,7 @@ def check_size(service: Service, caller: Caller, samples: int, charged: int) -> 
         caller.check_size(charged)
 
 
-def charge_quota(service: Service, caller: Caller, requests: Sequence[ScoreRequest]) -> None:
+def charge_quota(service: Service, caller: Caller, requests: Sequence[ScoreRequest | VoteRequest]) -> None:
     """Charge the samples of all requests of a POST. Raises LimitExceeded, and RateLimited if no samples are left."""
     samples = sum(request.samples for request in requests)
     charged = sum(request.charged_samples for request in requests)
@@ -107,7 +108,7 @@ async def judge_charged(service: Service, caller: Caller, request: ScoreRequest,
 
 
 @contextmanager
-def given_back_if_refused(caller: Caller, request: ScoreRequest) -> Iterator[None]:
+def given_back_if_refused(caller: Caller, request: ScoreRequest | VoteRequest) -> Iterator[None]:
     """Give the samples of a request back if it is refused before any sample."""
     try:
         yield

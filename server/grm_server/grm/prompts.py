@@ -4,13 +4,14 @@ runs it next."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from grm_server.grm.chat_verdicts import ChatVerdict
 from grm_server.grm.format_structure import structure_of_format
 from grm_server.grm.formats import FormatFile, TextFormat, ThoughtFormat, TurnFormat
 from grm_server.grm.prompt_template import FAULTS, PromptTemplate, SanitizedTask, inserted, pieces
-from grm_server.grm.script import Grammar, Piece, PromptTurn, Script, Segment, plain
+from grm_server.grm.script import Grammar, Piece, PromptTurn, Script, Segment, TemplateArgs, plain
 from grm_server.grm.structure import Structure
 from grm_server.grm.types import Message, Order, Reading, Task
 from grm_server.grm.verdicts import grammar_of, verdict_name
@@ -116,21 +117,59 @@ def write_script(
     so it always parses. Only what follows our own lead counts as the verdict, so a verdict that the judge quotes is
     never mistaken for its own.
     """
-    file, thought = form.file, form.file.thought
-    args = dict(file.template_args)
+    file = form.file
+    texts = [text for text in file.texts if text.name != "principles" or task.principles is None]
+    given = _given_principles(file.texts, task)
+    marks, grammars = file.verdicts_on(len(order))[0].marks, form.grammars(len(order))
+    args = _template_args(file, thinking)
+    segments = _segments(file.thought, texts, marks, grammars, budgets, reading, thinking, given)
+    return Script(form.turns(task, order), segments, args)
+
+
+def write_chat_script(
+    file: FormatFile, turns: tuple[PromptTurn, ...], verdict: ChatVerdict, budgets: Budgets, thinking: Thinking
+) -> Script:
+    """The script of one sample on a chat of the caller's own: thought, a free text, verdict.
+
+    file: for the thought, and the arguments of the chat template.
+    """
+    texts = [TextFormat(name="critique")] if verdict.has_text else []
+    grammar = verdict.grammar
+    if verdict.by_caller:
+        grammar = replace(grammar, lead=inserted(grammar.lead), lead_if_unmarked=inserted(grammar.lead_if_unmarked))
+    segments = _segments(file.thought, texts, verdict.format.marks, [grammar], budgets, "sampled", thinking)
+    return Script(turns, segments, _template_args(file, thinking))
+
+
+def _template_args(file: FormatFile, thinking: Thinking) -> TemplateArgs:
+    thought = file.thought
+    args = file.template_args | ({} if thought is None else thought.off if thinking == "off" else thought.on)
+    return tuple(sorted(args.items()))
+
+
+def _segments(
+    thought: ThoughtFormat | None,
+    texts: Sequence[TextFormat],
+    marks: Sequence[str],
+    grammars: Sequence[Grammar],
+    budgets: Budgets,
+    reading: Reading,
+    thinking: Thinking,
+    given: str = "",
+) -> tuple[Segment, ...]:
+    """The segments of the judge's turn.
+
+    marks: what the judge writes when it begins its first verdict. given: principles that it need not write.
+    """
     segments: list[Segment] = []
     opening, before, before_if_unmarked = "", "", ""
     if thought is not None:
-        args |= thought.off if thinking == "off" else thought.on
         if thinking == "off":
             opening = thought.when_off
         else:
             segments.append(_thought_segment(thought, thinking, budgets.thought))
             before, before_if_unmarked = thought.closes + thought.after, thought.when_cut + thought.after
-    verdicts = file.verdicts_on(len(order))
-    written = [text for text in file.texts if text.name != "principles" or task.principles is None]
-    given = _given_principles(file.texts, task)
-    for index, text in enumerate(written):
+    for index, text in enumerate(texts):
         segments.append(
             Segment(
                 text.name,
@@ -138,12 +177,12 @@ def write_script(
                 lead_if_unmarked=pieces(before_if_unmarked + given + text.lead),
                 lead_if_skipped=pieces(given + text.lead),
                 opening=opening,
-                max_tokens=_share(budgets.critique, index, len(written)),
-                stops=(*text.stops, *verdicts[0].marks),
+                max_tokens=_share(budgets.critique, index, len(texts)),
+                stops=(*text.stops, *marks),
             )
         )
         opening, before, before_if_unmarked, given = "", "", "", ""
-    for index, grammar in enumerate(form.grammars(len(order))):
+    for index, grammar in enumerate(grammars):
         segments.append(
             Segment(
                 verdict_name(index),
@@ -159,7 +198,7 @@ def write_script(
         # Between two verdicts the judge writes nothing of its own.
         opening, before, given = "", grammar.after.removeprefix(grammar.end), ""
         before_if_unmarked = before
-    return Script(form.turns(task, order), tuple(segments), tuple(sorted(args.items())))
+    return tuple(segments)
 
 
 def _thought_segment(thought: ThoughtFormat, thinking: Thinking, max_tokens: int) -> Segment:
@@ -199,8 +238,7 @@ def write_principles_script(
         (*text.stops, *form.file.verdicts[0].marks),
         opening="" if thought is None else thought.when_off,
     )
-    args = form.file.template_args | ({} if thought is None else thought.off)
-    return Script((PromptTurn("user", template.render(task, ())),), (segment,), tuple(sorted(args.items())))
+    return Script((PromptTurn("user", template.render(task, ())),), (segment,), _template_args(form.file, "off"))
 
 
 def principles_text(file: FormatFile) -> TextFormat | None:

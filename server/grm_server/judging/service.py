@@ -25,6 +25,7 @@ from grm_server.judging.store import Judged, JudgementStore, Progress, new_id, n
 from grm_server.pipeline.loop import score
 from grm_server.pipeline.rating import Guidance
 from grm_server.pipeline.types import Event, Judgement, ScoreRequest
+from grm_server.pipeline.vote import Vote, VoteRequest, draw_vote
 from grm_server.telemetry.context import note_error
 from grm_server.telemetry.metrics import Metrics
 
@@ -104,6 +105,20 @@ class JudgeService:
                     note_judged(judged)
                     yield self._store.put(judged)
 
+    async def vote(self, request: VoteRequest) -> Vote:
+        """Vote on a chat of the caller's own. Cancelling the call aborts the samples.
+
+        Raises PromptTooLong by the length of the chat, and what `Admission.permit` and `draw_vote` raise.
+        """
+        arrived_s = time.monotonic()
+        with self._metrics.in_flight.track_inprogress(), counted_errors(self._metrics):
+            if request.chars > self.engine.max_model_len * self._max_chars_per_token:
+                raise _too_long("the chat", request.chars, self.engine.max_model_len, self._max_chars_per_token)
+            async with self.admission.permit(request, arrived_s) as permit:
+                vote = await draw_vote(request, permit, self._metrics)
+                permit.answered(in_time=vote.stop_reason is not StopReason.DEADLINE)
+                return vote
+
     async def close(self) -> None:
         """Abort the audits and save the learned priors."""
         await self._audits.close()
@@ -175,11 +190,15 @@ def _check_length(request: ScoreRequest, max_model_len: int, max_chars_per_token
     if not oversized:
         return
     chars = shared + max(map(len, task.responses))
-    needed = -(-chars // max_chars_per_token)
-    error = PromptTooLong(
-        f"the prompt with one response has {chars} characters, which cannot fit the model's context of {max_model_len} "
-        f"tokens at limits.max_chars_per_token = {max_chars_per_token}; send shorter texts",
-        details={"prompt_tokens": needed, "needed_tokens": needed, "limit": max_model_len},
-    )
+    error = _too_long("the prompt with one response", chars, max_model_len, max_chars_per_token)
     error.oversized = oversized
     raise error
+
+
+def _too_long(texts: str, chars: int, max_model_len: int, max_chars_per_token: int) -> PromptTooLong:
+    needed = -(-chars // max_chars_per_token)
+    return PromptTooLong(
+        f"{texts} has {chars} characters, which cannot fit the model's context of {max_model_len} tokens at "
+        f"limits.max_chars_per_token = {max_chars_per_token}; send shorter texts",
+        details={"prompt_tokens": needed, "needed_tokens": needed, "limit": max_model_len},
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from grm_server.engine.protocol import TokenizedScript
@@ -56,7 +57,7 @@ class PromptCache:
         self._task = await self._permit.in_slices(sanitizing(request.task, self._form.structure))
         whole_lists = request.stop.exchangeable_orders
         size = min(n, request.list_size, request.max_shown or n)
-        smallest = min(2, size)
+        smallest = min(size, max(2, self._form.file.shows.min))
         while True:
             plan = make_plan(
                 range(n), request.k, self.seed, size, max_shown=request.max_shown, exchangeable=whole_lists
@@ -79,7 +80,7 @@ class PromptCache:
         low, high = 0, len(longest)
         while low < high:
             middle = (low + high) // 2
-            if await self._fits(tuple(longest[middle : middle + size])):
+            if await self._fits(self._showable(longest[middle : middle + size])):
                 high = middle
             else:
                 low = middle + 1
@@ -99,20 +100,26 @@ class PromptCache:
         tokens: list[int] = []
         query_fits = False
         for i in range(len(self._request.task.responses)):
+            alone = self._showable((i,))
             try:
-                tokens.append((await self.prepare((i,))).prompt_tokens)
+                tokens.append((await self.prepare(alone)).prompt_tokens)
             except PromptTooLong as error:
                 if not query_fits:
                     await self._check_query()
                     query_fits = True
                 tokens.append(error.details["prompt_tokens"])
-            self.forget((i,))
+            self.forget(alone)
         self._longest = sorted(range(len(tokens)), key=lambda i: -tokens[i])
         return self._longest
 
+    def _showable(self, order: Sequence[int]) -> Order:
+        """The order, to measure its prompt, with its last response as often as the format needs at least."""
+        return (*order, *[order[-1]] * (self._form.file.shows.min - len(order)))
+
     async def _check_query(self) -> None:
-        """Raise PromptTooLong if the prompt does not fit even with one empty response."""
-        empty = await self._tokenized(SanitizedTask(replace(self._task, responses=("",), hint=None)), (0,))
+        """Raise PromptTooLong if the prompt does not fit even with empty responses."""
+        task = SanitizedTask(replace(self._task, responses=("",), hint=None))
+        empty = await self._tokenized(task, self._showable((0,)))
         if isinstance(empty, PromptTooLong):
             empty.oversized = range(len(self._request.task.responses))
             raise empty

@@ -1,4 +1,5 @@
-"""Rewards as chat completions: NVIDIA's hosted reward models, and the pairwise GenRM of NeMo-RL.
+"""Rewards as chat completions: NVIDIA's hosted reward models, and the pairwise GenRM of NeMo-RL. `chat_vote` votes on
+chats instead.
 
 The last turn is the response. The reward is both in the content (`reward:7.25`) and in the log-probabilities, because
 clients read one or the other. Turns with the roles `response_1` and `response_2` request a comparison; the content is
@@ -16,11 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from grm_server.api.openapi import ERRORS, judgement_link
 from grm_server.api.protocols.batch import judge_all
+from grm_server.api.protocols.chat_vote import vote_on_chat
 from grm_server.api.protocols.messages import Turn, conversation, response_text
 from grm_server.api.protocols.options import Options, OptionsDep, rewards_body
 from grm_server.api.protocols.pairwise import compare_pair
 from grm_server.api.protocols.single_responses import Single, Trainer, judge_singles
 from grm_server.api.schemas import FirstError
+from grm_server.api.schemas.vote import VoteCall, VoteCompletion
 from grm_server.api.service import Service, ServiceDep
 from grm_server.errors import InvalidRequest
 
@@ -29,19 +32,16 @@ router = APIRouter()
 FIRST, SECOND, PRINCIPLE = "response_1", "response_2", "principle"
 
 
-class ChatCall(BaseModel):
-    """OpenAI's other fields, such as `temperature`, are ignored: they are meant for a policy model."""
+class ChatCall(VoteCall):
+    """OpenAI's other fields are ignored. For rewards that includes those of sampling, such as `temperature`: they are
+    meant for a policy model."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    model: str = ""
-    """Ignored."""
     messages: Annotated[list[Turn], FirstError] = Field(min_length=1)
-    """Either the last message has the role `assistant`, or there are messages with the roles `response_1` and
-    `response_2`."""
+    """Of a reward: either the last message has the role `assistant`, or there are messages with the roles `response_1`
+    and `response_2`. Of a vote: the whole prompt of the judge, which answers the last message."""
     stream: bool = Field(False, strict=True)
     n: int | None = Field(None, strict=True)
-    """Absent, null or 1: a response has one reward."""
+    """Absent, null or 1: a response has one reward, and a vote has one answer."""
 
 
 class TokenOut(BaseModel):
@@ -88,11 +88,20 @@ class ChatCompletion(BaseModel):
     """Null if several requests may share one judgement."""
 
 
-@router.post("/v1/chat/completions", responses=ERRORS | judgement_link("/id"), summary="Rewards as chat completions")
-async def completions(request: Request, body: ChatCall, options: OptionsDep, service: ServiceDep) -> ChatCompletion:
-    """`reward:7.25` for the last turn; or scores and ranking of `response_1` and `response_2`."""
+@router.post(
+    "/v1/chat/completions", responses=ERRORS | judgement_link("/id"), summary="Rewards and votes as chat completions"
+)
+async def completions(
+    request: Request, body: ChatCall, options: OptionsDep, service: ServiceDep
+) -> ChatCompletion | VoteCompletion:
+    """`reward:7.25` for the last turn; or scores and ranking of `response_1` and `response_2`. With `grm`, or a model
+    name such as `vote:winner`: k samples of the chat, and the verdict that most of them gave."""
     if body.stream:
-        raise InvalidRequest("rewards cannot be streamed; set stream to false", param="stream")
+        raise InvalidRequest("rewards and votes cannot be streamed; set stream to false", param="stream")
+    if body.is_vote:
+        if body.n not in (None, 1):
+            raise InvalidRequest("a vote has one answer: leave n out, or set it to 1, and set grm.k", param="n")
+        return await vote_on_chat(request, body, body.messages, options, service)
     if body.n not in (None, 1):
         raise InvalidRequest(
             "a response has one reward, so there is one choice: leave n out, or set it to 1; to judge the responses to "

@@ -1,0 +1,88 @@
+"""Count the votes of samples that each gave a verdict on the same chat.
+
+Winners, grades, preferences and rankings: the verdict that most samples gave. Of two with as many votes, the one whose
+samples were surer of it (the sum of the probabilities with which they wrote it), else the one that came first.
+Scores: the mean, rounded to the scale's nearest value; halves are rounded up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from grm_server.grm.chat_verdicts import ChatVerdict
+from grm_server.grm.script import Grammar, Sample
+from grm_server.grm.types import Trajectory
+from grm_server.grm.verdicts import verdict_name
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The result of a vote."""
+
+    verdict: str
+    """The values of the winning verdict, as the judge writes them."""
+    votes: Mapping[str, int]
+    """Samples by the verdict that they gave, most first."""
+    means: tuple[float, ...] | None
+    """(values,), the mean scores; None for other kinds."""
+    example: int
+    """Index of a sample that gave the winning verdict, or whose scores are the nearest to it: one that came to its
+    verdict by itself, and of these the surest."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Vote:
+    values: tuple[str, ...]
+    text: str
+    confidence: float
+    """Probability with which the sample wrote this verdict after its text; 0 if unknown."""
+    by_itself: bool
+    """The judge wrote the mark of its verdict."""
+
+
+def tally(verdict: ChatVerdict, samples: Sequence[Trajectory]) -> Tally:
+    """Count the votes of at least one sample, in launch order."""
+    grammar = verdict.grammar
+    votes = [_vote(grammar, trajectory.sample) for trajectory in samples]
+    counts, confidence = defaultdict[str, int](int), defaultdict[str, float](float)
+    for vote in votes:
+        counts[vote.text] += 1
+        confidence[vote.text] += vote.confidence
+    ranked = sorted(counts, key=lambda text: (-counts[text], -confidence[text]))
+    by_votes = {text: counts[text] for text in ranked}
+    if verdict.format.kind != "scores":
+        winner = ranked[0]
+        distances = [float(vote.text != winner) for vote in votes]
+        return Tally(winner, by_votes, None, _example(votes, distances))
+    scores = [[grammar.values[value][0] for value in vote.values] for vote in votes]
+    means = tuple(math.fsum(column) / len(votes) for column in zip(*scores, strict=True))
+    rounded = [_nearest(grammar, mean) for mean in means]
+    distances = [
+        sum(abs(score - grammar.values[value][0]) for score, value in zip(row, rounded, strict=True)) for row in scores
+    ]
+    return Tally(_joined(grammar, rounded), by_votes, means, _example(votes, distances))
+
+
+def _vote(grammar: Grammar, sample: Sample) -> _Vote:
+    match = grammar.lenient.match(sample.texts[verdict_name(0)])
+    assert match is not None, "only samples with a verdict vote"
+    values = match.groups()
+    tokens = sample.verdict_tokens[0] if sample.verdict_tokens else ()
+    logprobs = [token.logprobs[token.text] for token in tokens if token.text in token.logprobs]
+    confidence = math.exp(sum(logprobs)) if logprobs else 0.0
+    return _Vote(values, _joined(grammar, values), confidence, by_itself=not sample.unmarked)
+
+
+def _joined(grammar: Grammar, values: Sequence[str]) -> str:
+    return "".join(value + gap for value, gap in zip(values, (*grammar.between, ""), strict=True))
+
+
+def _nearest(grammar: Grammar, mean: float) -> str:
+    return min(grammar.values, key=lambda value: (abs(grammar.values[value][0] - mean), -grammar.values[value][0]))
+
+
+def _example(votes: Sequence[_Vote], distances: Sequence[float]) -> int:
+    return min(range(len(votes)), key=lambda j: (distances[j], not votes[j].by_itself, -votes[j].confidence))

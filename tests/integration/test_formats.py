@@ -1,0 +1,70 @@
+"""Every preset judges through the service: alone, as a pair, and in a group larger than one prompt shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from grm_server.engine.fake import FakeEngine
+from grm_server.grm.formats import FormatFile
+from grm_server.grm.presets import presets
+from tests.integration.conftest import Serve
+
+PRESETS = tuple(presets())
+EVERY_PRESET = pytest.mark.parametrize("preset", PRESETS, ids=[preset.name for preset in PRESETS])
+
+
+def body(preset: FormatFile, n: int) -> dict[str, object]:
+    responses = [f"Because {i}." for i in range(n)]
+    asked: dict[str, object] = {"query": "Why?", "responses": responses, "k": 4, "return_samples": True}
+    return asked | {str(name): f"The {name}." for name in preset.requires}
+
+
+@EVERY_PRESET
+async def test_a_preset_judges_any_number_of_responses(preset: FormatFile, serve: Serve) -> None:
+    shown = preset.shows.max or 8
+    async with serve(FakeEngine(max_model_len=2**17), f"judge.format={preset.name}") as client:
+        for n in sorted({preset.shows.min, min(shown, 3), shown, 5}):
+            if n < preset.shows.min:
+                continue
+            answer = await client.post("/v1/rewards", json=body(preset, n))
+            assert answer.status_code == 200, answer.text
+            judged = answer.json()
+            assert judged["format"] == preset.name
+            assert judged["failures"] == {}
+            assert len(judged["rewards"]) == n
+            assert all(votes >= 1 for votes in judged["votes"])
+            assert judged["list_size"] == min(n, shown)
+            for sample in judged["samples"]:
+                assert len(sample["order"]) <= shown
+                present = [score for score in sample["scores"] if score is not None]
+                assert len(present) == len(sample["order"])
+
+
+@EVERY_PRESET
+async def test_a_preset_refuses_what_it_cannot_show(preset: FormatFile, serve: Serve) -> None:
+    async with serve(FakeEngine(max_model_len=2**17), f"judge.format={preset.name}") as client:
+        if preset.shows.min > 1:
+            answer = await client.post("/v1/rewards", json=body(preset, preset.shows.min - 1))
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "responses")
+        for name in preset.requires:
+            without = {key: value for key, value in body(preset, preset.shows.min).items() if key != name}
+            answer = await client.post("/v1/rewards", json=without)
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+        answer = await client.post("/v1/rewards", json=body(preset, preset.shows.min) | {"format": "none"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "format")
+
+
+async def test_a_request_chooses_among_the_loaded_formats(serve: Serve) -> None:
+    engine = FakeEngine(max_model_len=2**17)
+    async with serve(engine, "judge.format=plain", 'judge.formats=["rewardbench-pair", "thinking"]') as client:
+        asked = {"query": "Why?", "responses": ["A.", "B."], "k": 2}
+        for name in ("plain", "rewardbench-pair", "thinking"):
+            answer = (await client.post("/v1/rewards", json=asked | {"format": name})).json()
+            assert answer["format"] == name
+        answer = (await client.post("/v1/rewards", json=asked)).json()
+        assert answer["format"] == "plain"
+        thinking = {"format": "thinking", "thinking": "on", "return_samples": True, "max_thought_tokens": 64}
+        answer = (await client.post("/v1/rewards", json=asked | thinking)).json()
+        assert all(sample["thought"] == "Let me think." for sample in answer["samples"])
+        answer = await client.post("/v1/rewards", json=asked | {"thinking": "on"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "thinking")
