@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / ".venv-tokenizers"
-CONTEXT = 4096
+CONTEXT = 16_384
 _HIDDEN = 64
 _COMMON, _NEVER = 3.0, 1.0
 _LIKELY_SCALE = math.sqrt(_HIDDEN)
@@ -67,7 +67,12 @@ PUBLIC_MODELS = {
     "llama-3.1": PublicModel("llama3_1", "llama", 128_256, "llama3_1.jinja"),
     "gemma-3": PublicModel("gemma3", "gemma3_text", 262_208, config={"sliding_window": 512}),
     "gpt-oss": PublicModel(
-        "gptoss", "gpt_oss", 201_088, "gptoss.jinja", config={"num_local_experts": 4, "num_experts_per_tok": 2}
+        "gptoss",
+        "gpt_oss",
+        201_088,
+        "gptoss.jinja",
+        # vLLM's implementation has no tied embeddings.
+        config={"num_local_experts": 4, "num_experts_per_tok": 2, "tie_word_embeddings": False},
     ),
     "mistral-nemo": PublicModel("mistral_nemo", "mistral", 131_072),
     # On another architecture than its own, which has 256 experts in each layer. Llama's would have its tokenizer too.
@@ -129,11 +134,10 @@ def make_checkpoint(name: str, folder: Path, likely: Mapping[str, float] | None 
         num_key_value_heads=1,
         head_dim=32,
         max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **model.config,
+        **{"tie_word_embeddings": True, **model.config},
     )
     torch.manual_seed(0)
     weights: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -147,6 +151,7 @@ def make_checkpoint(name: str, folder: Path, likely: Mapping[str, float] | None 
         first[tokenizer.convert_tokens_to_ids(token)] = _COMMON + math.log(probability / rest) / _LIKELY_SCALE
     with torch.no_grad():
         weights.get_input_embeddings().weight[:, 0] = first.to(torch.bfloat16)
+        weights.get_output_embeddings().weight.copy_(weights.get_input_embeddings().weight)
     weights.save_pretrained(folder)
 
 

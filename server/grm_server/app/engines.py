@@ -6,13 +6,14 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 
-from grm_server.app.formats import LoadedFormats, budgets, check_fit
+from grm_server.app.formats import LoadedFormats, check_fit
 from grm_server.app.policy import is_bundled, max_critique_tokens
 from grm_server.app.warm_up import warm_up
 from grm_server.engine import bundled
 from grm_server.engine.fake import FakeEngine
 from grm_server.engine.hub import raise_if_out_of_reach
 from grm_server.engine.protocol import JudgeEngine, MetaRM, RatingEngine
+from grm_server.engine.script_tokens import UnloadedModel
 from grm_server.engine.vllm.args import default_stall_s, max_concurrent_samples
 from grm_server.engine.vllm.judge import start_vllm
 from grm_server.judging.formats import Formats
@@ -54,11 +55,13 @@ async def start_engine(settings: Settings, formats: LoadedFormats, metrics: Metr
     model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
     name = engine.served_name or (bundled.NAME if engine.model == "bundled" else _last_part(engine.model))
 
+    def check(model: UnloadedModel) -> None:
+        _check_formats(formats.for_engine(model), model, name, settings, formats.reason)
+
     async def start() -> JudgeEngine:
         logger.info("starting the engine with %s", name)
-        judge = await start_vllm(engine, model_path, name)
+        judge = await start_vllm(engine, model_path, name, check)
         try:
-            _check_formats(formats.for_engine(judge), judge, settings, formats.reason)
             if engine.warm_up:
                 await warm_up(judge, formats.for_engine(judge).named(None))
         except BaseException:
@@ -72,19 +75,17 @@ async def start_engine(settings: Settings, formats: LoadedFormats, metrics: Metr
     return SupervisedJudgeEngine(supervisor, metrics)
 
 
-def _check_formats(formats: Formats, judge: JudgeEngine, settings: Settings, reason: str) -> None:
+def _check_formats(formats: Formats, model: UnloadedModel, name: str, settings: Settings, reason: str) -> None:
     """Log which format is used and why, and warn of what may not fit. Raises SettingsError if the model cannot be asked
     in a format."""
     logger.info("the judge is asked in the format %s: %s", formats.default, reason)
-    for name, form in formats.by_name.items():
-        thinking = settings.judge.thinking or (form.file.thought.default if form.file.thought else "off")
-        tokens = max_critique_tokens(settings)
+    for form in formats.by_name.values():
         try:
-            warnings = check_fit(form, judge, budgets(form.file, settings.judge, tokens), thinking)
+            warnings = check_fit(form, model, settings.judge, max_critique_tokens(settings))
         except ValueError as error:
-            raise SettingsError(f"{judge.model} cannot be asked in the format {name}: {error}") from error
+            raise SettingsError(f"{name} cannot be asked in the format {form.name}: {error}") from error
         for warning in warnings:
-            logger.warning("format %s: %s", name, warning)
+            logger.warning("format %s: %s", form.name, warning)
 
 
 async def start_meta_rm(settings: Settings, card: MetaCard | None, metrics: Metrics) -> MetaRM | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
 from grm_server.engine.protocol import JudgeEngine
+from grm_server.engine.script_tokens import UnloadedModel, check_format
 from grm_server.grm.formats import FormatFile, faults_of, read_format
 from grm_server.grm.presets import preset_for, preset_source
 from grm_server.grm.prompt_template import PromptTemplate, check_shows_everything, sanitized
-from grm_server.grm.prompts import Budgets, JudgeFormat, Thinking, with_turns, write_script
+from grm_server.grm.prompts import Budgets, JudgeFormat, with_turns, write_script
 from grm_server.grm.types import Message, Task
 from grm_server.judging.formats import Formats
 from grm_server.settings import EngineSettings, JudgeSettings
@@ -82,17 +83,22 @@ class LoadedFormats:
 
     by_name: Mapping[str, JudgeFormat]
     default: str | None
-    """None: `plain`, or one that thinks, by the model's chat template."""
+    """None: one of `candidates`, by the model's chat template."""
     reason: str
     """Why this is the default, for the log."""
+    candidates: Mapping[str, JudgeFormat] = field(default_factory=dict)
+    """`plain`, and those that think. The others of them may not fit the model, so they are not served unless the
+    settings name them."""
 
-    def for_engine(self, engine: JudgeEngine | None) -> Formats:
+    def for_engine(self, model: JudgeEngine | UnloadedModel | None) -> Formats:
         """The formats with a default. None: before there is an engine."""
-        mark = None if engine is None else engine.thought_mark
-        return Formats(self.by_name, self.default or self._by_mark(mark))
+        if self.default is not None:
+            return Formats(self.by_name, self.default)
+        default = self._by_mark(None if model is None else model.thought_mark)
+        return Formats({default: self.candidates[default], **self.by_name}, default)
 
     def _by_mark(self, mark: str | None) -> str:
-        thoughts = {name: form.file.thought for name, form in self.by_name.items() if name in THINKING}
+        thoughts = {name: form.file.thought for name, form in self.candidates.items() if name in THINKING}
         return next((name for name, own in thoughts.items() if mark and own and own.opens.startswith(mark)), PLAIN)
 
 
@@ -107,7 +113,7 @@ def load_formats(judge: JudgeSettings, engine: EngineSettings) -> LoadedFormats:
     if preset is not None:
         return LoadedFormats(load([preset.name, *judge.formats]), preset.name, f"it is the one for {engine.model}")
     reason = f"no preset names {engine.model}, so it was chosen by the model's chat template"
-    return LoadedFormats(load([PLAIN, *THINKING, *judge.formats]), None, reason)
+    return LoadedFormats(load(judge.formats), None, reason, load([PLAIN, *THINKING]))
 
 
 def budgets(form: FormatFile, judge: JudgeSettings, max_critique_tokens: int) -> Budgets:
@@ -117,9 +123,11 @@ def budgets(form: FormatFile, judge: JudgeSettings, max_critique_tokens: int) ->
     return Budgets(critique, thought)
 
 
-def check_fit(form: JudgeFormat, engine: JudgeEngine, default: Budgets, thinking: Thinking) -> list[str]:
+def check_fit(form: JudgeFormat, model: UnloadedModel, judge: JudgeSettings, max_critique_tokens: int) -> list[str]:
     """What the operator should know about a model in this format. Raises ValueError if it cannot be asked in it."""
-    n = form.file.shows.min
+    n, thought = form.file.shows.min, form.file.thought
     task = Task((Message("user", "q"),), ("a",) * n)
-    script = write_script(form, sanitized(task, form.structure), tuple(range(n)), default, thinking=thinking)
-    return engine.check_format(script, form.file.thought)
+    thinking = "off" if thought is None else judge.thinking or thought.default
+    tokens = budgets(form.file, judge, max_critique_tokens)
+    script = write_script(form, sanitized(task, form.structure), tuple(range(n)), tokens, thinking=thinking)
+    return check_format(model.chat, script, thought, model.max_model_len)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from grm_server.engine.protocol import LeadTokens, Outcome, SchedulingClass, TokenizedScript, as_finished
 from grm_server.engine.stats import EngineStats
 from grm_server.errors import EngineDead, PromptTooLong
-from grm_server.grm.formats import ThoughtFormat
 from grm_server.grm.script import Sample, Sampling, Script, Segment
 
 _RESPONSE_HEADING = "[The Begin of Response "
@@ -115,10 +114,6 @@ class FakeEngine:
             )
         lead = LeadTokens((0,), (0,), (0,))
         return TokenizedScript(script, (0,) * (words - 1), (lead,) * len(script.segments))
-
-    def check_format(self, script: Script, thought: ThoughtFormat | None) -> list[str]:
-        """It speaks any format."""
-        return []
 
     def sample(
         self, prepared: TokenizedScript, seeds: Sequence[int], sampling: Sampling, scheduling: SchedulingClass

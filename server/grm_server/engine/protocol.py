@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from grm_server.engine.stats import EngineStats
 from grm_server.errors import GenerationFailed
-from grm_server.grm.formats import ThoughtFormat
 from grm_server.grm.script import Sample, Sampling, Script
 
 Outcome = Sample | GenerationFailed
@@ -94,10 +93,6 @@ class JudgeEngine(Protocol):
     def prepare(self, script: Script) -> TokenizedScript:
         """Tokenise. Raises PromptTooLong, before anything is generated, and InvalidRequest for turns that the model's
         chat template refuses."""
-
-    def check_format(self, script: Script, thought: ThoughtFormat | None) -> list[str]:
-        """What a user should know about how this model fits the format of a script. Raises ValueError, which says what
-        to do, if the model cannot be asked in it."""
 
     def sample(
         self, prepared: TokenizedScript, seeds: Sequence[int], sampling: Sampling, scheduling: SchedulingClass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from grm_server.engine.protocol import LeadTokens, TokenizedScript
 from grm_server.engine.tokens import THOUGHT_MARKS, ChatEncoder
 from grm_server.errors import InvalidRequest
@@ -57,9 +59,33 @@ def _unwritten(end: str, opening: str) -> str:
     return opening
 
 
+@dataclass(frozen=True, slots=True)
+class UnloadedModel:
+    """What is known of a model before its weights are loaded."""
+
+    chat: ChatEncoder
+    max_model_len: int
+    """Its context in tokens."""
+
+    @property
+    def thought_mark(self) -> str | None:
+        """See `ChatEncoder.thought_mark`."""
+        return self.chat.thought_mark
+
+
 def check_format(chat: ChatEncoder, script: Script, thought: ThoughtFormat | None, max_model_len: int) -> list[str]:
-    """See `JudgeEngine.check_format`. script: one of the format, with short texts."""
-    frame = chat.frame(tuple(turn.role for turn in script.turns), script.template_args)
+    """What a user should know about how a model fits a judge's format. Raises ValueError, which says what to do, if the
+    model cannot be asked in it.
+
+    script: one of the format, with short texts.
+    """
+    try:
+        frame = chat.frame(tuple(turn.role for turn in script.turns), script.template_args)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: choose a format with roles that it knows, or set engine.chat_template to the template of the "
+            "judge that the format is for"
+        ) from error
     end = frame.end.rstrip()
     opens = next((mark for mark in THOUGHT_MARKS if end.endswith(mark)), None)
     if opens is not None and (thought is None or not end.endswith(thought.opens.strip())):
@@ -68,6 +94,7 @@ def check_format(chat: ChatEncoder, script: Script, thought: ThoughtFormat | Non
             "close it, so the verdict would be written inside of the thought: choose a format with a thought, such as "
             "judge.format=thinking, or turn it off in the format's template_args if the chat template can"
         )
+    _check_spelling(chat, script)
     prepared = tokenized(chat, script, max_model_len)
     needed = tokens_needed(prepared)
     if needed > max_model_len:
@@ -77,6 +104,19 @@ def check_format(chat: ChatEncoder, script: Script, thought: ThoughtFormat | Non
             "judge.max_critique_tokens, or raise engine.max_model_len"
         )
     return _warnings(chat, script, thought, end)
+
+
+def _check_spelling(chat: ChatEncoder, script: Script) -> None:
+    """Raises ValueError for a value of a verdict that the tokenizer does not keep: the judge could not write it."""
+    for grammar in (segment.grammar for segment in script.segments if segment.grammar is not None):
+        for value in grammar.values:
+            # After the lead, because some tokenizers treat the beginning of a text differently.
+            read = chat.decode((), chat.text(grammar.lead + value))
+            if not read.endswith(value):
+                raise ValueError(
+                    f"the model's tokenizer cannot spell the verdict {value!r}: a judge that writes it is read as "
+                    f"{read[-len(value) - 2 :]!r}; choose other values in the format, or another judge"
+                )
 
 
 def _warnings(chat: ChatEncoder, script: Script, thought: ThoughtFormat | None, end: str) -> list[str]:

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from grm_server.engine.protocol import JudgeEngine, Outcome, Rating, RatingEngine, SchedulingClass, TokenizedScript
 from grm_server.engine.stats import EngineStats
 from grm_server.errors import EngineDead, MetaRMFailed
-from grm_server.grm.formats import ThoughtFormat
 from grm_server.grm.script import Sampling, Script
 from grm_server.supervision.supervisor import Supervisor
 from grm_server.telemetry.metrics import Metrics
@@ -59,9 +58,6 @@ class SupervisedJudgeEngine:
     def prepare(self, script: Script) -> TokenizedScript:
         # Tokenising needs no live engine.
         return self._supervisor.engine.prepare(script)
-
-    def check_format(self, script: Script, thought: ThoughtFormat | None) -> list[str]:
-        return self._supervisor.engine.check_format(script, thought)
 
     async def sample(
         self, prepared: TokenizedScript, seeds: Sequence[int], sampling: Sampling, scheduling: SchedulingClass

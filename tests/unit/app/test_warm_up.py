@@ -1,6 +1,7 @@
 """Warm-up samples, and engine statistics."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,10 +11,10 @@ from grm_server.app.formats import judge_format, load_formats
 from grm_server.app.warm_up import SAMPLES, warm_up
 from grm_server.engine.fake import FakeEngine
 from grm_server.engine.protocol import JudgeEngine
+from grm_server.engine.script_tokens import UnloadedModel
 from grm_server.engine.stats import EngineStats, StepStatLogger
+from grm_server.engine.tokens import ChatEncoder
 from grm_server.errors import EngineDead, GenerationFailed
-from grm_server.grm.formats import ThoughtFormat
-from grm_server.grm.script import Script
 from grm_server.settings import SettingsError, load_settings
 from grm_server.telemetry.metrics import Metrics
 
@@ -27,19 +28,30 @@ async def test_samples_of_a_real_prompt_are_drawn() -> None:
     assert engine.dead is None
 
 
-class RefusingEngine(FakeEngine):
-    def check_format(self, script: Script, thought: ThoughtFormat | None) -> list[str]:
-        raise ValueError("its context is too short")
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
-async def started(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> JudgeEngine:
+async def started(
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    *overrides: str,
+    template: str = CHATML,
+    max_model_len: int = 10_000,
+) -> JudgeEngine:
     """The engine, started as the server starts vLLM."""
+    pytest.importorskip("transformers")
+    from tests.trainers.tokens import byte_tokenizer
 
-    async def start_vllm(*_: object) -> FakeEngine:
+    async def start_vllm(*arguments: Any) -> FakeEngine:
+        *_, check = arguments
+        check(UnloadedModel(ChatEncoder(byte_tokenizer(), template), max_model_len))
         return engine
 
     monkeypatch.setattr(engines, "start_vllm", start_vllm)
-    settings = load_settings({}, ["engine.model=some/judge", "engine.kind=vllm"])
+    settings = load_settings({}, ["engine.model=some/judge", "engine.kind=vllm", *overrides])
     return await start_engine(settings, load_formats(settings.judge, settings.engine), Metrics())
 
 
@@ -51,11 +63,25 @@ async def test_an_engine_that_dies_during_warm_up_is_closed(monkeypatch: pytest.
     assert engine.closed
 
 
-async def test_an_engine_that_cannot_be_asked_in_a_format_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = RefusingEngine()
-    with pytest.raises(SettingsError, match=r"fake cannot be asked in the format \w+: its context is too short"):
-        await started(engine, monkeypatch)
-    assert engine.closed
+async def test_a_model_that_cannot_be_asked_in_a_format_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine()
+    with pytest.raises(SettingsError, match=r"judge cannot be asked in the format plain: the model's context of 1200"):
+        await started(engine, monkeypatch, max_model_len=1200)
+    assert not engine.calls
+    thinks = CHATML.replace("assistant\n", "assistant\n<think>\n")
+    with pytest.raises(SettingsError, match=r"judge cannot be asked in the format plain: .* opens a thought"):
+        await started(engine, monkeypatch, 'judge.formats=["plain"]', template=thinks)
+
+
+async def test_of_the_formats_for_unknown_models_only_the_one_that_fits_is_served(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`plain` would be refused: the chat template opens a thought."""
+    caplog.set_level("INFO")
+    thinks = CHATML.replace("assistant\n", "assistant\n<think>\n")
+    await (await started(FakeEngine(), monkeypatch, template=thinks)).close()
+    assert "asked in the format thinking" in caplog.text
+    assert "</think> is not one token" in caplog.text
 
 
 async def test_the_format_of_an_unknown_model_is_logged(

@@ -13,8 +13,9 @@ from grm_server.engine.protocol import LeadTokens, TokenizedScript
 from grm_server.engine.script_tokens import check_format, tokenized, tokens_needed
 from grm_server.engine.tokens import ChatEncoder
 from grm_server.errors import InvalidRequest
-from grm_server.grm.formats import ThoughtFormat
+from grm_server.grm.formats import ThoughtFormat, VerdictFormat
 from grm_server.grm.script import Content, Piece, PromptTurn, Script, Segment
+from grm_server.grm.verdicts import grammar_of
 
 pytest.importorskip("transformers")
 
@@ -202,3 +203,15 @@ def test_a_thought_that_the_chat_template_has_closed_gets_a_warning() -> None:
 )
 def test_how_a_model_opens_its_thoughts_is_read_from_its_chat_template(template: str, mark: str | None) -> None:
     assert encoder(template).thought_mark == mark
+
+
+@pytest.mark.parametrize(("value", "fits"), [("yes", True), (" ja, \u00e9 \u6f22", True), ("<think>", False)])
+def test_a_verdict_that_the_tokenizer_does_not_keep_is_refused(value: str, fits: bool) -> None:
+    """<think> is a control token: it would end the judge's turn."""
+    grades = VerdictFormat(kind="grade", lead="\nScore: ", values={"no": 0, value: 1})
+    segment = Segment("verdict", text("\nScore: "), 8, grammar=grammar_of(grades, ["A"]))
+    if fits:
+        assert check(CHATML, CRITIQUE, segment, thought=None) == []
+        return
+    with pytest.raises(ValueError, match="cannot spell the verdict '<think>'.*choose other values in the format"):
+        check(QWEN3, CRITIQUE, segment, thought=None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
@@ -15,10 +17,18 @@ from grm_server.cli.doctor.finding import Finding, fail, ok, warn
 
 _QUESTION = ("What is 2 + 2?", ("4", "5"))
 _SKEW_S = 5.0
+_ENOUGH_TEXTS = 20
+_MANY = 0.25
+"""Share of texts without the judge's own mark above which its format, or its budget, may be wrong."""
+_TEXT_END = re.compile(r"grm_text_ends_total\{(.*)\} (\S+)$")
+_LABEL = re.compile(r'(\w+)="(\w+)"')
 
 
 def check_server(url: str, api_key: str | None, transport: httpx.BaseTransport | None = None) -> Iterator[Finding]:
-    """Check liveness, version, readiness and rewards, in this order, until one fails. transport: for tests."""
+    """Check liveness, version, readiness and rewards, in this order, until one fails; then how texts ended.
+
+    transport: for tests.
+    """
     with httpx.Client(**http_options(url, None, 10, network=transport is None), transport=transport) as http:
         try:
             live = http.get("/health/live")
@@ -38,6 +48,8 @@ def check_server(url: str, api_key: str | None, transport: httpx.BaseTransport |
             return
         yield ok("ready", "the server accepts requests")
     yield _rewards(url, api_key, transport)
+    with httpx.Client(**http_options(url, api_key, 10, network=transport is None), transport=transport) as http:
+        yield from _text_ends(http)
 
 
 def _version(http: httpx.Client) -> Iterator[Finding]:
@@ -78,6 +90,32 @@ def _rewards(url: str, api_key: str | None, transport: httpx.BaseTransport | Non
         advice = "if this is common, the judge does not follow the prompt format; use another judge or template"
         return warn("rewards", f"{what}; samples without scores: {failures}", advice)
     return ok("rewards", what)
+
+
+def _text_ends(http: httpx.Client) -> Iterator[Finding]:
+    """Whether the judge ends its texts by itself. No finding without enough of them, or without the metrics."""
+    try:
+        metrics = http.get("/metrics").text
+    except httpx.RequestError:
+        return
+    counts: dict[str, Counter[str]] = {}
+    for line in metrics.splitlines():
+        if match := _TEXT_END.match(line):
+            labels = dict(_LABEL.findall(match[1]))
+            counts.setdefault(labels["text"], Counter())[labels["end"]] += int(float(match[2]))
+    for text, ends in sorted(counts.items()):
+        if ends.total() < _ENOUGH_TEXTS or ends["budget"] + ends["turn"] <= _MANY * ends.total():
+            continue
+        what = (
+            f"of {ends.total()} texts of kind {text}, {ends['budget']} were cut and {ends['turn']} ended without a "
+            "mark, so the server wrote it"
+        )
+        if ends["budget"] > ends["turn"]:
+            setting = "judge.max_thought_tokens" if text == "thought" else "judge.max_critique_tokens"
+            yield warn("format", what, f"raise {setting}")
+        else:
+            advice = "the judge may be trained on another format: `grm formats` lists them (docs/formats.md)"
+            yield warn("format", what, advice)
 
 
 def _reason(response: httpx.Response) -> str:

@@ -38,6 +38,11 @@ def max_concurrent_samples(settings: EngineSettings) -> int:
     return concurrency
 
 
+def default_max_model_len(context: int) -> int:
+    """The context that a model is served with, of the one that it has."""
+    return min(context, _CPU_MAX_MODEL_LEN) if on_cpu() else context
+
+
 def is_local(model: str) -> bool:
     """Whether the model is a path on this machine, not a name on a model hub."""
     return Path(model).exists()
@@ -112,7 +117,7 @@ def _for_this_machine(args: dict[str, Any], settings: EngineSettings | MetaRMSet
 
     if on_cpu():
         context: int = AsyncEngineArgs(**(args | settings.vllm_args)).create_model_config().max_model_len
-        args |= _cpu_args(settings, settings.max_model_len or min(context, _CPU_MAX_MODEL_LEN), args["max_num_seqs"])
+        args |= _cpu_args(settings, settings.max_model_len or default_max_model_len(context), args["max_num_seqs"])
     return AsyncEngineArgs(**(args | settings.vllm_args))
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grm_server.engine.protocol import Outcome, SchedulingClass, TokenizedScript, as_finished
-from grm_server.engine.script_tokens import check_format, tokenized, tokens_needed
+from grm_server.engine.script_tokens import UnloadedModel, tokenized, tokens_needed
 from grm_server.engine.stats import EngineStats, StepStatLogger
 from grm_server.engine.tokens import ChatEncoder, chat_template_of
-from grm_server.engine.vllm.args import is_local, judge_args
+from grm_server.engine.vllm.args import default_max_model_len, is_local, judge_args
 from grm_server.engine.vllm.launch import cause_of_death, launch, shut_down
 from grm_server.engine.vllm.writing import SampleWriter
 from grm_server.errors import EngineDead, GenerationFailed, PromptTooLong
-from grm_server.grm.formats import ThoughtFormat
 from grm_server.grm.script import Sampling, Script
 from grm_server.settings import EngineSettings
 
@@ -74,9 +73,6 @@ class VLLMJudgeEngine:
                 details={"prompt_tokens": prompt_tokens, "needed_tokens": needed, "limit": self.max_model_len},
             )
         return prepared
-
-    def check_format(self, script: Script, thought: ThoughtFormat | None) -> list[str]:
-        return check_format(self._chat, script, thought, self.max_model_len)
 
     def sample(
         self, prepared: TokenizedScript, seeds: Sequence[int], sampling: Sampling, scheduling: SchedulingClass
@@ -143,15 +139,28 @@ def judge_encoder(tokenizer: Any, settings: EngineSettings) -> ChatEncoder:
     return ChatEncoder(tokenizer, template)
 
 
-def load_judge_encoder(source: str | Path, settings: EngineSettings) -> ChatEncoder:
-    """`judge_encoder` of a model on this machine, without vLLM. Also raises ImportError, without transformers."""
-    from transformers import AutoTokenizer
+def unloaded_model(folder: str | Path, settings: EngineSettings) -> UnloadedModel:
+    """A model on this machine, without vLLM. Raises what `judge_encoder` raises, and ImportError without
+    transformers."""
+    from transformers import AutoConfig, AutoTokenizer
 
-    return judge_encoder(AutoTokenizer.from_pretrained(source), settings)
+    chat = judge_encoder(AutoTokenizer.from_pretrained(settings.vllm_args.get("tokenizer") or folder), settings)
+    if settings.max_model_len is not None:
+        return UnloadedModel(chat, settings.max_model_len)
+    context: int = AutoConfig.from_pretrained(folder).get_text_config().max_position_embeddings
+    return UnloadedModel(chat, default_max_model_len(context))
 
 
-async def start_vllm(settings: EngineSettings, model_path: str, served_name: str) -> VLLMJudgeEngine:
-    """Load the judge and start its engine. See `launch`."""
+async def start_vllm(
+    settings: EngineSettings,
+    model_path: str,
+    served_name: str,
+    check: Callable[[UnloadedModel], None] | None = None,
+) -> VLLMJudgeEngine:
+    """Load the judge and start its engine. See `launch`.
+
+    check: called before the weights are loaded, which takes minutes; what it raises is raised.
+    """
     offline = is_local(model_path) and (settings.lora is None or is_local(settings.lora))
     stat_logger = StepStatLogger()
 
@@ -159,8 +168,11 @@ async def start_vllm(settings: EngineSettings, model_path: str, served_name: str
         from vllm.tokenizers import cached_tokenizer_from_config
 
         args = judge_args(settings, model_path, served_name)
-        # Before the weights are loaded, which takes minutes. vLLM reuses this tokenizer.
-        judge_encoder(cached_tokenizer_from_config(args.create_model_config()), settings)
+        config = args.create_model_config()
+        # vLLM reuses this tokenizer.
+        chat = judge_encoder(cached_tokenizer_from_config(config), settings)
+        if check is not None:
+            check(UnloadedModel(chat, config.max_model_len))
         return args
 
     engine = await launch(checked_args, offline=offline, stat_logger=stat_logger)

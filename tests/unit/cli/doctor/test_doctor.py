@@ -18,6 +18,7 @@ from grm_server.cli.doctor.models import check_cache, check_models, weights
 from grm_server.cli.doctor.packages import GPU, Installation, check_packages, inspect_installation, parse_gpus
 from grm_server.cli.doctor.server import check_server
 from grm_server.settings import load_settings
+from grm_server.telemetry.metrics import Metrics
 
 GIB = 2**30
 SERVER = dict.fromkeys(("fastapi", "jinja2", "numpy", "prometheus-client", "scipy", "uvicorn"), "1")
@@ -249,6 +250,38 @@ def test_a_server_that_cannot_judge() -> None:
     assert findings["version"].level is Level.WARN
     assert findings["rewards"].level is Level.FAIL
     assert "too_few_votes" in findings["rewards"].what
+
+
+@pytest.mark.parametrize(
+    ("text", "mark", "turn", "budget", "advice"),
+    [
+        ("thought", 15, 0, 5, None),
+        ("thought", 14, 1, 5, "raise judge.max_thought_tokens"),
+        ("critique", 0, 1, 19, "raise judge.max_critique_tokens"),
+        ("critique", 0, 10, 10, "the judge may be trained on another format"),
+        # Too few to say.
+        ("critique", 0, 0, 19, None),
+    ],
+)
+def test_texts_that_end_without_a_mark(text: str, mark: int, turn: int, budget: int, advice: str | None) -> None:
+    metrics = Metrics()
+    for end, count in (("mark", mark), ("turn", turn), ("budget", budget)):
+        metrics.text_ends.labels(text, end).inc(count)
+    metrics.text_ends.labels("principles", "mark").inc(100)
+    fine = httpx.Response(200, json={})
+    findings = server_of(live=fine, ready=fine, metrics=httpx.Response(200, content=metrics.exposition()))
+    if advice is None:
+        assert "format" not in findings
+    else:
+        assert findings["format"].level is Level.WARN
+        counts = f"of {mark + turn + budget} texts of kind {text}, {budget} were cut and {turn} ended"
+        assert findings["format"].what.startswith(counts)
+        assert (findings["format"].advice or "").startswith(advice)
+
+
+def test_a_server_without_metrics_is_not_judged_by_them() -> None:
+    fine = httpx.Response(200, json={})
+    assert "format" not in server_of(live=fine, ready=fine, metrics=httpx.ConnectError("refused"))
 
 
 def test_output_formats() -> None:
