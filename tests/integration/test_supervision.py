@@ -48,7 +48,7 @@ async def test_only_missing_samples_are_retried(serve: Serve) -> None:
     engines = Engines(build=lambda: FakeEngine() if engines.all else first)
     async with supervised(engines, metrics=metrics) as engine, serve(engine) as client:
         call = asyncio.create_task(post(client))
-        await until(lambda: first.finished == 10)
+        await until(lambda: b'grm_samples_total{outcome="valid"} 10.0' in client.service.metrics.exposition())
         first.dead = EngineDead(CAUSE)
         assert (await call)["k_valid"] == 16
     assert engines.last.started == 6
