@@ -26,6 +26,7 @@ class Fit:
     accuracy: float
     ece_judge: float
     ece_label: float
+    format: str = "deepseek-grm"
 
 
 class Bin(NamedTuple):
@@ -70,6 +71,7 @@ def calibrate(answers: Answers) -> Report:
             accuracy=answers.right / len(labelled),
             ece_judge=expected_calibration_error(judge, right),
             ece_label=expected_calibration_error(label, right),
+            format=answers.format,
         ),
         _bins(judge, right),
         _bins(label, right),

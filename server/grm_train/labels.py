@@ -99,6 +99,8 @@ class Answers:
     """Requests whose best response by reward is the labelled one."""
     skipped: Counter[str]
     """Labelled requests without an answer, by reason."""
+    format: str = "deepseek-grm"
+    """The judge's format. Answers of earlier versions do not say it; they had no other."""
 
 
 def read_answers(rows: Iterable[bytes], lines: Sequence[Line]) -> Answers:
@@ -133,7 +135,7 @@ def read_answers(rows: Iterable[bytes], lines: Sequence[Line]) -> Answers:
         raise ValueError(f"the answers come in several formats: {', '.join(sorted(formats))}")
     if unanswered:
         skipped["no answer"] = len(unanswered)
-    return Answers("".join(models), labelled, right, skipped)
+    return Answers("".join(models), labelled, right, skipped, *formats)
 
 
 def _read_row(number: int, text: bytes) -> _Answer | _Failure:

@@ -103,8 +103,8 @@ async def test_only_the_first_wave_is_learned_from(serve: Serve, tmp_path: Path)
 async def test_a_calibration_for_the_model_gives_calibrated_probabilities(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     fitted = {"tau": 1.5, "labels": 300, "k_used": 4, "accuracy": 0.7, "ece_judge": 0.2, "ece_label": 0.02}
-    for model, used in (("fake", True), ("another", False)):
-        path.write_text(json.dumps({"model": model, **fitted}))
+    for model, form, used in (("fake", {}, True), ("another", {}, False), ("fake", {"format": "plain"}, False)):
+        path.write_text(json.dumps({"model": model, **form, **fitted}))
         async with serve(FakeEngine(score=favours("B.")), f"stopping.calibration={path}") as client:
             answer = await post(client, k=4)
         if used:

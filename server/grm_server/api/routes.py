@@ -120,7 +120,7 @@ def _answer(
     return to_response(
         judged,
         model=service.engine.model,
-        tau=service.judging.tau,
+        tau=service.judging.tau(judged.request.format),
         shared=shared,
         return_samples=return_samples,
     )

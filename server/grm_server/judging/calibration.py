@@ -14,6 +14,8 @@ class Calibration(BaseModel):
 
     model: str
     """The judge's served name. The calibration is not used for any other model."""
+    format: str = "deepseek-grm"
+    """The judge's format. The calibration is not used for any other; files of earlier versions do not say it."""
     tau: float = Field(gt=0)
     """See `grm.calibration`: the temperature is tau * sqrt(k_used), at least 1."""
     labels: int

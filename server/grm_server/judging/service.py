@@ -56,8 +56,7 @@ class JudgeService:
         self.admission = admission
         self.principles = principles
         self.meta_rm = None if guidance is None else guidance.meta_rm
-        self.tau = calibration.tau if calibration is not None and calibration.model == engine.model else None
-        """Parameter of the label temperature; None without a calibration for this model."""
+        self._calibration = calibration
         self.formats = formats
         self._metrics = metrics
         self._priors = priors
@@ -66,6 +65,13 @@ class JudgeService:
         self._audits = Audits(audit_share, metrics)
         self._tracing = tracing
         self._max_chars_per_token = max_chars_per_token
+
+    def tau(self, form: str) -> float | None:
+        """Parameter of the label temperature; None without a calibration for this model and format."""
+        calibration = self._calibration
+        if calibration is None or (calibration.model, calibration.format) != (self.engine.model, form):
+            return None
+        return calibration.tau
 
     async def judge(self, request: ScoreRequest, task: str) -> Judged:
         """Raises what `events` raises."""
