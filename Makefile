@@ -91,7 +91,7 @@ coverage: .venv/.dev
 
 # With more cases of the OpenAPI document than `fast` has, all attacks on all routes, and the slow ones.
 e2e: .venv/.dev .venv-tokenizers/.installed
-	GRM_FUZZ_EXAMPLES=20 .venv/bin/pytest --durations=10 tests/fuzz/test_document.py tests/integration/test_attacks.py \
+	FUZZ_EXAMPLES=20 .venv/bin/pytest --durations=10 tests/fuzz/test_document.py tests/integration/test_attacks.py \
 		tests/unit/grm/test_format_attacks.py $(SLOW) tests/e2e
 
 unit: .venv/.dev .venv-tokenizers/.installed

@@ -10,9 +10,9 @@ from grm_server.app import create_app
 from grm_server.settings import Settings
 from tests.fuzz import campaign
 
-EXAMPLES = int(os.environ.get("GRM_FUZZ_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "8"))
 """Random cases for each operation and kind of data. `make e2e` sets 20; `make fuzz` takes any number and a new seed."""
-BOUNDARIES = "GRM_FUZZ_EXAMPLES" in os.environ
+BOUNDARIES = "FUZZ_EXAMPLES" in os.environ
 """Whether to try the limits of all values too: 4,600 fixed cases, which `make check` leaves out."""
 
 

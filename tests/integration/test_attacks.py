@@ -107,7 +107,7 @@ MANY = ("openrlhf", "openrlhf, no prompts", "llama_factory")
 
 ONE_BY_ONE = tuple(route for route in SINGLE if route not in MANY)
 """Routes that take one response."""
-THOROUGH = "GRM_FUZZ_EXAMPLES" in os.environ
+THOROUGH = "FUZZ_EXAMPLES" in os.environ
 """As `make test` sets it: the whole corpus through every route that takes many responses."""
 
 

@@ -25,7 +25,7 @@ MARK = "An honest answer at this place."
 CORPUS = [attack for attack in corpus() if is_text(attack.response) and attack.name != "a space after each letter"]
 LONG = 600
 """Characters of an attack of the corpus that are shown; `test_attacks` shows them whole in the built-in format."""
-SHARE = 1 if "GRM_FUZZ_EXAMPLES" in os.environ else 8
+SHARE = 1 if "FUZZ_EXAMPLES" in os.environ else 8
 """In `make check`, each preset is shown one attack of the corpus in eight, from another one on; in `make test`, all."""
 
 
