@@ -23,8 +23,9 @@ def body(preset: FormatFile, n: int) -> dict[str, object]:
 async def test_a_preset_judges_any_number_of_responses(preset: FormatFile, serve: Serve) -> None:
     shown = preset.shows.max or 8
     async with serve(FakeEngine(max_model_len=2**17), f"judge.format={preset.name}") as client:
+        only_at_once = preset.verdicts[0].compares and shown != 2
         for n in sorted({preset.shows.min, min(shown, 3), shown, 5}):
-            if n < preset.shows.min:
+            if n < preset.shows.min or (n > shown and only_at_once):
                 continue
             answer = await client.post("/v1/rewards", json=body(preset, n))
             assert answer.status_code == 200, answer.text
@@ -68,3 +69,24 @@ async def test_a_request_chooses_among_the_loaded_formats(serve: Serve) -> None:
         assert all(sample["thought"] == "Let me think." for sample in answer["samples"])
         answer = await client.post("/v1/rewards", json=asked | {"thinking": "on"})
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "thinking")
+
+
+@pytest.mark.parametrize(("n", "status"), [(4, 200), (5, 400), (8, 400)])
+async def test_a_group_that_cannot_be_compared_at_once_is_refused(n: int, status: int, serve: Serve) -> None:
+    """Winners of four have no fit for larger groups, and no response may be dropped: a prompt shows exactly four."""
+    responses = [f"Because {i}." for i in range(n)]
+    asked = {"query": "Why?", "responses": responses, "k": 32, "stop": {"rule": "decided"}, "return_samples": True}
+    async with serve(FakeEngine(max_model_len=2**17), "judge.format=rewardbench-4way") as client:
+        answer = await client.post("/v1/rewards", json=asked)
+        assert answer.status_code == status
+        if status == 400:
+            assert answer.json()["error"]["param"] == "responses"
+        else:
+            assert {len(sample["order"]) for sample in answer.json()["samples"]} == {4}
+
+
+async def test_a_budget_for_thoughts_is_refused_where_the_judge_has_none(serve: Serve) -> None:
+    async with serve(FakeEngine(), "judge.format=plain") as client:
+        asked = {"query": "Why?", "responses": ["A.", "B."], "max_thought_tokens": 64}
+        answer = await client.post("/v1/rewards", json=asked)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "max_thought_tokens")

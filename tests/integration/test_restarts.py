@@ -242,6 +242,20 @@ def test_a_signal_before_the_engine_is_up_ends_the_server_at_once(tmp_path: Path
     assert "Traceback" not in log
 
 
+def test_a_signal_before_the_engine_is_up_ends_a_server_whose_log_nobody_reads(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SLOW_START, "http.port=0", f"cache_dir={tmp_path}", f"engine.model={tmp_path}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        try:
+            assert any(line == "starting\n" for line in server.stdout)
+            server.stderr.close()
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(timeout=5) == 128 + signal.SIGTERM
+        finally:
+            server.kill()
+
+
 REFUSED = """
 import os, pydantic
 import grm_server.app as app
@@ -284,16 +298,27 @@ def test_a_model_out_of_reach_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     assert "Traceback" not in done.stderr
 
 
+def heed_ctrl_c() -> None:
+    """A process that a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_while_a_hub_keeps_silent_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hub:
         hub.settimeout(30)
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
         monkeypatch.setenv("HF_HOME", str(tmp_path))
         command = [*GRM, "serve", "--port", "0", "--model", "org/none", "--set", f"cache_dir={tmp_path}"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, hub.accept()[0]:
+        with (
+            subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as process,
+            hub.accept()[0],
+        ):
             began_s = time.monotonic()
             process.send_signal(signal.SIGINT)
-            _, log = process.communicate(timeout=30)
+            try:
+                _, log = process.communicate(timeout=30)
+            finally:
+                process.kill()
     assert process.returncode == 130
     assert time.monotonic() - began_s < 3
     assert log.splitlines()[-1] == "grm: stopped by SIGINT before the server was ready"

@@ -58,12 +58,13 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
         k=k,
         seed=secrets.randbelow(2**53) if body.seed is None else body.seed,
         format=form.name,
+        min_shown=file.shows.min,
         max_shown=file.shows.max,
         winners=form.winners,
         thinking=thinking_of(body.thinking, policy, file),
         max_thought_tokens=_or(body.max_thought_tokens, judge.max_thought_tokens or file.thought.max_tokens)
         if file.thought is not None
-        else 0,
+        else body.max_thought_tokens or 0,
         temperature=_or(body.temperature, judge.temperature or file.sampling.temperature or _TEMPERATURE),
         top_p=file.sampling.top_p,
         top_k=file.sampling.top_k,
@@ -129,6 +130,12 @@ def _check_format(request: ScoreRequest, form: JudgeFormat) -> None:
             f"in format {file.name} the judge compares at least {file.shows.min} responses; the request has {n}",
             param="responses",
         )
+    if form.compares and file.shows.max != 2 and n > (shown_at_most := min(request.list_size, file.shows.max or n)):
+        raise InvalidRequest(
+            f"in format {file.name} the judge compares at most {shown_at_most} responses, and the comparisons of a "
+            f"larger group have no common scale; the request has {n}: choose a format with scores or pairs",
+            param="responses",
+        )
     for name, given, shown in (
         ("reference", request.task.reference, form.shows_reference),
         ("principles", request.task.principles, form.shows_principles),
@@ -137,6 +144,8 @@ def _check_format(request: ScoreRequest, form: JudgeFormat) -> None:
             raise InvalidRequest(f"format {file.name} does not show {name} to the judge; leave it out", param=name)
         if given is None and name in file.requires:
             raise InvalidRequest(f"format {file.name} needs {name} in every request", param=name)
+    if request.max_thought_tokens and file.thought is None:
+        raise InvalidRequest(f"in format {file.name} the judge writes no thought", param="max_thought_tokens")
     if request.principles_from == "query" and not (form.shows_principles and principles_text(file)):
         raise InvalidRequest(
             f"in format {file.name} the judge writes no principles to share; use principles_from = sample",

@@ -30,6 +30,9 @@ from grm_server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+_FAKE_CONTEXT = 2**15
+"""Tokens: enough for the thoughts of all presets."""
+
 
 def prepare(settings: Settings) -> None:
     """Put the bundled models into the cache, if the settings select them.
@@ -51,7 +54,13 @@ def prepare(settings: Settings) -> None:
 async def start_engine(settings: Settings, formats: LoadedFormats, metrics: Metrics) -> JudgeEngine:
     engine = settings.engine
     if engine.kind == "fake":
-        return FakeEngine(delay_s=engine.fake_sample_s, max_running=max_concurrent_samples(engine), recording=False)
+        _log_format(formats.for_engine(None), formats.reason)
+        return FakeEngine(
+            delay_s=engine.fake_sample_s,
+            max_model_len=engine.max_model_len or _FAKE_CONTEXT,
+            max_running=max_concurrent_samples(engine),
+            recording=False,
+        )
     model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
     name = engine.served_name or (bundled.NAME if engine.model == "bundled" else _last_part(engine.model))
 
@@ -75,10 +84,14 @@ async def start_engine(settings: Settings, formats: LoadedFormats, metrics: Metr
     return SupervisedJudgeEngine(supervisor, metrics)
 
 
+def _log_format(formats: Formats, reason: str) -> None:
+    logger.info("the judge is asked in the format %s: %s", formats.default, reason)
+
+
 def _check_formats(formats: Formats, model: UnloadedModel, name: str, settings: Settings, reason: str) -> None:
     """Log which format is used and why, and warn of what may not fit. Raises SettingsError if the model cannot be asked
     in a format."""
-    logger.info("the judge is asked in the format %s: %s", formats.default, reason)
+    _log_format(formats, reason)
     for form in formats.by_name.values():
         try:
             warnings = check_fit(form, model, settings.judge, max_critique_tokens(settings))

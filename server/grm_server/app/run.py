@@ -211,8 +211,9 @@ def _exit_before_ready(number: int) -> NoReturn:
     it waits for a model hub, it would keep the process for a minute."""
     for child in multiprocessing.active_children():
         child.kill()
-    # Not `print`: the signal may have interrupted one.
-    os.write(2, f"grm: stopped by {signal.Signals(number).name} before the server was ready\n".encode())
+    # Not `print`: the signal may have interrupted one. The reader of stderr may be gone.
+    with contextlib.suppress(OSError):
+        os.write(2, f"grm: stopped by {signal.Signals(number).name} before the server was ready\n".encode())
     os._exit(128 + number)
 
 

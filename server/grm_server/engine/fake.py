@@ -149,6 +149,7 @@ class FakeEngine:
             texts=texts,
             prompt_tokens=prepared.prompt_tokens,
             completion_tokens=sum(len(text.split()) for text in texts.values()),
+            thought_tokens=len(texts.get("thought", "").split()),
             started_s=started_s,
             finished_s=time.monotonic(),
         )

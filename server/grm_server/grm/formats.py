@@ -151,6 +151,12 @@ class VerdictFormat(_Part):
             raise ValueError(f"a verdict of kind {self.kind} needs `values`")
         if self.kind == "preference" and not all(-1 <= value <= 1 for value in self.values.values()):
             raise ValueError("the values of a preference lie in -1..1")
+        if self.kind == "winner" and not all(
+            value >= 0 and value in (int(value), 0.5) for value in self.values.values()
+        ):
+            raise ValueError("the values of a winner are positions, from 0, or 0.5 for a tie")
+        if self.tie is not None and self.tie in self.values:
+            raise ValueError("`tie` is also one of `values`")
         if self.kind == "scores" and not self.low < self.high:
             raise ValueError("`low` must be less than `high`")
         if self.kind in ("scores", "grade", "ranking") and self.item.count("{value}") != 1:
@@ -230,6 +236,11 @@ class FormatFile(_Part):
                 raise ValueError("a preference compares two responses: set shows.max to 2")
             if verdict.kind == "ranking" and (largest is None or largest > MAX_RANKED):
                 raise ValueError(f"a ranking shows at most {MAX_RANKED} responses: set shows.max")
+        positions = [
+            place for verdict in self.verdicts if verdict.kind == "winner" for place in verdict.values.values()
+        ]
+        if largest is not None and any(place >= largest for place in positions):
+            raise ValueError("a winner has a position that no prompt shows: see `values` and shows.max")
         if self.shows.min == 1 and not any(verdict.weight and not verdict.compares for verdict in self.verdicts):
             raise ValueError("verdicts that compare responses need two of them: set shows.min to 2")
         if not isinstance(self.fences.labels, str) and len(self.fences.labels) < (

@@ -59,7 +59,9 @@ class Decider:
 
     def may_drop(self, aggregate: Aggregate, layout: Layout) -> bool:
         """Whether unlikely winners may be dropped before full k."""
-        return may_drop(self.request.stop, len(self.request.task.responses), aggregate, layout)
+        request = self.request
+        # Those that stay must be enough for a prompt.
+        return request.min_shown <= 2 and may_drop(request.stop, len(request.task.responses), aggregate, layout)
 
     def assess(
         self,

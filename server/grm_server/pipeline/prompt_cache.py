@@ -57,7 +57,7 @@ class PromptCache:
         self._task = await self._permit.in_slices(sanitizing(request.task, self._form.structure))
         whole_lists = request.stop.exchangeable_orders
         size = min(n, request.list_size, request.max_shown or n)
-        smallest = min(size, max(2, self._form.file.shows.min))
+        smallest = min(size, max(2, request.min_shown))
         while True:
             plan = make_plan(
                 range(n), request.k, self.seed, size, max_shown=request.max_shown, exchangeable=whole_lists

@@ -60,6 +60,8 @@ class ScoreRequest:
     reading: Reading = "sampled"
     list_size: int = 8
     """Largest number of responses that one sample shows."""
+    min_shown: int = 1
+    """Smallest number of responses that the judge can be shown at once."""
     max_shown: int | None = None
     """Largest number that the judge's format shows: 1 if it grades, 2 if it compares; None for lists."""
     winners: bool = False

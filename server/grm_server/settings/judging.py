@@ -29,7 +29,8 @@ class JudgeSettings(Section):
     """The judge's format: a preset (`grm formats` lists them) or a TOML file. None: the preset that names the model,
     else `thinking` or `plain`, by what the model's chat template can do."""
     formats: list[str] = []
-    """Further formats, presets or files, that a request may choose with `format`."""
+    """Further formats, presets or files, that a request may choose with `format`:
+    `--set 'judge.formats=["rm-r1", "mine.toml"]'`."""
     template: Path | None = None
     """A file with your own prompt (Jinja), in place of the one of the format `deepseek-grm`."""
     thinking: Literal["on", "off", "auto"] | None = None
