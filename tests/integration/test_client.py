@@ -43,7 +43,7 @@ def test_the_server_accepts_every_option(url: str) -> None:
         "max_critique_tokens": 64,
         "format": "deepseek-grm",
         "thinking": "off",
-        "max_thought_tokens": 64,
+        "max_thought_tokens": None,
         "reference": "r",
         "principles": "p",
         "min_votes": 1,

@@ -30,9 +30,6 @@ from grm_server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_FAKE_CONTEXT = 2**15
-"""Tokens: enough for the thoughts of all presets."""
-
 
 def prepare(settings: Settings) -> None:
     """Put the bundled models into the cache, if the settings select them.
@@ -55,12 +52,7 @@ async def start_engine(settings: Settings, formats: LoadedFormats, metrics: Metr
     engine = settings.engine
     if engine.kind == "fake":
         _log_format(formats.for_engine(None), formats.reason)
-        return FakeEngine(
-            delay_s=engine.fake_sample_s,
-            max_model_len=engine.max_model_len or _FAKE_CONTEXT,
-            max_running=max_concurrent_samples(engine),
-            recording=False,
-        )
+        return FakeEngine(delay_s=engine.fake_sample_s, max_running=max_concurrent_samples(engine), recording=False)
     model_path = str(bundled.bundled_model(settings.cache_dir)) if engine.model == "bundled" else engine.model
     name = engine.served_name or (bundled.NAME if engine.model == "bundled" else _last_part(engine.model))
 

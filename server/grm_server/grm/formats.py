@@ -151,10 +151,9 @@ class VerdictFormat(_Part):
             raise ValueError(f"a verdict of kind {self.kind} needs `values`")
         if self.kind == "preference" and not all(-1 <= value <= 1 for value in self.values.values()):
             raise ValueError("the values of a preference lie in -1..1")
-        if self.kind == "winner" and not all(
-            value >= 0 and value in (int(value), 0.5) for value in self.values.values()
-        ):
-            raise ValueError("the values of a winner are positions, from 0, or 0.5 for a tie")
+        places = self.values.values() if self.kind == "winner" else ()
+        if not all(place == 0.5 or (place >= 0 and place.is_integer()) for place in places):
+            raise ValueError("the values of a winner are positions from 0, or 0.5 for a tie")
         if self.tie is not None and self.tie in self.values:
             raise ValueError("`tie` is also one of `values`")
         if self.kind == "scores" and not self.low < self.high:

@@ -34,6 +34,7 @@ OTHERS: dict[type, dict[str, Any]] = {
         "fallback_to_plain_vote": True,
         "reading": "expected",
         "list_size": 9,
+        "min_shown": 2,
         "max_shown": 2,
         "winners": True,
         "speculate_below": 1,

@@ -80,7 +80,7 @@ def test_a_text_is_read() -> None:
         (given(fences={"labels": "Response"}), "the same label"),
         (given(fences={"labels": ["A", "A"]}, shows={"max": 2}), "the same label"),
         (given(WINNER | {"values": {"X": 0, "Y": 2}}, shows={"min": 2, "max": 2}), "a position that no prompt"),
-        (given(WINNER | {"values": {"X": 0, "Y": -1}}, shows={"min": 2, "max": 2}), "positions, from 0"),
+        (given(WINNER | {"values": {"X": 0, "Y": -1}}, shows={"min": 2, "max": 2}), "positions from 0"),
         (given(WINNER | {"values": {"X": 0, "Y": 1}, "tie": "X"}, shows={"min": 2, "max": 2}), "also one of"),
         (given(requires=["hint"]), "'reference' or 'principles'"),
     ],
