@@ -14,7 +14,7 @@ from grm_server.api.turns import as_messages
 from grm_server.errors import InvalidRequest, LimitExceeded
 from grm_server.grm.aggregates import AGGREGATES
 from grm_server.grm.formats import FormatFile
-from grm_server.grm.prompts import JudgeFormat, Thinking, principles_text
+from grm_server.grm.prompts import Budgets, JudgeFormat, Thinking, principles_text
 from grm_server.grm.stopping import Fixed, StopRule, Strict, rule_named
 from grm_server.grm.types import Aggregate, Message, Task, needs_meta_rm
 from grm_server.judging.formats import Formats
@@ -48,6 +48,7 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
     judge, limits = policy.judge, policy.limits
     form = policy.formats.named(body.format)
     file = form.file
+    budgets = default_budgets(file, judge, policy.max_critique_tokens)
     largest_k, k_limit_name = k_limit(policy, caller)
     # A default that does not fit the request is replaced: the operator's settings must not make a request invalid.
     aggregate = _or(body.aggregate, _default_aggregate(body, policy))
@@ -62,17 +63,12 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
         max_shown=file.shows.max,
         winners=form.winners,
         thinking=thinking_of(body.thinking, policy, file),
-        max_thought_tokens=_or(body.max_thought_tokens, judge.max_thought_tokens or file.thought.max_tokens)
-        if file.thought is not None
-        else body.max_thought_tokens or 0,
+        max_thought_tokens=_or(body.max_thought_tokens, budgets.thought),
         temperature=_or(body.temperature, judge.temperature or file.sampling.temperature or _TEMPERATURE),
         top_p=file.sampling.top_p,
         top_k=file.sampling.top_k,
         repetition_penalty=file.sampling.repetition_penalty,
-        max_critique_tokens=_or(
-            body.max_critique_tokens,
-            judge.max_critique_tokens or file.sampling.max_critique_tokens or policy.max_critique_tokens,
-        ),
+        max_critique_tokens=_or(body.max_critique_tokens, budgets.critique),
         deadline_s=_or(body.deadline_s, limits.max_deadline_s),
         min_votes=body.min_votes,
         stop=stop,
@@ -113,13 +109,23 @@ def to_score_request(body: schemas.RewardsRequest, policy: RequestPolicy, caller
     return request
 
 
+def default_budgets(file: FormatFile, judge: JudgeSettings, max_critique_tokens: int) -> Budgets:
+    """The budgets of a sample whose request names none. max_critique_tokens: where the format has none of its own."""
+    critique = judge.max_critique_tokens or file.sampling.max_critique_tokens or max_critique_tokens
+    thought = 0 if file.thought is None else judge.max_thought_tokens or file.thought.max_tokens
+    return Budgets(critique, thought)
+
+
+def default_thinking(file: FormatFile, judge: JudgeSettings) -> Thinking:
+    return "off" if file.thought is None else judge.thinking or file.thought.default
+
+
 def thinking_of(asked: Thinking | None, policy: RequestPolicy, file: FormatFile, param: str = "thinking") -> Thinking:
     """asked: by the request, in the field `param`. Raises InvalidRequest if the judge cannot think in this format."""
-    if file.thought is None:
-        if asked == "on":
-            raise InvalidRequest(f"in format {file.name} the judge writes no thought", param=param)
-        return "off"
-    return asked or policy.judge.thinking or file.thought.default
+    if file.thought is None and asked == "on":
+        raise InvalidRequest(f"in format {file.name} the judge writes no thought", param=param)
+    default = default_thinking(file, policy.judge)
+    return default if file.thought is None else asked or default
 
 
 def _check_format(request: ScoreRequest, form: JudgeFormat) -> None:

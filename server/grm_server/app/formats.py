@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+from grm_server.api.from_wire import default_budgets, default_thinking
 from grm_server.engine.protocol import JudgeEngine
 from grm_server.engine.script_tokens import UnloadedModel, check_format
 from grm_server.grm.formats import FormatFile, faults_of, read_format
 from grm_server.grm.presets import preset_for, preset_source
 from grm_server.grm.prompt_template import PromptTemplate, check_shows_everything, sanitized
-from grm_server.grm.prompts import Budgets, JudgeFormat, with_turns, write_script
+from grm_server.grm.prompts import JudgeFormat, with_turns, write_script
 from grm_server.grm.types import Message, Task
 from grm_server.judging.formats import Formats
 from grm_server.settings import EngineSettings, JudgeSettings
@@ -116,18 +117,10 @@ def load_formats(judge: JudgeSettings, engine: EngineSettings) -> LoadedFormats:
     return LoadedFormats(load(judge.formats), None, reason, load([PLAIN, *THINKING]))
 
 
-def budgets(form: FormatFile, judge: JudgeSettings, max_critique_tokens: int) -> Budgets:
-    """The default budgets of a sample in a format."""
-    critique = judge.max_critique_tokens or form.sampling.max_critique_tokens or max_critique_tokens
-    thought = 0 if form.thought is None else judge.max_thought_tokens or form.thought.max_tokens
-    return Budgets(critique, thought)
-
-
 def check_fit(form: JudgeFormat, model: UnloadedModel, judge: JudgeSettings, max_critique_tokens: int) -> list[str]:
     """What the operator should know about a model in this format. Raises ValueError if it cannot be asked in it."""
-    n, thought = form.file.shows.min, form.file.thought
+    n = form.file.shows.min
     task = Task((Message("user", "q"),), ("a",) * n)
-    thinking = "off" if thought is None else judge.thinking or thought.default
-    tokens = budgets(form.file, judge, max_critique_tokens)
-    script = write_script(form, sanitized(task, form.structure), tuple(range(n)), tokens, thinking=thinking)
-    return check_format(model.chat, script, thought, model.max_model_len)
+    budgets, thinking = default_budgets(form.file, judge, max_critique_tokens), default_thinking(form.file, judge)
+    script = write_script(form, sanitized(task, form.structure), tuple(range(n)), budgets, thinking=thinking)
+    return check_format(model.chat, script, form.file.thought, model.max_model_len)

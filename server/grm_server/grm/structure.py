@@ -63,7 +63,7 @@ class Literal(NamedTuple):
     any_case: bool = True
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Structure:
     """All headings, tags and labels of a template."""
 

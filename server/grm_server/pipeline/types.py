@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -184,7 +185,12 @@ class Judgement:
 
     @property
     def failures(self) -> dict[FailureReason, int]:
-        return dict(Counter(outcome.reason for outcome in self.outcomes if isinstance(outcome, Failure)))
+        return failures_of(self.outcomes)
+
+
+def failures_of(outcomes: Iterable[Trajectory | Failure]) -> dict[FailureReason, int]:
+    """Samples without scores, counted by reason."""
+    return dict(Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Failure)))
 
 
 Event = Started | Trajectory | Failure | WaveEnd | Judgement

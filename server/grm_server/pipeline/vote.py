@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +20,7 @@ from grm_server.grm.types import Draw, Failure, FailureReason, StopReason, Traje
 from grm_server.pipeline.in_flight import InFlightSamples
 from grm_server.pipeline.metrics import count_sample
 from grm_server.pipeline.permit import Permit
-from grm_server.pipeline.types import Priority
+from grm_server.pipeline.types import Priority, failures_of
 from grm_server.telemetry.metrics import Metrics
 
 
@@ -81,7 +80,7 @@ class Vote:
 
     @property
     def failures(self) -> dict[FailureReason, int]:
-        return _failures(self.outcomes)
+        return failures_of(self.outcomes)
 
     @property
     def answer(self) -> str:
@@ -137,14 +136,10 @@ def _parsed(verdict: ChatVerdict, draw: Draw, outcome: Outcome) -> Trajectory | 
     return Failure(draw, FailureReason.ENGINE_ERROR)
 
 
-def _failures(outcomes: tuple[Trajectory | Failure, ...]) -> dict[FailureReason, int]:
-    return dict(Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Failure)))
-
-
 def _no_votes(
     request: VoteRequest, finished: tuple[Trajectory | Failure, ...], stop: StopReason
 ) -> TooFewVotes | DeadlineExceeded:
-    failures = {reason.value: count for reason, count in _failures(finished).items()}
+    failures = {reason.value: count for reason, count in failures_of(finished).items()}
     if stop is StopReason.DEADLINE:
         return DeadlineExceeded(
             f"timed out while sampling (deadline_s = {request.deadline_s:g}): no sample has a verdict yet; raise "
